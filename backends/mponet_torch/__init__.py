@@ -1,0 +1,1 @@
+"""Placeholder while the adapter is being written."""

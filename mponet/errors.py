@@ -1,0 +1,62 @@
+"""Every error that mponet raises on purpose.
+
+The tree (each class also inherits the builtin that callers would expect to catch)::
+
+    MPONetError
+    ├── ShapeError       (ValueError)    factors, bonds and array shapes that do not fit together
+    ├── InputError       (ValueError)    a value that is not usable: non-finite, complex, out of range
+    ├── GraphError       (ValueError)    a tensor network that is no legal layer
+    ├── PlanError        (ValueError)    a contraction plan that cannot be made, or does not belong to its layer
+    ├── ModelError       (ValueError)    an unknown model, or layers that do not follow one another
+    ├── RecipeError      (ValueError)    a training recipe or run setting that makes no sense
+    ├── BackendError     (ImportError)   a framework that is unknown, missing, or cannot do what was asked
+    ├── DataError        (ValueError)    a data set that is unknown, absent, truncated or altered
+    ├── CheckpointError  (ValueError)    a file that is no checkpoint of ours, or of another model
+    └── DivergedError    (ArithmeticError)  training reached a loss that is not finite
+
+A message says four things, in this order: what was wrong, the value, what was expected, what to do.
+"""
+
+
+class MPONetError(Exception):
+    """Base of every error raised on purpose by mponet."""
+
+
+class ShapeError(MPONetError, ValueError):
+    """Factors, bond dimensions and array shapes do not fit together."""
+
+
+class InputError(MPONetError, ValueError):
+    """A value cannot be used: not finite, complex, or out of range."""
+
+
+class GraphError(MPONetError, ValueError):
+    """A tensor network is no legal layer."""
+
+
+class PlanError(MPONetError, ValueError):
+    """A contraction plan cannot be made, or does not belong to its layer."""
+
+
+class ModelError(MPONetError, ValueError):
+    """A model is unknown, or its layers do not follow one another."""
+
+
+class RecipeError(MPONetError, ValueError):
+    """A training recipe or a run setting makes no sense."""
+
+
+class BackendError(MPONetError, ImportError):
+    """A framework is unknown, missing, or cannot do what was asked."""
+
+
+class DataError(MPONetError, ValueError):
+    """A data set is unknown, absent, truncated or altered."""
+
+
+class CheckpointError(MPONetError, ValueError):
+    """A file is no checkpoint of ours, or belongs to another model."""
+
+
+class DivergedError(MPONetError, ArithmeticError):
+    """Training reached a loss that is not finite."""
