@@ -1,0 +1,179 @@
+"""The door to the frameworks: what an adapter offers, which are known, and which one is meant.
+
+An adapter is an ordinary package (``mponet_torch``, ...) whose module is the `Backend`: ``import mponet_torch`` and
+``mponet.load("torch")`` give the same object.  The core names adapters by string only.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mponet.errors import BackendError
+from mponet.models.layers import Model
+from mponet.recipe import Recipe
+
+Numbers = NDArray[np.floating[Any]]
+Parameters = Mapping[str, Numbers]
+VARIABLE = "MPONET_BACKEND"
+
+
+class Trainer(Protocol):
+    """Trains one native model by one recipe; holds the optimiser's state."""
+
+    def step(self, images: Numbers, labels: NDArray[np.int64], learning_rate: float) -> Any:
+        """One compiled step on a batch ``(batch, H, W, C)``; the mean cross-entropy before it, as something ``float()`` reads
+        (reading waits for the device, so the loop reads seldom)."""
+
+    def state(self) -> dict[str, Numbers]:
+        """Optimiser state by ``velocity/<parameter name>``, numpy, in the canonical layout; empty without momentum."""
+
+    def restore(self, state: Parameters) -> None:
+        """Take over what `state` gave, from any backend."""
+
+
+class Backend(Protocol):
+    """What every adapter offers.  Arrays go in and out as numpy, images NHWC, parameters in the canonical layout."""
+
+    name: str
+
+    def versions(self) -> dict[str, str]:
+        """Versions of the packages underneath."""
+
+    def devices(self) -> tuple[str, ...]:
+        """Devices that ``build`` accepts, the default first."""
+
+    def build(
+        self,
+        model: Model,
+        parameters: Parameters,
+        *,
+        dtype: str = "float32",
+        device: str | None = None,
+    ) -> Any:
+        """The native model with these parameters: ``nn.Module``, ``nnx.Module`` or ``keras.Model``."""
+
+    def parameters(self, native: Any) -> dict[str, Numbers]:
+        """Its parameters by canonical name, numpy, in the native dtype."""
+
+    def assign(self, native: Any, parameters: Parameters) -> None:
+        """Overwrite its parameters."""
+
+    def predict(self, native: Any, images: Numbers) -> Numbers:
+        """Logits ``(batch, classes)`` in inference mode."""
+
+    def gradients(self, native: Any, images: Numbers, labels: NDArray[np.int64]) -> tuple[float, dict[str, Numbers]]:
+        """Mean cross-entropy in training mode, and its gradient by parameter name (no weight decay)."""
+
+    def trainer(self, native: Any, recipe: Recipe) -> Trainer:
+        """A trainer that changes ``native`` in place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """Where a backend is found.
+
+    Attributes:
+        module: import name of the adapter.
+        needs: import names of the framework.
+        extra: pip extra that installs it.
+        aliases: other names people write.
+    """
+
+    module: str
+    needs: tuple[str, ...]
+    extra: str
+    aliases: tuple[str, ...] = ()
+
+
+#: In the order of preference when nothing is asked for.
+ADAPTERS: dict[str, Adapter] = {
+    "torch": Adapter("mponet_torch", ("torch",), "torch", ("pytorch", "pt")),
+    "jax": Adapter("mponet_jax", ("jax", "flax", "optax"), "jax", ("flax",)),
+    "tensorflow": Adapter("mponet_tensorflow", ("tensorflow", "keras"), "tensorflow", ("tf", "keras")),
+    "numpy": Adapter("mponet_numpy", ("numpy",), "", ("np", "reference")),
+}
+TRAINABLE = ("torch", "jax", "tensorflow")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which backend, and why."""
+
+    name: str
+    why: str
+
+
+def normalize(name: str) -> str:
+    """The canonical name behind ``name``: case, blanks, stray quotes and aliases are forgiven.
+
+    Raises:
+        BackendError: nobody knows it.
+    """
+    plain = name.strip().strip("'\"").strip().lower()
+    for known, adapter in ADAPTERS.items():
+        if plain == known or plain in adapter.aliases:
+            return known
+    if plain in (others := _entry_points()):
+        return plain
+    raise BackendError(
+        f"backend is {name!r}; expected one of {', '.join((*ADAPTERS, *others))}; set {VARIABLE} or pass backend="
+    )
+
+
+def choose(name: str | None = None) -> Choice:
+    """The backend that is meant: the argument, else ``MPONET_BACKEND``, else the first installed framework.
+
+    Raises:
+        BackendError: an unknown name, or no framework installed.
+    """
+    if name is not None:
+        return Choice(normalize(name), "asked for by name")
+    if wanted := os.environ.get(VARIABLE, "").strip().strip("'\"").strip():
+        return Choice(normalize(wanted), f"{VARIABLE}={wanted}")
+    for known in TRAINABLE:
+        if installed(known):
+            return Choice(known, f"first installed of {', '.join(TRAINABLE)}; {VARIABLE} is not set")
+    raise BackendError(
+        f"no framework is installed; expected one of {', '.join(TRAINABLE)}; for example: pip install 'mponet[torch]'"
+    )
+
+
+def installed(name: str) -> bool:
+    """Whether the backend's framework is there; nothing is imported."""
+    adapter = ADAPTERS.get(normalize(name))
+    return adapter is None or not missing(adapter)
+
+
+def missing(adapter: Adapter) -> tuple[str, ...]:
+    """Import names that an adapter needs and that are not installed."""
+    return tuple(module for module in adapter.needs if find_spec(module) is None)
+
+
+def load(name: str | None = None) -> Backend:
+    """The adapter module of a backend; see `choose` for what ``None`` means.
+
+    Raises:
+        BackendError: the name is unknown, or its framework is missing or broken.
+    """
+    known = choose(name).name
+    if known not in ADAPTERS:
+        return cast(Backend, _entry_points()[known].load())
+    adapter = ADAPTERS[known]
+    if absent := missing(adapter):
+        raise BackendError(
+            f"backend {known!r} needs {', '.join(absent)}, not installed here; pip install 'mponet[{adapter.extra}]', or "
+            f"set {VARIABLE} to one of: {', '.join(n for n in ADAPTERS if installed(n))}"
+        )
+    return cast(Backend, import_module(adapter.module))
+
+
+def _entry_points() -> dict[str, Any]:
+    """Adapters that others have installed, by name."""
+    return {point.name: point for point in entry_points(group="mponet.backends") if point.name not in ADAPTERS}
