@@ -1,17 +1,17 @@
 """Runs a plan, and its backward, on any array library: reshape, transpose, matmul - nothing else.
 
-Forward saves nothing but its inputs; backward runs the sweep again, tile by tile.  Memory then is that of a dense layer,
-where automatic differentiation through a broadcast product would keep ``(batch, M, K)`` arrays.
+Forward saves nothing but its inputs; backward runs the sweep again, tile by tile.  Memory then is that of a dense
+layer, where automatic differentiation through a broadcast product would keep ``(batch, M, K)`` arrays.
 """
 
 from collections.abc import Callable, Sequence
-from itertools import accumulate, pairwise
 from typing import Protocol, TypeVar
 
 from mponet.plan import Plan, Side, Step
 
 A = TypeVar("A")
-Body = Callable[..., tuple[A, tuple[A, ...]]]
+#: Blocks of rows to (what has those rows, what is summed over all rows).
+Body = Callable[..., tuple[tuple[A, ...], tuple[A, ...]]]
 
 
 class Ops(Protocol[A]):
@@ -29,8 +29,8 @@ class Ops(Protocol[A]):
     def rows(self, array: A) -> int:
         """Length of the first axis; -1 while it is not known."""
 
-    def tiled(self, body: Body[A], arrays: tuple[A, ...], tile: int) -> tuple[A, tuple[A, ...]]:
-        """``body`` over blocks of ``tile`` rows (the last may be shorter): first results joined, the others added up."""
+    def tiled(self, body: Body[A], arrays: tuple[A, ...], tile: int) -> tuple[tuple[A, ...], tuple[A, ...]]:
+        """``body`` over blocks of ``tile`` rows, the last may be shorter: row results joined, sums added up."""
 
 
 def forward(plan: Plan, cores: Sequence[A], inputs: A, ops: Ops[A]) -> A:
@@ -47,13 +47,15 @@ def forward(plan: Plan, cores: Sequence[A], inputs: A, ops: Ops[A]) -> A:
     """
     weights = _weights(plan, cores, ops)
 
-    def body(block: A) -> tuple[A, tuple[A, ...]]:
-        return _sweep(plan, weights, block, ops)[-1], ()
+    def body(block: A) -> tuple[tuple[A, ...], tuple[A, ...]]:
+        return (_sweep(plan, weights, block, ops)[-1],), ()
 
-    return _over_rows(plan, body, (inputs,), ops)[0]
+    return _over_rows(plan, body, (inputs,), ops)[0][0]
 
 
-def backward(plan: Plan, cores: Sequence[A], inputs: A, gradient: A, ops: Ops[A]) -> tuple[A, tuple[A, ...]]:
+def backward(
+    plan: Plan, cores: Sequence[A], inputs: A, gradient: A, ops: Ops[A], *, wrt_inputs: bool = True
+) -> tuple[A | None, tuple[A, ...]]:
     """Gradients of ``sum(gradient * forward(...))`` with respect to the inputs and to each core.
 
     Args:
@@ -62,24 +64,27 @@ def backward(plan: Plan, cores: Sequence[A], inputs: A, gradient: A, ops: Ops[A]
         inputs: as in `forward`.
         gradient: ``(batch, out_features)``.
         ops: the array library.
+        wrt_inputs: whether the inputs' gradient is wanted (that of a network's first layer is not); None stands for it
+            if not.
     """
     weights = _weights(plan, cores, ops)
 
-    def body(block: A, slope: A) -> tuple[A, tuple[A, ...]]:
+    def body(block: A, slope: A) -> tuple[tuple[A, ...], tuple[A, ...]]:
         rows = ops.rows(block)
         states = _sweep(plan, weights, block, ops, last=False)
-        slopes = []
+        slopes: list[A] = []
         for step, weight, state in reversed(list(zip(plan.steps, weights, states, strict=True))):
             slope = ops.reshape(slope, _state_shape(step, rows, step.rows))
-            slopes.append(_weight_slope(step, rows, state, slope, ops))
-            slope = _pull(step, weight, slope, ops)
-        return ops.reshape(slope, (rows, plan.shape.in_features)), tuple(reversed(slopes))
+            slopes.insert(0, _weight_slope(step, rows, state, slope, ops))
+            if wrt_inputs or len(slopes) < len(states):
+                slope = _pull(step, weight, slope, ops)
+        return ((ops.reshape(slope, (rows, plan.shape.in_features)),) if wrt_inputs else ()), tuple(slopes)
 
-    input_slope, weight_slopes = _over_rows(plan, body, (inputs, gradient), ops)
-    return input_slope, _core_slopes(plan, cores, weight_slopes, ops)
+    input_slopes, weight_slopes = _over_rows(plan, body, (inputs, gradient), ops)
+    return (input_slopes[0] if wrt_inputs else None), _core_slopes(plan, cores, weight_slopes, ops)
 
 
-def _over_rows(plan: Plan, body: Body[A], arrays: tuple[A, ...], ops: Ops[A]) -> tuple[A, tuple[A, ...]]:
+def _over_rows(plan: Plan, body: Body[A], arrays: tuple[A, ...], ops: Ops[A]) -> tuple[tuple[A, ...], tuple[A, ...]]:
     if plan.tile is None or 0 <= ops.rows(arrays[0]) <= plan.tile:
         return body(*arrays)
     return ops.tiled(body, arrays, plan.tile)
@@ -125,35 +130,32 @@ def _weight_slope(step: Step, rows: int, state: A, slope: A, ops: Ops[A]) -> A:
     return ops.matmul(across, down)
 
 
-#: Axes of a merged core ``(left, input, output, right)`` in the order of each side's weight matrix, and how many of them are rows.
-LAYOUTS: dict[Side, tuple[tuple[int, int, int, int], int]] = {
-    "left": ((2, 3, 0, 1), 2),
-    "right": ((0, 2, 1, 3), 2),
-    "closing": ((2, 0, 1, 3), 1),
+#: Axes of a merged core ``(left, input, output, right)`` in the order of each side's weight matrix: its rows first.
+LAYOUTS: dict[Side, tuple[int, int, int, int]] = {
+    "left": (2, 3, 0, 1),  # (J D_right) x (D_left I)
+    "right": (0, 2, 1, 3),  # (D_left J) x (I D_right)
+    "closing": (2, 0, 1, 3),  # J x (D_left I D_right)
 }
 
 
 def _weights(plan: Plan, cores: Sequence[A], ops: Ops[A]) -> list[A]:
     """Each step's weight matrix ``(rows, inner)``: cores merged into groups, axes ordered for the step's side."""
-    ends = [0, *accumulate(plan.groups)]
-    merged = [_merge(plan, a, b, cores, ops) for a, b in pairwise(ends)]
     weights = []
     for step in plan.steps:
-        axes, _ = LAYOUTS[step.side]
-        weights.append(ops.reshape(ops.transpose(merged[step.group], axes), (step.rows, step.inner)))
+        merged = _merge(plan, step.group, cores, ops)
+        weights.append(ops.reshape(ops.transpose(merged, LAYOUTS[step.side]), (step.rows, step.inner)))
     return weights
 
 
-def _merge(plan: Plan, first: int, end: int, cores: Sequence[A], ops: Ops[A]) -> A:
-    """Sites ``first .. end-1`` as one core ``(left, input, output, right)``."""
-    shapes = plan.shape.core_shapes[first:end]
-    if len(shapes) == 1:
+def _merge(plan: Plan, group: int, cores: Sequence[A], ops: Ops[A]) -> A:
+    """The sites of a group as one core ``(left, input, output, right)``."""
+    first, end = plan.spans[group]
+    if end - first == 1:
         return cores[first]
+    shapes = plan.shape.core_shapes[first:end]
     chain = _chains(plan, first, end, cores, ops)[-1]
-    left, right = shapes[0][0], shapes[-1][3]
-    paired = ops.reshape(chain, (left, *(n for shape in shapes for n in shape[1:3]), right))
-    apart = ops.transpose(paired, _apart(len(shapes)))
-    return ops.reshape(apart, plan.group_shapes[_group_at(plan, first)])
+    paired = ops.reshape(chain, (shapes[0][0], *(n for shape in shapes for n in shape[1:3]), shapes[-1][3]))
+    return ops.reshape(ops.transpose(paired, _apart(len(shapes))), plan.group_shapes[group])
 
 
 def _chains(plan: Plan, first: int, end: int, cores: Sequence[A], ops: Ops[A]) -> list[A]:
@@ -169,24 +171,22 @@ def _chains(plan: Plan, first: int, end: int, cores: Sequence[A], ops: Ops[A]) -
 def _core_slopes(plan: Plan, cores: Sequence[A], weight_slopes: Sequence[A], ops: Ops[A]) -> tuple[A, ...]:
     """Gradients of the cores from those of the weight matrices: `_weights` backwards."""
     slopes: dict[int, A] = {}
-    ends = [0, *accumulate(plan.groups)]
     for step, weight_slope in zip(plan.steps, weight_slopes, strict=True):
-        axes, _ = LAYOUTS[step.side]
-        shape = plan.group_shapes[step.group]
+        axes, shape = LAYOUTS[step.side], plan.group_shapes[step.group]
         ordered = ops.reshape(weight_slope, tuple(shape[axis] for axis in axes))
-        merged = ops.transpose(ordered, _inverse(axes))
-        slopes.update(_split(plan, ends[step.group], ends[step.group + 1], cores, merged, ops))
+        slopes.update(_split(plan, step.group, cores, ops.transpose(ordered, _inverse(axes)), ops))
     return tuple(slopes[k] for k in range(plan.shape.sites))
 
 
-def _split(plan: Plan, first: int, end: int, cores: Sequence[A], merged: A, ops: Ops[A]) -> dict[int, A]:
+def _split(plan: Plan, group: int, cores: Sequence[A], merged: A, ops: Ops[A]) -> dict[int, A]:
     """Gradients of the cores of a group from that of the merged core: `_merge` backwards."""
-    shapes = plan.shape.core_shapes
+    first, end = plan.spans[group]
     if end - first == 1:
         return {first: merged}
-    group = shapes[first:end]
-    apart = ops.reshape(merged, (group[0][0], *(s[1] for s in group), *(s[2] for s in group), group[-1][3]))
-    slope = ops.transpose(apart, _inverse(_apart(len(group))))
+    shapes = plan.shape.core_shapes
+    inside = shapes[first:end]
+    apart = (inside[0][0], *(s[1] for s in inside), *(s[2] for s in inside), inside[-1][3])
+    slope = ops.transpose(ops.reshape(merged, apart), _inverse(_apart(len(inside))))
     chains = _chains(plan, first, end - 1, cores, ops)
     slopes = {}
     for k in range(end - 1, first, -1):
@@ -195,10 +195,6 @@ def _split(plan: Plan, first: int, end: int, cores: Sequence[A], merged: A, ops:
         slopes[k] = ops.reshape(ops.matmul(ops.transpose(chains[k - 1 - first], (1, 0)), slope), shapes[k])
         slope = ops.matmul(slope, ops.transpose(ops.reshape(cores[k], (left, i * j * right)), (1, 0)))
     return {**slopes, first: ops.reshape(slope, shapes[first])}
-
-
-def _group_at(plan: Plan, site: int) -> int:
-    return [0, *accumulate(plan.groups)].index(site)
 
 
 def _apart(count: int) -> tuple[int, ...]:

@@ -1,14 +1,16 @@
 """How to contract an MPO with a batch: plans as values, and the choice of one by a cost model.
 
-Neighbouring cores are first merged into *groups* (small, independent of the batch).  Then the batch is swept through the groups: every step
-takes the leftmost or the rightmost group that is left.  With ``l`` groups done from the left and those after ``r`` from the right, the batch is
+Neighbouring cores are first merged into *groups* (small, independent of the batch).  Then the batch is swept through
+the groups: every step takes the leftmost or the rightmost group that is left.  With ``l`` groups done from the left and
+those after ``r`` from the right, the batch is
 
-    ``T : (batch * J_1..J_l, D_l * I_{l+1}, I_{l+2} .. I_r * D_r * J_{r+1} .. J_m)``   for a step from the left, and equally
+    ``T : (batch * J_1..J_l, D_l * I_{l+1}, I_{l+2} .. I_r * D_r * J_{r+1} .. J_m)``   for a step from the left,
     ``T : (batch * J_1..J_l * D_l * I_{l+1} .. I_{r-1}, I_r * D_r, J_{r+1} .. J_m)``   for a step from the right,
 
-so that each step is one (broadcast) product ``W @ T`` and its result is already laid out for the next: activations are never
-transposed, only the small group weights are.  One group is "rebuild ``W``, then one matrix product".  *Tiles* sweep a few rows
-of the batch at a time, so that what lies between two steps stays in the cache.
+both the same numbers in the same order, so that each step is one (broadcast) product ``W @ T`` and its result is
+already laid out for the next: activations are never transposed, only the small group weights are.  One group is
+"rebuild ``W``, then one matrix product".  *Tiles* sweep a few rows of the batch at a time, so that what lies between
+two steps stays in the cache.
 """
 
 from collections.abc import Iterator
@@ -25,6 +27,8 @@ Side = Literal["left", "right", "closing"]
 #: More groups than this are never cheaper for shapes of many sites, and their number grows as 3^sites.
 MAX_GROUPS = 4
 TILES = (16, 32, 64, 128)
+#: Rows assumed where the batch is not known.
+USUAL_BATCH = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +37,8 @@ class Step:
 
     Attributes:
         group: the group whose weight is used, from 0.
-        side: ``left`` consumes ``(D_{g-1}, I_g)`` and leaves ``(J_g, D_g)``; ``right`` consumes ``(I_g, D_g)`` and leaves
-            ``(D_{g-1}, J_g)``; ``closing`` is the last step and consumes both bonds.
+        side: ``left`` consumes ``(D_{g-1}, I_g)`` and leaves ``(J_g, D_g)``; ``right`` consumes ``(I_g, D_g)`` and
+            leaves ``(D_{g-1}, J_g)``; ``closing`` is the last step and consumes both bonds.
         prefix: rows of ``T`` for each row of the batch.
         rows: output size ``M`` of the product.
         inner: contracted size ``K``.
@@ -74,28 +78,28 @@ class Plan:
     tile: int | None = None
 
     def __post_init__(self) -> None:
-        if sum(self.groups) != self.shape.sites or any(size < 1 for size in self.groups):
-            raise PlanError(f"groups are {self.groups}; expected positive sizes that add up to {self.shape.sites} sites")
-        left, right = 0, len(self.groups) - 1
-        for group in self.order:
-            if left > right or group not in (left, right):
-                break
-            left, right = (left + 1, right) if group == left else (left, right - 1)
-        if left <= right or len(self.order) != len(self.groups):
+        sites, count = self.shape.sites, len(self.groups)
+        if any(type(size) is not int or size < 1 for size in self.groups) or sum(self.groups) != sites:
+            raise PlanError(f"groups are {self.groups}; expected positive sizes that add up to {sites} sites")
+        if not _is_sweep(self.order, count):
             raise PlanError(
-                f"order is {self.order}; expected each of the {len(self.groups)} groups once, always an end of those left"
+                f"order is {self.order}; expected each of the {count} groups once, always an end of those left"
             )
-        if self.tile is not None and self.tile < 1:
-            raise PlanError(f"tile is {self.tile}; expected at least 1 row, or None")
+        if self.tile is not None and (type(self.tile) is not int or self.tile < 1):
+            raise PlanError(f"tile is {self.tile}; expected a whole number of at least 1 row, or None")
+
+    @cached_property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """``(first, end)`` of the sites of each group, from 0, the end not included."""
+        return tuple(pairwise(accumulate(self.groups, initial=0)))
 
     @cached_property
     def group_shapes(self) -> tuple[tuple[int, int, int, int], ...]:
         """``(D_{g-1}, I_g, J_g, D_g)`` of each merged core."""
-        ends = [0, *accumulate(self.groups)]
         shape = self.shape
         return tuple(
             (shape.bond_dims[a], prod(shape.input_dims[a:b]), prod(shape.output_dims[a:b]), shape.bond_dims[b])
-            for a, b in pairwise(ends)
+            for a, b in self.spans
         )
 
     @cached_property
@@ -124,14 +128,12 @@ class Plan:
     @cached_property
     def merge_multiplications(self) -> int:
         """Multiplications to merge the cores into groups, once per batch."""
-        total, site = 0, 0
-        for size in self.groups:
-            rows = 1
-            shapes = self.shape.core_shapes[site : site + size]
-            for k, (left, i, j, right) in enumerate(shapes):
-                total += rows * left * i * j * right if k else 0
-                rows = rows * i * j if k else left * i * j
-            site += size
+        total = 0
+        for first, end in self.spans:
+            rows = self.shape.bond_dims[first] * self.shape.site_sizes[first]
+            for left, i, j, right in self.shape.core_shapes[first + 1 : end]:
+                total += rows * left * i * j * right
+                rows *= i * j
         return total
 
     @cached_property
@@ -153,16 +155,16 @@ class Plan:
         return Plan(self.shape, self.groups, self.order, tile)
 
     def __str__(self) -> str:
+        tiles = f", tiles of {self.tile}" if self.tile else ""
         if len(self.groups) == 1:
-            return "rebuild W, 1 product" + (f", tiles of {self.tile}" if self.tile else "")
-        ends = [0, *accumulate(self.groups)]
-        sites = [f"{a + 1}-{b}" if b - a > 1 else f"{b}" for a, b in pairwise(ends)]
-        return f"sweep cores {' > '.join(sites[g] for g in self.order)}" + (f", tiles of {self.tile}" if self.tile else "")
+            return f"rebuild W, 1 product{tiles}"
+        sites = [f"{a + 1}-{b}" if b - a > 1 else f"{b}" for a, b in self.spans]
+        return f"sweep cores {' > '.join(sites[group] for group in self.order)}{tiles}"
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Constants of the cost model.  The defaults are cautious figures of a two-core processor; only their ratios matter.
+    """Constants of the cost model: cautious figures of a two-core processor, of which only the ratios matter.
 
     Attributes:
         flops: floating-point operations per second of a large matrix product in 4-byte numbers.
@@ -188,13 +190,12 @@ def predict(plan: Plan, batch: int, *, training: bool, itemsize: int = 4, machin
 
     Backward recomputes the sweep up to its last step and runs two products for every one of forward.
     """
+    batch = max(batch, 1)  # an empty batch costs the calls all the same
     rows = min(batch, plan.tile or batch)
     tiles = ceil(batch / rows)
     flops = machine.flops * 4 / itemsize
-    seconds = 2 * plan.merge_multiplications * (3 if training else 1) / flops + machine.call * (
-        sum(plan.groups) * (3 if training else 1)
-    )
-    calls = 4 if training else 1
+    merges, calls = (3, 4) if training else (1, 1)
+    seconds = merges * (2 * plan.merge_multiplications / flops + machine.call * plan.shape.sites)
     for step in plan.steps:
         products = rows * step.prefix
         speed = flops if step.suffix == 1 else flops * min(1.0, step.suffix / machine.narrow)
@@ -224,16 +225,43 @@ def choose(shape: MPOShape, batch: int | None, *, training: bool, itemsize: int 
 
     Args:
         shape: the layer.
-        batch: rows of the batch; None when it is not known while tracing, then `USUAL_BATCH` is assumed and no tiles are used.
+        batch: rows of the batch; None when it is not known while tracing, then `USUAL_BATCH` is assumed and no tiles
+            are used.
         training: count the backward pass too.
         itemsize: bytes per number.
     """
-    rows = USUAL_BATCH if batch is None else max(batch, 1)
+    rows = USUAL_BATCH if batch is None else batch
     options = candidates(shape, batch)
     return min(options, key=lambda plan: predict(plan, rows, training=training, itemsize=itemsize))
 
 
-USUAL_BATCH = 128
+@dataclass(frozen=True, slots=True)
+class Plans:
+    """The plans of a layer for one size of batch.
+
+    Attributes:
+        forward: for the forward pass.
+        backward: for the backward pass, which runs the sweep again.
+    """
+
+    forward: Plan
+    backward: Plan
+
+    @classmethod
+    def of(cls, shape: MPOShape, batch: int | None, itemsize: int = 4) -> "Plans":
+        """The chosen plans; batches share a choice up to the next power of two, so that few choices are made."""
+        rows = None if batch is None else 1 << max(batch - 1, 0).bit_length()
+        return cls(*(choose(shape, rows, training=training, itemsize=itemsize) for training in (False, True)))
+
+
+def _is_sweep(order: tuple[int, ...], count: int) -> bool:
+    """Whether ``order`` takes each of ``count`` groups once, always an end of those left."""
+    left, right = 0, count - 1
+    for group in order:
+        if left > right or group not in (left, right):
+            return False
+        left, right = (left + 1, right) if group == left else (left, right - 1)
+    return left > right
 
 
 def _orders(count: int) -> list[tuple[int, ...]]:

@@ -8,8 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
+from operator import index
+from typing import cast
 
 from mponet.errors import ShapeError
+
 
 @dataclass(frozen=True, slots=True)
 class MPOShape:
@@ -49,21 +52,32 @@ class MPOShape:
         object.__setattr__(self, "bond_dims", _clamped(self.bond_dims, self.site_sizes))
 
     @classmethod
-    def of(
-        cls, input_dims: Sequence[int], output_dims: Sequence[int], bond: int | Sequence[int]
-    ) -> "MPOShape":
+    def of(cls, input_dims: Sequence[int], output_dims: Sequence[int], bond: int | Sequence[int]) -> "MPOShape":
         """The shape with inner bonds ``bond``: one number for all, or one for each of the ``n - 1`` bonds."""
-        inner = tuple(bond) if isinstance(bond, Iterable) else (bond,) * (len(input_dims) - 1)
-        return cls(tuple(input_dims), tuple(output_dims), (1, *inner, 1))
+        inputs = _dimensions(input_dims, "input_dims")
+        return cls(inputs, _dimensions(output_dims, "output_dims"), (1, *inner_bonds(bond, len(inputs)), 1))
 
     @classmethod
     def from_sizes(
-        cls, in_features: int, out_features: int, bond: int | Sequence[int], sites: int | None = None
+        cls,
+        inputs: int | Sequence[int],
+        outputs: int | Sequence[int],
+        bond: int | Sequence[int],
+        sites: int | None = None,
     ) -> "MPOShape":
-        """Balanced factors of ``in_features`` and ``out_features``; see `factorize` and `default_sites`."""
+        """The shape from sizes, split by `factorize`, or from factors, taken as they are.
+
+        Args:
+            inputs: number of inputs, or its factors.
+            outputs: number of outputs, or its factors.
+            bond: as in `of`.
+            sites: number of factors; None takes that of the factors given, else `default_sites`.
+        """
+        given = [len(size) for size in (inputs, outputs) if isinstance(size, Sequence)]
         if sites is None:
-            sites = default_sites(in_features, out_features)
-        return cls.of(factorize(in_features, sites), factorize(out_features, sites), bond)
+            sites = given[0] if given else default_sites(cast(int, inputs), cast(int, outputs))
+        rows, columns = (s if isinstance(s, Sequence) else factorize(s, sites) for s in (inputs, outputs))
+        return cls.of(rows, columns, bond)
 
     @property
     def sites(self) -> int:
@@ -89,7 +103,13 @@ class MPOShape:
     def core_shapes(self) -> tuple[tuple[int, int, int, int], ...]:
         """``(D_{k-1}, I_k, J_k, D_k)`` of each core."""
         return tuple(
-            zip(self.bond_dims[:-1], self.input_dims, self.output_dims, self.bond_dims[1:], strict=True)
+            zip(
+                self.bond_dims[:-1],
+                self.input_dims,
+                self.output_dims,
+                self.bond_dims[1:],
+                strict=True,
+            )
         )
 
     @property
@@ -119,11 +139,27 @@ class MPOShape:
         return f"M^{{{outputs}}}_{{{inputs}}}({bonds or '1'})"
 
 
+def inner_bonds(bond: int | Sequence[int], sites: int) -> tuple[int, ...]:
+    """The ``sites - 1`` inner bonds that are asked for, not clamped: one number for all, or one for each.
+
+    Raises:
+        ShapeError: a bond is no positive whole number, or their count is wrong.
+    """
+    # one number is checked before it is repeated: with a single site a bad one would vanish unseen
+    asked = _dimensions(bond if isinstance(bond, Iterable) else (bond,), "bond")
+    if not isinstance(bond, Iterable):
+        return asked * (sites - 1)
+    if len(asked) != sites - 1:
+        raise ShapeError(f"bond is {bond!r}; expected one number, or {sites - 1}: one for each inner bond")
+    return asked
+
+
 def factorize(size: int, sites: int) -> tuple[int, ...]:
     """The most balanced split of ``size`` into ``sites`` factors, small ones at the ends as in the paper.
 
     Balanced means the smallest sum of factors (ties: the smallest largest factor).  ``factorize(784, 4)`` is
-    ``(4, 7, 7, 4)`` and ``factorize(10, 4)`` is ``(1, 5, 2, 1)``, the paper's choices.  A prime stays whole: ``(1, ..., p, ..., 1)``.
+    ``(4, 7, 7, 4)`` and ``factorize(10, 4)`` is ``(1, 5, 2, 1)``, the paper's choices.  A prime stays whole:
+    ``(1, ..., p, ..., 1)``.
 
     Raises:
         ShapeError: ``size`` or ``sites`` is no positive whole number.
@@ -136,26 +172,28 @@ def factorize(size: int, sites: int) -> tuple[int, ...]:
 def default_sites(in_features: int, out_features: int, largest: int = 64) -> int:
     """The fewest sites, at least 2, with which no balanced factor exceeds ``largest``.
 
-    Fewer sites mean fewer and larger matrix products, which is what processors are fast at; a size with a large prime factor
-    stops where more sites no longer help.
+    Fewer sites mean fewer and larger matrix products, which is what processors are fast at.  A prime factor cannot
+    be split, so one above ``largest`` takes its place as the limit.
+
+    Raises:
+        ShapeError: a size is no positive whole number.
     """
-
-    def widest(sites: int) -> int:
-        return max(*factorize(in_features, sites), *factorize(out_features, sites))
-
+    sizes = _dimensions((in_features, out_features), "sizes")
+    limit = max(largest, *map(_largest_prime, sizes))
     sites = 2
-    while widest(sites) > largest and widest(sites + 1) < widest(sites):
+    while any(max(factorize(size, sites)) > limit for size in sizes):
         sites += 1
     return sites
 
 
-def _dimensions(values: Sequence[int], name: str) -> tuple[int, ...]:
+def _dimensions(values: Iterable[int], name: str) -> tuple[int, ...]:
+    """The values as python integers of at least 1; numpy's integers count, ``True`` and ``2.0`` do not."""
     try:
         numbers = tuple(values)
-        whole = tuple(int(v) for v in numbers)
-    except (TypeError, ValueError) as error:
+        whole = tuple(index(v) for v in numbers)
+    except TypeError as error:
         raise ShapeError(f"{name} is {values!r}; expected a tuple of whole numbers") from error
-    if any(isinstance(v, bool) or w != v or w < 1 for v, w in zip(numbers, whole, strict=True)):
+    if any(isinstance(v, bool) or w < 1 for v, w in zip(numbers, whole, strict=True)):
         raise ShapeError(f"{name} is {values!r}; expected whole numbers of at least 1")
     return whole
 
@@ -192,3 +230,14 @@ def _splits(size: int, sites: int, smallest: int) -> Iterator[tuple[int, ...]]:
 def _arched(ascending: tuple[int, ...]) -> tuple[int, ...]:
     """Ascending factors laid out with the small ones at both ends: (1, 1, 2, 5) -> (1, 5, 2, 1)."""
     return (*ascending[1::2], *reversed(ascending[0::2]))
+
+
+def _largest_prime(size: int) -> int:
+    """The largest prime factor, by trial division; 1 for 1."""
+    factor = 2
+    while factor * factor <= size:
+        if size % factor == 0:
+            size //= factor
+        else:
+            factor += 1
+    return size

@@ -27,12 +27,14 @@ class Ops:
         """Length of the first axis."""
         return array.shape[0]
 
-    def tiled(self, body: Body[Array], arrays: tuple[Array, ...], tile: int) -> tuple[Array, tuple[Array, ...]]:
-        """``body`` over blocks of ``tile`` rows: first results joined, the others added up."""
+    def tiled(
+        self, body: Body[Array], arrays: tuple[Array, ...], tile: int
+    ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """``body`` over blocks of ``tile`` rows, its row results joined, its sums added up."""
         starts = range(0, self.rows(arrays[0]), tile)
         results = [body(*(array[start : start + tile] for array in arrays)) for start in starts]
-        sums = tuple(sum(terms[1:], terms[0]) for terms in zip(*(extra for _, extra in results), strict=True))
-        return np.concatenate([joined for joined, _ in results]), sums
+        joined = tuple(np.concatenate(parts) for parts in zip(*(rows for rows, _ in results), strict=True))
+        return joined, tuple(sum(parts[1:], parts[0]) for parts in zip(*(sums for _, sums in results), strict=True))
 
 
 OPS = Ops()

@@ -1,1 +1,62 @@
-"""Placeholder while the adapter is being written."""
+"""mponet for PyTorch: `MPOLinear`, and the `mponet.backend.Backend` functions."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from mponet.backend import Parameters
+from mponet.models.layers import Model
+from mponet.models.start import check
+from mponet.recipe import Recipe
+from mponet_torch.arrays import device_of, dtype_of, from_numpy, to_numpy
+from mponet_torch.arrays import devices as devices
+from mponet_torch.contraction import apply_mpo as apply_mpo
+from mponet_torch.layers import MPOLinear as MPOLinear
+from mponet_torch.lower import canonical, lower, native_order, slots
+from mponet_torch.train import Trainer as Trainer
+from mponet_torch.train import gradients as gradients
+from mponet_torch.train import predict as predict
+
+name = "torch"
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages underneath."""
+    return {"torch": torch.__version__}
+
+
+def build(model: Model, parameters: Parameters, *, dtype: str = "float32", device: str | None = None) -> nn.Sequential:
+    """The native model with these parameters.
+
+    Raises:
+        ModelError: the parameters are not those of the model.
+        BackendError: there is no such dtype or device.
+    """
+    native = lower(model).to(device=device_of(device), dtype=dtype_of(dtype))
+    assign(native, parameters)
+    return native
+
+
+def parameters(native: nn.Module) -> dict[str, Any]:
+    """Parameters by canonical name, numpy, in the native dtype."""
+    return {name: to_numpy(canonical(slot)) for name, slot in slots(native).items()}
+
+
+def assign(native: nn.Module, parameters: Parameters) -> None:
+    """Overwrite the parameters.
+
+    Raises:
+        ModelError: they are not those of the model.
+    """
+    places = slots(native)
+    check(native.mponet_model, dict(parameters))  # type: ignore[arg-type]
+    with torch.no_grad():
+        for name, slot in places.items():
+            value = from_numpy(parameters[name], slot.parameter.dtype, slot.parameter.device)
+            slot.parameter.copy_(native_order(slot, value))
+
+
+def trainer(native: nn.Module, recipe: Recipe) -> Trainer:
+    """A trainer that changes ``native`` in place."""
+    return Trainer(native, recipe)

@@ -46,6 +46,17 @@ class Conv2D:
     padding: Padding = "SAME"
     bias: bool = True
 
+    def pads(self, input_shape: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Zeros put before and after the rows and the columns of a map ``(height, width, channels)``."""
+        if self.padding == "VALID":
+            return (0, 0), (0, 0)
+        missing = [
+            max((-(-n // self.stride) - 1) * self.stride + k - n, 0)
+            for n, k in zip(input_shape[:2], self.kernel, strict=True)
+        ]
+        rows, columns = ((total // 2, total - total // 2) for total in missing)
+        return rows, columns
+
 
 @dataclass(frozen=True, slots=True)
 class ReLU:

@@ -1,0 +1,218 @@
+"""`MPOLinear`: a linear layer whose weight is a matrix product operator."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import nn
+
+from mponet.decompose import from_matrix
+from mponet.errors import ShapeError
+from mponet.initialize import exact_variance
+from mponet.mpo import MPO, to_matrix
+from mponet.plan import Plans, choose
+from mponet.shape import MPOShape
+from mponet_torch.arrays import Array, to_numpy
+from mponet_torch.contraction import apply_mpo
+
+
+class MPOLinear(nn.Module):
+    """``y = x @ W + b`` with ``W`` a matrix product operator; takes and gives any leading dimensions.
+
+    Attributes:
+        shape: factors and bonds (`mponet.MPOShape`).
+        core1, core2, ...: one parameter per site, ``(D_{k-1}, I_k, J_k, D_k)``; ``cores`` is all of them.
+        bias: ``(out_features,)`` or None.
+
+    Args:
+        in_features: number of inputs, or its factors.
+        out_features: number of outputs, or its factors.
+        bond: bond dimension, one for all or one for each inner bond; clamped to what is useful.
+        bias: whether to have one.
+        sites: number of factors where only sizes are given; None chooses.
+        initializer: variance of the entries of ``W``: ``glorot``, ``he``, ``lecun`` or a number; met exactly in expectation.
+        seed: of the starting values; None draws one from torch's generator, so ``torch.manual_seed`` governs.
+        device: as for `torch.nn.Linear`.
+        dtype: as for `torch.nn.Linear`.
+
+    Raises:
+        ShapeError: sizes, factors and bonds do not fit together.
+    """
+
+    def __init__(
+        self,
+        in_features: int | Sequence[int],
+        out_features: int | Sequence[int],
+        bond: int | Sequence[int],
+        bias: bool = True,
+        *,
+        sites: int | None = None,
+        initializer: str | float = "glorot",
+        seed: int | None = None,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.shape = MPOShape.from_sizes(in_features, out_features, bond, sites)
+        seed = int(torch.randint(2**31 - 1, ())) if seed is None else seed
+        mpo = exact_variance(self.shape, np.random.default_rng(seed), initializer)
+        options: dict[str, Any] = {"device": device, "dtype": dtype or torch.get_default_dtype()}
+        for k, core in enumerate(mpo.cores, start=1):
+            self.register_parameter(f"core{k}", nn.Parameter(torch.tensor(core, **options)))
+        self.bias = nn.Parameter(torch.zeros(self.out_features, **options)) if bias else None
+        self._traced = Plans.of(self.shape, None, self.cores[0].element_size())
+
+    @property
+    def cores(self) -> tuple[nn.Parameter, ...]:
+        """The cores, in the order of the sites."""
+        return tuple(self.get_parameter(f"core{k + 1}") for k in range(self.shape.sites))
+
+    @property
+    def in_features(self) -> int:
+        """Number of inputs."""
+        return self.shape.in_features
+
+    @property
+    def out_features(self) -> int:
+        """Number of outputs."""
+        return self.shape.out_features
+
+    @classmethod
+    def from_mpo(cls, mpo: MPO, bias: ArrayLike | None = None, *, device: Any = None, dtype: Any = None) -> Self:
+        """The layer of an operator and a bias ``(out_features,)``.
+
+        Raises:
+            ShapeError: the bias has another shape.
+        """
+        shape = mpo.shape
+        layer = cls(
+            shape.input_dims,
+            shape.output_dims,
+            shape.bond_dims[1:-1],
+            bias is not None,
+            seed=0,
+            device=device,
+            dtype=dtype,
+        )
+        layer.assign(mpo, bias)
+        return layer
+
+    @classmethod
+    def from_matrix(
+        cls,
+        matrix: ArrayLike,
+        input_dims: Sequence[int],
+        output_dims: Sequence[int],
+        *,
+        max_bond: int | Sequence[int] | None = None,
+        relative_error: float = 0.0,
+        bias: ArrayLike | None = None,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> Self:
+        """The layer nearest to ``x @ matrix + bias``; see `mponet.from_matrix`."""
+        kept = from_matrix(matrix, input_dims, output_dims, max_bond=max_bond, relative_error=relative_error)
+        return cls.from_mpo(kept.mpo, bias, device=device, dtype=dtype)
+
+    @classmethod
+    def from_dense(
+        cls,
+        dense: nn.Linear,
+        *,
+        input_dims: Sequence[int] | None = None,
+        output_dims: Sequence[int] | None = None,
+        sites: int | None = None,
+        max_bond: int | Sequence[int] | None = None,
+        relative_error: float = 0.0,
+    ) -> Self:
+        """The layer nearest to a trained `torch.nn.Linear`, on its device and in its dtype."""
+        factors = MPOShape.from_sizes(input_dims or dense.in_features, output_dims or dense.out_features, 1, sites)
+        return cls.from_matrix(
+            to_numpy(dense.weight).T,
+            factors.input_dims,
+            factors.output_dims,
+            max_bond=max_bond,
+            relative_error=relative_error,
+            bias=None if dense.bias is None else to_numpy(dense.bias),
+            device=dense.weight.device,
+            dtype=dense.weight.dtype,
+        )
+
+    def to_mpo(self) -> MPO:
+        """The operator, float64 numpy."""
+        return MPO(self.shape, tuple(to_numpy(core).astype(np.float64) for core in self.cores))
+
+    def to_dense(self) -> nn.Linear:
+        """The `torch.nn.Linear` with the same weight, on the same device and in the same dtype."""
+        first = self.cores[0]
+        dense = nn.Linear(
+            self.in_features, self.out_features, self.bias is not None, device=first.device, dtype=first.dtype
+        )
+        with torch.no_grad():
+            dense.weight.copy_(torch.tensor(to_matrix(self.to_mpo()).T))
+            if self.bias is not None:
+                dense.bias.copy_(self.bias)
+        return dense
+
+    def assign(self, mpo: MPO, bias: ArrayLike | None = None) -> None:
+        """Overwrite the cores, and the bias if one is given.
+
+        Raises:
+            ShapeError: the operator or the bias has another shape, or there is no bias to overwrite.
+        """
+        if mpo.shape != self.shape:
+            raise ShapeError(f"operator is {mpo.shape}; expected {self.shape}; make a new layer with from_mpo")
+        with torch.no_grad():
+            for core, value in zip(self.cores, mpo.cores, strict=True):
+                core.copy_(torch.tensor(value))
+            if bias is not None:
+                values = checked_bias(bias, self.bias is not None, self.out_features)
+                self.bias.copy_(torch.tensor(values))  # type: ignore[union-attr]
+
+    def plans(self, batch: int | None) -> Plans:
+        """The plans in use for a batch of so many rows; None while tracing, where the batch may vary."""
+        return self._traced if batch is None else Plans.of(self.shape, batch, self.cores[0].element_size())
+
+    def forward(self, inputs: Array) -> Array:
+        """``inputs @ W + b``, ``(..., in_features)`` to ``(..., out_features)``.
+
+        Raises:
+            ShapeError: the last dimension is not ``in_features``.
+        """
+        if inputs.ndim == 0 or inputs.shape[-1] != self.in_features:
+            raise ShapeError(
+                f"inputs have the shape {tuple(inputs.shape)}; expected (..., {self.in_features}) for {self.shape}"
+            )
+        leading = inputs.shape[:-1]
+        rows, *cores = _autocast(inputs.reshape(prod(leading), self.in_features), *self.cores)
+        plans = self.plans(None if torch.compiler.is_compiling() else rows.shape[0])
+        outputs = apply_mpo(plans, rows, cores).reshape(*leading, self.out_features)
+        return outputs if self.bias is None else outputs + self.bias.to(outputs.dtype)
+
+    def extra_repr(self) -> str:
+        """Shape, counts, and the plan at the usual batch."""
+        shape = self.shape
+        return (
+            f"{shape.in_features}, {shape.out_features}, {shape}, bias={self.bias is not None}, "
+            f"weights={shape.parameters} of {shape.dense_parameters}, plan='{choose(shape, 128, training=True)}'"
+        )
+
+
+def checked_bias(bias: ArrayLike, wanted: bool, features: int) -> NDArray[Any]:
+    """The bias as an array, if the layer has one of this length."""
+    values = np.asarray(bias)
+    if not wanted or values.shape != (features,):
+        expected = f"({features},)" if wanted else "none, the layer was made with bias=False"
+        raise ShapeError(f"bias has the shape {values.shape}; expected {expected}")
+    return values
+
+
+def _autocast(*arrays: Array) -> tuple[Array, ...]:
+    """Under autocast, everything in its dtype; the casts stay outside of our operation, so their gradients are torch's."""
+    kind = arrays[0].device.type
+    if torch.is_autocast_enabled(kind):
+        return tuple(array.to(torch.get_autocast_dtype(kind)) for array in arrays)
+    return arrays
