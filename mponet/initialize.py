@@ -1,11 +1,12 @@
 """Starting values, drawn by numpy so that every backend begins with the same numbers.
 
-A product of cores has ``Var(W) = prod_k Var(core_k) * prod_k D_k`` for independent zero-mean entries.  Glorot's rule applied to each core
-misses the wanted variance by orders of magnitude as sites are added; `exact_variance` meets it for every shape.
+A product of cores has ``Var(W) = prod_k Var(core_k) * prod_k D_k`` for independent zero-mean entries.  Glorot's rule
+applied to each core misses the wanted variance by orders of magnitude as sites are added; `exact_variance` meets it
+for every shape.
 """
 
 from collections.abc import Callable
-from math import exp, log, sqrt
+from math import exp, inf, log, sqrt
 
 import numpy as np
 
@@ -42,10 +43,13 @@ def exact_variance(shape: MPOShape, rng: np.random.Generator, rule: str | float 
         shape: the shape.
         rng: source of the random numbers.
         rule: a name of `target_variance`, or the wanted variance itself.
+
+    Raises:
+        InputError: there is no such rule, or the variance is not positive and finite.
     """
-    target = rule if isinstance(rule, float) else target_variance(rule, shape.in_features, shape.out_features)
-    if not target > 0.0:
-        raise InputError(f"variance is {target}; expected a positive number")
+    target = target_variance(rule, shape.in_features, shape.out_features) if isinstance(rule, str) else rule
+    if not 0.0 < target < inf:
+        raise InputError(f"variance is {target}; expected a positive, finite number")
     share = exp(log(target) / shape.sites)
     return MPO(
         shape,
@@ -56,8 +60,8 @@ def exact_variance(shape: MPOShape, rng: np.random.Generator, rule: str | float 
 def paper_cores(shape: MPOShape, rng: np.random.Generator) -> MPO:
     """The authors' initialiser: truncated normal cores of ``sigma_k = sqrt(2.6 / (J_k D_k + D_{k-1} I_k))``.
 
-    TensorFlow 1's ``xavier_initializer(uniform=False)`` on the ``(J_k D_k) x (D_{k-1} I_k)`` matrix of each core, cut at two sigma
-    (the authors' tt.py; factor 1.3 in TensorFlow's variance_scaling).
+    TensorFlow 1's ``xavier_initializer(uniform=False)`` on the ``(J_k D_k) x (D_{k-1} I_k)`` matrix of each core, cut
+    at two sigma (the authors' tt.py; factor 1.3 in TensorFlow's variance_scaling).
     """
     return MPO(
         shape,

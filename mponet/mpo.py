@@ -72,12 +72,12 @@ def to_matrix(mpo: MPO) -> Array:
 
 
 def left_canonical(mpo: MPO) -> MPO:
-    """The same operator, every core but the last an isometry from the left: ``sum_{aij} A[aijb] A[aijc] = delta_bc``."""
+    """The same operator, every core but the last a left isometry: ``sum_{aij} A[aijb] A[aijc] = delta_bc``."""
     return mixed_canonical(mpo, mpo.shape.sites)
 
 
 def right_canonical(mpo: MPO) -> MPO:
-    """The same operator, every core but the first an isometry from the right: ``sum_{ijb} A[aijb] A[cijb] = delta_ac``."""
+    """The same operator, every core but the first a right isometry: ``sum_{ijb} A[aijb] A[cijb] = delta_ac``."""
     return mixed_canonical(mpo, 1)
 
 
@@ -103,7 +103,7 @@ def mixed_canonical(mpo: MPO, center: int) -> MPO:
 
 def frobenius_norm(mpo: MPO) -> float:
     """``||W||_F``, from the canonical form; the matrix is never formed."""
-    return float(np.linalg.norm(right_canonical(mpo).cores[0]))
+    return norm(right_canonical(mpo).cores[0])
 
 
 def subtract(first: MPO, second: MPO) -> MPO:
@@ -126,16 +126,31 @@ def as_float64(value: ArrayLike, name: str) -> Array:
     Raises:
         InputError: it is no array of real, finite numbers.
     """
-    array = np.asarray(value)
-    if array.dtype.kind in "cOUSmM":
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise InputError(f"{name} is no array ({error}); expected rows of equal length") from error
+    if not np.can_cast(array.dtype, np.float64, "same_kind"):
         raise InputError(f"{name} has the dtype {array.dtype}; expected real numbers; convert it first")
-    if array.dtype != np.float64 or array.flags.writeable:
+    # a read-only view may look at memory that its owner still writes to
+    if array.dtype != np.float64 or array.flags.writeable or array.base is not None:
         array = np.array(array, dtype=np.float64)
         array.flags.writeable = False
     if not np.isfinite(array).all():
         count = int(array.size - np.isfinite(array).sum())
         raise InputError(f"{name} has {count} non-finite of {array.size} entries; expected finite numbers only")
     return array
+
+
+def norm(array: Array) -> float:
+    """Frobenius norm whose squares neither overflow nor underflow, whatever the scale of the array."""
+    scale = scale_of(array)
+    return scale * float(np.linalg.norm(array / scale))
+
+
+def scale_of(array: Array) -> float:
+    """Largest absolute entry, or 1 for an array of zeros: a scale that is safe to divide by."""
+    return float(np.abs(array).max(initial=0.0)) or 1.0
 
 
 def _check_chain(cores: Sequence[Array]) -> None:
@@ -158,7 +173,7 @@ def _of_chain(cores: Sequence[Array]) -> MPO:
         reduced[k], reduced[k + 1] = push_right(reduced[k], reduced[k + 1])
     for k in reversed(range(1, len(reduced))):
         reduced[k - 1], reduced[k] = push_left(reduced[k - 1], reduced[k])
-    return left_canonical(MPO(shape, tuple(reduced)))
+    return MPO(shape, tuple(reduced))
 
 
 def push_right(core: Array, following: Array) -> tuple[Array, Array]:
@@ -182,7 +197,7 @@ def _mirrored(core: Array) -> Array:
 
 
 def _direct_sum(a: Array, b: Array, first: bool, last: bool) -> Array:
-    """Core of ``A - B``: block diagonal in the bonds, one row at the first site (with the sign), one column at the last."""
+    """Core of ``A - B``: block diagonal in the bonds, one row at the first site (negated), one column at the last."""
     b = -b if first else b
     if first and last:
         return a + b

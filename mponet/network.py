@@ -1,15 +1,19 @@
 """MPO <-> TensorNetwork node graph with named axes and edges.
 
-The graph is the definition of the layer.  ``network(mpo)`` has the nodes ``core1 .. coreN`` with axes among ``left, input, output,
-right``; its dangling edges are ``in1 .. inN`` and ``out1 .. outN``, its inner edges ``bond1 .. bond(N-1)``.  The boundary bonds
-have dimension 1 and are no edges.  ``apply(mpo, x)`` puts an ``input`` node in front whose free edge is ``batch``.
+The graph is the definition of the layer.  ``network(mpo)`` has the nodes ``core1 .. coreN`` with axes among ``left,
+input, output, right``; its dangling edges are ``in1 .. inN`` and ``out1 .. outN``, its inner edges ``bond1 ..
+bond(N-1)``.  The boundary bonds have dimension 1 and are no edges.  ``apply(mpo, x)`` puts an ``input`` node in front
+whose free edge is ``batch``.
 
-TensorNetwork 0.4.6 orders sets by ``id`` in its contractors, so their results differ from run to run; `contract` follows a fixed path
-instead.  Contracting consumes nodes: build the graph again for every use.  TensorNetwork is imported on first use, it costs a second.
+TensorNetwork 0.4.6 orders sets by ``id`` in its contractors, so their results differ from run to run; `contract`
+follows a fixed path instead.  Contracting consumes nodes: build the graph again for every use.  TensorNetwork is
+imported on first use, it costs a second.
 """
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -35,7 +39,7 @@ def network(mpo: MPO) -> tuple[Node, ...]:
         node["input"].set_name(f"in{k}")
         node["output"].set_name(f"out{k}")
         nodes.append(node)
-    for k, (node, following) in enumerate(zip(nodes, nodes[1:], strict=False), start=1):
+    for k, (node, following) in enumerate(pairwise(nodes), start=1):
         tn.connect(node["right"], following["left"], name=f"bond{k}")
     return tuple(nodes)
 
@@ -56,7 +60,12 @@ def apply(mpo: MPO, inputs: ArrayLike) -> tuple[Node, ...]:
     if x.ndim != 2 or x.shape[1] != mpo.shape.in_features:
         raise ShapeError(f"inputs have the shape {x.shape}; expected (batch, {mpo.shape.in_features}) for {mpo.shape}")
     axes = ["batch", *(f"in{k + 1}" for k in range(mpo.shape.sites))]
-    source = tn.Node(np.array(x.reshape(-1, *mpo.shape.input_dims)), name="input", axis_names=axes, backend="numpy")
+    source = tn.Node(
+        np.array(x.reshape(-1, *mpo.shape.input_dims)),
+        name="input",
+        axis_names=axes,
+        backend="numpy",
+    )
     source["batch"].set_name("batch")
     cores = network(mpo)
     for axis, core in zip(axes[1:], cores, strict=True):
@@ -116,7 +125,9 @@ def _dangling(nodes: Sequence[Node]) -> dict[str, Any]:
                 raise GraphError(f"node {node.name!r} has edge {edge.name!r} to itself; expected no loops")
             if not edge.is_dangling():
                 if not {id(edge.node1), id(edge.node2)} <= {id(n) for n in nodes}:
-                    raise GraphError(f"edge {edge.name!r} of node {node.name!r} leads to a node that was not given; pass all")
+                    raise GraphError(
+                        f"edge {edge.name!r} of node {node.name!r} leads to a node that was not given; pass all"
+                    )
             elif edge.name in found or not (edge.name == "batch" or LEG.fullmatch(edge.name)):
                 raise GraphError(
                     f"node {node.name!r} has the dangling edge {edge.name!r}; expected 'in1', 'in2', ... and 'out1', "
@@ -134,8 +145,8 @@ def _sites(nodes: Sequence[Node], edges: dict[str, Any]) -> list[Node]:
     if set(edges) != expected:
         odd = sorted(set(edges) ^ expected, key=_leg_order)
         raise GraphError(
-            f"the graph has {sites} nodes and the dangling edges {sorted(edges, key=_leg_order)}; expected in1..in{sites} and "
-            f"out1..out{sites}, one pair on every node; too many or missing: {odd}"
+            f"the graph has {sites} nodes and the dangling edges {sorted(edges, key=_leg_order)}; expected "
+            f"in1..in{sites} and out1..out{sites}, one pair on every node; too many or missing: {odd}"
         )
     chain = []
     for k in range(1, sites + 1):
@@ -143,28 +154,33 @@ def _sites(nodes: Sequence[Node], edges: dict[str, Any]) -> list[Node]:
         if node is not other:
             raise GraphError(f"in{k} is on node {node.name!r} and out{k} on {other.name!r}; expected both on one node")
         chain.append(node)
+    if len({id(node) for node in chain}) != sites:
+        raise GraphError(
+            f"the legs are on the nodes {[node.name for node in chain]} only; expected one in and one out edge on each "
+            f"of the {sites} nodes"
+        )
     return chain
 
 
 def _core(node: Node, k: int, place: dict[int, int]) -> Array:
     """The tensor of site ``k`` with its axes in the order (left, input, output, right)."""
-    groups: dict[str, list[tuple[str, int]]] = {"left": [], "input": [], "output": [], "right": []}
+    groups: dict[str, list[tuple[int, int]]] = {"left": [], "input": [], "output": [], "right": []}
     for axis, edge in enumerate(node.edges):
         if edge.is_dangling():
-            groups["input" if edge.name.startswith("in") else "output"].append((edge.name, axis))
+            groups["input" if edge.name.startswith("in") else "output"].append((0, axis))
             continue
-        other = place[id(edge.node2 if edge.node1 is node else edge.node1)]
-        if abs(other - k) != 1:
+        ends = {place[id(edge.node1)]: edge.axis1, place[id(edge.node2)]: edge.axis2}
+        first, second = sorted(ends)
+        if second - first != 1:
             raise GraphError(
-                f"edge {edge.name!r} joins sites {min(k, other) + 1} and {max(k, other) + 1}; expected bonds between neighbours "
-                "only: a ring or a tree is no MPO"
+                f"edge {edge.name!r} joins sites {first + 1} and {second + 1}; expected bonds between neighbours only: "
+                "a ring or a tree is no MPO"
             )
-        # both ends must fuse parallel edges in the same order: the axis order of the left one
-        owner_axis = edge.axis1 if place[id(edge.node1)] < place[id(edge.node2)] else edge.axis2
-        groups["left" if other < k else "right"].append((f"{owner_axis:06d}", axis))
-    order = [[axis for _, axis in sorted(groups[side])] for side in ("left", "input", "output", "right")]
+        # both ends must fuse parallel edges in the same order: that of the axes of the left one
+        groups["right" if first == k else "left"].append((ends[first], axis))
+    order = [[axis for _, axis in sorted(side)] for side in groups.values()]
     tensor = as_float64(np.asarray(node.tensor), f"node {node.name!r}")
-    sizes = [int(np.prod([tensor.shape[axis] for axis in side])) for side in order]
+    sizes = [prod(tensor.shape[axis] for axis in side) for side in order]
     return tensor.transpose([axis for side in order for axis in side]).reshape(sizes)
 
 
