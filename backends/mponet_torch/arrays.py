@@ -44,7 +44,7 @@ class Ops:
         self, body: Body[Array], arrays: tuple[Array, ...], tile: int
     ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         """``body`` over blocks of ``tile`` rows, its row results joined, its sums added up."""
-        results = [body(*blocks) for blocks in zip(*(array.split(tile) for array in arrays), strict=True)]
+        results = [body(*blocks) for blocks in zip(*(torch.split(array, tile) for array in arrays), strict=True)]
         joined = tuple(torch.cat(parts) for parts in zip(*(rows for rows, _ in results), strict=True))
         return joined, tuple(sum(parts[1:], parts[0]) for parts in zip(*(sums for _, sums in results), strict=True))
 
@@ -65,10 +65,8 @@ def dtype_of(name: str) -> torch.dtype:
 
 def devices() -> tuple[str, ...]:
     """Devices that `build` accepts, the default first."""
-    found = ("cpu",)
-    if torch.cuda.is_available():
-        found = (*(f"cuda:{k}" for k in range(torch.cuda.device_count())), *found)
-    return (*found, "mps") if torch.backends.mps.is_available() else found
+    cuda = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
+    return (*cuda, "cpu", *(["mps"] if torch.backends.mps.is_available() else []))
 
 
 def device_of(name: str | None) -> torch.device:

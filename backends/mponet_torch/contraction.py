@@ -40,7 +40,7 @@ class _Apply(torch.autograd.Function):
         ctx.save_for_backward(*arrays)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Array) -> tuple[Array | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Array) -> tuple[Array | None, ...]:
         inputs, *cores = ctx.saved_tensors
         wrt_inputs = bool(ctx.needs_input_grad[1])
         slope, slopes = contract.backward(ctx.plans.backward, cores, inputs, gradient, OPS, wrt_inputs=wrt_inputs)

@@ -24,7 +24,7 @@ class MPOLinear(nn.Module):
 
     Attributes:
         shape: factors and bonds (`mponet.MPOShape`).
-        core1, core2, ...: one parameter per site, ``(D_{k-1}, I_k, J_k, D_k)``; ``cores`` is all of them.
+        core1, core2, ...: one parameter per site, ``(D_{k-1}, I_k, J_k, D_k)``; ``cores`` gives all of them.
         bias: ``(out_features,)`` or None.
 
     Args:
@@ -33,7 +33,7 @@ class MPOLinear(nn.Module):
         bond: bond dimension, one for all or one for each inner bond; clamped to what is useful.
         bias: whether to have one.
         sites: number of factors where only sizes are given; None chooses.
-        initializer: variance of the entries of ``W``: ``glorot``, ``he``, ``lecun`` or a number; met exactly in expectation.
+        initializer: variance of the entries of ``W``, met exactly: ``glorot``, ``he``, ``lecun`` or a number.
         seed: of the starting values; None draws one from torch's generator, so ``torch.manual_seed`` governs.
         device: as for `torch.nn.Linear`.
         dtype: as for `torch.nn.Linear`.
@@ -66,9 +66,9 @@ class MPOLinear(nn.Module):
         self._traced = Plans.of(self.shape, None, self.cores[0].element_size())
 
     @property
-    def cores(self) -> tuple[nn.Parameter, ...]:
+    def cores(self) -> tuple[Array, ...]:
         """The cores, in the order of the sites."""
-        return tuple(self.get_parameter(f"core{k + 1}") for k in range(self.shape.sites))
+        return tuple(getattr(self, f"core{k + 1}") for k in range(self.shape.sites))
 
     @property
     def in_features(self) -> int:
@@ -211,7 +211,7 @@ def checked_bias(bias: ArrayLike, wanted: bool, features: int) -> NDArray[Any]:
 
 
 def _autocast(*arrays: Array) -> tuple[Array, ...]:
-    """Under autocast, everything in its dtype; the casts stay outside of our operation, so their gradients are torch's."""
+    """Under autocast, everything in its dtype; casts outside of our operation have torch's own gradients."""
     kind = arrays[0].device.type
     if torch.is_autocast_enabled(kind):
         return tuple(array.to(torch.get_autocast_dtype(kind)) for array in arrays)

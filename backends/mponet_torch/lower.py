@@ -1,7 +1,7 @@
 """Layer specifications to native modules, one small function per type, and where their parameters are.
 
-The native model is an ordinary ``nn.Sequential``.  It takes images the way torch does, ``(batch, channels, height, width)``; `Flatten`
-puts feature maps in NHWC order first, so that factors group the same indices on every backend.
+The native model is an ordinary ``nn.Sequential``.  It takes images the way torch does, ``(batch, channels, height,
+width)``; flattening puts feature maps in NHWC order first, so that factors group the same indices on every backend.
 """
 
 from collections import OrderedDict
@@ -26,7 +26,7 @@ class Slot:
         axes: its axes in canonical order: ``native.permute(axes)`` is canonical.
     """
 
-    parameter: nn.Parameter
+    parameter: Array
     axes: tuple[int, ...]
 
 
