@@ -1,1 +1,89 @@
-"""Placeholder while the adapter is being written."""
+"""mponet for numpy: the reference that the frameworks are compared with, and the `mponet.backend.Backend` functions.
+
+Forward only, always in float64, operators through the TensorNetwork graph itself.  It trains nothing.
+"""
+
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mponet.backend import TRAINABLE, VARIABLE, Numbers, Parameters
+from mponet.errors import BackendError
+from mponet.models.layers import Model
+from mponet.models.start import check
+from mponet.recipe import Recipe
+from mponet_numpy.lower import Network as Network
+from mponet_numpy.lower import lower
+
+name = "numpy"
+DTYPES = ("float64", "float32")
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages underneath."""
+    return {"numpy": np.__version__}
+
+
+def devices() -> tuple[str, ...]:
+    """Devices that `build` accepts, the default first."""
+    return ("cpu",)
+
+
+def build(model: Model, parameters: Parameters, *, dtype: str = "float32", device: str | None = None) -> Network:
+    """The network with these parameters.  It computes in float64 whatever ``dtype`` says: that is what it is for.
+
+    Raises:
+        ModelError: the parameters are not those of the model.
+        BackendError: there is no such dtype or device.
+    """
+    if dtype not in DTYPES:
+        raise BackendError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
+    if device not in (None, *devices()):
+        raise BackendError(f"device is {device!r}; expected one of {', '.join(devices())}")
+    native = lower(model)
+    assign(native, parameters)
+    return native
+
+
+def parameters(native: Network) -> dict[str, Numbers]:
+    """Parameters by canonical name, float64."""
+    return {name: value.copy() for name, value in native.parameters.items()}
+
+
+def assign(native: Network, parameters: Parameters) -> None:
+    """Overwrite the parameters.
+
+    Raises:
+        ModelError: they are not those of the model.
+    """
+    values = {name: np.array(value, dtype=np.float64) for name, value in parameters.items()}
+    check(native.model, values)
+    native.parameters = values
+
+
+def predict(native: Network, images: Numbers) -> Numbers:
+    """Logits ``(batch, classes)`` of images NHWC."""
+    return native(images)
+
+
+def gradients(native: Network, images: Numbers, labels: NDArray[np.int64]) -> tuple[float, dict[str, Numbers]]:
+    """Refused: the reference is forward only.
+
+    Raises:
+        BackendError: always.
+    """
+    _refuse()
+
+
+def trainer(native: Network, recipe: Recipe) -> Any:
+    """Refused: the reference is forward only.
+
+    Raises:
+        BackendError: always.
+    """
+    _refuse()
+
+
+def _refuse() -> NoReturn:
+    raise BackendError(f"backend 'numpy' trains nothing; set {VARIABLE} to one of {', '.join(TRAINABLE)}")
