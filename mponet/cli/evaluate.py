@@ -1,0 +1,83 @@
+"""``mponet evaluate``: the test accuracy of what was trained, on any backend."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+
+from mponet import data as datasets
+from mponet.backend import Backend, choose, load
+from mponet.checkpoint import NAME, Checkpoint
+from mponet.checkpoint import load as read
+from mponet.cli.output import emit, json_option, notice, people
+from mponet.errors import CheckpointError
+from mponet.train import Arrays, accuracy
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  mponet evaluate runs/fc2-digits-torch-short-seed0
+  mponet evaluate runs/fc2-digits-torch-short-seed0/mpo --backend jax
+  mponet evaluate checkpoint.safetensors --data mnist --json
+"""
+)
+@click.argument("checkpoint", type=click.Path(path_type=Path), metavar="CHECKPOINT")
+@click.option("--backend", metavar="B", help="torch, jax or tensorflow; else MPONET_BACKEND, else the first installed.")
+@click.option("--data", metavar="NAME", help="Data set whose test part is used; the one it was trained on if left out.")
+@click.option("--device", metavar="D", help="Where to compute; the backend's default if left out.")
+@json_option
+def evaluate(checkpoint: Path, backend: str | None, data: str | None, device: str | None, as_json: bool) -> None:
+    """Measure a trained network on its test set.
+
+    CHECKPOINT is a file, or the folder of a run, written by any backend.
+    """
+    loaded = {path: read(path) for path in find(checkpoint)}
+    chosen = choose(backend)
+    notice(f"backend: {chosen.name}, {chosen.why}")
+    framework = load(chosen.name)
+    rows = [measured(path, one, framework, data, device) for path, one in loaded.items()]
+    emit({"backend": chosen.name, "checkpoints": rows}) if as_json else _show(rows)
+
+
+def find(path: Path) -> list[Path]:
+    """The checkpoints that a path means: itself, or those in a folder of a run or of a variant.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if not path.is_dir():
+        return [path]
+    found = sorted((*path.glob(NAME), *path.glob(f"*/{NAME}")))
+    if not found:
+        raise CheckpointError(f"{path} holds no {NAME}; expected the folder of a run; train one with: mponet run")
+    return found
+
+
+def measured(
+    path: Path, checkpoint: Checkpoint, backend: Backend, data: str | None, device: str | None
+) -> dict[str, Any]:
+    """Accuracy of one checkpoint, for JSON."""
+    dataset = datasets.load(data or checkpoint.data)
+    arrays = Arrays.of(dataset, checkpoint.model.input_shape)
+    native = backend.build(checkpoint.model, checkpoint.parameters, device=device)
+    return {
+        "checkpoint": str(path),
+        "model": checkpoint.model.name,
+        "variant": checkpoint.model.variant,
+        "bond": checkpoint.model.bond,
+        "step": checkpoint.step,
+        "data": dataset.name,
+        "images": len(arrays.test_images),
+        "accuracy": accuracy(backend, native, arrays.test_images, arrays.test_labels),
+    }
+
+
+def _show(rows: Sequence[dict[str, Any]]) -> None:
+    table = Table("model", "variant", "step", "data", "images", "accuracy", box=None, padding=(0, 2, 0, 0))
+    for row in rows:
+        cells = (row["model"], row["variant"], row["step"], row["data"], row["images"], f"{row['accuracy']:.2%}")
+        table.add_row(*map(str, cells))
+    people().print(table)

@@ -1,0 +1,138 @@
+"""``mponet run``: train a network, and record what happened."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from sys import exit as leave
+
+import click
+from rich.table import Table
+
+from mponet import data as datasets
+from mponet.backend import choose, load
+from mponet.cli.output import bond_option, count, emit, fail, json_option, model_argument, notice, people
+from mponet.cli.progress import watcher
+from mponet.models import VARIANTS, build
+from mponet.run import Result, default_folder, resolve, summary
+from mponet.run import run as train_variants
+
+INTERRUPTED = 130  # what a shell reports for Ctrl-C
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  mponet run fc2                                   both variants on the bundled digits, seconds
+  mponet run fc2 --data mnist --preset paper       the paper's recipe, 500 epochs
+  mponet run fc2 --data mnist --bond 8 --variant mpo --epochs 3
+  mponet run fc2 --data mnist --preset paper --resume
+
+An epoch is one pass over the data set at hand.  A preset keeps its number of epochs on every data set, but trains at
+least 1000 steps.
+"""
+)
+@model_argument
+@click.option(
+    "--variant",
+    type=click.Choice([*VARIANTS, "both"]),
+    default="both",
+    show_default=True,
+    help="The normal network, the one with operators, or one after the other.",
+)
+@click.option("--backend", metavar="B", help="torch, jax or tensorflow; else MPONET_BACKEND, else the first installed.")
+@click.option("--data", metavar="NAME", help=f"One of {', '.join(datasets.names())}; digits if left out.")
+@click.option(
+    "--preset",
+    metavar="paper|short",
+    default="short",
+    show_default=True,
+    help="The recipe: the authors', or a fast one.",
+)
+@click.option("--epochs", type=click.IntRange(min=1), metavar="E", help="Length in epochs, instead of the preset's.")
+@click.option("--steps", type=click.IntRange(min=1), metavar="S", help="Length in steps, instead of the preset's.")
+@bond_option
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Of the run.")
+@click.option(
+    "--device", metavar="D", help="Where to compute, as `mponet backends` lists; the backend's default if left out."
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder of the run; runs/<model>-<data>-<backend>-<preset>-seed<N> if left out.",
+)
+@click.option("--resume", is_flag=True, help="Go on where the folder ends, to the same result.")
+@json_option
+def run(
+    model: str,
+    variant: str,
+    backend: str | None,
+    data: str | None,
+    preset: str,
+    epochs: int | None,
+    steps: int | None,
+    bond: int | None,
+    seed: int,
+    device: str | None,
+    out: Path | None,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Train a network, and record what happened.
+
+    Exit status 1: something was wrong, or training diverged.
+    """
+    variants = VARIANTS if variant == "both" else (variant,)
+    build(model, variants[-1], bond)  # before anything slow: the two that people get wrong
+    chosen = choose(backend)
+    dataset = datasets.load(data or datasets.default_name())
+    settings = resolve(
+        model,
+        data=dataset.name,
+        images=len(dataset.train_images),
+        preset_name=preset,
+        epochs=epochs,
+        steps=steps,
+        bond=bond,
+        seed=seed,
+    )
+    folder = out or default_folder(settings, chosen.name)
+    notice(f"data: {dataset.name}, {dataset.source}{'' if data else '; --data names another'}")
+    notice(f"backend: {chosen.name}, {chosen.why}")
+    framework = load(chosen.name)
+    try:
+        with watcher() as watching:
+            results = train_variants(
+                settings, framework, dataset, folder, variants=variants, resume=resume, device=device, reporter=watching
+            )
+    except KeyboardInterrupt:
+        notice(f"stopped; {folder} keeps what was done: the same command with --resume goes on")
+        leave(INTERRUPTED)
+    emit({**summary(settings, chosen.name, results), "folder": str(folder)}) if as_json else _show(results, folder)
+    for name, result in results.items():
+        if result.message is not None:
+            fail(f"{name}: {result.message}")
+    if any(result.diverged for result in results.values()):
+        leave(1)
+
+
+def _show(results: Mapping[str, Result], folder: Path) -> None:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("variant")
+    for title in ("accuracy", "best", "parameters", "of dense", "rho", "step", "time"):
+        table.add_column(title, justify="right")
+    for name, result in results.items():
+        table.add_row(name, *_cells(result))
+    people().print(table)
+    click.echo(f"checkpoints, metrics and results: {folder}")
+
+
+def _cells(result: Result) -> tuple[str, ...]:
+    return (
+        "diverged" if result.accuracy is None else f"{result.accuracy:.2%}",
+        "" if result.best_accuracy is None else f"{result.best_accuracy:.2%}",
+        count(result.parameters),
+        f"{result.whole_ratio:.2%}",
+        "" if result.rho is None else f"{result.rho:.4f}",
+        "" if result.step_ms is None else f"{result.step_ms:.2f} ms",
+        f"{result.seconds:.1f} s",
+    )
