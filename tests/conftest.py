@@ -1,0 +1,32 @@
+"""The frameworks under test come from MPONET_BACKENDS; one that is named but missing is an error, never a skip."""
+
+import os
+
+import pytest
+
+from mponet.backend import load, normalize
+from mponet.errors import BackendError
+
+
+def requested() -> list[str]:
+    """Canonical names in MPONET_BACKENDS."""
+    return [normalize(name) for name in os.environ.get("MPONET_BACKENDS", "").split(",") if name.strip()]
+
+
+def pytest_configure(config):
+    for name in requested():
+        try:
+            load(name)
+        except BackendError as error:
+            raise pytest.UsageError(f"MPONET_BACKENDS asks for {name}: {error}") from error
+
+
+def pytest_generate_tests(metafunc):
+    if "backend_name" in metafunc.fixturenames:
+        metafunc.parametrize("backend_name", requested(), scope="session")
+
+
+@pytest.fixture(scope="session")
+def backend(backend_name):
+    """The adapter module of each framework under test."""
+    return load(backend_name)

@@ -1,0 +1,143 @@
+"""One small window onto each framework's layer, so that one contract suite serves them all.
+
+Every probe has the same functions; arrays go in and out as numpy.  Gradients are those of ``sum(slope * layer(inputs))``.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+SUBSCRIPTS = {  # x @ W through the framework's own einsum and autodiff, for shapes of 1 to 4 sites
+    1: "bi,aijc->bj",
+    2: "bik,aijc,cklm->bjl",
+    3: "bikn,aijc,cklm,mnop->bjlo",
+    4: "biknq,aijc,cklm,mnop,pqrs->bjlor",
+}
+
+
+def probe(name):
+    """The window onto framework ``name``."""
+    return {"torch": _torch, "jax": _jax, "tensorflow": _tensorflow}[name]()
+
+
+def _torch():
+    import torch
+    from mponet_torch import MPOLinear
+
+    def tensor(array):
+        return torch.tensor(np.asarray(array))
+
+    def gradients(layer, inputs, slope):
+        x = tensor(inputs).requires_grad_()
+        parameters = [*layer.cores, *([] if layer.bias is None else [layer.bias])]
+        found = torch.autograd.grad((layer(x) * tensor(slope)).sum(), [x, *parameters])
+        return [value.numpy() for value in found]
+
+    def einsum_gradients(cores, inputs, slope):
+        leaves = [tensor(a).requires_grad_() for a in (inputs, *cores)]
+        product = torch.einsum(SUBSCRIPTS[len(cores)], *leaves)
+        return [v.numpy() for v in torch.autograd.grad((product * tensor(slope)).sum(), leaves)]
+
+    def dense(weight, bias):
+        layer = torch.nn.Linear(*weight.shape, bias is not None, dtype=torch.float64)
+        with torch.no_grad():
+            layer.weight.copy_(tensor(weight.T))
+            if bias is not None:
+                layer.bias.copy_(tensor(bias))
+        return layer
+
+    return SimpleNamespace(
+        layer=MPOLinear,
+        float64=torch.float64,
+        sized=lambda inputs, outputs, bond, **options: MPOLinear(inputs, outputs, bond, **options),
+        call=lambda layer, inputs: layer(tensor(inputs)).detach().numpy(),
+        gradients=gradients,
+        einsum_gradients=einsum_gradients,
+        dense=dense,
+        dense_call=lambda layer, inputs: layer(tensor(inputs)).detach().numpy(),
+    )
+
+
+def _jax():
+    import jax
+    import jax.numpy as jnp
+    from flax import nnx
+    from mponet_jax import MPOLinear
+
+    def gradients(layer, inputs, slope):
+        def total(layer, x):
+            return (layer(x) * slope).sum()
+
+        slopes, x = nnx.grad(total, argnums=(0, 1))(layer, jnp.asarray(inputs))
+        cores = [getattr(slopes, f"core{k + 1}")[...] for k in range(layer.shape.sites)]
+        biases = [] if layer.bias is None else [slopes.bias[...]]
+        return [np.asarray(value) for value in (x, *cores, *biases)]
+
+    def einsum_gradients(cores, inputs, slope):
+        def total(*leaves):
+            return (jnp.einsum(SUBSCRIPTS[len(cores)], *leaves) * slope).sum()
+
+        leaves = [jnp.asarray(a) for a in (inputs, *cores)]
+        return [np.asarray(v) for v in jax.grad(total, argnums=tuple(range(len(leaves))))(*leaves)]
+
+    def dense(weight, bias):
+        layer = nnx.Linear(*weight.shape, use_bias=bias is not None, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
+        layer.kernel[...] = jnp.asarray(weight)
+        if bias is not None:
+            layer.bias[...] = jnp.asarray(bias)
+        return layer
+
+    return SimpleNamespace(
+        layer=MPOLinear,
+        float64=jnp.float64,
+        sized=lambda inputs, outputs, bond, **options: MPOLinear(inputs, outputs, bond, rngs=nnx.Rngs(0), **options),
+        call=lambda layer, inputs: np.asarray(layer(jnp.asarray(inputs))),
+        gradients=gradients,
+        einsum_gradients=einsum_gradients,
+        dense=dense,
+        dense_call=lambda layer, inputs: np.asarray(layer(jnp.asarray(inputs))),
+    )
+
+
+def _tensorflow():
+    import keras
+    import tensorflow as tf
+    from mponet_tensorflow import MPODense
+
+    def gradients(layer, inputs, slope):
+        x = tf.constant(inputs)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            total = tf.reduce_sum(layer(x) * slope)
+        wanted = [x, *layer.cores, *([] if layer.bias is None else [layer.bias])]
+        wanted = [getattr(v, "value", v) for v in wanted]
+        return [v.numpy() for v in tape.gradient(total, wanted)]
+
+    def einsum_gradients(cores, inputs, slope):
+        leaves = [tf.constant(a) for a in (inputs, *cores)]
+        with tf.GradientTape() as tape:
+            tape.watch(leaves)
+            total = tf.reduce_sum(tf.einsum(SUBSCRIPTS[len(cores)], *leaves) * slope)
+        return [v.numpy() for v in tape.gradient(total, leaves)]
+
+    def dense(weight, bias):
+        layer = keras.layers.Dense(weight.shape[1], use_bias=bias is not None, dtype="float64")
+        layer.build((None, weight.shape[0]))
+        layer.set_weights([weight] if bias is None else [weight, bias])
+        return layer
+
+    def sized(inputs, outputs, bond, **options):
+        layer = MPODense(outputs, bond, input_dims=inputs if isinstance(inputs, tuple) else None, **options)
+        layer.build((None, int(np.prod(inputs))))
+        return layer
+
+    return SimpleNamespace(
+        layer=MPODense,
+        float64="float64",
+        sized=sized,
+        call=lambda layer, inputs: layer(tf.constant(inputs)).numpy(),
+        gradients=gradients,
+        einsum_gradients=einsum_gradients,
+        dense=dense,
+        dense_call=lambda layer, inputs: layer(tf.constant(inputs)).numpy(),
+    )
