@@ -1,0 +1,119 @@
+"""Recipes, and how a command line turns into the settings of a run."""
+
+from dataclasses import replace
+
+import pytest
+
+from mponet.errors import ModelError, RecipeError
+from mponet.models import TABLE
+from mponet.recipe import PAPER_MNIST, PRESETS, SHORT_MNIST, Recipe, learning_rate, preset
+from mponet.run import default_folder, resolve
+from mponet.run.settings import FEWEST, differences
+
+MNIST, DIGITS = 60_000, 1_437
+
+
+def test_the_paper_recipe_is_that_of_the_authors_code():
+    recipe = preset("fc2", "paper")
+    assert (recipe.steps, recipe.batch, recipe.momentum, recipe.weight_decay) == (300_000, 100, 0.0, 1e-4)
+    assert learning_rate(recipe, 0) == 0.8
+    assert learning_rate(recipe, 600) == pytest.approx(0.8 * 0.99)
+    assert learning_rate(recipe, 300) == pytest.approx(0.8 * 0.99**0.5)  # continuous, no staircase
+    assert learning_rate(recipe, 300_000) == pytest.approx(0.00526, abs=1e-5)
+    assert learning_rate(preset("lenet5", "paper"), 300_000) == pytest.approx(6.6e-5, abs=1e-6)
+
+
+def test_the_cosine_ends_at_zero_and_stays_there():
+    rates = [learning_rate(SHORT_MNIST, step) for step in range(0, 6001, 100)]
+    assert rates[0] == SHORT_MNIST.learning_rate
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == pytest.approx(0, abs=1e-15)
+    assert learning_rate(SHORT_MNIST, 10**9) == rates[-1]
+
+
+def test_every_network_has_both_presets():
+    assert set(PRESETS) == set(TABLE)
+    assert all(set(row) == {"paper", "short"} for row in PRESETS.values())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": 0},
+        {"batch": 0},
+        {"decay_steps": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"momentum": 1.0},
+        {"weight_decay": -1e-4},
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_refused(change):
+    with pytest.raises(RecipeError, match=f"{next(iter(change))}.*expected"):
+        replace(SHORT_MNIST, **change)
+
+
+def test_an_unknown_preset_is_refused_with_the_known_ones():
+    with pytest.raises(RecipeError, match="preset is 'long'; expected one of: paper, short"):
+        preset("fc2", "long")
+
+
+def test_a_recipe_goes_through_a_dictionary():
+    assert Recipe(**PAPER_MNIST.as_dict()) == PAPER_MNIST
+
+
+def of(data="mnist", images=MNIST, **options):
+    return resolve("fc2", data=data, images=images, **options)
+
+
+def test_on_the_data_of_the_paper_a_preset_is_taken_literally():
+    assert of(preset_name="paper").recipe == PAPER_MNIST
+    assert of().recipe == SHORT_MNIST
+
+
+def test_on_smaller_data_a_preset_keeps_its_epochs_and_its_decay_per_epoch():
+    recipe = of("digits", DIGITS, preset_name="paper").recipe
+    assert recipe.steps == 500 * 14
+    assert recipe.decay_steps == 14
+
+
+def test_on_tiny_data_a_preset_still_trains_a_thousand_steps():
+    assert of("digits", DIGITS).recipe.steps == FEWEST
+
+
+def test_epochs_and_steps_override_the_length_and_nothing_else():
+    assert of("digits", DIGITS, epochs=3).recipe.steps == 3 * 14
+    assert of(epochs=3).recipe == replace(SHORT_MNIST, steps=1800)
+    assert of(steps=7, preset_name="paper").recipe == replace(PAPER_MNIST, steps=7)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"epochs": 1, "steps": 1}, RecipeError, "epochs is 1 and steps is 1; expected one of them"),
+        ({"seed": -1}, RecipeError, "seed is -1"),
+        ({"bond": 0}, ModelError, "bond is 0"),
+        ({"preset_name": "x"}, RecipeError, "preset is 'x'"),
+        ({"steps": 0}, RecipeError, "steps"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(options, error, message):
+    with pytest.raises(error, match=message):
+        of(**options)
+
+
+def test_the_folder_of_a_run_says_what_is_in_it():
+    assert str(default_folder(of(), "jax")) == "runs/fc2-mnist-jax-short-seed0"
+    assert str(default_folder(of(bond=8, seed=3), "torch")) == "runs/fc2-mnist-torch-short-D8-seed3"
+
+
+def test_the_bond_is_for_the_operators_only():
+    settings = of(bond=8)
+    assert settings.network("mpo").bond == 8
+    assert settings.network("dense").bond is None
+
+
+def test_differences_are_named_down_to_the_field():
+    old, new = of(seed=1).as_dict(), of(seed=2, steps=5).as_dict()
+    assert differences(new, old) == ["recipe.steps is 5, was 6000", "seed is 2, was 1"]
+    assert differences(old, old) == []
