@@ -1,13 +1,15 @@
 """``mponet backends``: which frameworks there are, and which one is meant."""
 
+import json
 import os
 from importlib.metadata import PackageNotFoundError, entry_points, packages_distributions, version
 from typing import Any
 
 import click
 
-from mponet.backend import ADAPTERS, TRAINABLE, VARIABLE, Adapter, choose, installed, load, missing
+from mponet.backend import ADAPTERS, TRAINABLE, VARIABLE, Adapter, choose, installed, missing
 from mponet.cli.output import emit, json_option, people
+from mponet.crosscheck import process
 from mponet.errors import BackendError
 
 
@@ -98,7 +100,12 @@ def _version(module: str) -> str:
 
 
 def _devices(name: str) -> list[str]:
-    return list(load(name).devices())
+    """Devices, from a process of its own: frameworks may clash, and a broken one must not hide the others."""
+    try:
+        found: list[str] = json.loads(process.run([process.devices(name)])[0].splitlines()[-1])
+    except BackendError as error:
+        return [f"none: {error}"]
+    return found
 
 
 def _remedy(adapter: Adapter) -> str:

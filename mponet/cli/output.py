@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 model_argument = click.argument("model", metavar="MODEL")
 variant_option = click.option(
     "--variant",
-    metavar="|".join(VARIANTS),
+    type=click.Choice(VARIANTS),
     default="mpo",
     show_default=True,
     help="The normal network, or the one with operators.",

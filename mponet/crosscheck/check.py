@@ -1,0 +1,106 @@
+"""The cross-check itself."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from safetensors.numpy import load_file
+
+from mponet.backend import ADAPTERS, TRAINABLE, Numbers, installed, normalize
+from mponet.crosscheck import process
+from mponet.crosscheck.bounds import bounds
+from mponet.crosscheck.case import REFERENCE, Case, make, save
+from mponet.crosscheck.compare import Report, compare
+from mponet.errors import BackendError
+from mponet.models.layers import Model
+
+BATCH = 16
+
+
+def crosscheck(
+    model: Model,
+    *,
+    backends: Sequence[str] | None = None,
+    dtype: str = "float64",
+    seed: int = 0,
+    batch: int = BATCH,
+) -> Report:
+    """Compare the backends on one network; see `crosschecks`."""
+    return crosschecks([model], backends=backends, dtype=dtype, seed=seed, batch=batch)[0]
+
+
+def crosschecks(
+    models: Sequence[Model],
+    *,
+    backends: Sequence[str] | None = None,
+    dtype: str = "float64",
+    seed: int = 0,
+    batch: int = BATCH,
+) -> tuple[Report, ...]:
+    """Compare forward, loss, every gradient and whole trajectories of the backends, and forward with the reference.
+
+    One process per backend does all networks: starting a framework takes longer than a small network does.
+
+    Args:
+        models: the networks.
+        backends: names; None for all that are installed.  The numpy reference always takes part.
+        dtype: ``float64`` or ``float32``.
+        seed: of parameters and batch.
+        batch: number of examples.
+
+    Raises:
+        BackendError: one is unknown, not installed, or failed.
+        InputError: the dtype, the seed or the batch makes no sense.
+    """
+    names = participants(backends)
+    cases = [make(model, dtype, seed, batch) for model in models]
+    with TemporaryDirectory(prefix="mponet-crosscheck-") as temporary:
+        folders = [Path(temporary, str(number)) for number in range(len(cases))]
+        for case, folder in zip(cases, folders, strict=True):
+            folder.mkdir()
+            save(case, folder)
+        process.run([process.worker(name, folders, dtype) for name in names])
+        return tuple(_report(case, folder, names, seed) for case, folder in zip(cases, folders, strict=True))
+
+
+def participants(backends: Sequence[str] | None) -> tuple[str, ...]:
+    """Canonical names, each once, the reference last.
+
+    Raises:
+        BackendError: one is unknown or not installed, or there is nothing to compare the reference with.
+    """
+    if backends is None:
+        names = [name for name in TRAINABLE if installed(name)]
+    else:
+        names = [name for name in dict.fromkeys(map(normalize, backends)) if name != REFERENCE]
+    if absent := [name for name in names if not installed(name)]:
+        extra = ",".join(ADAPTERS[name].extra for name in absent)
+        raise BackendError(
+            f"backends to compare are {', '.join(names)}, of which {', '.join(absent)} are not installed; expected "
+            f"installed ones; pip install 'mponet[{extra}]'"
+        )
+    if not names:
+        raise BackendError(
+            f"there is no framework to compare; expected at least one of {', '.join(TRAINABLE)}; for example: "
+            "pip install 'mponet[torch]'"
+        )
+    return (*names, REFERENCE)
+
+
+def _report(case: Case, folder: Path, names: Sequence[str], seed: int) -> Report:
+    """What the answers in a folder say."""
+    model, batch = case.model, len(case.labels)
+    answers = {name: _read(folder / f"{name}.safetensors") for name in names}
+    facts = {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in names}
+    found = compare(answers, bounds(model, case.dtype, batch))
+    return Report(model.name, model.variant, model.bond, case.dtype, seed, batch, facts, found)
+
+
+def _read(file: Path) -> dict[str, dict[str, Numbers]]:
+    """Answers of one backend, by quantity and name."""
+    found: dict[str, dict[str, Numbers]] = {}
+    for key, value in load_file(file).items():
+        quantity, name = key.split(":", 1)
+        found.setdefault(quantity, {})[name] = value
+    return found

@@ -1,0 +1,130 @@
+"""Answers against one another.
+
+The error of a tensor is the largest absolute difference over the largest absolute value, of either of the two.  A
+tensor whose values are all below `FLOOR` of the largest value of its quantity is measured against that instead: what is
+zero but for rounding has no relative error.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from mponet.backend import Numbers
+from mponet.errors import BackendError
+
+FLOOR = 1e-4
+#: Tensors of a backend by quantity, then by name.
+Answers = Mapping[str, Mapping[str, Numbers]]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two backends, one quantity.
+
+    Attributes:
+        quantity: ``forward``, ``loss``, ``gradients``, or the name of a trajectory's recipe.
+        first: a backend.
+        second: another.
+        error: the largest error of any tensor.
+        worst: the tensor's name.
+        bound: the largest error allowed.
+    """
+
+    quantity: str
+    first: str
+    second: str
+    error: float
+    worst: str
+    bound: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the error is within the bound."""
+        return self.error <= self.bound
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a cross-check found.
+
+    Attributes:
+        model: name of the network.
+        variant: ``dense`` or ``mpo``.
+        bond: the bond asked for; None for the published one.
+        dtype: what was computed in (the reference always computes in float64).
+        seed: of parameters and batch.
+        batch: number of examples.
+        backends: versions and device of each.
+        comparisons: every pair and quantity.
+    """
+
+    model: str
+    variant: str
+    bond: int | None
+    dtype: str
+    seed: int
+    batch: int
+    backends: Mapping[str, Mapping[str, Any]]
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every bound is kept."""
+        return all(comparison.ok for comparison in self.comparisons)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields, for JSON, each comparison with its ``ok``."""
+        rows = [{**asdict(comparison), "ok": comparison.ok} for comparison in self.comparisons]
+        return {**asdict(self), "comparisons": rows, "ok": self.ok}
+
+
+def compare(answers: Mapping[str, Answers], bounds: Mapping[str, float]) -> tuple[Comparison, ...]:
+    """Every pair of backends, on every quantity that both have.
+
+    Args:
+        answers: by backend.
+        bounds: by quantity; their order is that of the result.
+
+    Raises:
+        BackendError: an answer is not finite, or a pair has different tensors.
+    """
+    found = []
+    for quantity, bound in bounds.items():
+        having = [name for name in answers if quantity in answers[name]]
+        for first, second in combinations(having, 2):
+            error, worst = _worst(first, answers[first][quantity], second, answers[second][quantity], quantity)
+            found.append(Comparison(quantity, first, second, error, worst, bound))
+    return tuple(found)
+
+
+def _worst(
+    first: str, ours: Mapping[str, Numbers], second: str, theirs: Mapping[str, Numbers], quantity: str
+) -> tuple[float, str]:
+    """The largest error, and whose it is."""
+    shapes = [{name: value.shape for name, value in side.items()} for side in (ours, theirs)]
+    if shapes[0] != shapes[1]:
+        odd = sorted(name for name in shapes[0] | shapes[1] if shapes[0].get(name) != shapes[1].get(name))
+        raise BackendError(
+            f"{quantity} of backends {first!r} and {second!r} differ in names or shapes of {odd}; expected "
+            "the canonical layout from both"
+        )
+    sizes = {name: max(_size(ours[name], first, name), _size(theirs[name], second, name)) for name in ours}
+    floor = FLOOR * max(sizes.values())
+    errors = {name: _error(ours[name], theirs[name], max(sizes[name], floor)) for name in ours}
+    worst = max(errors, key=errors.__getitem__)
+    return errors[worst], worst
+
+
+def _size(value: Numbers, backend: str, name: str) -> float:
+    largest = float(np.abs(value).max(initial=0.0))
+    if not np.isfinite(largest):
+        raise BackendError(f"{name} of backend {backend!r} is not finite; expected numbers; try another --seed")
+    return largest
+
+
+def _error(ours: Numbers, theirs: Numbers, scale: float) -> float:
+    difference = float(np.abs(ours.astype(np.float64) - theirs.astype(np.float64)).max(initial=0.0))
+    return difference / scale if difference else 0.0

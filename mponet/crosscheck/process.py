@@ -1,0 +1,82 @@
+"""Every backend in a process of its own, so that import order and clashing thread libraries cannot matter."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mponet.errors import BackendError
+
+#: More at a time only slow one another down: each uses every processor core by itself.
+AT_A_TIME = 2
+SECONDS = 600
+LAST_LINES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A Python command line.
+
+    Attributes:
+        backend: the framework it starts, for messages.
+        arguments: behind ``python``.
+        environment: variables to set.
+    """
+
+    backend: str
+    arguments: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+def worker(backend: str, folders: Sequence[Path], dtype: str) -> Job:
+    """The job that answers the tasks in ``folders``, all of one dtype."""
+    wide = (("JAX_ENABLE_X64", "1"),) if dtype == "float64" else ()
+    return Job(backend, ("-m", "mponet.crosscheck.worker", backend, *map(str, folders)), wide)
+
+
+def devices(backend: str) -> Job:
+    """The job that prints a backend's devices as a JSON list."""
+    return Job(
+        backend, ("-c", "import json, sys, mponet; print(json.dumps(mponet.load(sys.argv[1]).devices()))", backend)
+    )
+
+
+def run(jobs: Sequence[Job]) -> list[str]:
+    """Run all jobs; their standard output, in order.
+
+    Raises:
+        BackendError: one of them failed, with the last lines that it said, or took too long.
+    """
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        return list(pool.map(_one, jobs))
+
+
+def _one(job: Job) -> str:
+    # -P: a file called random.py where the user stands must not be imported
+    command = [sys.executable, "-P", *job.arguments]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=SECONDS, env=_environment(job), check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise BackendError(
+            f"backend {job.backend!r} gave no answer for {SECONDS} seconds; expected one by then; try a smaller model "
+            "or batch"
+        ) from None
+    if done.returncode:
+        said = " / ".join([line.strip() for line in done.stderr.splitlines() if line.strip()][-LAST_LINES:])
+        raise BackendError(
+            f"backend {job.backend!r} stopped with status {done.returncode}; expected an answer; it said: "
+            f"{said or 'nothing'}"
+        )
+    return done.stdout
+
+
+def _environment(job: Job) -> dict[str, Any]:
+    """Ours, with our own import path, and without TensorFlow's start-up chatter."""
+    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+    return {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3", **dict(job.environment)}
