@@ -1,1 +1,70 @@
-"""Placeholder while the adapter is being written."""
+"""mponet for JAX: `MPOLinear`, and the `mponet.backend.Backend` functions."""
+
+from typing import Any
+
+import flax
+import jax
+import numpy as np
+import optax
+from flax import nnx
+
+from mponet.backend import Parameters
+from mponet.models.layers import Model
+from mponet.models.start import check
+from mponet.recipe import Recipe
+from mponet_jax.arrays import device_of, dtype_of, to_numpy
+from mponet_jax.arrays import devices as devices
+from mponet_jax.contraction import apply_mpo as apply_mpo
+from mponet_jax.layers import MPOLinear as MPOLinear
+from mponet_jax.layers import put
+from mponet_jax.lower import Sequential, canonical, lower, native_order, slots
+from mponet_jax.train import Trainer as Trainer
+from mponet_jax.train import gradients as gradients
+from mponet_jax.train import predict as predict
+
+name = "jax"
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages underneath."""
+    return {"jax": jax.__version__, "flax": flax.__version__, "optax": optax.__version__}
+
+
+def build(model: Model, parameters: Parameters, *, dtype: str = "float32", device: str | None = None) -> Sequential:
+    """The native model with these parameters.
+
+    Raises:
+        ModelError: the parameters are not those of the model.
+        BackendError: there is no such dtype or device.
+    """
+    place = device_of(device)
+    with jax.default_device(place):
+        native = lower(model, dtype_of(dtype))
+    _assign(native, parameters, place)
+    return native
+
+
+def parameters(native: nnx.Module) -> dict[str, Any]:
+    """Parameters by canonical name, numpy, in the native dtype."""
+    return {name: to_numpy(canonical(slot)) for name, slot in slots(native).items()}
+
+
+def assign(native: nnx.Module, parameters: Parameters) -> None:
+    """Overwrite the parameters.
+
+    Raises:
+        ModelError: they are not those of the model.
+    """
+    _assign(native, parameters, None)
+
+
+def trainer(native: nnx.Module, recipe: Recipe) -> Trainer:
+    """A trainer that changes ``native`` in place."""
+    return Trainer(native, recipe)
+
+
+def _assign(native: nnx.Module, parameters: Parameters, place: jax.Device | None) -> None:
+    places = slots(native)
+    check(native.mponet_model, dict(parameters))
+    for name, slot in places.items():
+        put(slot.parameter, native_order(slot, np.asarray(parameters[name])), place)

@@ -1,0 +1,142 @@
+"""JAX arrays: as an array library for plans, and to and from numpy."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from mponet.contract import Body
+from mponet.errors import BackendError
+
+Array = jax.Array
+DTYPES: dict[str, Any] = {
+    "float64": jnp.float64,
+    "float32": jnp.float32,
+    "bfloat16": jnp.bfloat16,
+    "float16": jnp.float16,
+}
+#: JAX rounds float32 products to TF32 (or bfloat16 on a TPU) unless told not to.
+PRECISION = lax.Precision.HIGHEST
+
+
+class Ops:
+    """`mponet.contract.Ops` of JAX."""
+
+    def reshape(self, array: Array, shape: tuple[int, ...]) -> Array:
+        """The array with another shape."""
+        return jnp.reshape(array, shape)
+
+    def transpose(self, array: Array, axes: tuple[int, ...]) -> Array:
+        """The array with its axes in another order."""
+        return jnp.transpose(array, axes)
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        """``(m, k) @ (k, n)`` or ``(m, k) @ (p, k, n)``."""
+        # dot_general and einsum compile to the same or slower; an expanded batch copies the small factor p times
+        return jnp.matmul(a, b, precision=PRECISION)
+
+    def rows(self, array: Array) -> int:
+        """Length of the first axis; -1 where `jax.export` leaves it open."""
+        return array.shape[0] if isinstance(array.shape[0], int) else -1
+
+    def tiled(
+        self, body: Body[Array], arrays: tuple[Array, ...], tile: int
+    ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """``body`` over blocks of ``tile`` rows, its row results joined, its sums added up.
+
+        The first block may be the shorter one: it starts the sums, and `lax.scan` runs over full tiles only.
+        """
+        count = (self.rows(arrays[0]) - 1) // tile
+        first = self.rows(arrays[0]) - count * tile
+        head, sums = body(*(array[:first] for array in arrays))
+
+        def step(carried: tuple[Array, ...], blocks: tuple[Array, ...]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+            rows, parts = body(*blocks)
+            return tuple(total + part for total, part in zip(carried, parts, strict=True)), rows
+
+        wide = tuple(total.astype(accumulator(total.dtype)) for total in sums)
+        tiles = tuple(array[first:].reshape(count, tile, *array.shape[1:]) for array in arrays)
+        totals, tails = lax.scan(step, wide, tiles)
+        joined = tuple(
+            jnp.concatenate((block, tail.reshape(-1, *tail.shape[2:]))) for block, tail in zip(head, tails, strict=True)
+        )
+        return joined, tuple(total.astype(part.dtype) for total, part in zip(totals, sums, strict=True))
+
+
+OPS = Ops()
+
+
+def accumulator(dtype: DTypeLike) -> Any:
+    """The dtype to add up many numbers of ``dtype`` in: float32 at least."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def dtype_of(name: str) -> Any:
+    """The framework's dtype called ``name``.
+
+    Raises:
+        BackendError: there is none, or it is float64 and JAX would make float32 of it.
+    """
+    if name not in DTYPES:
+        raise BackendError(f"dtype is {name!r}; expected one of {', '.join(DTYPES)}")
+    return supported(DTYPES[name])
+
+
+def supported(dtype: Any) -> Any:
+    """The dtype itself, if JAX keeps it.
+
+    Raises:
+        BackendError: it is float64 and JAX would make float32 of it.
+    """
+    if jnp.dtype(dtype) == jnp.float64 and not jax.config.jax_enable_x64:
+        raise BackendError(
+            "dtype is 'float64', of which JAX makes float32; expected 64-bit numbers to be switched on; set "
+            "JAX_ENABLE_X64=1 before Python starts"
+        )
+    return dtype
+
+
+def devices() -> tuple[str, ...]:
+    """Devices that `build` accepts, the default first."""
+    return tuple(_devices())
+
+
+def device_of(name: str | None) -> jax.Device:
+    """The framework's device called ``name``; None for the default.
+
+    Raises:
+        BackendError: it is not there.
+    """
+    known = _devices()
+    default = next(iter(known))
+    wanted = default if name is None else {"cuda": "cuda:0", "gpu": "cuda:0", "tpu": "tpu:0"}.get(name, name)
+    if wanted not in known:
+        raise BackendError(f"device is {name!r}; expected one of {', '.join(known)}")
+    return known[wanted]
+
+
+def from_numpy(array: ArrayLike, dtype: Any, device: Any = None) -> Array:
+    """An array with these numbers, its own memory; ``device`` is a device, a sharding, or None for JAX to choose."""
+    # on a CPU, JAX may keep using the memory of what it is given: hence a copy that nobody else has
+    return jax.device_put(np.array(array, supported(dtype)), device)
+
+
+def to_numpy(array: Array) -> NDArray[Any]:
+    """The array's numbers in its own dtype (bfloat16, which numpy lacks, as float32)."""
+    return np.array(array, np.float32 if array.dtype == jnp.bfloat16 else array.dtype)
+
+
+def _devices() -> dict[str, jax.Device]:
+    """Devices of this process by name, the default first."""
+    found = {f"{_platform(device)}:{device.id}": device for device in jax.local_devices() if device.platform != "cpu"}
+    try:
+        return {**found, "cpu": jax.local_devices(backend="cpu")[0]}
+    except RuntimeError:  # JAX_PLATFORMS leaves it out
+        return found
+
+
+def _platform(device: jax.Device) -> str:
+    return "cuda" if device.platform == "gpu" else device.platform
