@@ -1,0 +1,178 @@
+"""Plans: what they multiply, which there are, which is chosen, and what is no plan."""
+
+from itertools import accumulate, pairwise
+from math import isfinite, prod
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.strategies import shapes
+from mponet.errors import PlanError
+from mponet.plan import MAX_GROUPS, TILES, Machine, Plan, candidates, choose, predict
+from mponet.shape import MPOShape
+
+SHAPE = MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), 8)
+
+
+# ---------------------------------------------------------------- counting
+
+
+def sizes_of(shape):
+    """Every index of the network with its size."""
+    sites = range(shape.sites)
+    return {
+        **{f"i{k}": shape.input_dims[k] for k in sites},
+        **{f"j{k}": shape.output_dims[k] for k in sites},
+        **{f"d{k}": shape.bond_dims[k] for k in range(shape.sites + 1)},
+    }
+
+
+def pair_cost(one, other, sizes):
+    """Multiplications to contract two tensors: one for each value of all their indices together."""
+    return prod(sizes[name] for name in one | other)
+
+
+def naive_costs(plan):
+    """(merging, sweeping one row), by index sets alone: nothing is known here of prefixes and suffixes."""
+    sizes = sizes_of(plan.shape)
+    cores = [{f"d{k}", f"i{k}", f"j{k}", f"d{k + 1}"} for k in range(plan.shape.sites)]
+    groups, merging = [], 0
+    for first, end in pairwise([0, *accumulate(plan.groups)]):
+        group = cores[first]
+        for core in cores[first + 1 : end]:
+            merging += pair_cost(group, core, sizes)
+            group = group ^ core
+        groups.append(group)
+    state = {f"i{k}" for k in range(plan.shape.sites)} | {"d0", f"d{plan.shape.sites}"}
+    sweeping, peak = 0, 0
+    for group in plan.order:
+        sweeping += pair_cost(state, groups[group], sizes)
+        state = state ^ groups[group]
+        peak = max(peak, prod(sizes[name] for name in state)) if group != plan.order[-1] else peak
+    return merging, sweeping, peak
+
+
+@given(shapes(max_size=4096))
+def test_every_plan_counts_what_it_multiplies(shape):
+    for plan in candidates(shape):
+        merging, sweeping, peak = naive_costs(plan)
+        assert plan.merge_multiplications == merging
+        assert plan.sweep_multiplications == sweeping
+        assert plan.multiplications(7) == merging + 7 * sweeping
+        assert plan.peak_size(5) == 5 * peak
+        assert plan.with_tile(2).peak_size(5) == 2 * peak
+
+
+@given(shapes(max_size=4096))
+def test_the_steps_of_every_plan_hand_over(shape):
+    for plan in candidates(shape):
+        size = shape.in_features
+        for step in plan.steps:
+            assert step.prefix * step.inner * step.suffix == size
+            size = step.prefix * step.rows * step.suffix
+            left, i, j, right = plan.group_shapes[step.group]
+            assert step.rows * step.inner == left * i * j * right
+            assert step.multiplications == step.prefix * step.rows * step.inner * step.suffix
+        assert size == shape.out_features
+        assert [step.group for step in plan.steps] == list(plan.order)
+        assert [step.side == "closing" for step in plan.steps] == [False] * (len(plan.groups) - 1) + [True]
+        assert [shape_[0] for shape_ in plan.group_shapes] == [shape.bond_dims[first] for first, _ in plan.spans]
+        assert plan.spans[-1][1] == shape.sites
+
+
+def test_one_group_multiplies_like_the_dense_layer():
+    plan = Plan(SHAPE, (4,), (0,))
+    assert plan.sweep_multiplications == SHAPE.dense_parameters
+    assert plan.peak_size(100) == 0
+    assert Plan(SHAPE, (1, 1, 1, 1), (0, 1, 2, 3)).merge_multiplications == 0
+
+
+# ---------------------------------------------------------------- candidates
+
+
+@pytest.mark.parametrize("sites", range(1, MAX_GROUPS + 2))
+def test_few_sites_have_every_plan_once(sites):
+    """Between two sites there is a cut from the left, a cut from the right, or none: 3^(n-1) plans."""
+    plans = list(candidates(MPOShape.of((2,) * sites, (2,) * sites, 2)))
+    assert len(plans) == len(set(plans)) == 3 ** (sites - 1)
+
+
+def test_many_sites_have_a_bounded_number_of_plans():
+    """At most MAX_GROUPS groups: sum_c C(15, c - 1) 2^(c - 1) groupings and orders, each with every tile."""
+    plans = list(candidates(MPOShape.of((2,) * 16, (2,) * 16, 2), 512))
+    assert len(plans) == len(set(plans)) == (1 + 15 * 2 + 105 * 4 + 455 * 8) * (1 + len(TILES))
+
+
+@pytest.mark.parametrize(
+    ("batch", "tiles"),
+    [(None, {None}), (0, {None}), (31, {None}), (32, {None, 16}), (100, {None, 16, 32}), (256, {None, *TILES})],
+)
+def test_a_tile_is_at_most_half_of_the_batch(batch, tiles):
+    assert {plan.tile for plan in candidates(SHAPE, batch)} == tiles
+
+
+# ---------------------------------------------------------------- choice
+
+
+@given(shapes(), st.sampled_from([None, 0, 1, 2, 100, 10_000]), st.booleans(), st.sampled_from([2, 4, 8]))
+def test_the_cheapest_candidate_is_chosen_and_again(shape, batch, training, itemsize):
+    plan = choose(shape, batch, training=training, itemsize=itemsize)
+    choose.cache_clear()
+    assert choose(shape, batch, training=training, itemsize=itemsize) == plan
+    rows = 128 if batch is None else batch
+    times = {c: predict(c, rows, training=training, itemsize=itemsize) for c in candidates(shape, batch)}
+    assert plan in times
+    assert times[plan] == min(times.values())
+    assert plan == next(c for c, time in times.items() if time == times[plan])
+
+
+@given(shapes(), st.sampled_from([0, 1, 3, 64, 1000]))
+def test_a_prediction_is_a_time(shape, batch):
+    for plan in candidates(shape, batch):
+        forward, both = (predict(plan, batch, training=training) for training in (False, True))
+        assert isfinite(both)
+        assert 0.0 < forward < both
+        assert predict(plan, batch, training=False, itemsize=8) > forward
+        assert predict(plan, 2 * batch + 2, training=False) > forward
+        assert predict(plan, batch, training=False, machine=Machine(call=1.0)) > len(plan.steps)
+
+
+# ---------------------------------------------------------------- printing
+
+
+def test_plans_say_what_they_do():
+    assert str(Plan(SHAPE, (4,), (0,))) == "rebuild W, 1 product"
+    assert str(Plan(SHAPE, (4,), (0,), 16)) == "rebuild W, 1 product, tiles of 16"
+    assert str(Plan(SHAPE, (2, 1, 1), (2, 0, 1))) == "sweep cores 4 > 1-2 > 3"
+    assert str(Plan(SHAPE, (2, 2), (1, 0), 32)) == "sweep cores 3-4 > 1-2, tiles of 32"
+
+
+# ---------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize("groups", [(), (3,), (5,), (2, 3), (0, 4), (-1, 5), (2.0, 2.0), (True, 3)])
+def test_groups_that_do_not_cover_the_sites_are_refused(groups):
+    with pytest.raises(PlanError, match="groups"):
+        Plan(SHAPE, groups, tuple(range(len(groups))))
+
+
+@pytest.mark.parametrize(
+    "order", [(), (0,), (0, 1), (1, 0, 2), (0, 0, 1), (0, 2, 1, 1), (0, 1, 2, 3), (0, 2, 0), (3, 0, 1)]
+)
+def test_an_order_that_is_no_sweep_is_refused(order):
+    with pytest.raises(PlanError, match="order"):
+        Plan(SHAPE, (2, 1, 1), order)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (2, 0, 1), (2, 1, 0)])
+def test_an_order_from_the_ends_is_a_plan(order):
+    assert Plan(SHAPE, (2, 1, 1), order).order == order
+
+
+@pytest.mark.parametrize("tile", [0, -1, 2.5, True, "16"])
+def test_a_tile_that_is_no_number_of_rows_is_refused(tile):
+    with pytest.raises(PlanError, match="tile"):
+        Plan(SHAPE, (4,), (0,), tile)
+    with pytest.raises(PlanError, match="tile"):
+        Plan(SHAPE, (4,), (0,)).with_tile(tile)

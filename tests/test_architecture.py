@@ -1,0 +1,293 @@
+"""The rules of the layout, read from the source: what imports what, what is loaded when, and that adapters are twins.
+
+Nothing here imports a framework, or needs one: the source is parsed, and imports are tried in a fresh interpreter.
+"""
+
+import ast
+import subprocess
+import sys
+from collections import defaultdict
+from graphlib import CycleError, TopologicalSorter
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+# Each unit of mponet (a module or a package) imports only units left of it.  "mponet" is the package itself, whose
+# __init__ hands out the public names.
+ORDER = [
+    *("errors", "files", "shape", "mpo", "decompose", "network", "plan", "contract", "measure", "initialize"),
+    *("models", "recipe", "data", "backend", "mponet", "train", "checkpoint", "run", "crosscheck", "draw", "cli"),
+    "__main__",
+]
+
+FRAMEWORKS = {"torch", "jax", "jaxlib", "flax", "optax", "tensorflow", "keras"}
+#: What each adapter may import of them.
+OWN = {
+    "mponet_numpy": set(),
+    "mponet_torch": {"torch"},
+    "mponet_jax": {"jax", "flax", "optax"},
+    "mponet_tensorflow": {"tensorflow", "keras"},
+}
+TWINS = ("mponet_torch", "mponet_jax", "mponet_tensorflow")
+MAX_LINES = 400
+
+#: The same thing under the name that its framework would give it.
+SYNONYMS = {"MPODense": "MPOLinear", "__call__": "forward", "call": "forward"}
+#: Methods that a framework asks of its layers, and the others do not know.
+HOOKS = {
+    "mponet_torch": {"extra_repr"},
+    "mponet_jax": set(),
+    "mponet_tensorflow": {"build", "call", "compute_output_shape", "get_config"},
+}
+#: Parameters that say where and in what numbers, each framework in words of its own.
+PLACEMENT = {"device", "dtype", "param_dtype", "**kwargs"}
+#: (adapter, file, names that are its own or look otherwise, why), all else is the same in every twin.
+DIFFERENCES = (
+    ("mponet_jax", "arrays.py", "PRECISION accumulator", "XLA is told the precision of every product and sum"),
+    ("mponet_jax", "arrays.py", "supported", "JAX turns float64 into float32 without a word"),
+    ("mponet_jax", "contraction.py", "Saved", "custom_vjp hands what is saved from one function to another"),
+    ("mponet_jax", "layers.py", "MPOLinear.__init__", "the arguments of nnx.Linear"),
+    ("mponet_jax", "layers.py", "put", "arrays cannot be written to, and keep the device they were put on"),
+    ("mponet_jax", "lower.py", "Sequential ReLU MaxPool", "nnx has functions for these, or no names for its layers"),
+    ("mponet_jax", "train.py", "Leaves", "a compiled step takes and gives the parameters as a tuple"),
+    ("mponet_tensorflow", "layers.py", "MPOLinear.__init__ Size", "the arguments of keras.layers.Dense"),
+    ("mponet_tensorflow", "layers.py", "MPOLinear.in_features MPOLinear.out_features", "Keras says units"),
+    ("mponet_tensorflow", "layers.py", "MPOLinear.shape", "known only when the layer is built"),
+    ("mponet_tensorflow", "lower.py", "FlattenNHWC images", "NHWC is its native order"),
+)
+
+
+# ---------------------------------------------------------------- reading
+
+
+def root_of(package):
+    """The folder of a package, found without importing it, so that an installed wheel is read where it is."""
+    spec = find_spec(package)
+    return Path(spec.origin).parent if spec is not None else None
+
+
+def modules(package):
+    """Dotted name to path of every module of a package; a package itself is its ``__init__``."""
+    root = root_of(package)
+    found = {}
+    for path in sorted(root.rglob("*.py")):
+        parts = [package, *path.relative_to(root).with_suffix("").parts]
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(name, path):
+    """Every dotted name that a module imports, also inside functions; ``from a import b`` gives ``a.b``."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+            parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*parents, *([node.module] if node.module else [])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def targets(name, path, known):
+    """The modules of ``known`` that a module imports: the longest known beginning of each imported name."""
+    for imported in imports(name, path):
+        parts = imported.split(".")
+        beginnings = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
+        target = next((beginning for beginning in beginnings if beginning in known), None)
+        if target is not None and target != name:
+            yield target
+
+
+def unit(module):
+    """``mponet.data.files`` belongs to the unit ``data``; ``mponet`` to itself."""
+    return module.split(".")[1] if "." in module else module
+
+
+CORE = modules("mponet")
+ADAPTERS = {package: modules(package) for package in OWN if root_of(package) is not None}
+
+
+# ---------------------------------------------------------------- imports of the core
+
+
+def test_every_module_has_a_place_in_the_order():
+    assert {unit(name) for name in CORE} <= set(ORDER)
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_imports_point_one_way(name):
+    mine = ORDER.index(unit(name))
+    wrong = {t for t in targets(name, CORE[name], CORE) if unit(t) != unit(name) and ORDER.index(unit(t)) > mine}
+    assert not wrong, f"{name} imports {sorted(wrong)}; expected only units left of {unit(name)!r} in ORDER"
+
+
+@pytest.mark.parametrize("package", ["mponet", *ADAPTERS])
+def test_there_are_no_import_cycles(package):
+    known = modules(package)
+    graph = {name: set(targets(name, path, known)) for name, path in known.items()}
+    for name in known:
+        # a package that hands out the names of its modules is no cycle for a module that imports a sibling
+        graph[name] -= {parent for parent in known if name.startswith(f"{parent}.")}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"{' imports '.join(reversed(error.args[1]))}")
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_the_core_imports_no_framework_and_no_adapter(name):
+    tops = {imported.partition(".")[0] for imported in imports(name, CORE[name])}
+    assert not tops & (FRAMEWORKS | set(OWN))
+
+
+def test_tensornetwork_stays_inside_network():
+    users = {name for name, path in CORE.items() for imported in imports(name, path) if "tensornetwork" in imported}
+    assert users == {"mponet.network"}
+
+
+# ---------------------------------------------------------------- imports of the adapters
+
+
+@pytest.mark.parametrize("package", ADAPTERS)
+def test_an_adapter_imports_its_own_framework_only(package):
+    for name, path in ADAPTERS[package].items():
+        tops = {imported.partition(".")[0] for imported in imports(name, path)}
+        assert not tops & ((FRAMEWORKS | set(OWN)) - OWN[package] - {package}), name
+
+
+# ---------------------------------------------------------------- what is loaded
+
+
+def loaded_by(statement):
+    code = f"import sys; sys.path[:0] = {sys.path!r}\n{statement}\nprint(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    return {name.partition(".")[0] for name in run.stdout.split()}
+
+
+def test_import_mponet_loads_no_framework():
+    loaded = loaded_by("import mponet")
+    assert "numpy" in loaded  # or nothing was seen at all
+    assert not loaded & (FRAMEWORKS | set(OWN) | {"tensornetwork", "scipy", "opt_einsum", "click", "rich", "sklearn"})
+
+
+def test_the_numpy_adapter_loads_no_framework():
+    loaded = loaded_by("import mponet_numpy, mponet_numpy.arrays")
+    assert "mponet_numpy" in loaded
+    assert not loaded & FRAMEWORKS
+
+
+# ---------------------------------------------------------------- size
+
+
+@pytest.mark.parametrize("package", ["mponet", *ADAPTERS])
+def test_files_are_short_enough_to_read(package):
+    lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in modules(package).items()}
+    assert not {name: length for name, length in lengths.items() if length > MAX_LINES}
+
+
+# ---------------------------------------------------------------- twins
+
+
+def signature(function):
+    """Kind and parameters in order, with defaults; `PLACEMENT` and annotations are each framework's own, and left out."""
+    decorators = {ast.unparse(decorator) for decorator in function.decorator_list}
+    given = function.args
+    plain = [argument.arg for argument in (*given.posonlyargs, *given.args)]
+    named = [argument.arg for argument in given.kwonlyargs]
+    padded = [None] * (len(plain) - len(given.defaults)) + given.defaults
+    shown = {
+        name: f"{name}={ast.unparse(default)}" if default else name
+        for name, default in zip(plain + named, padded + given.kw_defaults, strict=True)
+        if name not in PLACEMENT
+    }
+    parts = [shown[name] for name in plain if name in shown]
+    parts += [f"*{given.vararg.arg}"] if given.vararg else []
+    parts += [f"{shown[name]} (by name)" for name in named if name in shown]
+    parts += [f"**{given.kwarg.arg}"] if given.kwarg and f"**{given.kwarg.arg}" not in PLACEMENT else []
+    return " ".join([*sorted(decorators & {"property", "classmethod", "staticmethod"}), f"({', '.join(parts)})"])
+
+
+def public(name):
+    return not name.startswith("_") or name in ("__init__", "__call__")
+
+
+def members(statement):
+    """(name, what it looks like) of what a statement at the top of a file or class defines for others."""
+    if isinstance(statement, ast.FunctionDef):
+        yield statement.name, signature(statement)
+    elif isinstance(statement, ast.ClassDef):
+        yield statement.name, "class"
+        if public(statement.name):
+            for inner in statement.body:
+                for name, look in members(inner):
+                    if public(name):
+                        yield f"{statement.name}.{name}", look
+    elif isinstance(statement, ast.Assign):
+        yield from ((target.id, "value") for target in statement.targets if isinstance(target, ast.Name))
+    elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+        yield statement.target.id, "value"
+    elif isinstance(statement, ast.ImportFrom):
+        # "import X as X" hands X out
+        yield from ((alias.name, "handed out") for alias in statement.names if alias.asname == alias.name)
+
+
+def interface(package, path):
+    """Public name to look of a file, synonyms made equal and hooks left out."""
+    found = {}
+    for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+        for name, look in members(statement):
+            *owner, last = name.split(".")
+            if public(owner[0] if owner else last) and not (owner and last in HOOKS[package] - set(SYNONYMS)):
+                found[".".join(SYNONYMS.get(part, part) for part in name.split("."))] = look
+    return found
+
+
+def written():
+    """The twins that are more than a placeholder: file name to path."""
+    files = {p: {path.name: path for path in ADAPTERS[p].values()} for p in TWINS if p in ADAPTERS}
+    return {package: paths for package, paths in files.items() if set(paths) != {"__init__.py"}}
+
+
+def excused(package, file, name):
+    """Whether a name, or the class that it belongs to, is on record as different."""
+    return any(
+        (package, file) == entry[:2] and (name in entry[2].split() or name.partition(".")[0] in entry[2].split())
+        for entry in DIFFERENCES
+    )
+
+
+def looks_of_twins():
+    """(file, name) to the look in each twin, "absent" included."""
+    twins = written()
+    looks = defaultdict(lambda: dict.fromkeys(twins, "absent"))
+    for package, paths in twins.items():
+        for file, path in paths.items():
+            for name, look in interface(package, path).items():
+                looks[file, name][package] = look
+    return looks
+
+
+def test_twins_have_the_same_files():
+    names = {package: sorted(paths) for package, paths in written().items()}
+    assert len({tuple(files) for files in names.values()}) <= 1, names
+
+
+def test_twins_have_the_same_names_and_signatures():
+    wrong = []
+    for (file, name), looks in sorted(looks_of_twins().items()):
+        unexcused = {package: look for package, look in looks.items() if not excused(package, file, name)}
+        if len(set(unexcused.values())) > 1:
+            wrong.append(f"{file} {name}: {unexcused}")
+    assert not wrong, "\n".join(["twins differ, and DIFFERENCES does not say why:", *wrong])
+
+
+@pytest.mark.parametrize(("package", "file", "names", "why"), DIFFERENCES, ids=lambda value: value[:40])
+def test_a_difference_on_record_is_still_one(package, file, names, why):
+    """A reason that is no longer needed goes: otherwise the table would hide the next difference."""
+    looks = looks_of_twins()
+    if len(written()) < len(TWINS):
+        pytest.skip("not all twins are installed and written")
+    assert why
+    for name in names.split():
+        assert len(set(looks[file, name].values())) > 1, f"{name} of {file} is the same everywhere: {looks[file, name]}"
