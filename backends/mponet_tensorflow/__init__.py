@@ -1,1 +1,60 @@
-"""Placeholder while the adapter is being written."""
+"""mponet for TensorFlow and Keras 3: `MPODense`, and the `mponet.backend.Backend` functions."""
+
+from typing import Any
+
+from mponet.backend import Parameters
+from mponet.models.layers import Model
+from mponet.models.start import check
+from mponet.recipe import Recipe
+from mponet_tensorflow.arrays import device_of, dtype_of, from_numpy, keras, tf, to_numpy
+from mponet_tensorflow.arrays import devices as devices
+from mponet_tensorflow.contraction import apply_mpo as apply_mpo
+from mponet_tensorflow.layers import MPODense as MPODense
+from mponet_tensorflow.lower import canonical, lower, native_order, slots
+from mponet_tensorflow.train import Trainer as Trainer
+from mponet_tensorflow.train import gradients as gradients
+from mponet_tensorflow.train import predict as predict
+
+name = "tensorflow"
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages underneath."""
+    return {"tensorflow": tf.__version__, "keras": keras.__version__}
+
+
+def build(model: Model, parameters: Parameters, *, dtype: str = "float32", device: str | None = None) -> keras.Model:
+    """The native model with these parameters.
+
+    Raises:
+        ModelError: the parameters are not those of the model.
+        BackendError: there is no such dtype or device.
+    """
+    place = device_of(device)
+    with tf.device(place):
+        native = lower(model, dtype_of(dtype).name)
+        assign(native, parameters)
+    return native
+
+
+def parameters(native: keras.Model) -> dict[str, Any]:
+    """Parameters by canonical name, numpy, in the native dtype."""
+    return {name: to_numpy(canonical(slot)) for name, slot in slots(native).items()}
+
+
+def assign(native: keras.Model, parameters: Parameters) -> None:
+    """Overwrite the parameters.
+
+    Raises:
+        ModelError: they are not those of the model.
+    """
+    places = slots(native)
+    check(native.mponet_model, dict(parameters))
+    for name, slot in places.items():
+        value = from_numpy(parameters[name], slot.parameter.value.dtype)
+        slot.parameter.assign(native_order(slot, value))
+
+
+def trainer(native: keras.Model, recipe: Recipe) -> Trainer:
+    """A trainer that changes ``native`` in place."""
+    return Trainer(native, recipe)

@@ -1,0 +1,144 @@
+"""TensorFlow tensors: as an array library for plans, and to and from numpy.
+
+Everything of TensorFlow and Keras that has to be settled before they are imported is settled here.
+"""
+
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mponet.contract import Body
+from mponet.errors import BackendError
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # has no effect once TensorFlow is loaded
+
+_SETTING = "KERAS_BACKEND or ~/.keras/keras.json"
+_REMEDY = "expected 'tensorflow'; set KERAS_BACKEND=tensorflow before Python starts"
+try:
+    import keras  # which at once imports the framework that it is configured for
+    import tensorflow as tf
+except (ImportError, ValueError) as error:  # ValueError: keras has never heard of that framework
+    raise BackendError(f"keras does not start as {_SETTING} configure it: {error}; {_REMEDY}") from error
+if keras.config.backend() != "tensorflow":  # it cannot change in a running process, and is not ours to change
+    raise BackendError(f"keras is configured by {_SETTING} for {keras.config.backend()!r}; {_REMEDY}")
+
+Array = tf.Tensor
+DTYPES = {
+    "float64": tf.float64,
+    "float32": tf.float32,
+    "bfloat16": tf.bfloat16,
+    "float16": tf.float16,
+}
+
+
+class Ops:
+    """`mponet.contract.Ops` of TensorFlow; also while tracing, with the batch known or not."""
+
+    def reshape(self, array: Array, shape: tuple[int, ...]) -> Array:
+        """The array with another shape."""
+        return tf.reshape(array, shape)
+
+    def transpose(self, array: Array, axes: tuple[int, ...]) -> Array:
+        """The array with its axes in another order."""
+        return tf.transpose(array, axes)
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        """``(m, k) @ (k, n)`` or ``(m, k) @ (p, k, n)``."""
+        return tf.matmul(a, b)  # broadcasts ``a`` without copying it
+
+    def rows(self, array: Array) -> int:
+        """Length of the first axis; -1 while it is not known."""
+        rows: int | None = array.shape[0]
+        return -1 if rows is None else rows
+
+    def tiled(
+        self, body: Body[Array], arrays: tuple[Array, ...], tile: int
+    ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """``body`` over blocks of ``tile`` rows, its row results joined, its sums added up."""
+        rows = self.rows(arrays[0])
+        whole = rows - rows % tile
+        results = []
+        if tf.executing_eagerly():
+            results = [body(*(array[k : k + tile] for array in arrays)) for k in range(0, whole, tile)]
+        elif whole:
+            results = [_loop(body, tuple(array[:whole] for array in arrays), tile)]
+        if whole < rows:
+            results.append(body(*(array[whole:] for array in arrays)))
+        joined = tuple(tf.concat(parts, 0) for parts in zip(*(rows for rows, _ in results), strict=True))
+        return joined, tuple(sum(parts[1:], parts[0]) for parts in zip(*(sums for _, sums in results), strict=True))
+
+
+def _loop(body: Body[Array], arrays: tuple[Array, ...], tile: int) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """`Ops.tiled` while tracing, for whole tiles.
+
+    A loop, because unrolled tiles would be traced one by one and then run at the same time, with all intermediates.
+    """
+    count = arrays[0].shape[0] // tile
+    blocks = [tf.reshape(array, (count, tile, *array.shape[1:])) for array in arrays]
+    # the first tile tells shapes and dtypes
+    first_rows, first_sums = body(*(block[0] for block in blocks))
+    written = [tf.TensorArray(part.dtype, count, element_shape=part.shape).write(0, part) for part in first_rows]
+
+    def once(k: Array, written: list[tf.TensorArray], sums: list[Array]) -> tuple[Any, ...]:
+        rows, more = body(*(block[k] for block in blocks))
+        joined = [array.write(k, part) for array, part in zip(written, rows, strict=True)]
+        return k + 1, joined, [a + b for a, b in zip(sums, more, strict=True)]
+
+    _, written, sums = tf.while_loop(
+        lambda k, *_: k < count,
+        once,
+        (1, written, list(first_sums)),
+        parallel_iterations=1,
+        maximum_iterations=count - 1,  # XLA wants the bound to differentiate the loop once more
+    )
+    rows = tuple(
+        tf.reshape(array.stack(), (count * tile, *part.shape[1:]))
+        for array, part in zip(written, first_rows, strict=True)
+    )
+    return rows, tuple(sums)
+
+
+OPS = Ops()
+
+
+def dtype_of(name: str) -> tf.DType:
+    """The framework's dtype called ``name``.
+
+    Raises:
+        BackendError: there is none, or it cannot be trained in.
+    """
+    if name not in DTYPES:
+        raise BackendError(f"dtype is {name!r}; expected one of {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def devices() -> tuple[str, ...]:
+    """Devices that `build` accepts, the default first."""
+    return (*(f"gpu:{k}" for k in range(len(tf.config.list_physical_devices("GPU")))), "cpu")
+
+
+def device_of(name: str | None) -> str:
+    """The framework's device called ``name``, as `tf.device` takes it; None for the default.
+
+    Raises:
+        BackendError: it is not there.
+    """
+    known = devices()
+    wanted = known[0] if name is None else {"cuda": "gpu:0", "gpu": "gpu:0"}.get(name, name.replace("cuda:", "gpu:"))
+    if wanted not in known:
+        raise BackendError(f"device is {name!r}; expected one of {', '.join(known)}")
+    return wanted
+
+
+def from_numpy(array: NDArray[Any], dtype: tf.DType) -> Array:
+    """A tensor with the array's numbers, its own memory, on the current device."""
+    # TensorFlow may take over numpy's memory instead of copying it; astype always copies
+    return tf.constant(np.asarray(array).astype(dtype.as_numpy_dtype))
+
+
+def to_numpy(array: Array) -> NDArray[Any]:
+    """The tensor's (or variable's) numbers in its own dtype (bfloat16, which numpy lacks, as float32)."""
+    numbers = array.numpy()
+    return np.array(numbers, np.float32 if numbers.dtype.name == "bfloat16" else None)
