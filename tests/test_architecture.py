@@ -190,7 +190,7 @@ def test_files_are_short_enough_to_read(package):
 
 
 def signature(function):
-    """Kind and parameters in order, with defaults; `PLACEMENT` and annotations are each framework's own, and left out."""
+    """Kind and parameters in order, with defaults; without `PLACEMENT` and annotations, each framework's own."""
     decorators = {ast.unparse(decorator) for decorator in function.decorator_list}
     given = function.args
     plain = [argument.arg for argument in (*given.posonlyargs, *given.args)]

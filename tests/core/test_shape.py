@@ -128,6 +128,8 @@ def test_shapes_print_as_the_paper_writes_them():
         (13, 1, (13,)),
         (1, 3, (1, 1, 1)),
         (4096, 2, (64, 64)),
+        (360, 3, (8, 9, 5)),  # 6 * 6 * 10 has the same sum and a larger maximum
+        (4620, 3, (15, 22, 14)),  # 11 * 20 * 21 has a smaller maximum and a larger sum
     ],
 )
 def test_factors_of_the_paper_and_of_primes(size, sites, expected):
