@@ -63,7 +63,7 @@ def _apply(info: LayerInfo, parameters: dict[str, Array], inputs: Array) -> Arra
             largest: Array = _windows(inputs, (size, size), stride).max(axis=(-2, -1))
             return largest
         case spec.Flatten():
-            return inputs.reshape(len(inputs), -1)
+            return inputs.reshape(len(inputs), *info.output_shape)
     raise ModelError(f"layer {info.layer} is unknown to mponet_numpy; expected one of {spec.Layer}")
 
 
@@ -79,8 +79,8 @@ def _conv(info: LayerInfo, layer: spec.Conv2D, own: dict[str, Array], inputs: Ar
     """Every window as one row, times the kernel as one matrix ``(height width channels, features)``."""
     padded = np.pad(inputs, ((0, 0), *layer.pads(info.input_shape), (0, 0)))
     windows = _windows(padded, layer.kernel, layer.stride).transpose(0, 1, 2, 4, 5, 3)
-    rows = windows.reshape(*windows.shape[:3], -1)
-    return rows @ own["kernel"].reshape(-1, layer.features) + own.get("bias", np.zeros(()))
+    kernel = own["kernel"].reshape(-1, layer.features)
+    return windows.reshape(*windows.shape[:3], len(kernel)) @ kernel + own.get("bias", np.zeros(()))
 
 
 def _windows(maps: Array, size: tuple[int, int], stride: int) -> Array:
