@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from core.strategies import shapes
 from mponet.errors import PlanError
-from mponet.plan import MAX_GROUPS, TILES, Machine, Plan, candidates, choose, predict
+from mponet.plan import MAX_GROUPS, TILES, Machine, Plan, Plans, candidates, choose, predict
 from mponet.shape import MPOShape
 
 SHAPE = MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), 8)
@@ -136,6 +136,14 @@ def test_a_prediction_is_a_time(shape, batch):
         assert predict(plan, batch, training=False, itemsize=8) > forward
         assert predict(plan, 2 * batch + 2, training=False) > forward
         assert predict(plan, batch, training=False, machine=Machine(call=1.0)) > len(plan.steps)
+
+
+@pytest.mark.parametrize(("batch", "rows"), [(None, None), (0, 1), (1, 1), (2, 2), (3, 4), (64, 64), (65, 128)])
+def test_batches_share_the_plans_of_the_next_power_of_two(batch, rows):
+    plans = Plans.of(SHAPE, batch, itemsize=8)
+    assert plans.forward == choose(SHAPE, rows, training=False, itemsize=8)
+    assert plans.backward == choose(SHAPE, rows, training=True, itemsize=8)
+    assert plans == Plans.of(SHAPE, rows, itemsize=8)
 
 
 # ---------------------------------------------------------------- printing
