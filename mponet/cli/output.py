@@ -33,8 +33,8 @@ MODELS = ", ".join(f"{name} ({family.title})" for name, family in TABLE.items())
 
 
 def people() -> Console:
-    """Standard output for people: colours on a terminal only, ``NO_COLOR`` respected."""
-    return Console(highlight=False)
+    """Standard output for people: colours on a terminal only, ``NO_COLOR`` respected, brackets left as they are."""
+    return Console(highlight=False, markup=False)
 
 
 def notice(message: str) -> None:

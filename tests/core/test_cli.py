@@ -1,0 +1,370 @@
+"""The `mponet` command as people and programs use it.  Needs click and rich, and no framework."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib import import_module
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+import mponet
+from mponet import backend, cli
+from mponet.cli.group import COMMANDS
+from mponet.cli.group import mponet as command
+from mponet.crosscheck import Comparison, Report
+from mponet.errors import BackendError, MPONetError
+from mponet.models import TABLE
+
+#: D of the first layer, rho: paper_fig2_fc2_mnist.csv, weights with capped bonds over 784 * 256 + 256 * 10.
+FIGURE_2 = {
+    2: 1024,
+    4: 1760,
+    6: 2944,
+    8: 4576,
+    10: 6656,
+    12: 9184,
+    14: 12160,
+    16: 15584,
+    18: 17376,
+    20: 19168,
+    22: 20960,
+}
+
+#: The module; its command has the same name.
+CHECK = import_module("mponet.cli.crosscheck")
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch):
+    for name in ("MPONET_BACKEND", "MPONET_DEBUG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+@pytest.fixture
+def only(monkeypatch):
+    """Pretend that only these import names are installed."""
+    return lambda *names: monkeypatch.setattr(backend, "find_spec", lambda name: object() if name in names else None)
+
+
+def run(*arguments, **variables):
+    return CliRunner().invoke(command, arguments, env=variables or None, prog_name="mponet")
+
+
+def facts(*arguments, **variables):
+    """The JSON object that a command prints; nothing else may be on standard output."""
+    result = run(*arguments, "--json", **variables)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def in_a_shell(*arguments, python=(), **variables):
+    """The command in a process of its own, as ``python -m mponet``."""
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    return subprocess.run(
+        [sys.executable, *python, "-m", "mponet", *arguments],
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8", **variables},
+        timeout=120,
+    )
+
+
+def failing(result, *parts):
+    """One line on standard error with all of these parts, status 1, no traceback, nothing on standard output."""
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    for part in parts:
+        assert part in result.stderr
+
+
+# ---------------------------------------------------------------- the frame
+
+
+def test_help_lists_every_command_run_first():
+    text = run("--help").stdout
+    places = [text.index(f"\n  {name} ") for name in COMMANDS]
+    assert places == sorted(places)
+    assert next(iter(COMMANDS)) == "run"
+    assert "Examples:" in text
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_teaches_by_example_and_speaks_json(name):
+    text = run(name, "--help").stdout
+    assert " ".join(text.split()).count(COMMANDS[name]) == 1  # the line in the list is the first of its own help
+    assert 2 <= text.count(f"\n    mponet {name}") + text.count(f" mponet {name} --json\n") <= 5
+    assert "--json" in text
+
+
+def test_version():
+    assert run("--version").stdout == f"mponet, version {mponet.__version__}\n"
+
+
+def test_help_loads_no_command():
+    code = (
+        f"import sys; sys.path[:0] = {sys.path!r}; sys.argv = ['mponet', '--help']\n"
+        "from mponet.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: print(*(name for name in sys.modules if name.startswith('mponet.cli.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    assert done.stdout.splitlines()[-1].split() == ["mponet.cli.output", "mponet.cli.group"]
+
+
+def test_it_runs_as_a_module():
+    done = in_a_shell("--version")
+    assert (done.returncode, done.stdout) == (0, f"mponet, version {mponet.__version__}\n")
+
+
+def test_an_error_in_a_shell_is_one_line_and_status_1():
+    done = in_a_shell("info", "nope")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: model is 'nope'; expected one of {', '.join(TABLE)}\n"
+
+
+def test_a_traceback_only_when_asked_for():
+    done = in_a_shell("info", "nope", MPONET_DEBUG="1")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_an_error_is_red_on_a_terminal(monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    failed = run("info", "nope", FORCE_COLOR="1")
+    assert failed.stderr.startswith("\x1b[31merror: model is 'nope'")
+
+
+@pytest.mark.parametrize("arguments", [["nope"], ["info"], ["info", "fc2", "--bond", "x"], ["info", "fc2", "--nope"]])
+def test_usage_errors_are_status_2(arguments):
+    assert run(*arguments).exit_code == 2
+
+
+def test_without_click_it_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(cli, "find_spec", lambda name: None if name == "click" else object())
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == "error: the mponet command needs click; pip install 'mponet[experiments]'"
+
+
+def test_nothing_outside_the_command_needs_click():
+    code = (
+        f"import sys; sys.path[:0] = {sys.path!r}; sys.modules['click'] = sys.modules['rich'] = None\n"
+        "import mponet.crosscheck, mponet.draw, mponet.models, mponet.cli"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# ---------------------------------------------------------------- info
+
+
+@pytest.mark.parametrize("bond", FIGURE_2)
+def test_rho_of_fc2_is_that_of_figure_2(bond):
+    assert facts("info", "fc2", "--bond", str(bond))["rho"] == FIGURE_2[bond] / 203264
+
+
+def test_info_of_fc2_has_everything():
+    found = facts("info", "fc2", "--variant", "mpo", "--bond", "16")
+    first = next(layer for layer in found["layers"] if layer["name"] == "fc1")
+    assert first.pop("plan")
+    assert first.pop("plan_multiplications") <= 200704
+    assert first.pop("plan_merge_multiplications") >= 0
+    assert first == {
+        "name": "fc1",
+        "kind": "Dense",
+        "input_shape": [784],
+        "output_shape": [256],
+        "parameters": 14848 + 256,
+        "multiplications": 200704,
+        "notation": "M^{4,4,4,4}_{4,7,7,4}(16)",
+        "input_dims": [4, 7, 7, 4],
+        "output_dims": [4, 4, 4, 4],
+        "bond_dims": [1, 16, 16, 16, 1],
+        "mpo_weights": 14848,
+        "replaced_weights": 200704,
+    }
+    assert [layer["kind"] for layer in found["layers"]] == ["Flatten", "Dense", "ReLU", "Dense"]
+    totals = {key: found[key] for key in ("model", "variant", "bond", "parameters", "weights", "dense_parameters")}
+    assert totals == {
+        "model": "fc2",
+        "variant": "mpo",
+        "bond": 16,
+        "parameters": 15850,
+        "weights": 15584,
+        "dense_parameters": 203264,
+    }
+    assert found["whole_ratio"] == 15850 / 203264
+    assert "PRR 2, 023300" in found["source"]
+
+
+def test_the_published_bond_is_the_default():
+    assert facts("info", "fc2")["rho"] == facts("info", "fc2", "--bond", "16")["rho"]
+    assert facts("info", "fc2")["bond"] is None
+
+
+def test_lenet5_has_the_published_ratio():
+    assert facts("info", "lenet5")["rho"] == 2860 / 58920
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("fc2", 203264), ("lenet5", 61612)])
+def test_the_dense_variant_has_no_rho(name, parameters):
+    found = facts("info", name, "--variant", "dense")
+    assert (found["parameters"], found["rho"], found["whole_ratio"]) == (parameters, None, 1.0)
+    assert not any("notation" in layer for layer in found["layers"])
+
+
+def test_the_table_shows_rho_beside_the_whole_ratio():
+    text = run("info", "fc2", "--bond", "8").stdout
+    assert "rho = 0.02251 (Eq. 9): 4 576 weights stand for 203 264" in text
+    assert "whole ratio 0.02382" in text
+    assert "M^{4,4,4,4}_{4,7,7,4}(8)" in text
+
+
+def test_the_table_of_a_dense_network_says_that_there_is_no_rho():
+    assert "no rho" in run("info", "lenet5", "--variant", "dense").stdout
+
+
+@pytest.mark.parametrize("name", ["info", "draw", "crosscheck"])
+def test_what_people_get_wrong(name):
+    failing(run(name, "resnet"), "model is 'resnet'; expected one of fc2, lenet5")
+    failing(run(name, "fc2", "--bond", "0"), "bond is 0; expected", "at least 1")
+    failing(run(name, "fc2", "--variant", "dense", "--bond", "4"), "bond is 4 for the dense variant")
+
+
+# ---------------------------------------------------------------- draw
+
+
+def test_draw_prints_the_diagram():
+    text = run("draw", "fc2").stdout
+    assert "│ core1 ├─ 16 ─┤ core2 ├" in text
+
+
+def test_draw_gives_programs_every_site():
+    found = facts("draw", "lenet5", "--bond", "3")
+    assert found["operators"]["fc2"][0] == {"name": "core1", "output_dim": 1, "input_dim": 2, "bond_dim": 2}
+    assert found["operators"]["fc2"][-1]["bond_dim"] is None
+    assert found["text"] == run("draw", "lenet5", "--bond", "3").stdout.rstrip("\n")
+
+
+# ---------------------------------------------------------------- backends
+
+
+def test_backends_without_any_framework(only):
+    only("numpy")
+    found = facts("backends")
+    assert found["active"] is None
+    assert "no framework is installed" in found["why"]
+    rows = {row["name"]: row for row in found["backends"]}
+    assert rows["numpy"]["installed"]
+    assert rows["jax"]["missing"] == ["jax", "flax", "optax"]
+    assert rows["jax"]["install"] == "pip install 'mponet[jax]'"
+    text = run("backends").stdout
+    assert "None is in use: no framework is installed" in text
+    assert "pip install 'mponet[tensorflow]'" in text
+
+
+def test_backends_shows_which_is_active_and_why(only):
+    only("numpy", "torch", "jax", "flax", "optax")
+    assert facts("backends")["active"] == "torch"
+    found = facts("backends", MPONET_BACKEND=" 'flax' ")
+    assert (found["active"], found["why"], found["value"]) == ("jax", "MPONET_BACKEND=flax", " 'flax' ")
+    assert "In use: jax (MPONET_BACKEND=flax)" in run("backends", MPONET_BACKEND="flax").stdout
+
+
+def test_backends_shows_a_choice_that_cannot_be_had(only):
+    only("numpy", "torch")
+    assert "not installed" in facts("backends", MPONET_BACKEND="tf")["why"]
+    found = facts("backends", MPONET_BACKEND="theano")
+    assert found["active"] is None
+    assert "'theano'" in found["why"]
+
+
+def test_versions_start_no_framework():
+    code = (
+        f"import sys; sys.path[:0] = {sys.path!r}\n"
+        "from mponet.cli.backends import describe\n"
+        "rows = describe()['backends']\n"
+        "assert all(set(row['versions']) for row in rows if row['installed']), rows\n"
+        "assert not {'torch', 'jax', 'tensorflow', 'keras', 'flax'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_devices_are_asked_for_in_processes_of_their_own(only):
+    only("numpy")
+    rows = {row["name"]: row for row in facts("backends", "--devices")["backends"]}
+    assert (rows["numpy"]["devices"], rows["torch"]["devices"]) == (["cpu"], None)
+    assert "cpu" in run("backends", "--devices").stdout
+
+
+def test_a_backend_brought_by_others_is_listed(monkeypatch):
+    point = SimpleNamespace(name="mlx", value="mponet_mlx", dist=SimpleNamespace(name="mponet-mlx", version="3"))
+    monkeypatch.setattr("mponet.cli.backends.entry_points", lambda group: [point])
+    assert facts("backends")["backends"][-1]["versions"] == {"mponet-mlx": "3"}
+
+
+# ---------------------------------------------------------------- crosscheck
+
+
+def report(error):
+    found = Comparison("gradients", "torch", "jax", error, "fc1/core3", 1e-10)
+    return Report("fc2", "mpo", None, "float64", 0, 16, {"torch": {"versions": {}, "device": "cpu"}}, (found,))
+
+
+@pytest.fixture
+def checked(monkeypatch):
+    """Replace the cross-check itself: what it was asked, and what it says."""
+    asked = SimpleNamespace(error=1e-15)
+
+    def fake(models, **options):
+        asked.variants, asked.bonds, asked.options = [m.variant for m in models], [m.bond for m in models], options
+        return (report(asked.error),)
+
+    monkeypatch.setattr(CHECK, "crosschecks", fake)
+    monkeypatch.setattr(CHECK, "participants", lambda names: tuple(names or "ab"))
+    return asked
+
+
+def test_crosscheck_within_bounds_is_status_0(checked):
+    result = run("crosscheck", "fc2", "--backends", "torch, jax", "--dtype", "float32", "--seed", "3", "--bond", "4")
+    assert result.exit_code == 0
+    assert "All 1 within bounds" in result.stdout
+    assert (checked.variants, checked.bonds) == (["dense", "mpo"], [None, 4])
+    assert checked.options["dtype"] == "float32"
+    assert checked.options["seed"] == 3
+
+
+def test_a_broken_bound_is_status_1_and_names_the_worst(checked):
+    checked.error = 1e-3
+    result = run("crosscheck", "fc2", "--variant", "mpo")
+    assert result.exit_code == 1
+    assert "fc1/core3" in result.stdout
+    assert "1 of 1 beyond their bounds" in result.stdout
+    result = run("crosscheck", "fc2", "--json")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    assert not found["ok"]
+    assert found["reports"][0]["comparisons"][0]["ok"] is False
+
+
+def test_crosscheck_without_a_framework_says_what_to_install(only):
+    only("numpy")
+    failing(run("crosscheck", "fc2"), "no framework to compare", "pip install 'mponet[torch]'")
+    failing(run("crosscheck", "fc2", "--backends", "jax"), "jax", "not installed", "pip install 'mponet[jax]'")
+    failing(run("crosscheck", "fc2", "--backends", "theano"), "'theano'")
+
+
+def test_errors_of_ours_are_caught_wherever_they_come_from(monkeypatch, only):
+    only("numpy", "torch")
+
+    def broken(*_, **__):
+        raise BackendError("backend 'torch' stopped with status 1")
+
+    monkeypatch.setattr(CHECK, "crosschecks", broken)
+    failing(run("crosscheck", "fc2"), "backend 'torch' stopped")
+    assert issubclass(BackendError, MPONetError)
