@@ -9,7 +9,6 @@ Below a root folder they lie as their publishers name them::
 No byte is parsed before its SHA-256 has been compared with `SHA256`; nothing is ever unpickled.
 """
 
-import contextlib
 import gzip
 import hashlib
 import logging
@@ -24,6 +23,7 @@ from typing import IO
 
 from mponet.data.optional import experiments_module
 from mponet.errors import DataError
+from mponet.files import write_atomically
 
 _log = logging.getLogger(__name__)
 _LARGEST = 64 * 2**20  # bytes; no published file unpacks to more, so a compression bomb stops here
@@ -31,48 +31,20 @@ _BROKEN_ARCHIVE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
 
 # Relative path -> digest of the unpacked file.
 SHA256 = {
-    "cifar-10-batches-bin/data_batch_1.bin": (
-        "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5"
-    ),
-    "cifar-10-batches-bin/data_batch_2.bin": (
-        "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed"
-    ),
-    "cifar-10-batches-bin/data_batch_3.bin": (
-        "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67"
-    ),
-    "cifar-10-batches-bin/data_batch_4.bin": (
-        "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48"
-    ),
-    "cifar-10-batches-bin/data_batch_5.bin": (
-        "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add"
-    ),
-    "cifar-10-batches-bin/test_batch.bin": (
-        "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"
-    ),
-    "fashion-mnist/t10k-images-idx3-ubyte": (
-        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"
-    ),
-    "fashion-mnist/t10k-labels-idx1-ubyte": (
-        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"
-    ),
-    "fashion-mnist/train-images-idx3-ubyte": (
-        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"
-    ),
-    "fashion-mnist/train-labels-idx1-ubyte": (
-        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"
-    ),
-    "mnist/t10k-images-idx3-ubyte": (
-        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"
-    ),
-    "mnist/t10k-labels-idx1-ubyte": (
-        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"
-    ),
-    "mnist/train-images-idx3-ubyte": (
-        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"
-    ),
-    "mnist/train-labels-idx1-ubyte": (
-        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"
-    ),
+    "cifar-10-batches-bin/data_batch_1.bin": ("cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5"),
+    "cifar-10-batches-bin/data_batch_2.bin": ("a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed"),
+    "cifar-10-batches-bin/data_batch_3.bin": ("bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67"),
+    "cifar-10-batches-bin/data_batch_4.bin": ("014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48"),
+    "cifar-10-batches-bin/data_batch_5.bin": ("755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add"),
+    "cifar-10-batches-bin/test_batch.bin": ("8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"),
+    "fashion-mnist/t10k-images-idx3-ubyte": ("5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
+    "fashion-mnist/t10k-labels-idx1-ubyte": ("0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
+    "fashion-mnist/train-images-idx3-ubyte": ("c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
+    "fashion-mnist/train-labels-idx1-ubyte": ("bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
+    "mnist/t10k-images-idx3-ubyte": ("0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
+    "mnist/t10k-labels-idx1-ubyte": ("ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
+    "mnist/train-images-idx3-ubyte": ("ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
+    "mnist/train-labels-idx1-ubyte": ("65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
 }
 
 
@@ -98,9 +70,7 @@ def _gzips(folder: str, address: str) -> tuple[Archive, ...]:
 # Data set -> its downloads.  Fashion-MNIST is published over plain http: the digests protect it.
 ARCHIVES = {
     "mnist": _gzips("mnist", "https://ossci-datasets.s3.amazonaws.com/mnist"),
-    "fashion-mnist": _gzips(
-        "fashion-mnist", "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
-    ),
+    "fashion-mnist": _gzips("fashion-mnist", "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"),
     "cifar10": (
         Archive(
             "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
@@ -206,15 +176,8 @@ def _member_bytes(stream: IO[bytes] | None) -> bytes:
 
 
 def _write(path: Path, payload: bytes) -> None:
-    """Write under a temporary name in the same folder, then rename: never half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(payload)
-        part.replace(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            part.unlink()
+    write_atomically(path, payload)
 
 
 def _find(root: Path, relative: str) -> Path | None:
