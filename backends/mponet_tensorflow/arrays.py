@@ -14,15 +14,16 @@ from mponet.errors import BackendError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # has no effect once TensorFlow is loaded
 
-_SETTING = "KERAS_BACKEND or ~/.keras/keras.json"
+# keras loads the framework that it is configured for as it is imported, and keeps it; that choice is not ours to change
 _REMEDY = "expected 'tensorflow'; set KERAS_BACKEND=tensorflow before Python starts"
-try:
-    import keras  # which at once imports the framework that it is configured for
-    import tensorflow as tf
-except (ImportError, ValueError) as error:  # ValueError: keras has never heard of that framework
-    raise BackendError(f"keras does not start as {_SETTING} configure it: {error}; {_REMEDY}") from error
-if keras.config.backend() != "tensorflow":  # it cannot change in a running process, and is not ours to change
-    raise BackendError(f"keras is configured by {_SETTING} for {keras.config.backend()!r}; {_REMEDY}")
+if (_wanted := os.environ.get("KERAS_BACKEND") or "tensorflow") != "tensorflow":
+    raise BackendError(f"keras is configured by KERAS_BACKEND for {_wanted!r}; {_REMEDY}")
+
+import keras  # noqa: E402 - the setting is checked first
+import tensorflow as tf  # noqa: E402 - TF_CPP_MIN_LOG_LEVEL is set first
+
+if keras.config.backend() != "tensorflow":
+    raise BackendError(f"keras is configured by ~/.keras/keras.json for {keras.config.backend()!r}; {_REMEDY}")
 
 Array = tf.Tensor
 DTYPES = {
