@@ -77,10 +77,6 @@ def _show(report: Report) -> None:
         error, bound = f"{found.error:.1e}", f"{found.bound:.1e}"
         table.add_row(found.quantity, pair, error, bound, found.worst, verdict, style="" if found.ok else "red")
     console = people()
-    bond = "" if report.bond is None else f", bond {report.bond}"
-    console.print(f"{report.model} ({report.variant}{bond}), {report.dtype}, {report.batch} images", style="bold")
+    console.print(report.title, style="bold")
     console.print(table)
-    broken = sum(not found.ok for found in report.comparisons)
-    total = len(report.comparisons)
-    console.print(f"All {total} within bounds." if report.ok else f"{broken} of {total} beyond their bounds.")
-    console.print()
+    console.print(f"{report.verdict}\n")

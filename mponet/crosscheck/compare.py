@@ -45,6 +45,11 @@ class Comparison:
         """Whether the error is within the bound."""
         return self.error <= self.bound
 
+    def __str__(self) -> str:
+        pair = f"{self.first}, {self.second}"
+        sign = "within" if self.ok else "BEYOND"
+        return f"{self.quantity:<10} {pair:<20} {self.error:.1e} {sign} {self.bound:.1e}  {self.worst}"
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -74,6 +79,21 @@ class Report:
     def ok(self) -> bool:
         """Whether every bound is kept."""
         return all(comparison.ok for comparison in self.comparisons)
+
+    @property
+    def title(self) -> str:
+        """What was compared."""
+        bond = "" if self.bond is None else f", bond {self.bond}"
+        return f"{self.model} ({self.variant}{bond}), {self.dtype}, {self.batch} images, seed {self.seed}"
+
+    @property
+    def verdict(self) -> str:
+        """The outcome in a sentence."""
+        broken, total = sum(not found.ok for found in self.comparisons), len(self.comparisons)
+        return f"{broken} of {total} beyond their bounds." if broken else f"All {total} within bounds."
+
+    def __str__(self) -> str:
+        return "\n".join([self.title, *map(str, self.comparisons), self.verdict])
 
     def as_dict(self) -> dict[str, Any]:
         """The fields, for JSON, each comparison with its ``ok``."""
