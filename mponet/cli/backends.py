@@ -133,10 +133,10 @@ def _show(facts: dict[str, Any]) -> None:
     console = people()
     console.print(table)
     if facts["active"] is None:
-        console.print(f"None is in use: {facts['why']}", soft_wrap=True)
+        console.print(f"None is in use: {facts['why']}")
     else:
-        console.print(f"In use: {facts['active']} ({facts['why']})", soft_wrap=True)
-    console.print(f"Choose another with {VARIABLE}=NAME.", soft_wrap=True)
+        console.print(f"In use: {facts['active']} ({facts['why']})")
+    console.print(f"Choose another with {VARIABLE}=NAME.")
 
 
 def _asked(facts: dict[str, Any]) -> bool:

@@ -118,8 +118,8 @@ def _show(facts: dict[str, Any]) -> None:
     bond = "" if facts["bond"] is None else f", bond {facts['bond']}"
     console.print(f"{facts['model']} ({facts['variant']}{bond})", style="bold")
     console.print(table)
-    console.print(_totals(facts), soft_wrap=True)
-    console.print(f"Source: {facts['source']}", style="dim", soft_wrap=True)
+    console.print(_totals(facts))
+    console.print(f"Source: {facts['source']}", style="dim")
 
 
 def _row(layer: dict[str, Any]) -> tuple[str, ...]:
@@ -143,6 +143,6 @@ def _totals(facts: dict[str, Any]) -> str:
     replaced = sum(layer.get("replaced_weights", 0) for layer in facts["layers"])
     kept = sum(layer.get("mpo_weights", 0) for layer in facts["layers"])
     return (
-        f"{total}: whole ratio {facts['whole_ratio']:.5f} of the dense network's {count(facts['dense_parameters'])}.\n"
+        f"{total}; whole ratio {facts['whole_ratio']:.5f} (dense: {count(facts['dense_parameters'])}).\n"
         f"rho = {facts['rho']:.5f} (Eq. 9): {count(kept)} weights stand for {count(replaced)}.\n{products}"
     )
