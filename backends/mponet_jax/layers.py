@@ -18,7 +18,7 @@ from mponet.initialize import exact_variance
 from mponet.mpo import MPO, to_matrix
 from mponet.plan import Plans, choose
 from mponet.shape import MPOShape
-from mponet_jax.arrays import PRECISION, Array, from_numpy, supported, to_numpy
+from mponet_jax.arrays import PRECISION, Array, accumulator, from_numpy, supported, to_numpy
 from mponet_jax.contraction import apply_mpo
 
 
@@ -39,12 +39,12 @@ class MPOLinear(nnx.Module):
         initializer: variance of the entries of ``W``: ``glorot``, ``he``, ``lecun`` or a number; met exactly in
             expectation.
         dtype: as for `flax.nnx.Linear`.
-        param_dtype: as for `flax.nnx.Linear`.
+        param_dtype: dtype of the parameters; None for float32, or ``dtype`` where that is wider.
         rngs: its ``params`` stream gives the seed of the starting values.
 
     Raises:
         ShapeError: sizes, factors and bonds do not fit together.
-        BackendError: ``param_dtype`` is float64, which JAX has switched off.
+        BackendError: a dtype is float64, which JAX has switched off.
     """
 
     def __init__(
@@ -57,16 +57,16 @@ class MPOLinear(nnx.Module):
         sites: int | None = None,
         initializer: str | float = "glorot",
         dtype: Any = None,
-        param_dtype: Any = jnp.float32,
+        param_dtype: Any = None,
         rngs: nnx.Rngs,
     ) -> None:
         self.shape = MPOShape.from_sizes(in_features, out_features, bond, sites)
         self.use_bias = use_bias
         self.dtype = dtype
-        self.param_dtype = supported(param_dtype)
-        for k, core in enumerate(_start(self.shape, rngs, initializer, param_dtype), start=1):
+        self.param_dtype = supported(accumulator(dtype or jnp.float32) if param_dtype is None else param_dtype)
+        for k, core in enumerate(_start(self.shape, rngs, initializer, self.param_dtype), start=1):
             setattr(self, f"core{k}", nnx.Param(core))
-        self.bias = nnx.Param(jnp.zeros(self.out_features, param_dtype)) if use_bias else nnx.data(None)
+        self.bias = nnx.Param(jnp.zeros(self.out_features, self.param_dtype)) if use_bias else nnx.data(None)
 
     @property
     def cores(self) -> tuple[nnx.Param[Array], ...]:
@@ -84,9 +84,7 @@ class MPOLinear(nnx.Module):
         return self.shape.out_features
 
     @classmethod
-    def from_mpo(
-        cls, mpo: MPO, bias: ArrayLike | None = None, *, dtype: Any = None, param_dtype: Any = jnp.float32
-    ) -> Self:
+    def from_mpo(cls, mpo: MPO, bias: ArrayLike | None = None, *, dtype: Any = None, param_dtype: Any = None) -> Self:
         """The layer of an operator and a bias ``(out_features,)``.
 
         Raises:
@@ -116,7 +114,7 @@ class MPOLinear(nnx.Module):
         relative_error: float = 0.0,
         bias: ArrayLike | None = None,
         dtype: Any = None,
-        param_dtype: Any = jnp.float32,
+        param_dtype: Any = None,
     ) -> Self:
         """The layer nearest to ``x @ matrix + bias``; see `mponet.from_matrix`."""
         kept = from_matrix(matrix, input_dims, output_dims, max_bond=max_bond, relative_error=relative_error)
