@@ -67,17 +67,19 @@ def backward(
         wrt_inputs: whether the inputs' gradient is wanted (that of a network's first layer is not); None stands for it
             if not.
     """
-    weights = _weights(plan, cores, ops)
+    # one group whose inputs need no gradient is one product with the inputs: no weight is needed at all
+    weights = _weights(plan, cores, ops) if wrt_inputs or len(plan.steps) > 1 else []
 
     def body(block: A, slope: A) -> tuple[tuple[A, ...], tuple[A, ...]]:
         rows = ops.rows(block)
         states = _sweep(plan, weights, block, ops, last=False)
         slopes: list[A] = []
-        for step, weight, state in reversed(list(zip(plan.steps, weights, states, strict=True))):
+        for k in reversed(range(len(states))):
+            step = plan.steps[k]
             slope = ops.reshape(slope, _state_shape(step, rows, step.rows))
-            slopes.insert(0, _weight_slope(step, rows, state, slope, ops))
-            if wrt_inputs or len(slopes) < len(states):
-                slope = _pull(step, weight, slope, ops)
+            slopes.insert(0, _weight_slope(step, rows, states[k], slope, ops))
+            if wrt_inputs or k > 0:
+                slope = _pull(step, weights[k], slope, ops)
         return ((ops.reshape(slope, (rows, plan.shape.in_features)),) if wrt_inputs else ()), tuple(slopes)
 
     input_slopes, weight_slopes = _over_rows(plan, body, (inputs, gradient), ops)
@@ -95,11 +97,12 @@ def _sweep(plan: Plan, weights: Sequence[A], block: A, ops: Ops[A], *, last: boo
     rows = ops.rows(block)
     states = []
     state = block
-    for step, weight in zip(plan.steps, weights, strict=True):
+    for k, step in enumerate(plan.steps):
         state = ops.reshape(state, _state_shape(step, rows, step.inner))
         states.append(state)
         if step.side == "closing" and not last:
             return states
+        weight = weights[k]
         state = ops.matmul(state, ops.transpose(weight, (1, 0))) if step.suffix == 1 else ops.matmul(weight, state)
     return [*states, ops.reshape(state, (rows, plan.shape.out_features))]
 
@@ -142,20 +145,20 @@ def _weights(plan: Plan, cores: Sequence[A], ops: Ops[A]) -> list[A]:
     """Each step's weight matrix ``(rows, inner)``: cores merged into groups, axes ordered for the step's side."""
     weights = []
     for step in plan.steps:
-        merged = _merge(plan, step.group, cores, ops)
-        weights.append(ops.reshape(ops.transpose(merged, LAYOUTS[step.side]), (step.rows, step.inner)))
+        sizes, axes = _layout(plan, step)
+        chain = _chains(plan, *plan.spans[step.group], cores, ops)[-1]
+        weights.append(ops.reshape(ops.transpose(ops.reshape(chain, sizes), axes), (step.rows, step.inner)))
     return weights
 
 
-def _merge(plan: Plan, group: int, cores: Sequence[A], ops: Ops[A]) -> A:
-    """The sites of a group as one core ``(left, input, output, right)``."""
-    first, end = plan.spans[group]
-    if end - first == 1:
-        return cores[first]
+def _layout(plan: Plan, step: Step) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Of a step's group: the sizes ``(left, i1, j1, i2, j2, .., right)`` of its chain, and their order in the weight."""
+    first, end = plan.spans[step.group]
     shapes = plan.shape.core_shapes[first:end]
-    chain = _chains(plan, first, end, cores, ops)[-1]
-    paired = ops.reshape(chain, (shapes[0][0], *(n for shape in shapes for n in shape[1:3]), shapes[-1][3]))
-    return ops.reshape(ops.transpose(paired, _apart(len(shapes))), plan.group_shapes[group])
+    sizes = (shapes[0][0], *(size for shape in shapes for size in shape[1:3]), shapes[-1][3])
+    last = len(sizes) - 1
+    parts = ((0,), tuple(range(1, last, 2)), tuple(range(2, last, 2)), (last,))  # left, inputs, outputs, right
+    return sizes, tuple(axis for part in LAYOUTS[step.side] for axis in parts[part])
 
 
 def _chains(plan: Plan, first: int, end: int, cores: Sequence[A], ops: Ops[A]) -> list[A]:
@@ -172,22 +175,16 @@ def _core_slopes(plan: Plan, cores: Sequence[A], weight_slopes: Sequence[A], ops
     """Gradients of the cores from those of the weight matrices: `_weights` backwards."""
     slopes: dict[int, A] = {}
     for step, weight_slope in zip(plan.steps, weight_slopes, strict=True):
-        axes, shape = LAYOUTS[step.side], plan.group_shapes[step.group]
-        ordered = ops.reshape(weight_slope, tuple(shape[axis] for axis in axes))
+        sizes, axes = _layout(plan, step)
+        ordered = ops.reshape(weight_slope, tuple(sizes[axis] for axis in axes))
         slopes.update(_split(plan, step.group, cores, ops.transpose(ordered, _inverse(axes)), ops))
     return tuple(slopes[k] for k in range(plan.shape.sites))
 
 
-def _split(plan: Plan, group: int, cores: Sequence[A], merged: A, ops: Ops[A]) -> dict[int, A]:
-    """Gradients of the cores of a group from that of the merged core: `_merge` backwards."""
-    first, end = plan.spans[group]
-    if end - first == 1:
-        return {first: merged}
-    shapes = plan.shape.core_shapes
-    inside = shapes[first:end]
-    apart = (inside[0][0], *(s[1] for s in inside), *(s[2] for s in inside), inside[-1][3])
-    slope = ops.transpose(ops.reshape(merged, apart), _inverse(_apart(len(inside))))
-    chains = _chains(plan, first, end - 1, cores, ops)
+def _split(plan: Plan, group: int, cores: Sequence[A], slope: A, ops: Ops[A]) -> dict[int, A]:
+    """Gradients of the cores of a group from that of their chain: `_chains` backwards."""
+    (first, end), shapes = plan.spans[group], plan.shape.core_shapes
+    chains = _chains(plan, first, end - 1, cores, ops) if end - first > 1 else []
     slopes = {}
     for k in range(end - 1, first, -1):
         left, i, j, right = shapes[k]
@@ -195,11 +192,6 @@ def _split(plan: Plan, group: int, cores: Sequence[A], merged: A, ops: Ops[A]) -
         slopes[k] = ops.reshape(ops.matmul(ops.transpose(chains[k - 1 - first], (1, 0)), slope), shapes[k])
         slope = ops.matmul(slope, ops.transpose(ops.reshape(cores[k], (left, i * j * right)), (1, 0)))
     return {**slopes, first: ops.reshape(slope, shapes[first])}
-
-
-def _apart(count: int) -> tuple[int, ...]:
-    """Axes (left, i1, j1, i2, j2, .., right) -> (left, i1, i2, .., j1, j2, .., right)."""
-    return (0, *range(1, 2 * count, 2), *range(2, 2 * count + 1, 2), 2 * count + 1)
 
 
 def _inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
