@@ -152,7 +152,7 @@ def _weights(plan: Plan, cores: Sequence[A], ops: Ops[A]) -> list[A]:
 
 
 def _layout(plan: Plan, step: Step) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Of a step's group: the sizes ``(left, i1, j1, i2, j2, .., right)`` of its chain, and their order in the weight."""
+    """Sizes ``(left, i1, j1, i2, j2, .., right)`` of the chain of a step's group, and their order in the weight."""
     first, end = plan.spans[step.group]
     shapes = plan.shape.core_shapes[first:end]
     sizes = (shapes[0][0], *(size for shape in shapes for size in shape[1:3]), shapes[-1][3])
