@@ -31,6 +31,8 @@ def build(model: Model, parameters: Parameters, *, dtype: str = "float32", devic
         BackendError: there is no such dtype or device.
     """
     place = device_of(device)
+    if place.startswith("gpu"):  # float32 means float32 on every backend; TensorFlow would round products to 10 bits
+        tf.config.experimental.enable_tensor_float_32_execution(False)
     with tf.device(place):
         native = lower(model, dtype_of(dtype).name)
         assign(native, parameters)
