@@ -5,7 +5,7 @@ from typing import Any
 import flax
 import jax
 import numpy as np
-import optax
+import optax  # type: ignore[import-untyped]
 from flax import nnx
 
 from mponet.backend import Parameters
@@ -37,9 +37,9 @@ def build(model: Model, parameters: Parameters, *, dtype: str = "float32", devic
         ModelError: the parameters are not those of the model.
         BackendError: there is no such dtype or device.
     """
-    place = device_of(device)
-    with jax.default_device(place):
-        native = lower(model, dtype_of(dtype))
+    # without a device, arrays stay uncommitted: JAX may move them to whatever they meet
+    place = None if device is None else device_of(device)
+    native = lower(model, dtype_of(dtype))
     _assign(native, parameters, place)
     return native
 
@@ -65,6 +65,6 @@ def trainer(native: nnx.Module, recipe: Recipe) -> Trainer:
 
 def _assign(native: nnx.Module, parameters: Parameters, place: jax.Device | None) -> None:
     places = slots(native)
-    check(native.mponet_model, dict(parameters))
+    check(native.mponet_model, dict(parameters))  # type: ignore[attr-defined, arg-type]
     for name, slot in places.items():
         put(slot.parameter, native_order(slot, np.asarray(parameters[name])), place)

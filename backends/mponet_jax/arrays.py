@@ -91,7 +91,7 @@ def supported(dtype: Any) -> Any:
     Raises:
         BackendError: it is float64 and JAX would make float32 of it.
     """
-    if jnp.dtype(dtype) == jnp.float64 and not jax.config.jax_enable_x64:
+    if jnp.dtype(dtype) == jnp.float64 and jax.dtypes.canonicalize_dtype(dtype) != jnp.float64:
         raise BackendError(
             "dtype is 'float64', of which JAX makes float32; expected 64-bit numbers to be switched on; set "
             "JAX_ENABLE_X64=1 before Python starts"
@@ -121,7 +121,8 @@ def device_of(name: str | None) -> jax.Device:
 def from_numpy(array: ArrayLike, dtype: Any, device: Any = None) -> Array:
     """An array with these numbers, its own memory; ``device`` is a device, a sharding, or None for JAX to choose."""
     # on a CPU, JAX may keep using the memory of what it is given: hence a copy that nobody else has
-    return jax.device_put(np.array(array, supported(dtype)), device)
+    placed: Array = jax.device_put(np.array(array, supported(dtype)), device)
+    return placed
 
 
 def to_numpy(array: Array) -> NDArray[Any]:

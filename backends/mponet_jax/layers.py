@@ -165,7 +165,7 @@ class MPOLinear(nnx.Module):
                 rngs=nnx.Rngs(0),
             )
             put(dense.kernel, to_matrix(self.to_mpo()))
-            if self.bias is not None:
+            if self.bias is not None and dense.bias is not None:
                 put(dense.bias, self.bias[...])
         return dense
 
@@ -180,7 +180,7 @@ class MPOLinear(nnx.Module):
         values = None if bias is None else checked_bias(bias, self.bias is not None, self.out_features)
         for core, value in zip(self.cores, mpo.cores, strict=True):
             put(core, value)
-        if values is not None:
+        if self.bias is not None and values is not None:
             put(self.bias, values)
 
     def plans(self, batch: int | None) -> Plans:
@@ -199,7 +199,8 @@ class MPOLinear(nnx.Module):
             )
         leading = inputs.shape[:-1]
         bias = None if self.bias is None else self.bias[...]
-        inputs, bias, *cores = promote_dtype((inputs, bias, *(core[...] for core in self.cores)), dtype=self.dtype)
+        arrays: tuple[Any, ...] = (inputs, bias, *(core[...] for core in self.cores))
+        inputs, bias, *cores = promote_dtype(arrays, dtype=self.dtype)
         rows = inputs.reshape(prod(leading), self.in_features)
         plans = _plans(self.shape, rows.shape[0] if isinstance(rows.shape[0], int) else None, rows.dtype)
         outputs = apply_mpo(plans, rows, cores).reshape(*leading, self.out_features)
@@ -207,7 +208,7 @@ class MPOLinear(nnx.Module):
 
     def __nnx_repr__(self) -> Iterator[reprlib.Object | reprlib.Attr]:
         """Shape, counts, and the plan at the usual batch, beside what nnx shows."""
-        shown = super().__nnx_repr__()
+        shown = super().__nnx_repr__()  # type: ignore[no-untyped-call]
         yield next(shown)
         attributes = [attribute for attribute in shown if attribute.key != "shape"]
         if attributes:  # none the second time that nnx meets a shared layer
@@ -252,7 +253,7 @@ def _start(shape: MPOShape, rngs: nnx.Rngs, initializer: str | float, dtype: Any
     if not isinstance(words, jax.core.Tracer):
         return tuple(jnp.asarray(core) for core in draw(words))
     # layers are also made under nnx.eval_shape, nnx.jit and nnx.vmap, where the key has no numbers yet
-    like = tuple(jax.ShapeDtypeStruct(size, dtype) for size in shape.core_shapes)
+    like = tuple(jax.ShapeDtypeStruct(size, dtype) for size in shape.core_shapes)  # type: ignore[no-untyped-call]
     drawn: tuple[Array, ...] = jax.pure_callback(draw, like, words, vmap_method="sequential")
     return drawn
 

@@ -71,7 +71,9 @@ class MaxPool(nnx.Module):
 
     def __call__(self, inputs: Array) -> Array:
         """``(batch, height, width, channels)`` to fewer rows and columns."""
-        return nnx.max_pool(inputs, (self.size, self.size), (self.stride, self.stride), "VALID")
+        window, strides = (self.size, self.size), (self.stride, self.stride)
+        pooled: Array = nnx.max_pool(inputs, window, strides, "VALID")  # type: ignore[no-untyped-call]
+        return pooled
 
 
 class FlattenNHWC(nnx.Module):

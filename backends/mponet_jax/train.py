@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
+import optax  # type: ignore[import-untyped]
 from flax import nnx
 from numpy.typing import NDArray
 
@@ -22,13 +22,13 @@ Leaves = tuple[Array, ...]
 
 def predict(native: nnx.Module, images: Numbers) -> Numbers:
     """Logits ``(batch, classes)`` in inference mode of images NHWC."""
-    native.eval()
+    native.eval()  # type: ignore[no-untyped-call]
     return to_numpy(_logits(native, images))
 
 
 def gradients(native: nnx.Module, images: Numbers, labels: NDArray[np.int64]) -> tuple[float, dict[str, Numbers]]:
     """Mean cross-entropy in training mode, and its gradient by parameter name."""
-    native.train()
+    native.train()  # type: ignore[no-untyped-call]
     loss, found = _slopes(native, images, labels)
     return float(loss), {name: to_numpy(canonical(slot)) for name, slot in slots(found).items()}
 
@@ -42,7 +42,7 @@ class Trainer:
     """
 
     def __init__(self, native: nnx.Module, recipe: Recipe) -> None:
-        native.train()
+        native.train()  # type: ignore[no-untyped-call]
         self.native = native
         self.slots = dict(_in_order(native))
         self.optimizer = _optimizer(recipe.momentum, recipe.nesterov, recipe.weight_decay)
@@ -132,7 +132,7 @@ def _logits(native: Any, batch: Array) -> Array:
 
 def _loss(native: Any, batch: Array, labels: Array) -> Array:
     logits = _logits(native, batch)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(accumulator(logits.dtype)), labels)
+    losses: Array = optax.softmax_cross_entropy_with_integer_labels(logits.astype(accumulator(logits.dtype)), labels)
     return losses.mean()
 
 
