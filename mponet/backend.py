@@ -28,11 +28,16 @@ class Trainer(Protocol):
     """Trains one native model by one recipe; holds the optimiser's state."""
 
     def step(self, images: Numbers, labels: NDArray[np.int64], learning_rate: float) -> Any:
-        """One compiled step on a batch ``(batch, H, W, C)``; the mean cross-entropy before it, as something ``float()`` reads
-        (reading waits for the device, so the loop reads seldom)."""
+        """One step on a batch ``(batch, H, W, C)``; the mean cross-entropy before it, as something ``float()`` reads.
+
+        Reading waits for the device, so the loop reads seldom.
+        """
 
     def state(self) -> dict[str, Numbers]:
-        """Optimiser state by ``velocity/<parameter name>``, numpy, in the canonical layout; empty without momentum."""
+        """Optimiser state by ``velocity/<parameter name>``, numpy, canonical layout; empty without momentum.
+
+        Before the first step it may be empty or zero, which mean the same.
+        """
 
     def restore(self, state: Parameters) -> None:
         """Take over what `state` gave, from any backend."""
@@ -168,8 +173,8 @@ def load(name: str | None = None) -> Backend:
     adapter = ADAPTERS[known]
     if absent := missing(adapter):
         raise BackendError(
-            f"backend {known!r} needs {', '.join(absent)}, not installed here; pip install 'mponet[{adapter.extra}]', or "
-            f"set {VARIABLE} to one of: {', '.join(n for n in ADAPTERS if installed(n))}"
+            f"backend {known!r} needs {', '.join(absent)}, not installed here; pip install 'mponet[{adapter.extra}]', "
+            f"or set {VARIABLE} to one of: {', '.join(n for n in ADAPTERS if installed(n))}"
         )
     return cast(Backend, import_module(adapter.module))
 

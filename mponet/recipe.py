@@ -1,8 +1,8 @@
 """How to train, as data: optimiser, schedule, length.  One meaning on every backend.
 
-Gradients are those of the mean cross-entropy plus ``weight_decay / 2 * sum |w|^2`` over all parameters (paper Eq. 7, coupled).  Momentum is
-``v <- momentum v + g``, then ``w <- w - lr v`` (Nesterov: ``w <- w - lr (g + momentum v)``): the learning rate is not folded into
-the velocity, so changing it acts at once.
+Gradients are those of the mean cross-entropy plus ``weight_decay / 2 * sum |w|^2`` over all parameters (paper Eq. 7,
+coupled).  Momentum is ``v <- momentum v + g``, then ``w <- w - lr v`` (Nesterov: ``w <- w - lr (g + momentum v)``): the
+learning rate is not folded into the velocity, so changing it acts at once.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -21,8 +21,8 @@ class Recipe:
         steps: optimiser steps in all.
         batch: images per step.
         learning_rate: at the first step.
-        schedule: ``exponential`` multiplies it by ``decay`` every ``decay_steps``, continuously; ``cosine`` takes it to zero
-            at the last step along half a cosine.
+        schedule: ``exponential`` multiplies it by ``decay`` every ``decay_steps``, continuously; ``cosine`` takes it to
+            zero at the last step along half a cosine.
         decay: factor of the exponential schedule.
         decay_steps: steps of the exponential schedule.
         momentum: 0 for plain SGD.

@@ -16,7 +16,7 @@ import pytest
 # Each unit of mponet (a module or a package) imports only units left of it.  "mponet" is the package itself, whose
 # __init__ hands out the public names.
 ORDER = [
-    *("errors", "files", "shape", "mpo", "decompose", "network", "plan", "contract", "measure", "initialize"),
+    *("errors", "files", "shape", "mpo", "decompose", "network", "plan", "contract", "measure", "initialize", "layer"),
     *("models", "recipe", "data", "backend", "mponet", "train", "checkpoint", "run", "crosscheck", "draw", "cli"),
     "__main__",
 ]

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from mponet.decompose import from_matrix
 from mponet.errors import ShapeError
 from mponet.initialize import exact_variance
+from mponet.layer import check_bias, check_operator, check_width, weights_kept
 from mponet.mpo import MPO, to_matrix
 from mponet.plan import Plan, Plans
 from mponet.shape import MPOShape
@@ -200,9 +201,8 @@ class MPODense(keras.layers.Layer):
         Raises:
             ShapeError: the operator or the bias has another shape, or there is no bias to overwrite.
         """
-        if mpo.shape != self.shape:
-            raise ShapeError(f"operator is {mpo.shape}; expected {self.shape}; make a new layer with from_mpo")
-        values = None if bias is None else checked_bias(bias, self.use_bias, self.units)
+        check_operator(self.shape, mpo)
+        values = None if bias is None else check_bias(bias, self.units, wanted=self.use_bias)
         for core, value in zip(self.cores, mpo.cores, strict=True):
             _set(core, value)
         if values is not None:
@@ -248,7 +248,7 @@ class MPODense(keras.layers.Layer):
         shape, plan = self.shape, self.plans(128).backward
         return (
             f"<MPODense name={self.name}, {shape.in_features}, {shape.out_features}, {shape}, "
-            f"use_bias={self.use_bias}, weights={shape.parameters} of {shape.dense_parameters}, plan='{plan}'>"
+            f"use_bias={self.use_bias}, weights={weights_kept(shape)}, plan='{plan}'>"
         )
 
     def _shape_for(self, features: int) -> MPOShape:
@@ -258,15 +258,6 @@ class MPODense(keras.layers.Layer):
         if shape.in_features != features:
             raise ShapeError(f"{self.name} is built for {features} inputs; expected {shape.in_features} for {shape}")
         return shape
-
-
-def checked_bias(bias: ArrayLike, wanted: bool, features: int) -> NDArray[Any]:
-    """The bias as an array, if the layer has one of this length."""
-    values = np.asarray(bias)
-    if not wanted or values.shape != (features,):
-        expected = f"({features},)" if wanted else "none, the layer was made with use_bias=False"
-        raise ShapeError(f"bias has the shape {values.shape}; expected {expected}")
-    return values
 
 
 @lru_cache(maxsize=4096)
@@ -292,8 +283,8 @@ def _set(variable: keras.Variable, numbers: NDArray[Any]) -> None:
 def _rows(inputs: Array, shape: MPOShape) -> Array:
     """``(..., in_features)`` as ``(batch, in_features)``."""
     known = inputs.shape
-    if not known.rank or known[-1] not in (None, shape.in_features):
-        raise ShapeError(f"inputs have the shape {known}; expected (..., {shape.in_features}) for {shape}")
+    if not known.rank or known[-1] is not None:
+        check_width(shape, tuple(known))
     leading = known[:-1]
     if known[-1] is None:  # while tracing; checked when it runs, before a reshape can swallow a wrong width
         inputs = tf.ensure_shape(inputs, [*leading, shape.in_features])

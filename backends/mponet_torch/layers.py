@@ -6,14 +6,14 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import nn
 
 from mponet.decompose import from_matrix
-from mponet.errors import ShapeError
 from mponet.initialize import exact_variance
+from mponet.layer import check_bias, check_operator, check_width, usual_plan, weights_kept
 from mponet.mpo import MPO, to_matrix
-from mponet.plan import Plans, choose
+from mponet.plan import Plans
 from mponet.shape import MPOShape
 from mponet_torch.arrays import Array, to_numpy
 from mponet_torch.contraction import apply_mpo
@@ -163,14 +163,13 @@ class MPOLinear(nn.Module):
         Raises:
             ShapeError: the operator or the bias has another shape, or there is no bias to overwrite.
         """
-        if mpo.shape != self.shape:
-            raise ShapeError(f"operator is {mpo.shape}; expected {self.shape}; make a new layer with from_mpo")
+        check_operator(self.shape, mpo)
+        values = None if bias is None else check_bias(bias, self.out_features, wanted=self.bias is not None)
         with torch.no_grad():
             for core, value in zip(self.cores, mpo.cores, strict=True):
                 core.copy_(torch.tensor(value))
-            if bias is not None:
-                values = checked_bias(bias, self.bias is not None, self.out_features)
-                self.bias.copy_(torch.tensor(values))  # type: ignore[union-attr]
+            if self.bias is not None and values is not None:
+                self.bias.copy_(torch.tensor(values))
 
     def plans(self, batch: int | None) -> Plans:
         """The plans in use for a batch of so many rows; None while tracing, where the batch may vary."""
@@ -182,10 +181,7 @@ class MPOLinear(nn.Module):
         Raises:
             ShapeError: the last dimension is not ``in_features``.
         """
-        if inputs.ndim == 0 or inputs.shape[-1] != self.in_features:
-            raise ShapeError(
-                f"inputs have the shape {tuple(inputs.shape)}; expected (..., {self.in_features}) for {self.shape}"
-            )
+        check_width(self.shape, inputs.shape)
         leading = inputs.shape[:-1]
         rows, *cores = _autocast(inputs.reshape(prod(leading), self.in_features), *self.cores)
         plans = self.plans(None if torch.compiler.is_compiling() else rows.shape[0])
@@ -197,17 +193,8 @@ class MPOLinear(nn.Module):
         shape = self.shape
         return (
             f"{shape.in_features}, {shape.out_features}, {shape}, bias={self.bias is not None}, "
-            f"weights={shape.parameters} of {shape.dense_parameters}, plan='{choose(shape, 128, training=True)}'"
+            f"weights={weights_kept(shape)}, plan='{usual_plan(shape)}'"
         )
-
-
-def checked_bias(bias: ArrayLike, wanted: bool, features: int) -> NDArray[Any]:
-    """The bias as an array, if the layer has one of this length."""
-    values = np.asarray(bias)
-    if not wanted or values.shape != (features,):
-        expected = f"({features},)" if wanted else "none, the layer was made with bias=False"
-        raise ShapeError(f"bias has the shape {values.shape}; expected {expected}")
-    return values
 
 
 def _autocast(*arrays: Array) -> tuple[Array, ...]:

@@ -22,7 +22,7 @@ class LayerInfo:
         input_shape: of one example.
         output_shape: of one example.
         parameters: shapes by full name (``fc1/kernel``, ``fc1/bias``, ``fc1/core1``, ...), in the order of use.
-        multiplications: for one example; of an operator, those of its cheapest sweep are for the plan to say, this is the full matrix.
+        multiplications: for one example, with a full matrix; what an operator takes is for its plan to say.
     """
 
     layer: Layer

@@ -1,7 +1,8 @@
 """The layer vocabulary: what a network is made of, as data.
 
-Feature maps are ``(height, width, channels)`` and flattened in that order; convolution kernels are ``(height, width, in, out)``, dense
-kernels ``(in, out)``.  Only layers with parameters have a name; it is the first part of their parameters' names.
+Feature maps are ``(height, width, channels)`` and flattened in that order; convolution kernels are ``(height, width,
+in, out)``, dense kernels ``(in, out)``.  Only layers with parameters have a name; it is the first part of their
+parameters' names.
 """
 
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ class Dense:
         features: number of outputs.
         bias: whether there is a bias.
         mpo: shape of the operator; None for a full matrix.
-        replaces: weights of the layer that the operator stands for, where that is no full matrix (a convolution counts its kernel,
-            paper Eq. 9); None for the full matrix.
+        replaces: weights of the layer that the operator stands for, where that is no full matrix (a convolution counts
+            its kernel, paper Eq. 9); None for the full matrix.
     """
 
     name: str
@@ -36,7 +37,8 @@ class Dense:
 class Conv2D:
     """Cross-correlation of a feature map with a kernel.
 
-    Padding as TensorFlow does it: ``SAME`` gives ``ceil(size / stride)`` positions and pads the odd one at the bottom and right.
+    Padding as TensorFlow does it: ``SAME`` gives ``ceil(size / stride)`` positions and pads the odd one at the bottom
+    and right.
     """
 
     name: str

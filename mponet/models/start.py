@@ -22,8 +22,8 @@ def start(model: Model, seed: int, scheme: str = "exact") -> Parameters:
     Args:
         model: the network.
         seed: any whole number from 0.
-        scheme: ``exact`` meets He's variance for every weight, operator or not; ``paper`` is what the authors' MNIST code draws.
-            Biases are zero.
+        scheme: ``exact`` meets He's variance for every weight, operator or not; ``paper`` is what the authors' MNIST
+            code draws.  Biases are zero.
 
     Raises:
         ModelError: there is no such scheme.
