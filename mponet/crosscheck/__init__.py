@@ -1,7 +1,7 @@
 """Proof that the backends compute the same: same parameters, same batch, every backend in a process of its own.
 
-In the order of the flow: `case` makes the task and writes it to files; `worker` is what runs in each process; `process`
-starts them; `compare` holds their answers against one another and against `bounds`.
+In the order of the flow: `case` makes the task and writes it to files, `margin` keeps it away from jumps; `worker` is
+what runs in each process; `process` starts them; `compare` holds their answers against one another and `bounds`.
 """
 
 from mponet.crosscheck.check import crosscheck as crosscheck

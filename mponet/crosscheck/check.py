@@ -10,8 +10,9 @@ from safetensors.numpy import load_file
 from mponet.backend import ADAPTERS, TRAINABLE, Numbers, installed, normalize
 from mponet.crosscheck import process
 from mponet.crosscheck.bounds import bounds
-from mponet.crosscheck.case import REFERENCE, Case, make, save
+from mponet.crosscheck.case import Case, make, save
 from mponet.crosscheck.compare import Report, compare
+from mponet.crosscheck.margin import REFERENCE
 from mponet.errors import BackendError
 from mponet.models.layers import Model
 
@@ -38,7 +39,7 @@ def crosschecks(
     seed: int = 0,
     batch: int = BATCH,
 ) -> tuple[Report, ...]:
-    """Compare forward, loss, every gradient and whole trajectories of the backends, and forward with the reference.
+    """Compare forward, loss, every gradient and training of the backends, and forward with the reference.
 
     One process per backend does all networks: starting a framework takes longer than a small network does.
 
@@ -90,7 +91,7 @@ def participants(backends: Sequence[str] | None) -> tuple[str, ...]:
 
 def _report(case: Case, folder: Path, names: Sequence[str], seed: int) -> Report:
     """What the answers in a folder say."""
-    model, batch = case.model, len(case.labels)
+    model, batch = case.model, len(case.legs[0].labels)
     answers = {name: _read(folder / f"{name}.safetensors") for name in names}
     facts = {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in names}
     found = compare(answers, bounds(model, case.dtype, batch))

@@ -25,7 +25,7 @@ class Comparison:
     """Two backends, one quantity.
 
     Attributes:
-        quantity: ``forward``, ``loss``, ``gradients``, or the name of a trajectory's recipe.
+        quantity: ``forward``, ``loss``, ``gradients``, or the name of a recipe.
         first: a backend.
         second: another.
         error: the largest error of any tensor.
