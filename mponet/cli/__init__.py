@@ -2,6 +2,7 @@
 
 import sys
 from importlib.util import find_spec
+from io import TextIOWrapper
 
 NEEDS = ("click", "rich")
 
@@ -11,6 +12,9 @@ def main() -> None:
     absent = [name for name in NEEDS if find_spec(name) is None]
     if absent:
         sys.exit(f"error: the mponet command needs {' and '.join(absent)}; pip install 'mponet[experiments]'")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without box characters still gets the words
     from mponet.cli.group import mponet
 
     mponet(prog_name="mponet")

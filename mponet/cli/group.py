@@ -53,6 +53,7 @@ class Commands(click.Group):
 
 EPILOG = """\b
 Examples:
+  mponet run fc2
   mponet info fc2 --bond 8
   mponet draw lenet5
   mponet crosscheck fc2

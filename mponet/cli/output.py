@@ -48,8 +48,8 @@ def fail(message: str) -> None:
 
 
 def emit(value: Mapping[str, Any]) -> None:
-    """One JSON object on standard output; no NaN or infinity, which JSON does not have."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    """One JSON object on standard output, ASCII; no NaN or infinity, which JSON does not have."""
+    click.echo(json.dumps(value, indent=2, allow_nan=False))
 
 
 def count(number: int) -> str:

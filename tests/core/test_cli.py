@@ -128,6 +128,14 @@ def test_an_error_in_a_shell_is_one_line_and_status_1():
     assert done.stderr == f"error: model is 'nope'; expected one of {', '.join(TABLE)}\n"
 
 
+def test_a_terminal_without_box_characters_gets_the_words():
+    done = in_a_shell("draw", "fc2", PYTHONIOENCODING="latin-1")
+    assert done.returncode == 0
+    assert "core1 ?? 16 ?? core2" in done.stdout
+    done = in_a_shell("draw", "fc2", "--json", PYTHONIOENCODING="latin-1")
+    assert "├─ 16 ─┤" in json.loads(done.stdout)["text"]
+
+
 def test_a_traceback_only_when_asked_for():
     done = in_a_shell("info", "nope", MPONET_DEBUG="1")
     assert done.returncode == 1
