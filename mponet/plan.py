@@ -169,8 +169,10 @@ class Machine:
     Attributes:
         flops: floating-point operations per second of a large matrix product in 4-byte numbers.
         near: bytes per second while the working set fits ``cache``.
-        far: bytes per second beyond.
-        cache: bytes of cache that a tile can count on.
+        middle: bytes per second while it fits ``shared``.
+        far: bytes per second beyond, where results also take fresh memory from the system.
+        cache: bytes of a core's own cache.
+        shared: bytes of the cache that the cores share.
         call: seconds to start one operation.
         product: seconds to start one of the small products inside a broadcast product.
         narrow: a product whose suffix is below this many columns runs proportionally slower.
@@ -178,11 +180,17 @@ class Machine:
 
     flops: float = 1.5e11
     near: float = 2.0e10
+    middle: float = 1.0e10
     far: float = 4.0e9
     cache: int = 1 << 21
+    shared: int = 1 << 25
     call: float = 4e-6
     product: float = 1e-7
     narrow: int = 16
+
+    def moving(self, size: int) -> float:
+        """Seconds to move a working set of ``size`` bytes."""
+        return size / (self.near if size <= self.cache else self.middle if size <= self.shared else self.far)
 
 
 def predict(plan: Plan, batch: int, *, training: bool, itemsize: int = 4, machine: Machine = Machine()) -> float:
@@ -201,9 +209,8 @@ def predict(plan: Plan, batch: int, *, training: bool, itemsize: int = 4, machin
         speed = flops if step.suffix == 1 else flops * min(1.0, step.suffix / machine.narrow)
         speed *= step.rows / (step.rows + 8) * step.inner / (step.inner + 8)
         size = (products * (step.inner + step.rows) * step.suffix + step.rows * step.inner) * itemsize
-        moved = size / (machine.near if size <= machine.cache else machine.far)
         started = products * machine.product if step.suffix > 1 else 0.0
-        once = 2 * rows * step.multiplications / speed + moved + started + machine.call
+        once = 2 * rows * step.multiplications / speed + machine.moving(size) + started + machine.call
         seconds += tiles * once * calls
     return seconds
 

@@ -30,3 +30,15 @@ def pytest_generate_tests(metafunc):
 def backend(backend_name):
     """The adapter module of each framework under test."""
     return load(backend_name)
+
+
+@pytest.fixture
+def double_precision(backend_name):
+    """JAX computes in float64 only where it is allowed to; training is tested as users run it, without."""
+    if backend_name == "jax" and os.environ.get("JAX_ENABLE_X64") != "1":
+        import jax
+
+        with jax.enable_x64(True):
+            yield
+        return
+    yield

@@ -1,6 +1,7 @@
 """One small window onto each framework's layer, so that one contract suite serves them all.
 
-Every probe has the same functions; arrays go in and out as numpy.  Gradients are those of ``sum(slope * layer(inputs))``.
+Every probe has the same functions; arrays go in and out as numpy.  Gradients are those of
+``sum(slope * layer(inputs))``.
 """
 
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ def probe(name):
 
 def _torch():
     import torch
+
     from mponet_torch import MPOLinear
 
     def tensor(array):
@@ -62,6 +64,7 @@ def _jax():
     import jax
     import jax.numpy as jnp
     from flax import nnx
+
     from mponet_jax import MPOLinear
 
     def gradients(layer, inputs, slope):
@@ -102,6 +105,7 @@ def _jax():
 def _tensorflow():
     import keras
     import tensorflow as tf
+
     from mponet_tensorflow import MPODense
 
     def gradients(layer, inputs, slope):

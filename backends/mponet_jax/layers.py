@@ -13,10 +13,10 @@ from flax.nnx.nn.dtypes import promote_dtype
 from numpy.typing import ArrayLike, NDArray
 
 from mponet.decompose import from_matrix
-from mponet.errors import ShapeError
 from mponet.initialize import exact_variance
+from mponet.layer import check_bias, check_operator, check_width, usual_plan, weights_kept
 from mponet.mpo import MPO, to_matrix
-from mponet.plan import Plans, choose
+from mponet.plan import Plans
 from mponet.shape import MPOShape
 from mponet_jax.arrays import PRECISION, Array, accumulator, from_numpy, supported, to_numpy
 from mponet_jax.contraction import apply_mpo
@@ -175,9 +175,8 @@ class MPOLinear(nnx.Module):
         Raises:
             ShapeError: the operator or the bias has another shape, or there is no bias to overwrite.
         """
-        if mpo.shape != self.shape:
-            raise ShapeError(f"operator is {mpo.shape}; expected {self.shape}; make a new layer with from_mpo")
-        values = None if bias is None else checked_bias(bias, self.bias is not None, self.out_features)
+        check_operator(self.shape, mpo)
+        values = None if bias is None else check_bias(bias, self.out_features, wanted=self.bias is not None)
         for core, value in zip(self.cores, mpo.cores, strict=True):
             put(core, value)
         if self.bias is not None and values is not None:
@@ -193,10 +192,7 @@ class MPOLinear(nnx.Module):
         Raises:
             ShapeError: the last dimension is not ``in_features``.
         """
-        if inputs.ndim == 0 or inputs.shape[-1] != self.in_features:
-            raise ShapeError(
-                f"inputs have the shape {tuple(inputs.shape)}; expected (..., {self.in_features}) for {self.shape}"
-            )
+        check_width(self.shape, inputs.shape)
         leading = inputs.shape[:-1]
         bias = None if self.bias is None else self.bias[...]
         arrays: tuple[Any, ...] = (inputs, bias, *(core[...] for core in self.cores))
@@ -213,10 +209,9 @@ class MPOLinear(nnx.Module):
         attributes = [attribute for attribute in shown if attribute.key != "shape"]
         if attributes:  # none the second time that nnx meets a shared layer
             shape = self.shape
-            plan = str(choose(shape, 128, training=True))
             yield reprlib.Attr("shape", str(shape), use_raw_value=True)
-            yield reprlib.Attr("weights", f"{shape.parameters} of {shape.dense_parameters}", use_raw_value=True)
-            yield reprlib.Attr("plan", plan)
+            yield reprlib.Attr("weights", weights_kept(shape), use_raw_value=True)
+            yield reprlib.Attr("plan", usual_plan(shape))
             yield from attributes
 
 
@@ -231,15 +226,6 @@ def put(parameter: nnx.Param[Array], value: ArrayLike, device: Any = None) -> No
     if device is None and like.committed:
         device = like.sharding
     parameter.set_raw_value(from_numpy(value, like.dtype, device))
-
-
-def checked_bias(bias: ArrayLike, wanted: bool, features: int) -> NDArray[Any]:
-    """The bias as an array, if the layer has one of this length."""
-    values = np.asarray(bias)
-    if not wanted or values.shape != (features,):
-        expected = f"({features},)" if wanted else "none, the layer was made with use_bias=False"
-        raise ShapeError(f"bias has the shape {values.shape}; expected {expected}")
-    return values
 
 
 def _start(shape: MPOShape, rngs: nnx.Rngs, initializer: str | float, dtype: Any) -> tuple[Array, ...]:

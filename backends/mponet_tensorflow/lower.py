@@ -7,10 +7,12 @@ have set another default.
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from mponet.errors import ModelError
 from mponet.models import layers as spec
 from mponet.models.infer import LayerInfo, layers
-from mponet_tensorflow.arrays import Array, keras, np, tf
+from mponet_tensorflow.arrays import Array, keras, tf
 from mponet_tensorflow.layers import MPODense
 
 

@@ -67,6 +67,10 @@ class Trainer:
             raise CheckpointError(f"optimiser state holds {sorted(state)}; expected velocities of {sorted(self.slots)}")
         for name, velocity in self.velocities.items():
             value = state.get(f"velocity/{name}", np.zeros(velocity.shape))
+            if value.shape != tuple(velocity.shape):
+                raise CheckpointError(
+                    f"velocity of {name} has the shape {value.shape}; expected {tuple(velocity.shape)}"
+                )
             velocity.assign(native_order(self.slots[name], from_numpy(value, velocity.dtype)))
 
     def _step(self, images: Array, labels: Array, learning_rate: Array) -> Array:

@@ -46,10 +46,16 @@ class Ops:
         """``body`` over blocks of ``tile`` rows, its row results joined, its sums added up."""
         results = [body(*blocks) for blocks in zip(*(torch.split(array, tile) for array in arrays), strict=True)]
         joined = tuple(torch.cat(parts) for parts in zip(*(rows for rows, _ in results), strict=True))
-        return joined, tuple(sum(parts[1:], parts[0]) for parts in zip(*(sums for _, sums in results), strict=True))
+        return joined, tuple(_total(parts) for parts in zip(*(sums for _, sums in results), strict=True))
 
 
 OPS = Ops()
+
+
+def _total(parts: tuple[Array, ...]) -> Array:
+    """The sum, 16-bit numbers added up in float32: in their own dtype a long sum stops growing."""
+    wide = torch.promote_types(parts[0].dtype, torch.float32)
+    return sum((part.to(wide) for part in parts[1:]), parts[0].to(wide)).to(parts[0].dtype)
 
 
 def dtype_of(name: str) -> torch.dtype:

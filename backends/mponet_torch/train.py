@@ -75,9 +75,14 @@ class Trainer:
         """
         if state and set(state) != {f"velocity/{name}" for name in self.slots}:
             raise CheckpointError(f"optimiser state holds {sorted(state)}; expected velocities of {sorted(self.slots)}")
+        self.optimizer.state.clear()
         for key, value in state.items():
-            slot = self.slots[key.removeprefix("velocity/")]
-            like = slot.parameter
+            name = key.removeprefix("velocity/")
+            slot, like = self.slots[name], self.slots[name].parameter
+            if value.shape != tuple(canonical(slot).shape):
+                raise CheckpointError(
+                    f"velocity of {name} has the shape {value.shape}; expected {tuple(canonical(slot).shape)}"
+                )
             velocity = native_order(slot, from_numpy(value, like.dtype, like.device)).contiguous()
             self.optimizer.state[like]["momentum_buffer"] = velocity
 

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from frameworks import probe
 
+from frameworks import probe
 from mponet import MPO, MPOShape, from_matrix, to_matrix
 from mponet.errors import ShapeError
 from mponet.initialize import exact_variance
 from mponet.network import reference
 
+pytestmark = pytest.mark.usefixtures("double_precision")
 EPS = np.finfo(np.float64).eps
 SHAPES = [
     MPOShape.of((6,), (5,), 1),
@@ -34,8 +35,8 @@ def sample(shape, batch=3, seed=0):
 def rounding(mpo, *arrays):
     """Bound of the rounding of a product of all cores with the arrays: longest sums times magnitudes.
 
-    Every entry is a sum over at most ``prod I_k J_k * batch`` terms of products of |sites + 2| numbers; gamma_n = n eps / (1 - n eps) of
-    Higham (2002), sec. 3.1, with all magnitudes bounded by their sums.
+    An entry is a sum of nested sums whose lengths add up to ``terms``: its error is at most ``gamma_terms``, about
+    ``terms * eps``, times the same sum over magnitudes (Higham, Accuracy and Stability, 2nd ed., sec. 3.1).
     """
     terms = mpo.shape.in_features + mpo.shape.out_features + len(arrays[0]) + sum(mpo.shape.bond_dims)
     size = np.abs(to_matrix(MPO(mpo.shape, tuple(np.abs(c) for c in mpo.cores)))).sum(axis=0).max()
@@ -82,7 +83,9 @@ def test_gradients_equal_finite_differences(lab, shape):
     base = (lab.call(layer, inputs) * slope).sum()
     rng = np.random.default_rng(1)
     for k in range(shape.sites):
-        step = rng.normal(size=mpo.cores[k].shape)  # the layer is linear in each core: a difference of any size is exact
+        step = rng.normal(
+            size=mpo.cores[k].shape
+        )  # the layer is linear in each core: a difference of any size is exact
         moved = MPO(shape, tuple(core + step if j == k else core for j, core in enumerate(mpo.cores)))
         change = (lab.call(lab.layer.from_mpo(moved, bias, dtype=lab.float64), inputs) * slope).sum() - base
         assert abs(change - (found[k + 1] * step).sum()) <= 1e-11 * max(abs(base), 1.0)

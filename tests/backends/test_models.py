@@ -1,12 +1,11 @@
 """Lowered models and training steps: the same meaning on every framework."""
 
-import os
 from dataclasses import replace
 
-import mponet_numpy
 import numpy as np
 import pytest
 
+import mponet_numpy
 from mponet.errors import BackendError, CheckpointError, ModelError
 from mponet.models import TABLE, VARIANTS, build
 from mponet.models.infer import parameter_shapes
@@ -14,19 +13,8 @@ from mponet.models.start import start
 from mponet.recipe import Recipe, preset
 
 CASES = [(name, variant) for name in TABLE for variant in VARIANTS]
+pytestmark = pytest.mark.usefixtures("double_precision")
 RECIPE = Recipe("test", steps=10, batch=8, learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=1e-2)
-
-
-@pytest.fixture(autouse=True)
-def double_precision(backend_name):
-    """JAX computes in float64 only where it is allowed to."""
-    if backend_name == "jax" and os.environ.get("JAX_ENABLE_X64") != "1":
-        import jax
-
-        with jax.enable_x64(True):
-            yield
-        return
-    yield
 
 
 def batch(model, size=8, seed=0):
@@ -66,7 +54,7 @@ def test_gradients_equal_finite_differences(backend, model):
         for sign in (1, -1):
             backend.assign(native, {**values, name: value + sign * step})
             ends.append(backend.gradients(native, images, labels)[0])
-        # central difference: rounding eps / h against curvature h^2, here 1e-10 at best, and ReLU kinks that a step may cross
+        # central difference: rounding eps / h against curvature h^2, 1e-10 at best, and kinks that a step may cross
         assert abs((ends[0] - ends[1]) / 2 - (gradients[name] * step).sum()) <= 1e-9 * max(loss, 1.0)
 
 
@@ -145,6 +133,8 @@ def test_bad_parameters_state_dtype_and_device_are_refused(backend, backend_name
     trainer = backend.trainer(backend.build(model, values), RECIPE)
     with pytest.raises(CheckpointError, match="velocit"):
         trainer.restore({"velocity/nothing": np.zeros(2)})
+    with pytest.raises(CheckpointError, match="fc1/bias"):
+        trainer.restore({f"velocity/{k}": np.zeros(3 if k == "fc1/bias" else v.shape) for k, v in values.items()})
 
 
 def test_versions_and_devices_are_named(backend, backend_name):
