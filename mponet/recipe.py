@@ -86,12 +86,13 @@ PAPER_MNIST = Recipe(
     initializer="paper",
     evaluate_every=1000,
 )
-#: Ten epochs with momentum and a rate that ends at zero: most of the paper's accuracy in a fiftieth of its steps.
+#: Ten epochs with momentum and a rate that ends at zero: most of the paper's accuracy in a fiftieth of its steps.  At a
+#: rate of 0.05 some seeds of the MPO-Nets end at chance (all cores push in the same direction); at 0.02 none of six did.
 SHORT_MNIST = Recipe(
     name="short",
     steps=10 * EPOCH,
     batch=100,
-    learning_rate=0.05,
+    learning_rate=0.02,
     momentum=0.9,
     nesterov=True,
     weight_decay=1e-4,
