@@ -86,8 +86,8 @@ PAPER_MNIST = Recipe(
     initializer="paper",
     evaluate_every=1000,
 )
-#: Ten epochs with momentum and a rate that ends at zero: most of the paper's accuracy in a fiftieth of its steps.  At a
-#: rate of 0.05 some seeds of the MPO-Nets end at chance (all cores push in the same direction); at 0.02 none of six did.
+#: Ten epochs with momentum and a rate that ends at zero: most of the paper's accuracy in a fiftieth of its steps.  At
+#: 0.05 the normal networks train as well, but some seeds of the MPO-Nets end at chance.
 SHORT_MNIST = Recipe(
     name="short",
     steps=10 * EPOCH,
