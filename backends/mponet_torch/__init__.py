@@ -33,7 +33,10 @@ def build(model: Model, parameters: Parameters, *, dtype: str = "float32", devic
         ModelError: the parameters are not those of the model.
         BackendError: there is no such dtype or device.
     """
-    native = lower(model).to(device=device_of(device), dtype=dtype_of(dtype))
+    place = device_of(device)
+    if place.type == "cuda":  # cuDNN rounds float32 convolutions to TF32 unless told not to
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    native = lower(model).to(device=place, dtype=dtype_of(dtype))
     assign(native, parameters)
     return native
 
