@@ -77,7 +77,7 @@ def test_on_smaller_data_a_preset_keeps_its_epochs_and_its_decay_per_epoch():
     assert recipe.decay_steps == 14
 
 
-def test_on_tiny_data_a_preset_still_trains_a_thousand_steps():
+def test_on_tiny_data_a_preset_still_trains_a_while():
     assert of("digits", DIGITS).recipe.steps == FEWEST
 
 
