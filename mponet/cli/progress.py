@@ -58,15 +58,20 @@ class Bars:
     def started(self, variant: str, step: int, steps: int, per_epoch: int) -> None:
         """A new bar; nothing is known before the first block, in which a framework compiles."""
         self._epochs = f"{steps / per_epoch:.3g}"
-        epoch = f"epoch {step / per_epoch:.0f}/{self._epochs}"
         self._task = self._progress.add_task(
-            variant, total=steps, completed=step, epoch=epoch, loss="starting", accuracy="", speed=""
+            variant,
+            total=steps,
+            completed=step,
+            epoch=self._epoch(step / per_epoch),
+            loss="starting",
+            accuracy="",
+            speed="",
         )
 
     def advanced(self, record: Record) -> None:
         """Move it."""
         fields: dict[str, Any] = {
-            "epoch": f"epoch {record.epoch:.0f}/{self._epochs}",
+            "epoch": self._epoch(record.epoch),
             "loss": f"loss {record.loss:.4f}",
         }
         if record.diverged:
@@ -79,6 +84,9 @@ class Bars:
 
     def finished(self, variant: str, outcome: Result) -> None:
         """The bar says it already."""
+
+    def _epoch(self, done: float) -> str:
+        return f"epoch {done:{len(self._epochs)}.0f}/{self._epochs}"  # of one width, or the bar would jump
 
 
 class Lines:

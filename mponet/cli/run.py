@@ -9,25 +9,27 @@ from rich.table import Table
 
 from mponet import data as datasets
 from mponet.backend import choose, load
-from mponet.cli.output import bond_option, count, emit, fail, json_option, model_argument, notice, people
+from mponet.cli.output import MODELS, bond_option, count, emit, fail, json_option, model_argument, notice, people
 from mponet.cli.progress import watcher
 from mponet.models import VARIANTS, build
 from mponet.run import Result, default_folder, resolve, summary
 from mponet.run import run as train_variants
+from mponet.run.settings import FEWEST
 
 INTERRUPTED = 130  # what a shell reports for Ctrl-C
 
 
 @click.command(
-    epilog="""\b
+    epilog=f"""\b
 Examples:
   mponet run fc2                                   both variants on the bundled digits, seconds
   mponet run fc2 --data mnist --preset paper       the paper's recipe, 500 epochs
   mponet run fc2 --data mnist --bond 8 --variant mpo --epochs 3
   mponet run fc2 --data mnist --preset paper --resume
 
+MODEL is one of: {MODELS}.
 An epoch is one pass over the data set at hand.  A preset keeps its number of epochs on every data set, but trains at
-least 1000 steps.
+least {FEWEST} steps.
 """
 )
 @model_argument
@@ -122,7 +124,9 @@ def _show(results: Mapping[str, Result], folder: Path) -> None:
         table.add_column(title, justify="right")
     for name, result in results.items():
         table.add_row(name, *_cells(result))
+    people().print()
     people().print(table)
+    people().print()
     click.echo(f"checkpoints, metrics and results: {folder}")
 
 
