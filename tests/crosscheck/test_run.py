@@ -33,14 +33,14 @@ def parameters(folder):
 
 @pytest.mark.parametrize("name", TRAINABLE)
 def test_a_run_killed_in_the_middle_resumes_to_the_same_numbers(tmp_path, name):
-    arguments = ("run", "fc2", "--variant", "mpo", "--backend", name, "--steps", 600, "--out")
+    arguments = ("run", "fc2", "--variant", "mpo", "--backend", name, "--steps", 300, "--out")
     process = subprocess.Popen(command(*arguments, tmp_path / "killed"), env=ENV, stdout=subprocess.DEVNULL)
     while process.poll() is None and not (tmp_path / "killed" / "mpo" / checkpoint.NAME).exists():
         time.sleep(0.001)
     process.kill()
     assert process.wait() == -signal.SIGKILL
     at = checkpoint.load(tmp_path / "killed" / "mpo" / checkpoint.NAME).step
-    assert 0 < at < 600
+    assert 0 < at < 300
     whole = told(*arguments, tmp_path / "whole")["variants"]["mpo"]
     resumed = told(*arguments, tmp_path / "killed", "--resume")["variants"]["mpo"]
     clock = {"seconds": 0, "step_ms": 0, "checkpoint": 0}
