@@ -140,9 +140,7 @@ def _zoomed(images: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
     count, old_height, old_width, channels = images.shape
     result = np.empty((count, height, width, channels), np.float32)
     zoom = (1, height / old_height, width / old_width, 1)
-    ndimage.zoom(
-        images.astype(np.float32), zoom, output=result, order=1, mode="nearest", grid_mode=True
-    )
+    ndimage.zoom(images.astype(np.float32), zoom, output=result, order=1, mode="nearest", grid_mode=True)
     return np.rint(result).astype(np.uint8)  # a bilinear mean cannot leave 0..255
 
 
@@ -165,13 +163,10 @@ def _check_split(where: str, images: object, labels: object, classes: int) -> No
         raise DataError(f"{where}: labels are {_kind(labels)}, expected int64 (N,)")
     if len(images) != len(labels) or images.size == 0:
         raise DataError(
-            f"{where}: {len(images)} images and {len(labels)} labels, expected as many of each, "
-            "and at least one"
+            f"{where}: {len(images)} images and {len(labels)} labels, expected as many of each, and at least one"
         )
     if labels.min() < 0 or labels.max() >= classes:
-        raise DataError(
-            f"{where}: labels {labels.min()}..{labels.max()}, expected 0..{classes - 1}"
-        )
+        raise DataError(f"{where}: labels {labels.min()}..{labels.max()}, expected 0..{classes - 1}")
 
 
 def _kind(value: object) -> str:

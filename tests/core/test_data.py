@@ -140,9 +140,7 @@ def test_import_loads_only_numpy():
     heavy = ("scipy", "sklearn", "pooch", "requests", "tensornetwork", "torch", "jax", "tensorflow")
     code = f"import sys, mponet.data; print([m for m in {heavy!r} if m in sys.modules])"
     root = Path(mponet.data.__file__).parents[2]
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
     assert result.stdout.strip() == "[]"
 
 
@@ -180,10 +178,7 @@ def test_digits_are_the_same_on_every_machine():
     digits = load("digits")
     content = [digits.train_images, digits.train_labels, digits.test_images, digits.test_labels]
     payload = b"".join(array.astype(array.dtype.newbyteorder("<")).tobytes() for array in content)
-    assert (
-        hashlib.sha256(payload).hexdigest()
-        == "a27a13faa763b828f3172d385356d304b27f7705d5c4bd5a41bcd75d3045c2dc"
-    )
+    assert hashlib.sha256(payload).hexdigest() == "a27a13faa763b828f3172d385356d304b27f7705d5c4bd5a41bcd75d3045c2dc"
 
 
 # ---------------------------------------------------------------- published files on disk
@@ -229,9 +224,7 @@ def test_gzipped_files_are_read_too(synthetic):
         path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
         path.unlink()
     assert "mnist" in available(synthetic)
-    np.testing.assert_array_equal(
-        load("mnist", root=synthetic).train_images[..., 0], pixels(20, 20, 28, 28)
-    )
+    np.testing.assert_array_equal(load("mnist", root=synthetic).train_images[..., 0], pixels(20, 20, 28, 28))
 
 
 def test_truncated_gzip(synthetic):
@@ -523,9 +516,7 @@ def test_digits_fit_any_model(image_shape):
     ],
 )
 def test_fit_refuses_what_would_change_a_benchmark(dataset, image_shape):
-    with pytest.raises(
-        DataError, match=f"^{dataset.name} has images .*but the model takes .* on request$"
-    ):
+    with pytest.raises(DataError, match=f"^{dataset.name} has images .*but the model takes .* on request$"):
         fit(dataset, image_shape)
 
 

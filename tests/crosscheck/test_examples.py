@@ -13,6 +13,8 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_example(path):
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "MPONET_BACKEND": "torch"}
-    result = subprocess.run([sys.executable, "-W", "default", path], capture_output=True, text=True, timeout=280, env=env)
+    result = subprocess.run(
+        [sys.executable, "-W", "default", path], capture_output=True, text=True, timeout=280, env=env
+    )
     assert result.returncode == 0, result.stderr
     assert len(result.stdout.splitlines()) >= 3
