@@ -11,7 +11,9 @@ matrix = 1 / (1 + np.abs(positions[:, None] - positions[None, :]) / 8) ** 2
 factors = (4, 4, 4, 4)
 
 exact = from_matrix(matrix, factors, factors)
-print(f"exact: {exact.mpo.shape}, {exact.mpo.shape.parameters} of {matrix.size} weights, error {exact.relative_error:.1e}")
+print(
+    f"exact: {exact.mpo.shape}, {exact.mpo.shape.parameters} of {matrix.size} weights, error {exact.relative_error:.1e}"
+)
 print("entanglement entropy per bond:", np.round(entanglement_entropy(exact.mpo), 3))
 print("largest singular values of the middle bond:", np.round(spectra(exact.mpo)[1][:4], 2))
 

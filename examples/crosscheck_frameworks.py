@@ -1,4 +1,4 @@
-"""Do the installed frameworks agree?  Forward, loss, gradients and 20 steps of LeNet-5's MPO-Net, each in its own process."""
+"""Do the installed frameworks agree on LeNet-5's MPO-Net?  Forward, loss, gradients and 20 steps of training."""
 
 from mponet.crosscheck import crosscheck
 from mponet.models import build

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+
 from mponet_jax import MPOLinear
 
 layer = MPOLinear(784, 256, bond=16, rngs=nnx.Rngs(0))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+
 from mponet_tensorflow import MPODense
 
 keras.utils.set_random_seed(0)

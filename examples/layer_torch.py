@@ -1,6 +1,7 @@
 """An MPO layer in PyTorch: build it, train it for a moment, turn it into a dense layer."""
 
 import torch
+
 from mponet_torch import MPOLinear
 
 torch.manual_seed(0)

@@ -24,11 +24,18 @@ def test_the_paper_recipe_is_that_of_the_authors_code():
 
 
 def test_the_cosine_ends_at_zero_and_stays_there():
-    rates = [learning_rate(SHORT_MNIST, step) for step in range(0, 6001, 100)]
-    assert rates[0] == SHORT_MNIST.learning_rate
+    recipe = replace(SHORT_MNIST, warm_up=0.0)
+    rates = [learning_rate(recipe, step) for step in range(0, 6001, 100)]
+    assert rates[0] == recipe.learning_rate
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] == pytest.approx(0, abs=1e-15)
-    assert learning_rate(SHORT_MNIST, 10**9) == rates[-1]
+    assert learning_rate(recipe, 10**9) == rates[-1]
+
+
+def test_a_warm_up_grows_linearly_to_the_schedule_and_leaves_the_rest_alone():
+    recipe, plain = replace(SHORT_MNIST, warm_up=0.1), replace(SHORT_MNIST, warm_up=0.0)
+    shares = [learning_rate(recipe, step) / learning_rate(plain, step) for step in (0, 299, 599, 600, 5000)]
+    assert shares == pytest.approx([1 / 600, 0.5, 1, 1, 1])
 
 
 def test_every_network_has_both_presets():
@@ -45,6 +52,7 @@ def test_every_network_has_both_presets():
         {"learning_rate": 0.0},
         {"learning_rate": float("nan")},
         {"momentum": 1.0},
+        {"warm_up": 1.0},
         {"weight_decay": -1e-4},
     ],
 )
@@ -68,7 +76,7 @@ def of(data="mnist", images=MNIST, **options):
 
 def test_on_the_data_of_the_paper_a_preset_is_taken_literally():
     assert of(preset_name="paper").recipe == PAPER_MNIST
-    assert of().recipe == SHORT_MNIST
+    assert of().recipe == preset("fc2", "short")
 
 
 def test_on_smaller_data_a_preset_keeps_its_epochs_and_its_decay_per_epoch():
@@ -115,5 +123,5 @@ def test_the_bond_is_for_the_operators_only():
 
 def test_differences_are_named_down_to_the_field():
     old, new = of(seed=1).as_dict(), of(seed=2, steps=5).as_dict()
-    assert differences(new, old) == ["recipe.steps is 5, was 6000", "seed is 2, was 1"]
+    assert differences(new, old) == ["recipe.steps is 5, was 9000", "seed is 2, was 1"]
     assert differences(old, old) == []
