@@ -1,0 +1,162 @@
+"""What is PyTorch's own: gradcheck, compile, vmap, autocast, state_dict, what autograd keeps."""
+
+import copy
+import os
+
+import numpy as np
+import pytest
+
+from mponet import to_matrix
+from mponet.errors import ShapeError
+
+if "torch" not in os.environ.get("MPONET_BACKENDS", ""):
+    pytest.skip("MPONET_BACKENDS does not name torch", allow_module_level=True)
+
+import torch
+
+from mponet.models import build
+from mponet.models.start import start
+from mponet.plan import Plan, Plans
+from mponet.shape import MPOShape
+from mponet_torch import MPOLinear, apply_mpo
+from mponet_torch import build as build_native
+
+DOUBLE = torch.float64
+
+
+def layer(dtype=DOUBLE, **options):
+    return MPOLinear((2, 3, 2), (3, 1, 2), 3, dtype=dtype, seed=1, **options)
+
+
+def as_function(module):
+    """The layer as a function of its input and its parameters."""
+    names = [name for name, _ in module.named_parameters()]
+    values = [value.detach().clone().requires_grad_() for value in module.parameters()]
+    return (lambda x, *these: torch.func.functional_call(module, dict(zip(names, these, strict=True)), x)), values
+
+
+@pytest.mark.parametrize("check", [torch.autograd.gradcheck, torch.autograd.gradgradcheck])
+def test_gradients_of_inputs_cores_and_bias(check):
+    function, parameters = as_function(layer())
+    inputs = torch.randn(4, 12, dtype=DOUBLE, requires_grad=True)
+    assert check(function, (inputs, *parameters))
+
+
+@pytest.mark.parametrize(
+    "groups, order", [((1, 1, 1), (2, 1, 0)), ((1, 1, 1), (0, 2, 1)), ((2, 1), (0, 1)), ((3,), (0,))]
+)
+@pytest.mark.parametrize("tile", [None, 2])
+def test_gradcheck_of_every_kind_of_plan(groups, order, tile):
+    module = layer()
+    plan = Plan(module.shape, groups, order, tile)
+    inputs = torch.randn(5, 12, dtype=DOUBLE, requires_grad=True)
+    cores = [core.detach().clone().requires_grad_() for core in module.cores]
+    assert torch.autograd.gradcheck(lambda x, *c: apply_mpo(Plans(plan, plan), x, c), (inputs, *cores))
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compile_in_one_graph(dynamic):
+    module = layer()
+    compiled = torch.compile(module, fullgraph=True, dynamic=dynamic, backend="aot_eager")
+    for batch in (4, 7) if dynamic else (4,):
+        inputs = torch.randn(batch, 12, dtype=DOUBLE, requires_grad=True)
+        outputs = compiled(inputs)
+        (slope,) = torch.autograd.grad(outputs.sum(), inputs)
+        assert torch.allclose(outputs, module(inputs), rtol=0, atol=1e-13)
+        assert torch.allclose(slope, torch.autograd.grad(module(inputs).sum(), inputs)[0], rtol=0, atol=1e-13)
+
+
+def test_export_and_vmap_and_deepcopy():
+    module = layer().eval()
+    inputs = torch.randn(7, 4, 12, dtype=DOUBLE)
+    expected = module(inputs)
+    exported = torch.export.export(module, (inputs,)).module()
+    assert torch.allclose(exported(inputs), expected, rtol=0, atol=1e-13)
+    assert torch.allclose(torch.func.vmap(module)(inputs), expected, rtol=0, atol=1e-13)
+    assert torch.equal(copy.deepcopy(module)(inputs), expected)
+
+
+def test_autocast_computes_in_16_bits_and_keeps_32_bit_gradients():
+    module = MPOLinear(64, 64, 8, seed=0)
+    inputs = torch.randn(16, 64)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs = module(inputs)
+    assert outputs.dtype == torch.bfloat16
+    outputs.float().sum().backward()
+    assert all(core.grad.dtype == torch.float32 for core in module.cores)
+    exact = module(inputs)
+    # bfloat16 keeps 8 bits; a result passes three roundings of sums of 16-bit products
+    assert (outputs.float() - exact).abs().max() <= 3 * 2**-8 * exact.abs().max()
+
+
+def test_bfloat16_layer_adds_many_tiles_without_losing_them():
+    shape = MPOShape.of((4, 4), (4, 4), 1)
+    plan = Plan(shape, (1, 1), (1, 0), 1)
+    cores = [torch.ones(size, dtype=torch.bfloat16, requires_grad=True) for size in shape.core_shapes]
+    inputs = torch.full((1024, 16), 1.0, dtype=torch.bfloat16)
+    outputs = apply_mpo(Plans(plan, plan), inputs, cores)
+    slopes = torch.autograd.grad(outputs, cores, torch.full_like(outputs, 1 / 16))
+    # each entry of a core's gradient is a sum over 1024 rows of 4 * 4 / 16 = 1: in bfloat16 it would stop at 256
+    assert all(torch.equal(slope.float(), torch.full(slope.shape, 1024.0)) for slope in slopes)
+
+
+def test_state_dict_has_readable_names_and_round_trips(tmp_path):
+    first, second = layer(), MPOLinear((2, 3, 2), (3, 1, 2), 3, dtype=DOUBLE, seed=2)
+    assert list(first.state_dict()) == ["core1", "core2", "core3", "bias"]
+    torch.save(first.state_dict(), tmp_path / "layer.pt")
+    second.load_state_dict(torch.load(tmp_path / "layer.pt", weights_only=True))
+    inputs = torch.randn(3, 12, dtype=DOUBLE)
+    assert torch.equal(first(inputs), second(inputs))
+
+
+def test_the_seed_of_torch_governs_and_the_default_dtype_holds():
+    torch.manual_seed(5)
+    first = MPOLinear(12, 6, 2)
+    torch.manual_seed(5)
+    second = MPOLinear(12, 6, 2)
+    assert all(torch.equal(a, b) for a, b in zip(first.cores, second.cores, strict=True))
+    assert first.core1.dtype == torch.get_default_dtype()
+    assert MPOLinear(12, 6, 2, dtype=torch.float64, device="cpu").core1.dtype == torch.float64
+
+
+def test_autograd_keeps_the_inputs_and_the_cores_and_nothing_between():
+    module = MPOLinear((16, 16), (16, 16), 8, bias=False, seed=0)
+    inputs = torch.randn(64, 256)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        module(inputs)
+    assert sorted(kept) == sorted([inputs.numel(), *(core.numel() for core in module.cores)])
+
+
+def test_inputs_without_gradient_cost_none(monkeypatch):
+    from mponet import contract
+
+    asked = []
+    original = contract.backward
+    monkeypatch.setattr(
+        contract,
+        "backward",
+        lambda *a, wrt_inputs, **k: asked.append(wrt_inputs) or original(*a, wrt_inputs=wrt_inputs, **k),
+    )
+    layer()(torch.randn(3, 12, dtype=DOUBLE)).sum().backward()
+    layer()(torch.randn(3, 12, dtype=DOUBLE, requires_grad=True)).sum().backward()
+    assert asked == [False, True]
+
+
+def test_a_linear_layer_and_back_on_its_dtype():
+    dense = torch.nn.Linear(12, 6, dtype=DOUBLE)
+    module = MPOLinear.from_dense(dense)
+    inputs = torch.randn(3, 12, dtype=DOUBLE)
+    assert module.core1.dtype == DOUBLE
+    assert torch.allclose(module(inputs), dense(inputs), rtol=0, atol=1e-13)
+    assert torch.allclose(module.to_dense().weight, dense.weight, rtol=0, atol=1e-13)
+    assert np.allclose(to_matrix(module.to_mpo()), dense.weight.detach().numpy().T, rtol=0, atol=1e-13)
+
+
+def test_a_lowered_model_is_an_ordinary_module():
+    native = build_native(build("lenet5", "mpo"), start(build("lenet5", "mpo"), 0))
+    assert isinstance(native, torch.nn.Sequential)
+    assert {"conv1.weight", "conv3.core1", "fc2.bias"} <= set(native.state_dict())
+    assert native(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+    with pytest.raises(ShapeError, match=r"\(1, 256\).*400"):
+        native(torch.zeros(1, 1, 24, 24))
