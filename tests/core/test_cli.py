@@ -11,27 +11,13 @@ import pytest
 from click.testing import CliRunner
 
 import mponet
+from core.paper import FIGURE_2_WEIGHTS
 from mponet import backend, cli
 from mponet.cli.group import COMMANDS
 from mponet.cli.group import mponet as command
 from mponet.crosscheck import Comparison, Report
 from mponet.errors import BackendError, MPONetError
 from mponet.models import TABLE
-
-#: D of the first layer, rho: paper_fig2_fc2_mnist.csv, weights with capped bonds over 784 * 256 + 256 * 10.
-FIGURE_2 = {
-    2: 1024,
-    4: 1760,
-    6: 2944,
-    8: 4576,
-    10: 6656,
-    12: 9184,
-    14: 12160,
-    16: 15584,
-    18: 17376,
-    20: 19168,
-    22: 20960,
-}
 
 #: The module; its command has the same name.
 CHECK = import_module("mponet.cli.crosscheck")
@@ -171,9 +157,9 @@ def test_nothing_outside_the_command_needs_click():
 # ---------------------------------------------------------------- info
 
 
-@pytest.mark.parametrize("bond", FIGURE_2)
+@pytest.mark.parametrize("bond", FIGURE_2_WEIGHTS)
 def test_rho_of_fc2_is_that_of_figure_2(bond):
-    assert facts("info", "fc2", "--bond", str(bond))["rho"] == FIGURE_2[bond] / 203264
+    assert facts("info", "fc2", "--bond", str(bond))["rho"] == FIGURE_2_WEIGHTS[bond] / 203264
 
 
 def test_info_of_fc2_has_everything():

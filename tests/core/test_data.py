@@ -14,25 +14,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import mponet.data
 from mponet.data import (
-    Dataset,
     available,
-    batch_order,
     catalogue,
     default_name,
     files,
-    fit,
     load,
     optional,
-    resized,
-    scaled,
 )
 from mponet.data.formats import parse_cifar, parse_idx
-from mponet.errors import DataError, InputError, MPONetError
+from mponet.errors import DataError, MPONetError
 
 PUBLISHED = ("mnist", "fashion-mnist", "cifar10")
 COUNTS = {"train": 20, "t10k": 10}
@@ -142,43 +137,6 @@ def test_import_loads_only_numpy():
     root = Path(mponet.data.__file__).parents[2]
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
     assert result.stdout.strip() == "[]"
-
-
-# ---------------------------------------------------------------- digits
-
-
-def test_digits_are_the_whole_bundled_set():
-    digits = load("digits")
-    assert digits.train_images.shape == (1437, 8, 8, 1)
-    assert digits.test_images.shape == (360, 8, 8, 1)
-    assert digits.image_shape == (8, 8, 1)
-    assert digits.classes == tuple("0123456789")
-    assert digits.train_images.min() == 0
-    assert digits.train_images.max() == 255
-    assert "scikit-learn" in digits.source
-
-
-def test_digits_split_is_disjoint_and_complete():
-    from sklearn.datasets import load_digits
-
-    target = load_digits().target
-    train, test = catalogue._digits_split(target)
-    np.testing.assert_array_equal(np.sort(np.concatenate([train, test])), np.arange(1797))
-    np.testing.assert_array_equal(load("digits").test_labels, target[test])
-
-
-def test_digits_split_is_stratified():
-    digits = load("digits")
-    test = np.bincount(digits.test_labels, minlength=10)
-    fifth = (np.bincount(digits.train_labels, minlength=10) + test) / 5
-    assert np.abs(test - fifth).max() < 1
-
-
-def test_digits_are_the_same_on_every_machine():
-    digits = load("digits")
-    content = [digits.train_images, digits.train_labels, digits.test_images, digits.test_labels]
-    payload = b"".join(array.astype(array.dtype.newbyteorder("<")).tobytes() for array in content)
-    assert hashlib.sha256(payload).hexdigest() == "a27a13faa763b828f3172d385356d304b27f7705d5c4bd5a41bcd75d3045c2dc"
 
 
 # ---------------------------------------------------------------- published files on disk
@@ -441,181 +399,6 @@ def test_addresses_and_digests_are_complete():
     paths = [path for archives in files.ARCHIVES.values() for a in archives for path in a.files]
     assert sorted(paths) == sorted(files.SHA256)
     assert all(len(bytes.fromhex(digest)) == 32 for digest in files.SHA256.values())
-
-
-# ---------------------------------------------------------------- Dataset, fit, scaled
-
-
-def small(name="own", shape=(4, 6, 1), **changes):
-    fields = {
-        "name": name,
-        "train_images": pixels(0, 5, *shape),
-        "train_labels": np.arange(5) % 2,
-        "test_images": pixels(1, 3, *shape),
-        "test_labels": np.arange(3) % 2,
-        "classes": ("no", "yes"),
-        "source": "made here",
-    }
-    return Dataset(**fields | changes)
-
-
-def test_arrays_are_read_only_and_the_callers_are_not():
-    mine = pixels(0, 5, 4, 6, 1)
-    dataset = small(train_images=mine)
-    for array in (dataset.train_images, dataset.train_labels, dataset.test_images):
-        with pytest.raises(ValueError, match="read-only"):
-            array[0] = 0
-    assert mine.flags.writeable
-    assert "array(" not in repr(dataset)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"train_images": np.zeros((5, 4, 6, 1))}, "float64.*expected uint8"),
-        ({"train_images": np.zeros((5, 4, 6), np.uint8)}, r"\(5, 4, 6\), expected uint8 \(N, H"),
-        ({"train_images": [[1]]}, "images are list"),
-        ({"test_labels": np.zeros(3, np.uint8)}, "uint8.*expected int64"),
-        ({"test_labels": np.zeros(4, np.int64)}, "3 images and 4 labels"),
-        ({"test_labels": np.array([0, 1, -1])}, "labels -1..1, expected 0..1"),
-        ({"test_images": np.zeros((3, 4, 4, 1), np.uint8)}, r"\(4, 4, 1\), expected \(4, 6, 1\)"),
-        (
-            {"test_images": np.zeros((0, 4, 6, 1), np.uint8), "test_labels": np.zeros(0, np.int64)},
-            "at least one",
-        ),
-    ],
-)
-def test_unusable_arrays(changes, message):
-    with pytest.raises(DataError, match=message):
-        small(**changes)
-
-
-def test_fit_returns_what_fits_unchanged():
-    dataset = small()
-    assert fit(dataset, (4, 6, 1)) is dataset
-
-
-@pytest.mark.parametrize("image_shape", [(28, 28, 1), (32, 32, 3), (8, 8, 3), (5, 9, 1)])
-def test_digits_fit_any_model(image_shape):
-    digits = fit(load("digits"), image_shape)
-    assert digits.image_shape == image_shape
-    assert digits.test_images.shape == (360, *image_shape)
-    assert digits.train_images.dtype == np.uint8
-    for channel in range(1, image_shape[2]):
-        np.testing.assert_array_equal(digits.test_images[..., channel], digits.test_images[..., 0])
-
-
-@pytest.mark.parametrize(
-    ("dataset", "image_shape"),
-    [
-        (small("mnist", (28, 28, 1)), (32, 32, 3)),
-        (small("cifar10", (32, 32, 3)), (28, 28, 1)),
-        (small("cifar10", (32, 32, 3)), (32, 32, 1)),
-        (small("digits", (8, 8, 3)), (8, 8, 1)),
-        (small("digits", (8, 8, 1)), (0, 8, 1)),
-    ],
-)
-def test_fit_refuses_what_would_change_a_benchmark(dataset, image_shape):
-    with pytest.raises(DataError, match=f"^{dataset.name} has images .*but the model takes .* on request$"):
-        fit(dataset, image_shape)
-
-
-def test_grey_is_repeated_for_any_data_set():
-    fitted = fit(small("mnist", (28, 28, 1)), (28, 28, 3))
-    assert fitted.image_shape == (28, 28, 3)
-    assert "grey repeated" in fitted.source
-
-
-def test_resized_is_bilinear_in_the_half_pixel_convention():
-    row = np.array([0, 100], np.uint8).reshape(1, 1, 2, 1)
-    dataset = small(train_images=row.repeat(5, 0), test_images=row.repeat(3, 0))
-    wide = resized(dataset, 1, 4)
-    np.testing.assert_array_equal(wide.train_images[2, 0, :, 0], [0, 25, 75, 100])
-    assert "1x2 -> 1x4" in wide.source
-    assert resized(dataset, 1, 2) is dataset
-
-
-@given(size=st.tuples(st.integers(1, 40), st.integers(1, 40)), value=st.integers(0, 255))
-@settings(deadline=None)  # the first example imports scipy
-def test_resized_keeps_a_constant_image(size, value):
-    flat = np.full((5, 4, 6, 1), value, np.uint8)
-    dataset = small(train_images=flat, test_images=flat[:3])
-    assert (resized(dataset, *size).train_images == value).all()
-    assert resized(dataset, *size).image_shape == (*size, 1)
-
-
-def test_resized_to_nothing():
-    with pytest.raises(InputError, match="0x4"):
-        resized(small(), 0, 4)
-
-
-def test_scaled():
-    images = np.arange(256, dtype=np.uint8).reshape(4, 8, 8, 1)
-    result = scaled(images)
-    assert result.dtype == np.float32
-    np.testing.assert_array_equal(result.ravel(), np.arange(256, dtype=np.float32) / 255)
-    with pytest.raises(InputError, match="float32, expected uint8"):
-        scaled(result)
-
-
-# ---------------------------------------------------------------- batches
-
-counts = st.integers(1, 300)
-seeds = st.integers(0, 2**70)
-epochs = st.integers(0, 10**6)
-
-
-@given(count=counts, data=st.data(), seed=seeds, epoch=epochs)
-def test_an_epoch_has_no_repeats_and_drops_only_the_remainder(count, data, seed, epoch):
-    batch_size = data.draw(st.integers(1, count))
-    order = batch_order(count, batch_size, seed=seed, epoch=epoch)
-    assert order.shape == (count // batch_size, batch_size)
-    assert order.dtype == np.int64
-    assert len(np.unique(order)) == order.size > count - batch_size
-    assert order.min() >= 0
-    assert order.max() < count
-
-
-@given(count=counts, seed=seeds, epoch=epochs)
-def test_an_epoch_is_a_function_of_seed_and_epoch(count, seed, epoch):
-    first = batch_order(count, 1, seed=seed, epoch=epoch)
-    np.random.default_rng().random()  # other random numbers do not matter
-    np.testing.assert_array_equal(first, batch_order(count, 1, seed=seed, epoch=epoch))
-
-
-@given(
-    one=st.tuples(seeds, epochs),
-    other=st.tuples(st.one_of(seeds, st.sampled_from([0, 2**32, 2**33])), epochs),
-)
-def test_other_epochs_and_seeds_have_other_orders(one, other):
-    if one == other:
-        return
-    first, second = (batch_order(200, 1, seed=s, epoch=e) for s, e in (one, other))
-    assert (first != second).any()
-
-
-def test_the_batch_size_does_not_change_the_order():
-    small_batches = batch_order(10, 2, seed=3, epoch=1).ravel()
-    np.testing.assert_array_equal(small_batches[:9], batch_order(10, 3, seed=3, epoch=1).ravel())
-
-
-def test_the_order_is_the_same_on_every_machine():
-    np.testing.assert_array_equal(batch_order(8, 4, seed=0, epoch=0), [[7, 0, 1, 6], [5, 2, 3, 4]])
-    np.testing.assert_array_equal(batch_order(8, 4, seed=0, epoch=1), [[3, 2, 1, 0], [6, 4, 7, 5]])
-
-
-def test_fewer_images_than_a_batch():
-    with pytest.raises(DataError, match=r"9 images, fewer than one batch of 10.*at most 9"):
-        batch_order(9, 10, seed=0, epoch=0)
-
-
-@pytest.mark.parametrize(
-    ("batch_size", "seed", "epoch", "message"),
-    [(0, 0, 0, "batch_size is 0"), (1, -1, 0, "seed is -1"), (1, 0, -1, "epoch is -1")],
-)
-def test_senseless_batches(batch_size, seed, epoch, message):
-    with pytest.raises(InputError, match=message):
-        batch_order(9, batch_size, seed=seed, epoch=epoch)
 
 
 # ---------------------------------------------------------------- the real files

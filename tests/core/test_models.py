@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from core.paper import FIGURE_2_WEIGHTS
 from mponet import models
 from mponet.errors import ModelError
 from mponet.measure import whole_ratio
@@ -13,20 +14,6 @@ from mponet.mpo import MPO, to_matrix
 from mponet.shape import MPOShape
 
 COUNTS = {("fc2", "dense"): 203_264, ("fc2", "mpo"): 15_850, ("lenet5", "dense"): 61_612, ("lenet5", "mpo"): 5_646}
-#: Paper Fig. 2: bond dimension of FC2's first layer, weights of both layers.
-FIG_2 = {
-    2: 1024,
-    4: 1760,
-    6: 2944,
-    8: 4576,
-    10: 6656,
-    12: 9184,
-    14: 12160,
-    16: 15584,
-    18: 17376,
-    20: 19168,
-    22: 20960,
-}
 
 
 def weights(model):
@@ -47,11 +34,11 @@ def test_lenet5_has_the_compression_ratio_of_table_1():
     assert whole_ratio(5_646, 61_612) == pytest.approx(0.0916, abs=5e-5)
 
 
-@pytest.mark.parametrize("bond", FIG_2)
+@pytest.mark.parametrize("bond", FIGURE_2_WEIGHTS)
 def test_fc2_has_the_compression_ratios_of_figure_2(bond):
     model = build("fc2", "mpo", bond)
-    assert weights(model) == FIG_2[bond]
-    assert infer.rho(model) == FIG_2[bond] / 203_264
+    assert weights(model) == FIGURE_2_WEIGHTS[bond]
+    assert infer.rho(model) == FIGURE_2_WEIGHTS[bond] / 203_264
 
 
 def test_bonds_beyond_the_exact_maximum_are_clamped_as_in_figure_2():
