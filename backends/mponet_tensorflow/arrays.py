@@ -3,7 +3,9 @@
 Everything of TensorFlow and Keras that has to be settled before they are imported is settled here.
 """
 
+import json
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,16 +16,34 @@ from mponet.errors import BackendError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # has no effect once TensorFlow is loaded
 
-# keras loads the framework that it is configured for as it is imported, and keeps it; that choice is not ours to change
-_REMEDY = "expected 'tensorflow'; set KERAS_BACKEND=tensorflow before Python starts"
-if (_wanted := os.environ.get("KERAS_BACKEND") or "tensorflow") != "tensorflow":
-    raise BackendError(f"keras is configured by KERAS_BACKEND for {_wanted!r}; {_REMEDY}")
+
+def _check_keras(wanted: str, where: str) -> None:
+    if wanted != "tensorflow":
+        raise BackendError(
+            f"keras is configured by {where} for {wanted!r}; expected 'tensorflow'; set KERAS_BACKEND=tensorflow "
+            "before Python starts"
+        )
+
+
+def _keras_setting() -> tuple[str, str]:
+    """The framework that keras will load, and what says so: the variable, else the file, read as keras reads them."""
+    if named := os.environ.get("KERAS_BACKEND"):
+        return named, "KERAS_BACKEND"
+    path = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "keras.json"
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["backend"]), "~/.keras/keras.json"
+    except (OSError, ValueError, LookupError, TypeError):  # keras takes its default then, too
+        return "tensorflow", "its default"
+
+
+# keras loads the framework that it is configured for as it is imported, and keeps it; that choice is not ours to
+# change.  It is checked first because a framework that is not installed ends that import in an error of its own.
+_check_keras(*_keras_setting())
 
 import keras  # noqa: E402 - the setting is checked first
 import tensorflow as tf  # noqa: E402 - TF_CPP_MIN_LOG_LEVEL is set first
 
-if keras.config.backend() != "tensorflow":
-    raise BackendError(f"keras is configured by ~/.keras/keras.json for {keras.config.backend()!r}; {_REMEDY}")
+_check_keras(keras.config.backend(), "whoever imported it first")
 
 Array = tf.Tensor
 DTYPES = {

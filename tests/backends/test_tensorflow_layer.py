@@ -305,7 +305,8 @@ def test_keras_on_another_framework_is_refused(setting):
     assert "set KERAS_BACKEND=tensorflow" in said
 
 
-def test_keras_set_to_another_framework_in_its_file_is_refused(tmp_path):
-    (tmp_path / "keras.json").write_text('{"backend": "numpy"}')
+@pytest.mark.parametrize("setting", ["numpy", "torch"])
+def test_keras_set_to_another_framework_in_its_file_is_refused(tmp_path, setting):
+    (tmp_path / "keras.json").write_text(f'{{"backend": "{setting}"}}')
     said = import_with(KERAS_HOME=str(tmp_path))
-    assert said.startswith("mponet.errors.BackendError: keras is configured by ~/.keras/keras.json for 'numpy'")
+    assert said.startswith(f"mponet.errors.BackendError: keras is configured by ~/.keras/keras.json for '{setting}'")
