@@ -20,9 +20,8 @@ from mponet_tensorflow.arrays import Array, from_numpy, keras, tf, to_numpy
 from mponet_tensorflow.contraction import apply_mpo
 
 Size = int | Sequence[int]
-# Rows of the smallest tile in use.  TensorFlow is slow to start an operation: in tiles of 16 rows a step of
-# (64, 64) -> (64, 64), D = 4, batch 512, took 3.0 times (traced: 1.4) the processor time of one without tiles, in tiles
-# of 128 it took 1.2 times, and those still bound the memory.
+# Rows of the smallest tile in use.  TensorFlow is slow to start an operation: tiles of 16 rows, which pay elsewhere,
+# cost more than none, while tiles of 128 cost little and still bound the memory.
 _LEAST_TILE = 128
 
 

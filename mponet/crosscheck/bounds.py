@@ -20,7 +20,7 @@ backends differ by up to twice that, and the layers of a network hand their erro
 Training is 20 steps on end in float64, but single steps from four given states in float32.  A network with ReLUs is no
 smooth function of its parameters: where a value lands within rounding error of 0, one framework lets a gradient through
 and the other does not, and both are right.  Free-running float32 trajectories therefore part for good at the first such
-place (seen: LeNet-5 on 8 images, at step 5; by step 20 half of a velocity was different).  Single steps start from
+place, as LeNet-5's did on 8 images.  Single steps start from
 states whose images keep away from every jump (`mponet.crosscheck.margin`); so do the gradients.  In float64 such a
 meeting has a chance of about 1e-8.
 """

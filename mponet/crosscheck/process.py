@@ -11,7 +11,7 @@ from pathlib import Path
 from mponet.errors import BackendError
 
 AT_A_TIME = 2
-#: One thread each: threads that wait for one another on a busy machine make small networks a hundred times slower.
+#: One thread each: threads that wait for one another on a busy machine make small networks many times slower.
 #: No TF32, which keeps 10 bits of float32's 23.  TensorFlow prints less at its start.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
