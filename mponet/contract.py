@@ -4,10 +4,12 @@ Forward saves nothing but its inputs; backward runs the sweep again, tile by til
 layer, where automatic differentiation through a broadcast product would keep ``(batch, M, K)`` arrays.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Generic, Protocol, TypeVar
 
-from mponet.plan import Plan, Side, Step
+from mponet.plan import Plan, Side, Step, merging
 
 A = TypeVar("A")
 #: Blocks of rows to (what has those rows, what is summed over all rows).
@@ -45,7 +47,7 @@ def forward(plan: Plan, cores: Sequence[A], inputs: A, ops: Ops[A]) -> A:
     Returns:
         ``(batch, out_features)``.
     """
-    weights = _weights(plan, cores, ops)
+    weights = _weights(plan, cores, _groups(plan, cores, ops), ops)
 
     def body(block: A) -> tuple[tuple[A, ...], tuple[A, ...]]:
         return (_sweep(plan, weights, block, ops)[-1],), ()
@@ -68,7 +70,8 @@ def backward(
             if not.
     """
     # one group whose inputs need no gradient is one product with the inputs: no weight is needed at all
-    weights = _weights(plan, cores, ops) if wrt_inputs or len(plan.steps) > 1 else []
+    halves = _groups(plan, cores, ops)
+    weights = _weights(plan, cores, halves, ops) if wrt_inputs or len(plan.steps) > 1 else []
 
     def body(block: A, slope: A) -> tuple[tuple[A, ...], tuple[A, ...]]:
         rows = ops.rows(block)
@@ -83,7 +86,7 @@ def backward(
         return ((ops.reshape(slope, (rows, plan.shape.in_features)),) if wrt_inputs else ()), tuple(slopes)
 
     input_slopes, weight_slopes = _over_rows(plan, body, (inputs, gradient), ops)
-    return (input_slopes[0] if wrt_inputs else None), _core_slopes(plan, cores, weight_slopes, ops)
+    return (input_slopes[0] if wrt_inputs else None), _core_slopes(plan, halves, weight_slopes, ops)
 
 
 def _over_rows(plan: Plan, body: Body[A], arrays: tuple[A, ...], ops: Ops[A]) -> tuple[tuple[A, ...], tuple[A, ...]]:
@@ -133,6 +136,19 @@ def _weight_slope(step: Step, rows: int, state: A, slope: A, ops: Ops[A]) -> A:
     return ops.matmul(across, down)
 
 
+@dataclass(frozen=True, slots=True)
+class _Chain(Generic[A]):
+    """Neighbouring cores as one: the products that made it form a tree.
+
+    Attributes:
+        core: ``(D_first, i1 j1 .. ik jk, D_end)``, in whatever shape its last product left it.
+        halves: the two chains that it is the product of; none for a single core.
+    """
+
+    core: A
+    halves: "tuple[_Chain[A], ...]" = ()
+
+
 #: Axes of a merged core ``(left, input, output, right)`` in the order of each side's weight matrix: its rows first.
 LAYOUTS: dict[Side, tuple[int, int, int, int]] = {
     "left": (2, 3, 0, 1),  # (J D_right) x (D_left I)
@@ -141,14 +157,21 @@ LAYOUTS: dict[Side, tuple[int, int, int, int]] = {
 }
 
 
-def _weights(plan: Plan, cores: Sequence[A], ops: Ops[A]) -> list[A]:
+def _weights(plan: Plan, cores: Sequence[A], halves: Mapping[int, tuple[_Chain[A], ...]], ops: Ops[A]) -> list[A]:
     """Each step's weight matrix ``(rows, inner)``: cores merged into groups, axes ordered for the step's side."""
     weights = []
     for step in plan.steps:
         sizes, axes = _layout(plan, step)
-        chain = _chains(plan, *plan.spans[step.group], cores, ops)[-1]
+        first, end = plan.spans[step.group]
+        pair = halves[step.group]
+        chain = _joined(plan, merging(plan.shape, first, end).split, pair, ops) if pair else cores[first]
         weights.append(ops.reshape(ops.transpose(ops.reshape(chain, sizes), axes), (step.rows, step.inner)))
     return weights
+
+
+def _groups(plan: Plan, cores: Sequence[A], ops: Ops[A]) -> dict[int, tuple[_Chain[A], ...]]:
+    """Each group merged but for its last product, which the backward pass of a single group may not need."""
+    return {group: _halves(plan, *span, cores, ops) for group, span in enumerate(plan.spans)}
 
 
 def _layout(plan: Plan, step: Step) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -161,37 +184,56 @@ def _layout(plan: Plan, step: Step) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return sizes, tuple(axis for part in LAYOUTS[step.side] for axis in parts[part])
 
 
-def _chains(plan: Plan, first: int, end: int, cores: Sequence[A], ops: Ops[A]) -> list[A]:
-    """Partial products ``(left i1 j1 .. ik jk, D_k)`` of neighbouring cores, the full one last."""
-    shapes = plan.shape.core_shapes
-    chains = [ops.reshape(cores[first], (-1, shapes[first][3]))]
-    for k in range(first + 1, end):
-        joined = ops.matmul(chains[-1], ops.reshape(cores[k], (shapes[k][0], -1)))
-        chains.append(ops.reshape(joined, (-1, shapes[k][3])))
-    return chains
+def _chain(plan: Plan, first: int, end: int, cores: Sequence[A], ops: Ops[A]) -> _Chain[A]:
+    """The chain of the cores from ``first`` to before ``end``, in the cheapest order."""
+    halves = _halves(plan, first, end, cores, ops)
+    if not halves:
+        return _Chain(cores[first])
+    return _Chain(_joined(plan, merging(plan.shape, first, end).split, halves, ops), halves)
 
 
-def _core_slopes(plan: Plan, cores: Sequence[A], weight_slopes: Sequence[A], ops: Ops[A]) -> tuple[A, ...]:
+def _halves(plan: Plan, first: int, end: int, cores: Sequence[A], ops: Ops[A]) -> tuple[_Chain[A], ...]:
+    """The two chains that a chain is the product of; none for a single core."""
+    if end - first == 1:
+        return ()
+    split = merging(plan.shape, first, end).split
+    return _chain(plan, first, split, cores, ops), _chain(plan, split, end, cores, ops)
+
+
+def _joined(plan: Plan, split: int, halves: tuple[_Chain[A], ...], ops: Ops[A]) -> A:
+    return ops.matmul(*_facing(plan, split, halves, ops))
+
+
+def _facing(plan: Plan, split: int, halves: tuple[_Chain[A], ...], ops: Ops[A]) -> tuple[A, A]:
+    """Two chains as the matrices whose product merges them over the bond at ``split``."""
+    bond, (left, right) = plan.shape.bond_dims[split], halves
+    return ops.reshape(left.core, (-1, bond)), ops.reshape(right.core, (bond, -1))
+
+
+def _core_slopes(
+    plan: Plan, halves: Mapping[int, tuple[_Chain[A], ...]], weight_slopes: Sequence[A], ops: Ops[A]
+) -> tuple[A, ...]:
     """Gradients of the cores from those of the weight matrices: `_weights` backwards."""
     slopes: dict[int, A] = {}
     for step, weight_slope in zip(plan.steps, weight_slopes, strict=True):
         sizes, axes = _layout(plan, step)
         ordered = ops.reshape(weight_slope, tuple(sizes[axis] for axis in axes))
-        slopes.update(_split(plan, step.group, cores, ops.transpose(ordered, _inverse(axes)), ops))
+        span = plan.spans[step.group]
+        slopes.update(_split(plan, *span, halves[step.group], ops.transpose(ordered, _inverse(axes)), ops))
     return tuple(slopes[k] for k in range(plan.shape.sites))
 
 
-def _split(plan: Plan, group: int, cores: Sequence[A], slope: A, ops: Ops[A]) -> dict[int, A]:
-    """Gradients of the cores of a group from that of their chain: `_chains` backwards."""
-    (first, end), shapes = plan.spans[group], plan.shape.core_shapes
-    chains = _chains(plan, first, end - 1, cores, ops) if end - first > 1 else []
-    slopes = {}
-    for k in range(end - 1, first, -1):
-        left, i, j, right = shapes[k]
-        slope = ops.reshape(slope, (-1, i * j * right))
-        slopes[k] = ops.reshape(ops.matmul(ops.transpose(chains[k - 1 - first], (1, 0)), slope), shapes[k])
-        slope = ops.matmul(slope, ops.transpose(ops.reshape(cores[k], (left, i * j * right)), (1, 0)))
-    return {**slopes, first: ops.reshape(slope, shapes[first])}
+def _split(plan: Plan, first: int, end: int, halves: tuple[_Chain[A], ...], slope: A, ops: Ops[A]) -> dict[int, A]:
+    """Gradients of the cores of a chain from that of the chain: `_chain` backwards."""
+    if end - first == 1:
+        return {first: ops.reshape(slope, plan.shape.core_shapes[first])}
+    split = merging(plan.shape, first, end).split
+    a, b = _facing(plan, split, halves, ops)
+    rows = prod(plan.shape.site_sizes[first:split]) * plan.shape.bond_dims[first]
+    slope = ops.reshape(slope, (rows, -1))
+    ours, theirs = ops.matmul(slope, ops.transpose(b, (1, 0))), ops.matmul(ops.transpose(a, (1, 0)), slope)
+    left, right = (half.halves for half in halves)
+    return {**_split(plan, first, split, left, ours, ops), **_split(plan, split, end, right, theirs, ops)}
 
 
 def _inverse(axes: tuple[int, ...]) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate, combinations, pairwise, product
 from math import ceil, prod
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from mponet.errors import PlanError
 from mponet.shape import MPOShape
@@ -56,6 +56,35 @@ class Step:
     def multiplications(self) -> int:
         """Multiplications for one row of the batch."""
         return self.prefix * self.rows * self.inner * self.suffix
+
+
+class Merging(NamedTuple):
+    """How neighbouring cores become one.
+
+    Attributes:
+        multiplications: of all the products.
+        split: site before which the last product joins two chains.
+    """
+
+    multiplications: int
+    split: int
+
+
+@lru_cache(maxsize=4096)
+def merging(shape: MPOShape, first: int, end: int) -> Merging:
+    """The cheapest order to merge the cores from ``first`` to before ``end``; one core needs no product."""
+    if end - first == 1:
+        return Merging(0, first)
+    outer = shape.bond_dims[first] * prod(shape.site_sizes[first:end]) * shape.bond_dims[end]
+    return min(
+        Merging(
+            merging(shape, first, split).multiplications
+            + merging(shape, split, end).multiplications
+            + outer * shape.bond_dims[split],
+            split,
+        )
+        for split in range(first + 1, end)
+    )
 
 
 @dataclass(frozen=True)
@@ -128,13 +157,7 @@ class Plan:
     @cached_property
     def merge_multiplications(self) -> int:
         """Multiplications to merge the cores into groups, once per batch."""
-        total = 0
-        for first, end in self.spans:
-            rows = self.shape.bond_dims[first] * self.shape.site_sizes[first]
-            for left, i, j, right in self.shape.core_shapes[first + 1 : end]:
-                total += rows * left * i * j * right
-                rows *= i * j
-        return total
+        return sum(merging(self.shape, *span).multiplications for span in self.spans)
 
     @cached_property
     def sweep_multiplications(self) -> int:

@@ -33,16 +33,25 @@ def pair_cost(one, other, sizes):
     return prod(sizes[name] for name in one | other)
 
 
+def cheapest_merge(cores, sizes):
+    """(least multiplications of any order of neighbouring products, indices of the result)."""
+    if len(cores) == 1:
+        return 0, cores[0]
+    found = []
+    for split in range(1, len(cores)):
+        (ours, left), (theirs, right) = cheapest_merge(cores[:split], sizes), cheapest_merge(cores[split:], sizes)
+        found.append((ours + theirs + pair_cost(left, right, sizes), left ^ right))
+    return min(found, key=lambda one: one[0])
+
+
 def naive_costs(plan):
     """(merging, sweeping one row), by index sets alone: nothing is known here of prefixes and suffixes."""
     sizes = sizes_of(plan.shape)
     cores = [{f"d{k}", f"i{k}", f"j{k}", f"d{k + 1}"} for k in range(plan.shape.sites)]
     groups, merging = [], 0
     for first, end in pairwise([0, *accumulate(plan.groups)]):
-        group = cores[first]
-        for core in cores[first + 1 : end]:
-            merging += pair_cost(group, core, sizes)
-            group = group ^ core
+        cost, group = cheapest_merge(cores[first:end], sizes)
+        merging += cost
         groups.append(group)
     state = {f"i{k}" for k in range(plan.shape.sites)} | {"d0", f"d{plan.shape.sites}"}
     sweeping, peak = 0, 0
