@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Generic, Protocol, TypeVar
 
-from mponet.plan import Plan, Side, Step, merging
+from mponet.plan import Plan, Side, Step
 
 A = TypeVar("A")
 #: Blocks of rows to (what has those rows, what is summed over all rows).
@@ -164,7 +164,7 @@ def _weights(plan: Plan, cores: Sequence[A], halves: Mapping[int, tuple[_Chain[A
         sizes, axes = _layout(plan, step)
         first, end = plan.spans[step.group]
         pair = halves[step.group]
-        chain = _joined(plan, merging(plan.shape, first, end).split, pair, ops) if pair else cores[first]
+        chain = _joined(plan, plan.splits[first, end], pair, ops) if pair else cores[first]
         weights.append(ops.reshape(ops.transpose(ops.reshape(chain, sizes), axes), (step.rows, step.inner)))
     return weights
 
@@ -189,14 +189,14 @@ def _chain(plan: Plan, first: int, end: int, cores: Sequence[A], ops: Ops[A]) ->
     halves = _halves(plan, first, end, cores, ops)
     if not halves:
         return _Chain(cores[first])
-    return _Chain(_joined(plan, merging(plan.shape, first, end).split, halves, ops), halves)
+    return _Chain(_joined(plan, plan.splits[first, end], halves, ops), halves)
 
 
 def _halves(plan: Plan, first: int, end: int, cores: Sequence[A], ops: Ops[A]) -> tuple[_Chain[A], ...]:
     """The two chains that a chain is the product of; none for a single core."""
     if end - first == 1:
         return ()
-    split = merging(plan.shape, first, end).split
+    split = plan.splits[first, end]
     return _chain(plan, first, split, cores, ops), _chain(plan, split, end, cores, ops)
 
 
@@ -227,7 +227,7 @@ def _split(plan: Plan, first: int, end: int, halves: tuple[_Chain[A], ...], slop
     """Gradients of the cores of a chain from that of the chain: `_chain` backwards."""
     if end - first == 1:
         return {first: ops.reshape(slope, plan.shape.core_shapes[first])}
-    split = merging(plan.shape, first, end).split
+    split = plan.splits[first, end]
     a, b = _facing(plan, split, halves, ops)
     rows = prod(plan.shape.site_sizes[first:split]) * plan.shape.bond_dims[first]
     slope = ops.reshape(slope, (rows, -1))

@@ -160,6 +160,18 @@ class Plan:
         return sum(merging(self.shape, *span).multiplications for span in self.spans)
 
     @cached_property
+    def splits(self) -> dict[tuple[int, int], int]:
+        """Site before which the last product of each chain ``(first, end)`` joins two, for all groups (`merging`)."""
+        found: dict[tuple[int, int], int] = {}
+        pending = list(self.spans)
+        while pending:
+            first, end = pending.pop()
+            if end - first > 1:
+                split = found[first, end] = merging(self.shape, first, end).split
+                pending += [(first, split), (split, end)]
+        return found
+
+    @cached_property
     def sweep_multiplications(self) -> int:
         """Multiplications of the sweep for one row of the batch."""
         return sum(step.multiplications for step in self.steps)
@@ -276,6 +288,9 @@ class Plans:
 
     forward: Plan
     backward: Plan
+
+    def __post_init__(self) -> None:
+        _ = self.forward.splits, self.backward.splits  # now: a compiler that traces a layer must not work them out
 
     @classmethod
     def of(cls, shape: MPOShape, batch: int | None, itemsize: int = 4) -> "Plans":
