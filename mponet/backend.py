@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mponet.errors import BackendError
+from mponet.models.dropout import Masks
 from mponet.models.layers import Model
 from mponet.recipe import Recipe
 
@@ -27,16 +28,33 @@ VARIABLE = "MPONET_BACKEND"
 class Trainer(Protocol):
     """Trains one native model by one recipe; holds the optimiser's state."""
 
-    def step(self, images: Numbers, labels: NDArray[np.int64], learning_rate: float) -> Any:
+    def step(
+        self,
+        images: Numbers,
+        labels: NDArray[np.int64],
+        learning_rate: float,
+        *,
+        masks: Masks = (),
+        share: float = 0.0,
+    ) -> Any:
         """One step on a batch ``(batch, H, W, C)``; the mean cross-entropy before it, as something ``float()`` reads.
 
         Reading waits for the device, so the loop reads seldom.
+
+        Args:
+            images: normalised.
+            labels: of the images.
+            learning_rate: of this step.
+            masks: what each dropout keeps (`mponet.models.dropout`); without them the framework draws its own.
+            share: of the new parameters in their moving average (`mponet.recipe.average_share`).
         """
 
     def state(self) -> dict[str, Numbers]:
-        """Optimiser state by ``velocity/<parameter name>``, numpy, canonical layout; empty without momentum.
+        """Optimiser state, numpy, canonical layout.
 
-        Before the first step it may be empty or zero, which mean the same.
+        By ``velocity/<parameter name>`` where the recipe has momentum, and by ``average/<parameter name>`` where it
+        averages; running statistics have neither.  Before the first step it may be empty, or velocities zero, which
+        mean the same.
         """
 
     def restore(self, state: Parameters) -> None:
@@ -65,16 +83,21 @@ class Backend(Protocol):
         """The native model with these parameters: ``nn.Module``, ``nnx.Module`` or ``keras.Model``."""
 
     def parameters(self, native: Any) -> dict[str, Numbers]:
-        """Its parameters by canonical name, numpy, in the native dtype."""
+        """Its parameters and running statistics by canonical name, numpy, in the native dtype."""
 
     def assign(self, native: Any, parameters: Parameters) -> None:
-        """Overwrite its parameters."""
+        """Overwrite its parameters and running statistics."""
 
-    def predict(self, native: Any, images: Numbers) -> Numbers:
-        """Logits ``(batch, classes)`` in inference mode."""
+    def predict(self, native: Any, images: Numbers, masks: Masks = ()) -> Numbers:
+        """Logits ``(batch, classes)`` in inference mode; with ``masks``, dropout is active all the same."""
 
-    def gradients(self, native: Any, images: Numbers, labels: NDArray[np.int64]) -> tuple[float, dict[str, Numbers]]:
-        """Mean cross-entropy in training mode, and its gradient by parameter name (no weight decay)."""
+    def gradients(
+        self, native: Any, images: Numbers, labels: NDArray[np.int64], masks: Masks = ()
+    ) -> tuple[float, dict[str, Numbers]]:
+        """Mean cross-entropy in training mode, and its gradient by parameter name (no weight decay).
+
+        The model is left as it was: running statistics do not move.
+        """
 
     def trainer(self, native: Any, recipe: Recipe) -> Trainer:
         """A trainer that changes ``native`` in place."""

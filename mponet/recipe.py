@@ -6,10 +6,14 @@ learning rate is not folded into the velocity, so changing it acts at once.
 """
 
 from dataclasses import asdict, dataclass, replace
-from math import cos, pi
+from math import ceil, cos, pi
 from typing import Any, Literal
 
 from mponet.errors import RecipeError
+
+SCHEDULES = ("exponential", "staircase", "cosine")
+NORMALIZATIONS = ("unit", "pixel")
+AUGMENTATIONS = ("none", "crop-flip")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +25,23 @@ class Recipe:
         steps: optimiser steps in all.
         batch: images per step.
         learning_rate: at the first step.
-        schedule: ``exponential`` multiplies it by ``decay`` every ``decay_steps``, continuously; ``cosine`` takes it to
-            zero at the last step along half a cosine.
+        schedule: ``exponential`` multiplies it by ``decay`` every ``decay_steps``, continuously; ``staircase`` does so
+            at once at the end of each; ``cosine`` takes it to zero at the last step along half a cosine.
         warm_up: share of the steps over which the rate first grows linearly from near zero, on top of the schedule.
-        decay: factor of the exponential schedule.
-        decay_steps: steps of the exponential schedule.
+        decay: factor of the exponential and the staircase schedule.
+        decay_steps: steps after which it applies.
         momentum: 0 for plain SGD.
         nesterov: Nesterov's form of momentum.
         weight_decay: coefficient of the coupled L2 term, biases included.
         initializer: a scheme of `mponet.models.start`.
+        average: largest decay of the moving average of all parameters that evaluation uses (`average_share`); 0 for
+            none, then evaluation uses the parameters themselves.
+        clip: gradients whose Euclidean norm over all parameters, weight decay left out, is larger are scaled down to
+            it; 0 for never.
+        normalization: ``unit`` divides pixels by 255; ``pixel`` takes off the mean training image and divides by the
+            training images' standard deviation, each pixel and channel for itself.
+        augmentation: ``none``; ``crop-flip`` pads raw training images by 4 zeros on each side, crops them to their size
+            at random and flips every other one, before they are normalised.
         evaluate_every: steps between evaluations on the test set; 0 for once per epoch.
     """
 
@@ -37,7 +49,7 @@ class Recipe:
     steps: int
     batch: int
     learning_rate: float
-    schedule: Literal["exponential", "cosine"] = "cosine"
+    schedule: Literal["exponential", "staircase", "cosine"] = "cosine"
     warm_up: float = 0.0
     decay: float = 1.0
     decay_steps: int = 1
@@ -46,6 +58,10 @@ class Recipe:
     weight_decay: float = 0.0
     initializer: str = "exact"
     evaluate_every: int = 0
+    average: float = 0.0
+    clip: float = 0.0
+    normalization: Literal["unit", "pixel"] = "unit"
+    augmentation: Literal["none", "crop-flip"] = "none"
 
     def __post_init__(self) -> None:
         for field, value, least in (
@@ -62,6 +78,20 @@ class Recipe:
                 f"recipe {self.name!r} has learning_rate {self.learning_rate}, momentum {self.momentum}, weight_decay "
                 f"{self.weight_decay}; expected a positive one, one in [0, 1), and one of at least 0"
             )
+        if not (0 <= self.average < 1 and self.clip >= 0):
+            raise RecipeError(
+                f"recipe {self.name!r} has average {self.average} and clip {self.clip}; expected a decay in [0, 1) and "
+                "a norm of at least 0"
+            )
+        for field, word, words in (
+            ("schedule", self.schedule, SCHEDULES),
+            ("normalization", self.normalization, NORMALIZATIONS),
+            ("augmentation", self.augmentation, AUGMENTATIONS),
+        ):
+            if word not in words:
+                raise RecipeError(
+                    f"{field} of recipe {self.name!r} is {word!r}; expected one of {', '.join(words)}; choose one"
+                )
 
     def as_dict(self) -> dict[str, Any]:
         """The fields, for JSON."""
@@ -73,7 +103,27 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     rate = recipe.learning_rate * min((step + 1) / max(recipe.warm_up * recipe.steps, 1.0), 1.0)
     if recipe.schedule == "cosine":
         return rate * (1 + cos(pi * min(step / recipe.steps, 1.0))) / 2
-    return float(rate * recipe.decay ** (step / recipe.decay_steps))
+    passed = step // recipe.decay_steps if recipe.schedule == "staircase" else step / recipe.decay_steps
+    return float(rate * recipe.decay**passed)
+
+
+def average_share(recipe: Recipe, step: int) -> float:
+    """Share of the new parameters in their moving average behind step ``step``, counted from 0; 0 without one.
+
+    The average is ``average <- average + share * (parameters - average)``.  Its decay is
+    ``d_t = min(recipe.average, (1 + t) / (10 + t))`` (the authors' CIFAR-10 code), and the share is ``(1 - d_t) / w_t``
+    with ``w_t = d_t w_{t-1} + 1 - d_t``, the sum of all weights so far: an average that began at zero, with the zero
+    taken out.  So the first share is 1, and no starting value matters.
+    """
+    if not recipe.average:
+        return 0.0
+    settled = ceil(10 * recipe.average / (1 - recipe.average))  # the ramp is above the largest decay from here on
+    weight = 0.0
+    for t in range(min(step, settled) + 1):
+        decay = min(recipe.average, (1 + t) / (10 + t))
+        weight = decay * weight + 1 - decay
+    weight = 1 - (1 - weight) * recipe.average ** max(step - settled, 0)
+    return (1 - min(recipe.average, (1 + step) / (10 + step))) / weight
 
 
 EPOCH = 600  # steps of 100 images in MNIST's 60 000

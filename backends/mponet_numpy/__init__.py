@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mponet.backend import TRAINABLE, VARIABLE, Numbers, Parameters
 from mponet.errors import BackendError
+from mponet.models.dropout import Masks
 from mponet.models.layers import Model
 from mponet.models.start import check
 from mponet.recipe import Recipe
@@ -47,7 +48,7 @@ def build(model: Model, parameters: Parameters, *, dtype: str = "float32", devic
 
 
 def parameters(native: Network) -> dict[str, Numbers]:
-    """Parameters by canonical name, float64."""
+    """Parameters and running statistics by canonical name, float64."""
     return {name: value.copy() for name, value in native.parameters.items()}
 
 
@@ -62,12 +63,14 @@ def assign(native: Network, parameters: Parameters) -> None:
     native.parameters = values
 
 
-def predict(native: Network, images: Numbers) -> Numbers:
-    """Logits ``(batch, classes)`` of images NHWC."""
-    return native(images)
+def predict(native: Network, images: Numbers, masks: Masks = ()) -> Numbers:
+    """Logits ``(batch, classes)`` of images NHWC; with ``masks``, dropout is active."""
+    return native(images, masks=masks)
 
 
-def gradients(native: Network, images: Numbers, labels: NDArray[np.int64]) -> tuple[float, dict[str, Numbers]]:
+def gradients(
+    native: Network, images: Numbers, labels: NDArray[np.int64], masks: Masks = ()
+) -> tuple[float, dict[str, Numbers]]:
     """Refused: the reference is forward only.
 
     Raises:

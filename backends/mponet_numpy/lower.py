@@ -3,6 +3,7 @@
 Operators are contracted as the TensorNetwork graph that defines them, not by a plan.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 from mponet.errors import ModelError
 from mponet.models import layers as spec
-from mponet.models.infer import LayerInfo, layers
+from mponet.models.dropout import Masks
+from mponet.models.infer import LayerInfo, layers, parameter_shapes, statistic_shapes
 from mponet.mpo import MPO
 from mponet.network import reference
 
@@ -24,14 +26,19 @@ class Network:
 
     Attributes:
         model: what it was lowered from.
-        parameters: by canonical name, float64.
+        parameters: parameters and running statistics by canonical name, float64.
     """
 
     model: spec.Model
     parameters: dict[str, Array] = field(default_factory=dict)
 
-    def __call__(self, images: NDArray[np.floating]) -> Array:
+    def __call__(self, images: NDArray[np.floating], *, training: bool = False, masks: Masks = ()) -> Array:
         """Logits ``(batch, classes)`` of images NHWC.
+
+        Args:
+            images: ``(batch, height, width, channels)``.
+            training: whether batch norms use the batch's statistics, and take them over into the running ones.
+            masks: what each dropout keeps; without them nothing is dropped.
 
         Raises:
             ModelError: the images have another shape.
@@ -40,31 +47,63 @@ class Network:
         if state.shape[1:] != self.model.input_shape:
             expected = ", ".join(map(str, self.model.input_shape))
             raise ModelError(f"images have the shape {state.shape}; expected (batch, {expected}) for {self.model}")
-        for info in layers(self.model):
-            state = _apply(info, self.parameters, state)
-        return state
+        return _chain(layers(self.model), _Pass(self.parameters, training, iter(masks)), state)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """What all layers of one forward pass share."""
+
+    parameters: dict[str, Array]
+    training: bool
+    masks: Iterator[NDArray[np.bool_]]
 
 
 def lower(model: spec.Model) -> Network:
     """The model with all parameters zero; `assign` sets them."""
-    return Network(model, {name: np.zeros(shape) for info in layers(model) for name, shape in info.parameters.items()})
+    shapes = parameter_shapes(model) | statistic_shapes(model)
+    return Network(model, {name: np.zeros(shape) for name, shape in shapes.items()})
 
 
-def _apply(info: LayerInfo, parameters: dict[str, Array], inputs: Array) -> Array:
-    own = {name.split("/")[1]: parameters[name] for name in info.parameters}
+def _chain(infos: tuple[LayerInfo, ...], run: _Pass, state: Array) -> Array:
+    for info in infos:
+        state = _apply(info, run, state)
+    return state
+
+
+def _apply(info: LayerInfo, run: _Pass, inputs: Array) -> Array:
     match info.layer:
         case spec.Dense():
-            return _dense(info, own, inputs)
+            return _dense(info, _own(info, run), inputs)
         case spec.Conv2D():
-            return _conv(info, info.layer, own, inputs)
+            return _conv(info, info.layer, _own(info, run), inputs)
+        case spec.BatchNorm():
+            return _norm(info.layer, run, inputs)
         case spec.ReLU():
             return np.maximum(inputs, 0.0)
         case spec.MaxPool(size=size, stride=stride):
             largest: Array = _windows(inputs, (size, size), stride).max(axis=(-2, -1))
             return largest
-        case spec.Flatten():
+        case spec.AvgPool(size=size, stride=stride):
+            mean: Array = _windows(inputs, (size, size), stride).mean(axis=(-2, -1))
+            return mean
+        case spec.Flatten() | spec.Reshape():
             return inputs.reshape(len(inputs), *info.output_shape)
+        case spec.PadChannels(channels=channels):
+            return np.pad(inputs, ((0, 0), (0, 0), (0, 0), (0, channels)))
+        case spec.Dropout(rate=rate):
+            mask = next(run.masks, None)
+            return inputs if mask is None else inputs * mask / (1.0 - rate)
+        case spec.Residual():
+            body, shortcut = info.branches
+            return _chain(body, run, inputs) + _chain(shortcut, run, inputs)
+        case spec.Concat():
+            return np.concatenate((inputs, _chain(info.branches[0], run, inputs)), axis=-1)
     raise ModelError(f"layer {info.layer} is unknown to mponet_numpy; expected one of {spec.Layer}")
+
+
+def _own(info: LayerInfo, run: _Pass) -> dict[str, Array]:
+    return {name.split("/")[1]: run.parameters[name] for name in info.parameters}
 
 
 def _dense(info: LayerInfo, own: dict[str, Array], inputs: Array) -> Array:
@@ -81,6 +120,19 @@ def _conv(info: LayerInfo, layer: spec.Conv2D, own: dict[str, Array], inputs: Ar
     windows = _windows(padded, layer.kernel, layer.stride).transpose(0, 1, 2, 4, 5, 3)
     kernel = own["kernel"].reshape(-1, layer.features)
     return windows.reshape(*windows.shape[:3], len(kernel)) @ kernel + own.get("bias", np.zeros(()))
+
+
+def _norm(layer: spec.BatchNorm, run: _Pass, inputs: Array) -> Array:
+    scale, shift, mean, variance = (
+        run.parameters[f"{layer.name}/{name}"] for name in ("scale", "shift", "mean", "variance")
+    )
+    if run.training:
+        axes = tuple(range(inputs.ndim - 1))
+        batch = {"mean": inputs.mean(axes), "variance": inputs.var(axes)}
+        for name, running in (("mean", mean), ("variance", variance)):
+            run.parameters[f"{layer.name}/{name}"] = layer.decay * running + (1 - layer.decay) * batch[name]
+        mean, variance = batch["mean"], batch["variance"]
+    return (inputs - mean) / np.sqrt(variance + layer.epsilon) * scale + shift
 
 
 def _windows(maps: Array, size: tuple[int, int], stride: int) -> Array:

@@ -1,50 +1,135 @@
-"""The networks of the paper as data; `build` makes one, `infer` counts it, `start` initialises it."""
+"""The networks of the paper as data; `build` makes one, `infer` counts it, `start` initialises it.
 
+A name says everything about a network but its variant and bond: ``resnet56-k2-unit`` is the ResNet of 56 layers with
+``k = 2`` whose last block is replaced, too.  So a name is all that a checkpoint, a folder or a command has to keep.
+"""
+
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from mponet.errors import ModelError
+from mponet.models.densenet import densenet, first_width
 from mponet.models.fc2 import fc2
 from mponet.models.layers import Model as Model
 from mponet.models.lenet5 import lenet5
+from mponet.models.resnet import K, resnet
+from mponet.models.vgg import vgg
 
 VARIANTS = ("dense", "mpo")
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A network with its normal and its MPO variant.
+    """Networks whose names have one pattern.
 
     Attributes:
-        make: builds it from variant and bond.
+        pattern: of the names; its groups say which one.
+        spelling: the pattern for people.
+        published: names that the paper has results for.
+        make: builds one from the match, the variant and the bond.
         title: one line for people.
         data: the data set of the paper.
     """
 
-    make: Callable[[str, int | None], Model]
+    pattern: str
+    spelling: str
+    published: tuple[str, ...]
+    make: Callable[["re.Match[str]", str, int | None], Model]
     title: str
     data: str
 
 
+def _resnet(found: "re.Match[str]", variant: str, bond: int | None) -> Model:
+    depth, k = int(found["depth"]), int(found["k"] or K)
+    name = f"resnet{depth}" + (f"-k{k}" if k != K else "") + (found["unit"] or "")
+    return resnet(name, depth, k, variant, bond, unit=bool(found["unit"]))
+
+
+def _densenet(found: "re.Match[str]", variant: str, bond: int | None) -> Model:
+    depth, k = int(found["depth"]), int(found["k"])
+    usual = first_width(depth, k)
+    n = int(found["n"] or usual)
+    name = f"densenet{depth}-{k}" + (f"-n{n}" if n != usual else "") + (found["conv"] or "")
+    return densenet(name, depth, k, n, variant, bond, conv=bool(found["conv"]))
+
+
 TABLE: dict[str, Family] = {
-    "fc2": Family(fc2, "two fully connected layers, 784-256-10", "mnist"),
-    "lenet5": Family(lenet5, "LeNet-5 with ReLU and max pooling", "mnist"),
+    "fc2": Family(
+        r"fc2(?P<code>-code)?",
+        "fc2",
+        ("fc2",),
+        lambda found, variant, bond: fc2(variant, bond, code=bool(found["code"])),
+        "two fully connected layers, 784-256-10",
+        "mnist",
+    ),
+    "lenet5": Family(
+        r"lenet5",
+        "lenet5",
+        ("lenet5",),
+        lambda _, variant, bond: lenet5(variant, bond),
+        "LeNet-5 with ReLU and max pooling",
+        "mnist",
+    ),
+    "vgg": Family(
+        r"vgg(?P<depth>16|19)",
+        "vgg16, vgg19",
+        ("vgg16", "vgg19"),
+        lambda found, variant, bond: vgg(int(found["depth"]), variant, bond),
+        "VGG with pre-activation",
+        "cifar10",
+    ),
+    "resnet": Family(
+        r"resnet(?P<depth>\d+)(-k(?P<k>\d+))?(?P<unit>-unit)?",
+        "resnet<6n+2>[-k<K>][-unit]",
+        tuple(f"resnet{depth}" for depth in (14, 20, 26, 32, 38, 44, 50, 56, 86, 104, 110, 116)),
+        _resnet,
+        "wide ResNet with pre-activation",
+        "cifar10",
+    ),
+    "densenet": Family(
+        r"densenet(?P<depth>\d+)-(?P<k>\d+)(-n(?P<n>\d+))?(?P<conv>-conv)?",
+        "densenet<3m+4>-<k>[-n<N>][-conv]",
+        ("densenet40-12", "densenet40-24", "densenet100-12", "densenet100-24"),
+        _densenet,
+        "DenseNet without bottleneck",
+        "cifar10",
+    ),
 }
+
+
+def family(name: str) -> Family:
+    """The family that a network's name belongs to.
+
+    Raises:
+        ModelError: none has such names.
+    """
+    for one in TABLE.values():
+        if re.fullmatch(one.pattern, name):
+            return one
+    raise ModelError(f"model is {name!r}; expected {known()}")
+
+
+def known() -> str:
+    """All names, for people."""
+    return ", ".join(one.spelling for one in TABLE.values())
 
 
 def build(name: str, variant: str = "mpo", bond: int | None = None) -> Model:
     """The network ``name``.
 
     Args:
-        name: a key of `TABLE`.
+        name: ``fc2``, ``lenet5``, ``vgg16``, ``vgg19``, ``resnet20`` (any 6n + 2; ``-k1`` for another width than 4,
+            ``-unit`` to replace the last block, too), ``densenet40-12`` (any 3m + 4 and k; ``-n24`` for another first
+            width, ``-conv`` to replace the last convolution, too).
         variant: ``dense`` or ``mpo``.
         bond: bond dimension of its operators; None for the published one.
 
     Raises:
         ModelError: an unknown name or variant, or a bond for the dense variant.
     """
-    if name not in TABLE:
-        raise ModelError(f"model is {name!r}; expected one of {', '.join(TABLE)}")
+    one = family(name)
     if variant not in VARIANTS:
         raise ModelError(f"variant is {variant!r}; expected one of {', '.join(VARIANTS)}")
     if bond is not None and variant == "dense":
@@ -53,4 +138,5 @@ def build(name: str, variant: str = "mpo", bond: int | None = None) -> Model:
         )
     if bond is not None and bond < 1:
         raise ModelError(f"bond is {bond}; expected a whole number of at least 1")
-    return TABLE[name].make(variant, bond)
+    found: Any = re.fullmatch(one.pattern, name)
+    return one.make(found, variant, bond)

@@ -2,7 +2,7 @@
 
 Feature maps are ``(height, width, channels)`` and flattened in that order; convolution kernels are ``(height, width,
 in, out)``, dense kernels ``(in, out)``.  Only layers with parameters have a name; it is the first part of their
-parameters' names.
+parameters' names, and no two layers of a network share it.
 """
 
 from dataclasses import dataclass
@@ -78,7 +78,94 @@ class Flatten:
     """A feature map as one vector, height slowest, channels fastest."""
 
 
-Layer = Dense | Conv2D | ReLU | MaxPool | Flatten
+@dataclass(frozen=True, slots=True)
+class AvgPool:
+    """Mean of each ``size x size`` window, no padding."""
+
+    size: int = 2
+    stride: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class BatchNorm:
+    """``(x - mean) / sqrt(variance + epsilon) * scale + shift`` over the last axis.
+
+    In training, mean and variance (biased: divided by the number of values) are those of the batch and all positions;
+    the running ones move by ``running <- decay * running + (1 - decay) * batch`` and are what inference uses.
+    Statistics are values of the network beside its parameters: ``mean`` and ``variance``, which nothing trains.
+    """
+
+    name: str
+    decay: float = 0.99
+    epsilon: float = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Dropout:
+    """In training, each value is kept with probability ``1 - rate`` and divided by it, or else set to zero."""
+
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reshape:
+    """An example in another shape, row-major: a vector as a feature map ``(height, width, channels)``."""
+
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PadChannels:
+    """Feature maps with ``channels`` channels of zeros behind their own."""
+
+    channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Residual:
+    """``body(x) + shortcut(x)``; an empty shortcut is ``x`` itself."""
+
+    body: "tuple[Layer, ...]"
+    shortcut: "tuple[Layer, ...]" = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Concat:
+    """``x`` and behind it, along the channels, ``body(x)``."""
+
+    body: "tuple[Layer, ...]"
+
+
+Layer = (
+    Dense
+    | Conv2D
+    | BatchNorm
+    | ReLU
+    | MaxPool
+    | AvgPool
+    | Flatten
+    | Reshape
+    | PadChannels
+    | Dropout
+    | Residual
+    | Concat
+)
+
+
+def global_map(name: str, mpo: MPOShape, output_map: tuple[int, int, int], replaces: int) -> tuple[Layer, ...]:
+    """What this paper calls an MPO convolution: one linear map of the whole feature map, as layers.
+
+    The map ``(height, width, channels)`` is flattened, height slowest and channels fastest, multiplied by an operator
+    of ``height * width * channels`` inputs, given one bias for each output, and read as ``output_map``.  It is no
+    convolution and no decomposition of a kernel: positions share no weights, and every output sees every input.
+
+    Args:
+        name: of the operator.
+        mpo: its shape.
+        output_map: ``(height, width, channels)`` behind it.
+        replaces: weights of the kernel that it stands for, which is what the paper's ratio counts (Eq. 9).
+    """
+    return (Flatten(), Dense(name, mpo.out_features, mpo=mpo, replaces=replaces), Reshape(output_map))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +173,7 @@ class Model:
     """A network: layers applied one after the other to images ``(batch, height, width, channels)``.
 
     Attributes:
-        name: as in `mponet.models.TABLE`.
+        name: what `mponet.models.build` builds it from.
         variant: ``dense`` for the normal network, ``mpo`` for the one with operators.
         bond: the bond dimension asked for; None for the published one.
         input_shape: ``(height, width, channels)``.

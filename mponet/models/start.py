@@ -7,39 +7,40 @@ import numpy as np
 
 from mponet.errors import ModelError
 from mponet.initialize import exact_variance, normal, paper_cores, truncated_normal
-from mponet.models.infer import LayerInfo, Shape, layers, parameter_shapes
+from mponet.models.infer import LayerInfo, Shape, leaves, parameter_shapes, statistic_shapes
 from mponet.models.layers import Model
 from mponet.mpo import Array
 
 Parameters = dict[str, Array]
-SCHEMES = ("paper", "exact")
+SCHEMES = ("paper", "paper-cores", "exact")
 PAPER_SIGMA = 0.1  # the authors' MNIST scripts: truncated_normal_initializer(stddev=0.1)
 
 
 def start(model: Model, seed: int, scheme: str = "exact") -> Parameters:
-    """Initial parameters by name, float64.
+    """Initial parameters and running statistics by name, float64.
 
     Args:
         model: the network.
         seed: any whole number from 0.
         scheme: ``exact`` meets He's variance for every weight, operator or not; ``paper`` is what the authors' MNIST
-            code draws.  Biases are zero.
+            code draws; ``paper-cores`` draws the authors' cores, and He's normal weights where nothing is known of
+            their code.  Biases and shifts are zero, scales one, running means zero, running variances one.
 
     Raises:
         ModelError: there is no such scheme.
     """
     if scheme not in SCHEMES:
         raise ModelError(f"initialiser is {scheme!r}; expected one of {', '.join(SCHEMES)}")
-    return {name: value for info in layers(model) for name, value in _layer(info, seed, scheme).items()}
+    return {name: value for info in leaves(model) for name, value in _layer(info, seed, scheme).items()}
 
 
 def check(model: Model, parameters: Parameters) -> None:
-    """Check that ``parameters`` are those of ``model``, by name and shape.
+    """Check that ``parameters`` are those of ``model``, running statistics included, by name and shape.
 
     Raises:
         ModelError: one is missing, unknown or of another shape.
     """
-    expected = parameter_shapes(model)
+    expected = parameter_shapes(model) | statistic_shapes(model)
     if set(expected) != set(parameters):
         odd = sorted(set(expected) ^ set(parameters))
         raise ModelError(f"parameters of {model} differ in the names {odd}; expected exactly {sorted(expected)}")
@@ -49,16 +50,21 @@ def check(model: Model, parameters: Parameters) -> None:
 
 
 def _layer(info: LayerInfo, seed: int, scheme: str) -> Parameters:
-    values: Parameters = {name: np.zeros(shape) for name, shape in info.parameters.items()}
-    weights = [name for name in values if not name.endswith("/bias")]
+    shapes = {**info.parameters, **info.statistics}
+    values: Parameters = {name: np.full(shape, _constant(name)) for name, shape in shapes.items()}
+    weights = [name for name in values if name.rpartition("/")[2].startswith(("kernel", "core"))]
     if info.mpo is not None:
         rng = _stream(seed, weights[0])
-        mpo = paper_cores(info.mpo, rng) if scheme == "paper" else exact_variance(info.mpo, rng, "he")
+        mpo = exact_variance(info.mpo, rng, "he") if scheme == "exact" else paper_cores(info.mpo, rng)
         return {**values, **dict(zip(weights, mpo.cores, strict=True))}
     return {
         **values,
         **{name: _dense(values[name].shape, _stream(seed, name), scheme) for name in weights},
     }
+
+
+def _constant(name: str) -> float:
+    return 1.0 if name.endswith(("/scale", "/variance")) else 0.0
 
 
 def _dense(shape: Shape, rng: np.random.Generator, scheme: str) -> Array:

@@ -1,0 +1,109 @@
+"""ResNet on CIFAR-10: paper Fig. 3 and the authors' ResNet/, which is a wide one with pre-activation.
+
+Three groups of ``n`` blocks, ``16k``, ``32k`` and ``64k`` features wide; the depth ``6n + 2`` is its name.  A block is
+batch norm, ReLU, convolution, twice, beside a shortcut; the first of each group projects its shortcut from behind its
+first ReLU.  In the MPO-Net the fully connected layer is an operator behind a further batch norm and ReLU and without a
+bias (the authors' code of January 2019, the one that runs); optionally the last block becomes two maps of the whole
+feature map as well (the paper's text, 56 layers).
+"""
+
+from math import prod
+
+from mponet.errors import ModelError
+from mponet.models.layers import (
+    AvgPool,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Flatten,
+    Layer,
+    Model,
+    ReLU,
+    Reshape,
+    Residual,
+)
+from mponet.shape import MPOShape, factorize
+
+K = 4
+WIDTHS = (16, 32, 64)
+CLASSES = 10
+HEAD_BOND = 3  # Fig. 3
+UNIT_BOND = 4  # text
+UNIT_FACTORS = (2, 4, 4, 4, 4, 4, 4, 2)  # text: of the 8 x 8 map of 256 features at k = 4
+SOURCE = "PRR 2, 023300 (2020), Fig. 3; wiring as in the authors' code, January 2019"
+
+
+def resnet(
+    name: str,
+    depth: int,
+    k: int,
+    variant: str,
+    bond: int | None,
+    *,
+    unit: bool = False,
+    image: tuple[int, int, int] = (32, 32, 3),
+) -> Model:
+    """ResNet of ``depth`` layers.
+
+    Args:
+        name: of the model.
+        depth: ``6n + 2``.
+        k: its widening factor; the paper's is 4.
+        variant: ``dense`` or ``mpo``.
+        bond: of all operators; None for the published 3 (head) and 4 (last unit).
+        unit: whether the MPO-Net replaces the last block, too.
+        image: shape of the input, a multiple of 4 high and wide.
+
+    Raises:
+        ModelError: no network has that depth, or its last block cannot be replaced.
+    """
+    blocks, odd = divmod(depth - 2, 6)
+    if blocks < 1 or odd or k < 1:
+        raise ModelError(f"{name} has depth {depth} and k {k}; expected a depth of 6n + 2 (8, 14, 20, ...), k from 1")
+    if unit and blocks < 2:
+        raise ModelError(
+            f"{name} has one block in each group, whose shortcut changes shape; expected two or more to replace one"
+        )
+    layers: list[Layer] = [Conv2D("conv", WIDTHS[0], (3, 3), bias=False)]
+    for group, width in enumerate(WIDTHS, start=1):
+        for block in range(1, blocks + 1):
+            last = unit and variant == "mpo" and (group, block) == (len(WIDTHS), blocks)
+            here = f"group{group}_block{block}"
+            layers += _unit(here, k, bond, image) if last else _block(here, width * k, block == 1, min(group, 2))
+    layers += [BatchNorm("bn"), ReLU(), AvgPool(image[0] // 4, image[0] // 4), Flatten(), *_head(k, variant, bond)]
+    return Model(name, variant, bond, image, tuple(layers), SOURCE)
+
+
+def _block(name: str, features: int, first: bool, stride: int) -> list[Layer]:
+    stride = stride if first else 1
+    begin: list[Layer] = [BatchNorm(f"{name}_bn1"), ReLU()]
+    rest: list[Layer] = [
+        Conv2D(f"{name}_conv1", features, (3, 3), stride, bias=False),
+        BatchNorm(f"{name}_bn2"),
+        ReLU(),
+        Conv2D(f"{name}_conv2", features, (3, 3), bias=False),
+    ]
+    if not first:
+        return [Residual((*begin, *rest))]
+    return [*begin, Residual(tuple(rest), (Conv2D(f"{name}_shortcut", features, (1, 1), stride, bias=False),))]
+
+
+def _unit(name: str, k: int, bond: int | None, image: tuple[int, int, int]) -> list[Layer]:
+    """The last block as two maps of its whole feature map."""
+    size, features = image[0] // 4, WIDTHS[-1] * k
+    total = size * size * features
+    factors = UNIT_FACTORS if total == prod(UNIT_FACTORS) else factorize(total, len(UNIT_FACTORS))
+    shape = MPOShape.of(factors, factors, UNIT_BOND if bond is None else bond)
+    body: list[Layer] = [BatchNorm(f"{name}_bn1"), ReLU(), Flatten()]
+    for number in (1, 2):
+        if number == 2:
+            body += [BatchNorm(f"{name}_bn2"), ReLU()]
+        body.append(Dense(f"{name}_conv{number}", shape.out_features, mpo=shape, replaces=9 * features * features))
+    return [Residual((*body, Reshape((size, size, features))))]
+
+
+def _head(k: int, variant: str, bond: int | None) -> list[Layer]:
+    if variant == "dense":
+        return [Dense("fc", CLASSES)]
+    shape = MPOShape.of((4, 4, 4, k), (1, 5, 2, 1), HEAD_BOND if bond is None else bond)
+    return [BatchNorm("fc_bn"), ReLU(), Dense("fc", CLASSES, bias=False, mpo=shape)]
