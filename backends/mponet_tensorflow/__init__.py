@@ -40,12 +40,12 @@ def build(model: Model, parameters: Parameters, *, dtype: str = "float32", devic
 
 
 def parameters(native: keras.Model) -> dict[str, Any]:
-    """Parameters by canonical name, numpy, in the native dtype."""
+    """Parameters and running statistics by canonical name, numpy, in the native dtype."""
     return {name: to_numpy(canonical(slot)) for name, slot in slots(native).items()}
 
 
 def assign(native: keras.Model, parameters: Parameters) -> None:
-    """Overwrite the parameters.
+    """Overwrite the parameters and the running statistics.
 
     Raises:
         ModelError: they are not those of the model.

@@ -1,5 +1,7 @@
 """Gradients and training steps of lowered models."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -7,25 +9,31 @@ from numpy.typing import NDArray
 
 from mponet.backend import Numbers, Parameters
 from mponet.errors import CheckpointError
+from mponet.models.dropout import Masks
 from mponet.recipe import Recipe
 from mponet_tensorflow.arrays import Array, from_numpy, keras, tf, to_numpy
-from mponet_tensorflow.lower import canonical, native_order, slots
+from mponet_tensorflow.lower import Slot, canonical, dropping, native_order, slots
 
 
-def predict(native: keras.Model, images: Numbers) -> Numbers:
-    """Logits ``(batch, classes)`` in inference mode of images NHWC."""
-    with tf.device(_device(native)):
-        # compiled by Keras, kept in the model, and two to three times as fast as calling the model
-        logits = native.predict_on_batch(np.asarray(images, native.inputs[0].dtype))
+def predict(native: keras.Model, images: Numbers, masks: Masks = ()) -> Numbers:
+    """Logits ``(batch, classes)`` in inference mode of images NHWC; with ``masks``, dropout is active all the same."""
+    images = np.asarray(images, native.inputs[0].dtype)
+    with tf.device(_device(native)), dropping(native, masks):
+        # compiled by Keras, kept in the model, and two to three times as fast as calling the model; knows no masks
+        logits = native(images, training=False) if masks else native.predict_on_batch(images)
     return to_numpy(tf.convert_to_tensor(logits))
 
 
-def gradients(native: keras.Model, images: Numbers, labels: NDArray[np.int64]) -> tuple[float, dict[str, Numbers]]:
-    """Mean cross-entropy in training mode, and its gradient by parameter name."""
+def gradients(
+    native: keras.Model, images: Numbers, labels: NDArray[np.int64], masks: Masks = ()
+) -> tuple[float, dict[str, Numbers]]:
+    """Mean cross-entropy in training mode, and its gradient by parameter name; running statistics stay as they are."""
     places = slots(native)
-    with tf.device(_device(native)):
-        loss, found = _loss_and_slopes(native, [slot.parameter.value for slot in places.values()], images, labels)
-    pairs = zip(places.items(), found, strict=True)
+    trained = {name: slot for name, slot in places.items() if slot.trainable}
+    with tf.device(_device(native)), _unmoved([slot for slot in places.values() if not slot.trainable]):
+        weights = [slot.parameter.value for slot in trained.values()]
+        loss, found = _loss_and_slopes(native, weights, images, labels, masks)
+    pairs = zip(trained.items(), found, strict=True)
     return float(loss), {name: to_numpy(canonical(slot, value)) for (name, slot), value in pairs}
 
 
@@ -35,46 +43,71 @@ class Trainer:
     def __init__(self, native: keras.Model, recipe: Recipe) -> None:
         self.native = native
         self.recipe = recipe
-        self.slots = slots(native)
+        self.slots = {name: slot for name, slot in slots(native).items() if slot.trainable}
         self.device = _device(native)
         self.weights = {name: slot.parameter.value for name, slot in self.slots.items()}
         with tf.device(self.device):
-            moving = self.weights if recipe.momentum else {}
-            self.velocities = {name: tf.Variable(tf.zeros_like(weight)) for name, weight in moving.items()}
+            self.velocities = _zeros_like(self.weights if recipe.momentum else {})
+            self.averages = _zeros_like(self.weights if recipe.average else {})
         # no XLA: on a CPU it is no faster for fc2, 2.7 times slower for lenet5's convolutions, and compiles for seconds
         self.compiled = tf.function(self._step, autograph=False, jit_compile=False)
 
-    def step(self, images: Numbers, labels: NDArray[np.int64], learning_rate: float) -> Any:
+    def step(
+        self,
+        images: Numbers,
+        labels: NDArray[np.int64],
+        learning_rate: float,
+        *,
+        masks: Masks = (),
+        share: float = 0.0,
+    ) -> Any:
         """One step on a batch NHWC; the mean cross-entropy before it."""
+        dtype = self.native.inputs[0].dtype
         with tf.device(self.device):
-            # as a tensor: a Python number would be compiled in, and every new one compiled again
-            return self.compiled(images, labels, tf.constant(learning_rate, self.native.inputs[0].dtype))
+            # as tensors: a Python number would be compiled in, and every new one compiled again
+            numbers = tf.constant(learning_rate, dtype), tf.constant(share, dtype)
+            return self.compiled(images, labels, *numbers, tuple(masks))
 
     def state(self) -> dict[str, Numbers]:
-        """Momentum by ``velocity/<parameter name>``; empty without momentum."""
+        """Momentum by ``velocity/<parameter name>``, the moving average by ``average/<parameter name>``, if kept."""
         return {
-            f"velocity/{name}": to_numpy(canonical(self.slots[name], velocity))
-            for name, velocity in self.velocities.items()
+            f"{kind}/{name}": to_numpy(canonical(self.slots[name], value))
+            for kind, values in self._kept().items()
+            for name, value in values.items()
         }
 
     def restore(self, state: Parameters) -> None:
-        """Take over what `state` gave.
+        """Take over what `state` gave; nothing at all starts anew.
 
         Raises:
             CheckpointError: it belongs to other parameters.
         """
-        if state and set(state) != {f"velocity/{name}" for name in self.slots}:
-            raise CheckpointError(f"optimiser state holds {sorted(state)}; expected velocities of {sorted(self.slots)}")
-        for name, velocity in self.velocities.items():
-            value = state.get(f"velocity/{name}", np.zeros(velocity.shape))
-            if value.shape != tuple(velocity.shape):
-                raise CheckpointError(
-                    f"velocity of {name} has the shape {value.shape}; expected {tuple(velocity.shape)}"
-                )
-            velocity.assign(native_order(self.slots[name], from_numpy(value, velocity.dtype)))
+        kept = {f"{kind}/{name}": (name, v) for kind, values in self._kept().items() for name, v in values.items()}
+        if state and set(state) != set(kept):
+            raise CheckpointError(
+                f"optimiser state holds {sorted(state)}; expected velocities and averages as the recipe "
+                f"{self.recipe.name!r} keeps them: {sorted(kept)}"
+            )
+        for full, value in state.items():
+            expected = tuple(canonical(self.slots[kept[full][0]]).shape)
+            if value.shape != expected:
+                raise CheckpointError(f"{full} has the shape {value.shape}; expected {expected}")
+        for full, (name, variable) in kept.items():
+            if state:
+                variable.assign(native_order(self.slots[name], from_numpy(state[full], variable.dtype)))
+            else:
+                variable.assign(tf.zeros_like(variable))
 
-    def _step(self, images: Array, labels: Array, learning_rate: Array) -> Array:
-        loss, slopes = _loss_and_slopes(self.native, list(self.weights.values()), images, labels)
+    def _kept(self) -> dict[str, dict[str, tf.Variable]]:
+        """What is kept of each parameter between steps."""
+        return {"velocity": self.velocities, "average": self.averages}
+
+    def _step(
+        self, images: Array, labels: Array, learning_rate: Array, share: Array, masks: tuple[Array, ...]
+    ) -> Array:
+        loss, slopes = _loss_and_slopes(self.native, list(self.weights.values()), images, labels, masks)
+        if self.recipe.clip:
+            slopes, _ = tf.clip_by_global_norm(slopes, self.recipe.clip)
         for (name, weight), slope in zip(self.weights.items(), slopes, strict=True):
             if self.recipe.weight_decay:
                 slope = slope + self.recipe.weight_decay * weight
@@ -82,6 +115,8 @@ class Trainer:
                 _apply_momentum(weight, self.velocities[name], slope, learning_rate, self.recipe)
             else:
                 weight.assign_sub(learning_rate * slope)
+            if self.recipe.average:
+                self.averages[name].assign_add(share * (weight - self.averages[name]))
         return loss
 
 
@@ -108,11 +143,26 @@ def _device(native: keras.Model) -> str:
     return str(native.weights[0].value.device)
 
 
+def _zeros_like(weights: dict[str, tf.Variable]) -> dict[str, tf.Variable]:
+    return {name: tf.Variable(tf.zeros_like(weight)) for name, weight in weights.items()}
+
+
+@contextmanager
+def _unmoved(statistics: Sequence[Slot]) -> Iterator[None]:
+    """Behind it, the running statistics are what they were before it."""
+    before = [tf.identity(slot.parameter.value) for slot in statistics]
+    try:
+        yield
+    finally:
+        for slot, value in zip(statistics, before, strict=True):
+            slot.parameter.assign(value)
+
+
 def _loss_and_slopes(
-    native: keras.Model, weights: list[Array], images: Array, labels: Array
+    native: keras.Model, weights: list[Array], images: Array, labels: Array, masks: Sequence[Array]
 ) -> tuple[Array, list[Array]]:
     """Mean cross-entropy in training mode, and its gradients."""
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
+    with tf.GradientTape(watch_accessed_variables=False) as tape, dropping(native, masks):
         tape.watch(weights)
         logits = native(tf.cast(images, native.inputs[0].dtype), training=True)
         loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
