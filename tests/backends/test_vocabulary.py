@@ -49,10 +49,13 @@ def test_loss_and_gradients_are_those_of_the_reference(backend, model, case):
     loss, slopes = backend.gradients(native, images, labels, masks)
     close(loss, reference_loss(model, values, images, labels, masks), 1e-12)
     assert {name: slope.shape for name, slope in slopes.items()} == parameter_shapes(model)
+    steepness = np.sqrt(
+        sum(float((slope**2).sum()) for slope in slopes.values())
+    )  # along a random direction, typically
     rng = np.random.default_rng(5)
     for _ in range(3):
         along = {name: rng.normal(size=slope.shape) for name, slope in slopes.items()}
-        step = 1e-6
+        step = 1e-8
         ends = (
             reference_loss(
                 model,
@@ -63,8 +66,10 @@ def test_loss_and_gradients_are_those_of_the_reference(backend, model, case):
             )
             for sign in (1, -1)
         )
-        # central differences of a smooth function: h^2 of the third derivative, and u / h of rounding
-        close(sum(float((along[n] * slopes[n]).sum()) for n in slopes), (next(ends) - next(ends)) / (2 * step), 1e-6)
+        # u / h of rounding; h^2 of curvature is nothing.  The step is short because of the kinks: a ReLU whose input
+        # changes its sign within h spoils the difference, and at 1e-6 some of these tens of thousands do
+        found = sum(float((along[n] * slopes[n]).sum()) for n in slopes)
+        assert abs(found - (next(ends) - next(ends)) / (2 * step)) <= 1e-6 * steepness
 
 
 @every_network
