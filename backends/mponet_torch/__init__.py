@@ -27,7 +27,7 @@ def versions() -> dict[str, str]:
 
 
 def build(model: Model, parameters: Parameters, *, dtype: str = "float32", device: str | None = None) -> nn.Sequential:
-    """The native model with these parameters.
+    """The native model with these parameters and running statistics.
 
     Raises:
         ModelError: the parameters are not those of the model.
@@ -42,12 +42,12 @@ def build(model: Model, parameters: Parameters, *, dtype: str = "float32", devic
 
 
 def parameters(native: nn.Module) -> dict[str, Any]:
-    """Parameters by canonical name, numpy, in the native dtype."""
+    """Parameters and running statistics by canonical name, numpy, in the native dtype."""
     return {name: to_numpy(canonical(slot)) for name, slot in slots(native).items()}
 
 
 def assign(native: nn.Module, parameters: Parameters) -> None:
-    """Overwrite the parameters.
+    """Overwrite the parameters and the running statistics.
 
     Raises:
         ModelError: they are not those of the model.
