@@ -26,8 +26,8 @@ from mponet_torch.blocks import (
     FlattenNHWC,
     PadChannels,
     PaddedConv2d,
-    Residual,
     ReshapeNHWC,
+    Residual,
 )
 from mponet_torch.layers import MPOLinear
 
