@@ -82,32 +82,42 @@ class Trainer:
         return loss.detach()
 
     def state(self) -> dict[str, Numbers]:
-        """Momentum by ``velocity/<name>``, averages by ``average/<name>``; empty before the first step."""
+        """Momentum by ``velocity/<parameter name>``, averages by ``average/<parameter name>``, as the recipe has them.
+
+        Empty before the first step.
+        """
         velocities = [self.optimizer.state[parameter].get("momentum_buffer") for parameter in self._parameters]
-        found = {f"velocity/{name}": value for name, value in zip(self.slots, velocities, strict=True)}
-        found |= {f"average/{name}": value for name, value in zip(self.slots, self.averages, strict=False)}
+        kept = {"velocity": [value for value in velocities if value is not None], "average": self.averages}
         return {
-            key: to_numpy(canonical(self.slots[key.partition("/")[2]], value))
-            for key, value in found.items()
-            if value is not None
+            f"{kind}/{name}": to_numpy(canonical(slot, value))
+            for kind, values in kept.items()
+            for (name, slot), value in zip(self.slots.items(), values, strict=bool(values))
         }
 
     def restore(self, state: Parameters) -> None:
-        """Take over what `state` gave; nothing, for a fresh start.
+        """Take over what `state` gave; nothing at all starts anew.
 
         Raises:
-            CheckpointError: it belongs to other parameters.
+            CheckpointError: it belongs to other parameters, or to another recipe.
         """
-        velocities = self._restored("velocity", state)
-        averages = self._restored("average", state)
-        if unknown := set(state) - {f"velocity/{n}" for n in velocities} - {f"average/{n}" for n in averages}:
+        kinds = {"velocity": self.recipe.momentum, "average": self.recipe.average}
+        expected = {f"{kind}/{name}": slot for kind, has in kinds.items() if has for name, slot in self.slots.items()}
+        if state and set(state) != set(expected):
             raise CheckpointError(
-                f"optimiser state holds {sorted(unknown)}; expected velocities or averages of {sorted(self.slots)}"
+                f"optimiser state holds {sorted(state)}; expected velocities and averages as the recipe "
+                f"{self.recipe.name!r} keeps them: {sorted(expected)}"
             )
+        for full, value in state.items():
+            if value.shape != (shape := tuple(canonical(expected[full]).shape)):
+                raise CheckpointError(f"{full} has the shape {value.shape}; expected {shape}")
         self.optimizer.state.clear()
-        for name, value in velocities.items():
-            self.optimizer.state[self.slots[name].parameter]["momentum_buffer"] = value
-        self.averages = list(averages.values())
+        self.averages = []
+        for full, slot in expected.items() if state else ():
+            value = _like(slot, state[full])
+            if full.startswith("velocity/"):
+                self.optimizer.state[slot.parameter]["momentum_buffer"] = value
+            else:
+                self.averages.append(value)
 
     def _clip(self) -> None:
         """Scale the gradients down to the recipe's norm; on the device, nothing waits for the norm."""
@@ -121,18 +131,6 @@ class Trainer:
             if not self.averages:
                 self.averages = [torch.zeros_like(parameter) for parameter in self._parameters]
             torch._foreach_lerp_(self.averages, self._parameters, share)
-
-    def _restored(self, kind: str, state: Parameters) -> dict[str, Array]:
-        """The native arrays of one kind, by parameter name: those of all parameters, or none."""
-        given = {key.partition("/")[2]: value for key, value in state.items() if key.startswith(f"{kind}/")}
-        plural = {"velocity": "velocities", "average": "averages"}[kind]
-        if given and set(given) != set(self.slots):
-            raise CheckpointError(f"optimiser state holds {plural} of {sorted(given)}; expected {sorted(self.slots)}")
-        for name, value in given.items():
-            expected = tuple(canonical(self.slots[name]).shape)
-            if value.shape != expected:
-                raise CheckpointError(f"{kind} of {name} has the shape {value.shape}; expected {expected}")
-        return {name: _like(slot, given[name]) for name, slot in self.slots.items() if given}
 
 
 def _trainable(native: nn.Module) -> dict[str, Slot]:
