@@ -14,10 +14,11 @@ from mponet.models.start import check
 from mponet.recipe import Recipe
 from mponet_jax.arrays import device_of, dtype_of, to_numpy
 from mponet_jax.arrays import devices as devices
+from mponet_jax.blocks import Sequential
 from mponet_jax.contraction import apply_mpo as apply_mpo
 from mponet_jax.layers import MPOLinear as MPOLinear
 from mponet_jax.layers import put
-from mponet_jax.lower import Sequential, canonical, lower, native_order, slots
+from mponet_jax.lower import canonical, lower, native_order, slots
 from mponet_jax.train import Trainer as Trainer
 from mponet_jax.train import gradients as gradients
 from mponet_jax.train import predict as predict
@@ -45,12 +46,12 @@ def build(model: Model, parameters: Parameters, *, dtype: str = "float32", devic
 
 
 def parameters(native: nnx.Module) -> dict[str, Any]:
-    """Parameters by canonical name, numpy, in the native dtype."""
+    """Parameters and running statistics by canonical name, numpy, in the native dtype."""
     return {name: to_numpy(canonical(slot)) for name, slot in slots(native).items()}
 
 
 def assign(native: nnx.Module, parameters: Parameters) -> None:
-    """Overwrite the parameters.
+    """Overwrite the parameters and running statistics.
 
     Raises:
         ModelError: they are not those of the model.

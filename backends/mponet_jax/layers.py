@@ -220,7 +220,7 @@ def _plans(shape: MPOShape, batch: int | None, dtype: np.dtype[Any]) -> Plans:
     return Plans.of(shape, batch, dtype.itemsize)
 
 
-def put(parameter: nnx.Param[Array], value: ArrayLike, device: Any = None) -> None:
+def put(parameter: nnx.Variable[Array], value: ArrayLike, device: Any = None) -> None:
     """Overwrite a parameter, keeping its dtype, and where it was put on purpose unless ``device`` says otherwise."""
     like = parameter.get_raw_value()
     if device is None and like.committed:

@@ -4,9 +4,9 @@ The native model is an ordinary ``nnx.Module``.  It takes images as flax does, `
 feature maps already are in the order that factors group, and parameters in the canonical layout.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,8 +15,22 @@ from numpy.typing import NDArray
 
 from mponet.errors import ModelError
 from mponet.models import layers as spec
+from mponet.models.dropout import Masks
 from mponet.models.infer import LayerInfo, layers
 from mponet_jax.arrays import PRECISION, Array
+from mponet_jax.blocks import (
+    AvgPool,
+    BatchNorm,
+    Concat,
+    Dropout,
+    FlattenNHWC,
+    MaxPool,
+    PadChannels,
+    ReLU,
+    ReshapeNHWC,
+    Residual,
+    Sequential,
+)
 from mponet_jax.layers import MPOLinear
 
 
@@ -27,89 +41,66 @@ class Slot:
     Attributes:
         parameter: the native one.
         axes: its axes in canonical order: ``native.transpose(axes)`` is canonical.
+        trainable: False for running statistics.
     """
 
-    parameter: nnx.Param[Array]
+    parameter: nnx.Variable[Array]
     axes: tuple[int, ...]
-
-
-class Sequential(nnx.Module):
-    """Layers one after the other, each an attribute under its name."""
-
-    def __init__(self, model: spec.Model, modules: Mapping[str, nnx.Module]) -> None:
-        self._model = model
-        self._order = tuple(modules)
-        for name, module in modules.items():
-            setattr(self, name, module)
-
-    @property
-    def mponet_model(self) -> spec.Model:
-        """What it was made from."""
-        return self._model
-
-    def __call__(self, inputs: Array) -> Array:
-        """``(batch, height, width, channels)`` to ``(batch, classes)``."""
-        for name in self._order:
-            inputs = getattr(self, name)(inputs)
-        return inputs
-
-
-class ReLU(nnx.Module):
-    """``max(x, 0)``."""
-
-    def __call__(self, inputs: Array) -> Array:
-        """Of each number."""
-        return nnx.relu(inputs)
-
-
-class MaxPool(nnx.Module):
-    """Largest value of each ``size x size`` window, no padding."""
-
-    def __init__(self, size: int, stride: int) -> None:
-        self.size = size
-        self.stride = stride
-
-    def __call__(self, inputs: Array) -> Array:
-        """``(batch, height, width, channels)`` to fewer rows and columns."""
-        window, strides = (self.size, self.size), (self.stride, self.stride)
-        pooled: Array = nnx.max_pool(inputs, window, strides, "VALID")  # type: ignore[no-untyped-call]
-        return pooled
-
-
-class FlattenNHWC(nnx.Module):
-    """``(batch, height, width, channels)`` to ``(batch, height * width * channels)``, channels fastest."""
-
-    def __call__(self, inputs: Array) -> Array:
-        """The feature maps as vectors; vectors stay as they are."""
-        return inputs.reshape(inputs.shape[0], prod(inputs.shape[1:]))
+    trainable: bool = True
 
 
 def lower(model: spec.Model, dtype: Any = jnp.float32) -> Sequential:
     """The model as native modules with parameters of that dtype, full matrices zero; `assign` sets them."""
-    modules: dict[str, nnx.Module] = {}
-    for index, info in enumerate(layers(model)):
-        named = getattr(info.layer, "name", f"{info.kind.lower()}{index}")
-        modules[named] = _module(info, dtype)
-    return Sequential(model, modules)
+    # one for all dropouts: each takes a stream of its own from it
+    return _chain(layers(model), dtype, nnx.Rngs(0), model)
 
 
 def slots(native: nnx.Module) -> dict[str, Slot]:
-    """Every parameter of a lowered model by its canonical name.
+    """Every parameter of a lowered model by its canonical name, and behind them its running statistics.
 
     Raises:
         ModelError: the module was not made by `lower`.
     """
-    model = getattr(native, "mponet_model", None)
-    if not isinstance(model, spec.Model):
-        raise ModelError(f"{type(native).__name__} was not built by mponet; expected the result of mponet_jax.build")
     found: dict[str, Slot] = {}
-    for info in layers(model):
+    for info, module in _leaves(native):
         if info.parameters:
-            found.update(_slots(info, getattr(native, info.layer.name)))  # type: ignore[union-attr]
-    return found
+            name = info.layer.name  # type: ignore[union-attr]
+            found.update({f"{name}/{own}": slot for own, slot in _slots(module).items()})
+    return dict(sorted(found.items(), key=lambda pair: not pair[1].trainable))  # sorting keeps the order of equals
 
 
-def _module(info: LayerInfo, dtype: Any) -> nnx.Module:
+@contextmanager
+def dropping(native: nnx.Module, masks: Masks | tuple[Array, ...]) -> Iterator[None]:
+    """Inside, each dropout keeps what its mask says, in the order of use; without masks nothing changes.
+
+    Args:
+        native: the model, to be used inside the function that is compiled, or given to it as an argument.
+        masks: booleans ``(batch, *shape)``, one for each dropout.
+
+    Raises:
+        ModelError: there are more or fewer of them than dropouts.
+    """
+    dropouts = [module for _, module in _leaves(native) if isinstance(module, Dropout)] if len(masks) else []
+    if len(dropouts) != len(masks):
+        raise ModelError(f"there are {len(masks)} masks for {len(dropouts)} dropouts; expected one for each, or none")
+    try:
+        for module, mask in zip(dropouts, masks, strict=True):
+            module.kept = jnp.asarray(mask)
+        yield
+    finally:
+        for module in dropouts:
+            module.kept = None
+
+
+def _chain(infos: tuple[LayerInfo, ...], dtype: Any, rngs: nnx.Rngs, model: spec.Model | None = None) -> Sequential:
+    modules: dict[str, nnx.Module] = {}
+    for index, info in enumerate(infos):
+        named = getattr(info.layer, "name", f"{info.kind.lower()}{index}")
+        modules[named] = _module(info, dtype, rngs)
+    return Sequential(modules, model)
+
+
+def _module(info: LayerInfo, dtype: Any, rngs: nnx.Rngs) -> nnx.Module:
     match info.layer:
         case spec.Dense(mpo=None):
             return nnx.Linear(info.input_shape[0], info.layer.features, **_options(info.layer, dtype))
@@ -119,12 +110,27 @@ def _module(info: LayerInfo, dtype: Any) -> nnx.Module:
         case spec.Conv2D(features=features, kernel=kernel, stride=stride):
             pads, options = info.layer.pads(info.input_shape), _options(info.layer, dtype)
             return nnx.Conv(info.input_shape[2], features, kernel, stride, padding=pads, **options)
+        case spec.BatchNorm(decay=decay, epsilon=epsilon):
+            return BatchNorm(info.input_shape[-1], decay, epsilon, param_dtype=dtype)
         case spec.ReLU():
             return ReLU()
         case spec.MaxPool(size=size, stride=stride):
             return MaxPool(size, stride)
+        case spec.AvgPool(size=size, stride=stride):
+            return AvgPool(size, stride)
         case spec.Flatten():
             return FlattenNHWC()
+        case spec.Reshape(shape=shape):
+            return ReshapeNHWC(shape)
+        case spec.PadChannels(channels=channels):
+            return PadChannels(channels)
+        case spec.Dropout(rate=rate):
+            return Dropout(rate, rngs=rngs)
+        case spec.Residual():
+            body, shortcut = info.branches
+            return Residual(_chain(body, dtype, rngs), _chain(shortcut, dtype, rngs))
+        case spec.Concat():
+            return Concat(_chain(info.branches[0], dtype, rngs))
     raise ModelError(f"layer {info.layer} is unknown to mponet_jax; expected one of {spec.Layer}")
 
 
@@ -139,15 +145,41 @@ def _options(layer: spec.Dense | spec.Conv2D, dtype: Any) -> dict[str, Any]:
     }
 
 
-def _slots(info: LayerInfo, module: Any) -> dict[str, Slot]:
-    name = info.layer.name  # type: ignore[union-attr]
-    if isinstance(module, MPOLinear):
-        found = {f"{name}/core{k}": core for k, core in enumerate(module.cores, start=1)}
-    else:
-        found = {f"{name}/kernel": module.kernel}  # (in, out) and HWIO natively
-    if module.bias is not None:
-        found[f"{name}/bias"] = module.bias
-    return {key: Slot(parameter, tuple(range(parameter.ndim))) for key, parameter in found.items()}
+def _leaves(native: nnx.Module) -> Iterator[tuple[LayerInfo, Any]]:
+    """Every layer that has no layers inside, and its module, in the order of use.
+
+    Raises:
+        ModelError: the module was not made by `lower`.
+    """
+    model = getattr(native, "mponet_model", None)
+    if not isinstance(model, spec.Model):
+        raise ModelError(f"{type(native).__name__} was not built by mponet; expected the result of mponet_jax.build")
+    return _within(layers(model), native)
+
+
+def _within(infos: tuple[LayerInfo, ...], chain: Any) -> Iterator[tuple[LayerInfo, Any]]:
+    for info, module in zip(infos, chain, strict=True):
+        for branch, inner in zip(info.branches, ("body", "shortcut"), strict=False):
+            yield from _within(branch, getattr(module, inner))
+        if not info.branches:
+            yield info, module
+
+
+def _slots(module: Any) -> dict[str, Slot]:
+    """The slots of one module, by the last part of their names."""
+    found: dict[str, nnx.Variable[Array]]
+    match module:
+        case BatchNorm():
+            found = {"scale": module.scale, "shift": module.bias, "mean": module.mean, "variance": module.var}
+        case MPOLinear():
+            found = {f"core{k}": core for k, core in enumerate(module.cores, start=1)} | _bias(module)
+        case _:
+            found = {"kernel": module.kernel} | _bias(module)  # (in, out) and HWIO natively
+    return {own: Slot(value, tuple(range(value.ndim)), isinstance(value, nnx.Param)) for own, value in found.items()}
+
+
+def _bias(module: Any) -> dict[str, nnx.Variable[Array]]:
+    return {} if module.bias is None else {"bias": module.bias}
 
 
 def images(array: Array) -> Array:

@@ -1,10 +1,12 @@
 """Gradients and training steps of lowered models."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax  # type: ignore[import-untyped]
 from flax import nnx
@@ -12,25 +14,36 @@ from numpy.typing import NDArray
 
 from mponet.backend import Numbers, Parameters
 from mponet.errors import CheckpointError
+from mponet.models.dropout import Masks
 from mponet.recipe import Recipe
 from mponet_jax.arrays import Array, accumulator, from_numpy, to_numpy
-from mponet_jax.lower import canonical, images, native_order, slots
+from mponet_jax.lower import Slot, canonical, dropping, images, native_order, slots
 
-#: One array for each parameter, in the order of the model's leaves.
+#: Arrays of a model, in the order in which JAX sees them as leaves.
 Leaves = tuple[Array, ...]
+#: What `Trainer.state` names its kinds of values, and what people call them.
+_KINDS = {"velocity": "velocities", "average": "averages"}
 
 
-def predict(native: nnx.Module, images: Numbers) -> Numbers:
-    """Logits ``(batch, classes)`` in inference mode of images NHWC."""
+def predict(native: nnx.Module, images: Numbers, masks: Masks = ()) -> Numbers:
+    """Logits ``(batch, classes)`` in inference mode of images NHWC; with ``masks``, dropout is active all the same."""
     native.eval()  # type: ignore[no-untyped-call]
-    return to_numpy(_logits(native, images))
+    return to_numpy(_logits(native, images, masks))
 
 
-def gradients(native: nnx.Module, images: Numbers, labels: NDArray[np.int64]) -> tuple[float, dict[str, Numbers]]:
-    """Mean cross-entropy in training mode, and its gradient by parameter name."""
+def gradients(
+    native: nnx.Module, images: Numbers, labels: NDArray[np.int64], masks: Masks = ()
+) -> tuple[float, dict[str, Numbers]]:
+    """Mean cross-entropy in training mode, and its gradient by parameter name; running statistics stay as they are."""
     native.train()  # type: ignore[no-untyped-call]
-    loss, found = _slopes(native, images, labels)
-    return float(loss), {name: to_numpy(canonical(slot)) for name, slot in slots(found).items()}
+    anatomy, parameters, others = _apart(native)
+    (loss, after), slopes = _slopes(anatomy, _raw(parameters), _raw(others), images, labels, masks)
+    for variable, value in zip(others, after, strict=True):
+        if isinstance(variable, nnx.RngState):  # a dropout without a mask has drawn
+            variable.set_raw_value(value)
+    found = {id(parameter): slope for parameter, slope in zip(parameters, slopes, strict=True)}
+    places = {name: slot for name, slot in slots(native).items() if slot.trainable}
+    return float(loss), {name: to_numpy(canonical(slot, found[id(slot.parameter)])) for name, slot in places.items()}
 
 
 class Trainer:
@@ -38,102 +51,190 @@ class Trainer:
 
     The model's parameters are the only ones there are: a step reads them, and sets them to its results, which may still
     be on their way.  The arrays before it stay valid, so that copies of a model share them safely; only the memory of
-    the momentum is reused.
+    momentum and averages is reused.
     """
 
     def __init__(self, native: nnx.Module, recipe: Recipe) -> None:
         native.train()  # type: ignore[no-untyped-call]
         self.native = native
-        self.slots = dict(_in_order(native))
-        self.optimizer = _optimizer(recipe.momentum, recipe.nesterov, recipe.weight_decay)
-        self._step = _compiled(jax.tree.structure(native), self.optimizer)
-        self._parameters = [slot.parameter for slot in self.slots.values()]
+        self.optimizer = _optimizer(recipe.momentum, recipe.nesterov, recipe.weight_decay, recipe.clip)
+        anatomy, self._parameters, self._others = _apart(native)
+        self._step = _compiled(anatomy, self.optimizer)
+        named = {id(slot.parameter): (name, slot) for name, slot in slots(native).items()}
+        self.slots: dict[str, Slot] = dict(named[id(parameter)] for parameter in self._parameters)
         self._rate = np.dtype(accumulator(self._parameters[0].dtype))
+        self._kinds = [kind for kind, has in (("velocity", recipe.momentum), ("average", recipe.average)) if has]
         self._state: Any = None
 
-    def step(self, images: Numbers, labels: NDArray[np.int64], learning_rate: float) -> Any:
+    def step(
+        self,
+        images: Numbers,
+        labels: NDArray[np.int64],
+        learning_rate: float,
+        *,
+        masks: Masks = (),
+        share: float = 0.0,
+    ) -> Any:
         """One step on a batch NHWC; the mean cross-entropy before it."""
-        leaves = self._leaves()
-        state = self.optimizer.init(leaves) if self._state is None else self._state
-        # an array, not a constant: a new learning rate compiles nothing
-        loss, leaves, self._state = self._step(leaves, state, images, labels, self._rate.type(learning_rate))
-        for parameter, value in zip(self._parameters, leaves, strict=True):
-            parameter.set_raw_value(value)
+        parameters = _raw(self._parameters)
+        state = self._fresh(parameters) if self._state is None else self._state
+        # arrays, not constants: a new learning rate, share or mask compiles nothing
+        rate, share = self._rate.type(learning_rate), self._rate.type(share)
+        loss, parameters, others, self._state = self._step(
+            parameters, _raw(self._others), state, images, labels, rate, share, masks
+        )
+        for variable, value in zip(self._parameters, parameters, strict=True):
+            variable.set_raw_value(value)
+        for variable, value in zip(self._others, others, strict=True):
+            variable.set_raw_value(value)
         return loss
 
     def state(self) -> dict[str, Numbers]:
-        """Momentum by ``velocity/<parameter name>``; empty without momentum or before the first step."""
-        velocities = optax.tree_utils.tree_get(self._state, "trace", default=())
-        pairs = zip(self.slots.items(), velocities, strict=bool(velocities))
-        return {f"velocity/{name}": to_numpy(canonical(slot, velocity)) for (name, slot), velocity in pairs}
+        """By ``velocity/<parameter name>`` and ``average/<parameter name>``, as the recipe has them.
+
+        Empty before the first step.
+        """
+        if self._state is None:
+            return {}
+        optimizer, averages = self._state
+        kept = {"velocity": optax.tree_utils.tree_get(optimizer, "trace"), "average": averages}
+        return {
+            f"{kind}/{name}": to_numpy(canonical(slot, value))
+            for kind in self._kinds
+            for (name, slot), value in zip(self.slots.items(), kept[kind], strict=True)
+        }
 
     def restore(self, state: Parameters) -> None:
-        """Take over what `state` gave.
+        """Take over what `state` gave; nothing starts afresh.
 
         Raises:
-            CheckpointError: it belongs to other parameters.
+            CheckpointError: it belongs to other parameters, or to another recipe.
         """
-        if state and set(state) != {f"velocity/{name}" for name in self.slots}:
-            raise CheckpointError(f"optimiser state holds {sorted(state)}; expected velocities of {sorted(self.slots)}")
-        fresh = self.optimizer.init(self._leaves())
-        if not state or optax.tree_utils.tree_get(fresh, "trace") is None:
+        if state and set(state) != {f"{kind}/{name}" for kind in self._kinds for name in self.slots}:
+            wanted = " and ".join(_KINDS[kind] for kind in self._kinds) or "nothing"
+            raise CheckpointError(f"optimiser state holds {sorted(state)}; expected {wanted} of {sorted(self.slots)}")
+        if not state:
             self._state = None
             return
-        velocities = tuple(self._velocity(name, state[f"velocity/{name}"]) for name in self.slots)
-        self._state = optax.tree_utils.tree_set(fresh, trace=velocities)
+        optimizer, averages = self._fresh(_raw(self._parameters))
+        if "velocity" in self._kinds:
+            optimizer = optax.tree_utils.tree_set(optimizer, trace=tuple(self._restored("velocity", state)))
+        if "average" in self._kinds:
+            averages = tuple(self._restored("average", state))
+        self._state = optimizer, averages
 
-    def _velocity(self, name: str, value: Numbers) -> Array:
-        slot = self.slots[name]
-        like = slot.parameter.get_raw_value()
-        if value.shape != canonical(slot).shape:
-            raise CheckpointError(f"velocity of {name} has the shape {value.shape}; expected {canonical(slot).shape}")
-        return from_numpy(native_order(slot, value), like.dtype, like.sharding)
+    def _fresh(self, parameters: Leaves) -> tuple[Any, Leaves]:
+        # halves would lose what a small share adds to an average
+        averages = [jnp.zeros_like(leaf, accumulator(leaf.dtype)) for leaf in parameters if "average" in self._kinds]
+        return self.optimizer.init(parameters), tuple(averages)
 
-    def _leaves(self) -> Leaves:
-        return tuple(parameter.get_raw_value() for parameter in self._parameters)
-
-
-def _in_order(native: nnx.Module) -> list[tuple[str, Any]]:
-    """`slots` in the order in which JAX sees the parameters as leaves."""
-    found = {id(slot.parameter): (name, slot) for name, slot in slots(native).items()}
-    return [found[id(leaf)] for leaf in jax.tree.leaves(native, is_leaf=lambda node: isinstance(node, nnx.Variable))]
-
-
-@lru_cache(maxsize=64)
-def _optimizer(momentum: float, nesterov: bool, weight_decay: float) -> optax.GradientTransformation:
-    """What to subtract from the parameters for a learning rate of 1: the recipe's meaning of decay and momentum."""
-    decay = optax.add_decayed_weights(weight_decay) if weight_decay else optax.identity()
-    return optax.chain(decay, optax.trace(momentum, nesterov) if momentum else optax.identity())
+    def _restored(self, kind: str, state: Parameters) -> Iterator[Array]:
+        for name, slot in self.slots.items():
+            value, like = state[f"{kind}/{name}"], slot.parameter.get_raw_value()
+            if value.shape != canonical(slot).shape:
+                raise CheckpointError(f"{kind} of {name} has the shape {value.shape}; expected {canonical(slot).shape}")
+            dtype = accumulator(like.dtype) if kind == "average" else like.dtype
+            yield from_numpy(native_order(slot, value), dtype, like.sharding)
 
 
-@lru_cache(maxsize=64)
-def _compiled(structure: Any, optimizer: optax.GradientTransformation) -> Callable[..., tuple[Array, Leaves, Any]]:
-    """The training step of all models of this structure.
+@dataclass(frozen=True, slots=True)
+class _Anatomy:
+    """A model without its numbers.
 
-    It works on leaves, because taking a module apart in Python at each step costs more than some steps.
+    A step works on leaves, because taking a module apart in Python at each step costs more than some steps.
+
+    Attributes:
+        structure: as JAX sees it.
+        trained: of each leaf, whether it is a parameter; the others are running statistics and random numbers.
     """
 
+    structure: Any
+    trained: tuple[bool, ...]
+
+    def joined(self, parameters: Leaves, others: Leaves) -> Any:
+        """The model with these numbers."""
+        here, there = iter(parameters), iter(others)
+        return self.structure.unflatten([next(here if trained else there) for trained in self.trained])
+
+    def others(self, native: Any) -> Leaves:
+        """The numbers of a model that are no parameters."""
+        pairs = zip(jax.tree.leaves(native), self.trained, strict=True)
+        return tuple(leaf for leaf, trained in pairs if not trained)
+
+
+def _apart(native: nnx.Module) -> tuple[_Anatomy, list[Any], list[Any]]:
+    """A model's anatomy, its parameters, and its other variables, both in the order of leaves."""
+    variables = jax.tree.leaves(native, is_leaf=lambda node: isinstance(node, nnx.Variable))
+    trained = tuple(isinstance(variable, nnx.Param) for variable in variables)
+    parameters, others = (
+        [v for v, t in zip(variables, trained, strict=True) if t is wanted] for wanted in (True, False)
+    )
+    return _Anatomy(jax.tree.structure(native), trained), parameters, others
+
+
+def _raw(variables: list[Any]) -> Leaves:
+    return tuple([variable.get_raw_value() for variable in variables])
+
+
+@lru_cache(maxsize=64)
+def _optimizer(momentum: float, nesterov: bool, weight_decay: float, clip: float) -> optax.GradientTransformation:
+    """What to subtract from the parameters for a learning rate of 1: the recipe's meaning of clipping and the rest."""
+    return optax.chain(
+        optax.clip_by_global_norm(clip) if clip else optax.identity(),
+        optax.add_decayed_weights(weight_decay) if weight_decay else optax.identity(),
+        optax.trace(momentum, nesterov) if momentum else optax.identity(),
+    )
+
+
+@lru_cache(maxsize=64)
+def _compiled(
+    anatomy: _Anatomy, optimizer: optax.GradientTransformation
+) -> Callable[..., tuple[Array, Leaves, Leaves, Any]]:
+    """The training step of all models of this anatomy."""
+
     @partial(jax.jit, donate_argnames="state")
-    def step(leaves: Leaves, state: Any, batch: Array, labels: Array, rate: Array) -> tuple[Array, Leaves, Any]:
-        loss, slopes = jax.value_and_grad(lambda these: _loss(structure.unflatten(these), batch, labels))(leaves)
-        updates, state = optimizer.update(slopes, state, leaves)
-        stepped = ((leaf - rate * update).astype(leaf.dtype) for leaf, update in zip(leaves, updates, strict=True))
-        return loss, tuple(stepped), state
+    def step(
+        parameters: Leaves,
+        others: Leaves,
+        state: Any,
+        batch: Array,
+        labels: Array,
+        rate: Array,
+        share: Array,
+        masks: Any,
+    ) -> tuple[Array, Leaves, Leaves, Any]:
+        inner, averages = state
+        (loss, others), slopes = _slopes(anatomy, parameters, others, batch, labels, masks)
+        updates, inner = optimizer.update(slopes, inner, parameters)
+        stepped = tuple(
+            (leaf - rate * update).astype(leaf.dtype) for leaf, update in zip(parameters, updates, strict=True)
+        )
+        pairs = zip(averages, stepped, strict=bool(averages))  # none where the recipe has no average
+        return loss, stepped, others, (inner, tuple(average + share * (leaf - average) for average, leaf in pairs))
 
     return step
 
 
-@jax.jit
-def _logits(native: Any, batch: Array) -> Array:
-    """JAX compiles it once for each structure of model and shape of batch."""
-    dtype = jax.tree.leaves(native)[0].dtype
-    return native(images(batch.astype(dtype)))  # type: ignore[no-any-return]
+@partial(jax.jit, static_argnums=0)
+def _slopes(
+    anatomy: _Anatomy, parameters: Leaves, others: Leaves, batch: Array, labels: Array, masks: Any
+) -> tuple[tuple[Array, Leaves], Leaves]:
+    """Mean cross-entropy, the other variables behind it, and the gradient of the parameters."""
+
+    def loss(parameters: Leaves) -> tuple[Array, Leaves]:
+        native = anatomy.joined(parameters, others)
+        logits = _forward(native, batch, masks)
+        wide = logits.astype(accumulator(logits.dtype))
+        return optax.softmax_cross_entropy_with_integer_labels(wide, labels).mean(), anatomy.others(native)
+
+    return jax.value_and_grad(loss, has_aux=True)(parameters)
 
 
-def _loss(native: Any, batch: Array, labels: Array) -> Array:
-    logits = _logits(native, batch)
-    losses: Array = optax.softmax_cross_entropy_with_integer_labels(logits.astype(accumulator(logits.dtype)), labels)
-    return losses.mean()
+def _forward(native: Any, batch: Array, masks: Any) -> Array:
+    dtype = jax.tree.leaves(nnx.state(native, nnx.Param))[0].dtype
+    with dropping(native, masks):
+        return native(images(batch.astype(dtype)))  # type: ignore[no-any-return]
 
 
-_slopes = jax.jit(jax.value_and_grad(_loss))
+#: JAX compiles it once for each structure of model and shape of batch.
+_logits = jax.jit(_forward)
