@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from mponet.errors import ModelError
 from mponet.models.layers import (
+    PAPER,
     AvgPool,
     BatchNorm,
     Concat,
@@ -20,14 +21,15 @@ from mponet.models.layers import (
     Model,
     PadChannels,
     ReLU,
-    global_map,
+    global_maps,
 )
 from mponet.shape import MPOShape, factorize
 
 BLOCKS = 3
 CLASSES = 10
 HEAD_BOND = 4  # Table II
-SOURCE = "PRR 2, 023300 (2020), Table II; wiring as in the authors' code"
+SOURCE = f"{PAPER}, Table II; wiring as in the authors' code"
+CONV_SOURCE = f"{PAPER}, text; the head's wiring as in the authors' code, the padding is ours"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def densenet(
         variant: ``dense`` or ``mpo``.
         bond: of all operators; None for the published 4 (head) and 20 (last convolution).
         conv: whether the MPO-Net replaces the last convolution, too.
-        image: shape of the input, a multiple of 4 high and wide.
+        image: shape of the input, a square whose side is a multiple of 4.
         last: factors of that convolution; None for the published ones.
 
     Raises:
@@ -104,7 +106,7 @@ def densenet(
         raise ModelError(f"{name} has no published factors for its last convolution; expected densenet40-12-conv")
     operator = last if conv and variant == "mpo" else None
     layers = [*_body(n, k, per_block, image, bond, operator), *_end(image), *_head(factors, variant, bond)]
-    return Model(name, variant, bond, image, tuple(layers), SOURCE)
+    return Model(name, variant, bond, image, tuple(layers), CONV_SOURCE if conv else SOURCE)
 
 
 def _body(
@@ -130,7 +132,8 @@ def _last(
     name: str, last: LastConv, output_map: tuple[int, int, int], replaces: int, bond: int | None
 ) -> tuple[Layer, ...]:
     shape = MPOShape.of(last.inputs, last.outputs, last.bond if bond is None else bond)
-    return (PadChannels(last.channels), *global_map(name, shape, output_map, replaces))
+    operator = Dense(name, shape.out_features, mpo=shape, replaces=replaces)
+    return (PadChannels(last.channels), *global_maps([operator], output_map))
 
 
 def _end(image: tuple[int, int, int]) -> list[Layer]:

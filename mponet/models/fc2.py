@@ -1,12 +1,13 @@
 """FC2 on MNIST: paper Fig. 2 and the authors' FC2/mpo/inference.py."""
 
-from mponet.models.layers import Dense, Flatten, Layer, Model, ReLU
+from mponet.models.layers import PAPER, Dense, Flatten, Layer, Model, ReLU
 from mponet.shape import MPOShape
 
 BOND = 16  # where the paper's MPO-Net reaches the normal network (Fig. 2)
 HIDDEN = 256
 CLASSES = 10
-SOURCE = "PRR 2, 023300 (2020), Fig. 2; biases as in the authors' code (none in the normal network)"
+SOURCE = f"{PAPER}, Fig. 2; biases as in the authors' code (none in the normal network)"
+CODE_SOURCE = f"{SOURCE}; output factors of the second operator as in the authors' code"
 
 
 def fc2(variant: str, bond: int | None, *, code: bool = False) -> Model:
@@ -16,7 +17,9 @@ def fc2(variant: str, bond: int | None, *, code: bool = False) -> Model:
     """
     layers = _mpo(BOND if bond is None else bond, (1, 10, 1, 1) if code else (1, 1, 10, 1))
     name = "fc2-code" if code else "fc2"
-    return Model(name, variant, bond, (28, 28, 1), layers if variant == "mpo" else _dense(), SOURCE)
+    return Model(
+        name, variant, bond, (28, 28, 1), layers if variant == "mpo" else _dense(), CODE_SOURCE if code else SOURCE
+    )
 
 
 def _dense() -> tuple[Layer, ...]:

@@ -66,6 +66,28 @@ class LayerInfo:
         return sum(prod(shape) for shape in self.parameters.values())
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many numbers a network has, by what they are.
+
+    Attributes:
+        weights: in kernels and cores.
+        biases: added to what weights give.
+        norms: scales and shifts of batch norms.
+        statistics: running ones, which are no parameters.
+    """
+
+    weights: int
+    biases: int
+    norms: int
+    statistics: int
+
+    @property
+    def parameters(self) -> int:
+        """All that training changes."""
+        return self.weights + self.biases + self.norms
+
+
 def layers(model: Model) -> tuple[LayerInfo, ...]:
     """Every layer with its shapes, in order.
 
@@ -97,6 +119,15 @@ def statistic_shapes(model: Model) -> dict[str, Shape]:
 def parameter_count(model: Model) -> int:
     """Number of parameters, biases included; running statistics are none."""
     return sum(info.size for info in layers(model))
+
+
+def counts(model: Model) -> Counts:
+    """The network's numbers by what they are."""
+    found = {"weights": 0, "biases": 0, "norms": 0}
+    for name, shape in parameter_shapes(model).items():
+        kind = name.rpartition("/")[2]
+        found[{"bias": "biases", "scale": "norms", "shift": "norms"}.get(kind, "weights")] += prod(shape)
+    return Counts(**found, statistics=sum(prod(shape) for shape in statistic_shapes(model).values()))
 
 
 def rho(model: Model) -> float | None:

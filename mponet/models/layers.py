@@ -5,11 +5,13 @@ in, out)``, dense kernels ``(in, out)``.  Only layers with parameters have a nam
 parameters' names, and no two layers of a network share it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from mponet.shape import MPOShape
 
+PAPER = "PRR 2, 023300 (2020)"  # whose networks these are
 Padding = Literal["SAME", "VALID"]
 
 
@@ -152,20 +154,27 @@ Layer = (
 )
 
 
-def global_map(name: str, mpo: MPOShape, output_map: tuple[int, int, int], replaces: int) -> tuple[Layer, ...]:
-    """What this paper calls an MPO convolution: one linear map of the whole feature map, as layers.
+def global_maps(
+    operators: Sequence[Dense], output_map: tuple[int, int, int], norms: Sequence[str] = ()
+) -> tuple[Layer, ...]:
+    """What this paper calls MPO convolutions: linear maps of the whole feature map, as layers.
 
     The map ``(height, width, channels)`` is flattened, height slowest and channels fastest, multiplied by an operator
     of ``height * width * channels`` inputs, given one bias for each output, and read as ``output_map``.  It is no
     convolution and no decomposition of a kernel: positions share no weights, and every output sees every input.
 
+    Between two operators the map stays flat, so that the batch norm there is one over all its values (the authors'
+    code), not over channels.
+
     Args:
-        name: of the operator.
-        mpo: its shape.
-        output_map: ``(height, width, channels)`` behind it.
-        replaces: weights of the kernel that it stands for, which is what the paper's ratio counts (Eq. 9).
+        operators: the maps, in order; each says what kernel it stands for (``replaces``), which is what the paper's
+            ratio counts (Eq. 9).
+        output_map: ``(height, width, channels)`` behind the last.
+        norms: names of the batch norms in front of each but the first.
     """
-    return (Flatten(), Dense(name, mpo.out_features, mpo=mpo, replaces=replaces), Reshape(output_map))
+    first, *others = operators
+    between = [layer for norm, map_ in zip(norms, others, strict=True) for layer in (BatchNorm(norm), ReLU(), map_)]
+    return (Flatten(), first, *between, Reshape(output_map))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +187,7 @@ class Model:
         bond: the bond dimension asked for; None for the published one.
         input_shape: ``(height, width, channels)``.
         layers: the layers, in order.
-        source: where the numbers are from.
+        source: where the numbers are from: `PAPER`, a comma, the place in it, and behind a semicolon what else.
     """
 
     name: str

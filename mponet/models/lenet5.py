@@ -4,11 +4,11 @@ ReLU and largest-value pooling, not the historical tanh and averages.  The third
 so it is the fully connected layer 400 -> 120 that the MPO-Net writes it as.
 """
 
-from mponet.models.layers import Conv2D, Dense, Flatten, Layer, MaxPool, Model, ReLU
+from mponet.models.layers import PAPER, Conv2D, Dense, Flatten, Layer, MaxPool, Model, ReLU
 from mponet.shape import MPOShape
 
 CLASSES = 10
-SOURCE = "PRR 2, 023300 (2020), Table I; biases as in the authors' code"
+SOURCE = f"{PAPER}, Table I; biases as in the authors' code"
 #: name, features, input factors, output factors, published bond
 MPO_LAYERS = (
     ("conv3", 120, (2, 10, 10, 2), (2, 5, 6, 2), 4),

@@ -11,6 +11,7 @@ from math import prod
 
 from mponet.errors import ModelError
 from mponet.models.layers import (
+    PAPER,
     AvgPool,
     BatchNorm,
     Conv2D,
@@ -19,8 +20,8 @@ from mponet.models.layers import (
     Layer,
     Model,
     ReLU,
-    Reshape,
     Residual,
+    global_maps,
 )
 from mponet.shape import MPOShape, factorize
 
@@ -30,7 +31,8 @@ CLASSES = 10
 HEAD_BOND = 3  # Fig. 3
 UNIT_BOND = 4  # text
 UNIT_FACTORS = (2, 4, 4, 4, 4, 4, 4, 2)  # text: of the 8 x 8 map of 256 features at k = 4
-SOURCE = "PRR 2, 023300 (2020), Fig. 3; wiring as in the authors' code, January 2019"
+SOURCE = f"{PAPER}, Fig. 3; wiring as in the authors' code, January 2019"
+UNIT_SOURCE = f"{PAPER}, text; the head's wiring as in the authors' code, January 2019"
 
 
 def resnet(
@@ -52,7 +54,7 @@ def resnet(
         variant: ``dense`` or ``mpo``.
         bond: of all operators; None for the published 3 (head) and 4 (last unit).
         unit: whether the MPO-Net replaces the last block, too.
-        image: shape of the input, a multiple of 4 high and wide.
+        image: shape of the input, a square whose side is a multiple of 4.
 
     Raises:
         ModelError: no network has that depth, or its last block cannot be replaced.
@@ -71,7 +73,7 @@ def resnet(
             here = f"group{group}_block{block}"
             layers += _unit(here, k, bond, image) if last else _block(here, width * k, block == 1, min(group, 2))
     layers += [BatchNorm("bn"), ReLU(), AvgPool(image[0] // 4, image[0] // 4), Flatten(), *_head(k, variant, bond)]
-    return Model(name, variant, bond, image, tuple(layers), SOURCE)
+    return Model(name, variant, bond, image, tuple(layers), UNIT_SOURCE if unit else SOURCE)
 
 
 def _block(name: str, features: int, first: bool, stride: int) -> list[Layer]:
@@ -94,12 +96,9 @@ def _unit(name: str, k: int, bond: int | None, image: tuple[int, int, int]) -> l
     total = size * size * features
     factors = UNIT_FACTORS if total == prod(UNIT_FACTORS) else factorize(total, len(UNIT_FACTORS))
     shape = MPOShape.of(factors, factors, UNIT_BOND if bond is None else bond)
-    body: list[Layer] = [BatchNorm(f"{name}_bn1"), ReLU(), Flatten()]
-    for number in (1, 2):
-        if number == 2:
-            body += [BatchNorm(f"{name}_bn2"), ReLU()]
-        body.append(Dense(f"{name}_conv{number}", shape.out_features, mpo=shape, replaces=9 * features * features))
-    return [Residual((*body, Reshape((size, size, features))))]
+    operators = [Dense(f"{name}_conv{number}", total, mpo=shape, replaces=9 * features * features) for number in (1, 2)]
+    maps = global_maps(operators, (size, size, features), norms=[f"{name}_bn2"])
+    return [Residual((BatchNorm(f"{name}_bn1"), ReLU(), *maps))]
 
 
 def _head(k: int, variant: str, bond: int | None) -> list[Layer]:

@@ -7,14 +7,26 @@ the three fully connected layers become operators.
 """
 
 from dataclasses import dataclass
-from math import prod
 
-from mponet.models.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, Layer, MaxPool, Model, ReLU, Reshape
+from mponet.models.layers import (
+    PAPER,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    MaxPool,
+    Model,
+    ReLU,
+    global_maps,
+)
 from mponet.shape import MPOShape
 
-SOURCE = "PRR 2, 023300 (2020), Table I; wiring as in the authors' code, dropout off in evaluation as usual"
+SOURCE = f"{PAPER}, Table I; wiring as in the authors' code, dropout off in evaluation as usual"
 DROPOUT = 0.2  # the authors keep 0.8, behind the first two fully connected layers
 Factors = tuple[tuple[int, ...], tuple[int, ...], int]  # inputs, outputs, bond
+Convs = tuple[tuple[int, int], ...]  # (features, kernel size) of each
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +34,14 @@ class Row:
     """What tells one VGG from another.
 
     Attributes:
-        stages: ``(features, kernel size)`` of each convolution, stage by stage; each stage ends in a pooling by 2.
-        replaced: the convolutions that become operators, counted from 1 in the last stage.
+        stages: the convolutions, stage by stage; each stage ends in a pooling by 2.
+        replaced: the convolutions that become operators, counted from 1 in the last stage; neighbours.
         conv: factors of each of them.
         head: ``(features, bias in the MPO-Net, factors)`` of each fully connected layer.
         image: shape of the input.
     """
 
-    stages: tuple[tuple[tuple[int, int], ...], ...]
+    stages: tuple[Convs, ...]
     replaced: tuple[int, ...]
     conv: Factors
     head: tuple[tuple[int, bool, Factors], ...]
@@ -72,46 +84,40 @@ def vgg(depth: int, variant: str, bond: int | None) -> Model:
 def network(name: str, row: Row, variant: str, bond: int | None) -> Model:
     """The network of a row; a narrow row of your own makes a small one."""
     layers: list[Layer] = []
-    channels = row.image[2]
     for number, convs in enumerate(row.stages, start=1):
-        replaced = row.replaced if variant == "mpo" and number == len(row.stages) else ()
-        layers += _stage(number, convs, channels, replaced, row, bond)
-        channels = convs[-1][0]
+        replaced = variant == "mpo" and number == len(row.stages)
+        layers += [*(_last_stage(row, bond) if replaced else _units(number, convs)), MaxPool()]
     layers += [Flatten(), *_head(row, variant, bond)]
     return Model(name, variant, bond, row.image, tuple(layers), SOURCE)
 
 
-def _stage(
-    number: int,
-    convs: tuple[tuple[int, int], ...],
-    channels: int,
-    replaced: tuple[int, ...],
-    row: Row,
-    bond: int | None,
-) -> list[Layer]:
+def _units(stage: int, convs: Convs, first: int = 1) -> list[Layer]:
     layers: list[Layer] = []
-    size = row.image[0] >> (number - 1), row.image[1] >> (number - 1)
-    flat = False
-    for index, (features, kernel) in enumerate(convs, start=1):
-        name = f"{number}_{index}"
-        if flat and index not in replaced:
-            layers.append(Reshape((*size, channels)))
-            flat = False
-        layers += [BatchNorm(f"bn{name}"), ReLU()]
-        if index in replaced:
-            if not flat:
-                layers.append(Flatten())
-            mpo = _shape(row.conv, bond)
-            layers.append(
-                Dense(f"conv{name}", mpo.out_features, mpo=mpo, replaces=prod((kernel, kernel, channels, features)))
-            )
-            flat = True
-        else:
-            layers.append(Conv2D(f"conv{name}", features, (kernel, kernel), bias=False))
-        channels = features
-    if flat:
-        layers.append(Reshape((*size, channels)))
-    return [*layers, MaxPool()]
+    for index, (features, kernel) in enumerate(convs, start=first):
+        name = f"{stage}_{index}"
+        layers += [BatchNorm(f"bn{name}"), ReLU(), Conv2D(f"conv{name}", features, (kernel, kernel), bias=False)]
+    return layers
+
+
+def _last_stage(row: Row, bond: int | None) -> list[Layer]:
+    """The last stage of the MPO-Net, up to its pooling."""
+    stage, convs = len(row.stages), row.stages[-1]
+    channels = (row.stages[-2][-1][0], *(features for features, _ in convs))  # in front of each, and behind all
+    mpo = _shape(row.conv, bond)
+    operators = [
+        Dense(
+            f"conv{stage}_{index}",
+            mpo.out_features,
+            mpo=mpo,
+            replaces=convs[index - 1][1] ** 2 * channels[index - 1] * channels[index],
+        )
+        for index in row.replaced
+    ]
+    norm, *norms = (f"bn{stage}_{index}" for index in row.replaced)
+    before, behind = row.replaced[0] - 1, row.replaced[-1]
+    height, width = (size >> (stage - 1) for size in row.image[:2])
+    maps = global_maps(operators, (height, width, channels[behind]), norms)
+    return [*_units(stage, convs[:before]), BatchNorm(norm), ReLU(), *maps, *_units(stage, convs[behind:], behind + 1)]
 
 
 def _head(row: Row, variant: str, bond: int | None) -> list[Layer]:
