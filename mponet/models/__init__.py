@@ -104,7 +104,19 @@ def family(name: str) -> Family:
     Raises:
         ModelError: none has such names.
     """
-    return _read(name)[0]
+    return TABLE[family_name(name)]
+
+
+def family_name(name: str) -> str:
+    """The key in `TABLE` of the family that a network's name belongs to.
+
+    Raises:
+        ModelError: none has such names.
+    """
+    for key, one in TABLE.items():
+        if re.fullmatch(one.pattern, name):
+            return key
+    raise ModelError(f"model is {name!r}; expected {known()}")
 
 
 def known() -> str:

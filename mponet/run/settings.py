@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mponet.errors import RecipeError
-from mponet.models import TABLE, build
+from mponet.models import build, family
 from mponet.models.layers import Model
 from mponet.recipe import Recipe, preset
 
@@ -22,7 +22,7 @@ class Settings:
     """Everything that a run must have in common with the one it resumes.
 
     Attributes:
-        model: a key of `mponet.models.TABLE`.
+        model: a name of `mponet.models.build`.
         bond: bond dimension of the MPO variant; None for the published one.
         data: name of the data set.
         recipe: how to train; its name is that of the preset.
@@ -69,7 +69,7 @@ def resolve(
     """The settings behind a command line.
 
     Args:
-        model: a key of `mponet.models.TABLE`.
+        model: a name of `mponet.models.build`.
         data: name of the data set.
         images: number of its training images.
         preset_name: ``paper`` or ``short``.
@@ -83,7 +83,7 @@ def resolve(
         RecipeError: an unknown preset, epochs and steps together, or a number out of range.
     """
     build(model)
-    recipe = fitted(preset(model, preset_name), model, images)
+    recipe = fitted(preset(model, preset_name, bond), model, images)
     if epochs is not None and steps is not None:
         raise RecipeError(f"epochs is {epochs} and steps is {steps}; expected one of them; leave one out")
     if epochs is not None:
@@ -95,7 +95,7 @@ def resolve(
 
 def fitted(recipe: Recipe, model: str, images: int) -> Recipe:
     """A preset of ``model`` for ``images`` images: as many epochs, at least `FEWEST` steps, equal decay in each."""
-    here, there = _per_epoch(images, recipe), PUBLISHED[TABLE[model].data] // recipe.batch
+    here, there = _per_epoch(images, recipe), PUBLISHED[family(model).data] // recipe.batch
     if here == there:
         return recipe
     steps = max(recipe.steps * here // there, min(FEWEST, recipe.steps))
