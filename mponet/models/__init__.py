@@ -104,7 +104,7 @@ def family(name: str) -> Family:
     Raises:
         ModelError: none has such names.
     """
-    return TABLE[family_name(name)]
+    return _read(name)[0]
 
 
 def family_name(name: str) -> str:
@@ -113,10 +113,8 @@ def family_name(name: str) -> str:
     Raises:
         ModelError: none has such names.
     """
-    for key, one in TABLE.items():
-        if re.fullmatch(one.pattern, name):
-            return key
-    raise ModelError(f"model is {name!r}; expected {known()}")
+    one = family(name)
+    return next(key for key, entry in TABLE.items() if entry is one)
 
 
 def known() -> str:
