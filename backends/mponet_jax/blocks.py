@@ -92,7 +92,7 @@ class BatchNorm(nnx.Module):
         return self.mean[...], self.var[...]
 
     def _batch(self, inputs: Array) -> tuple[Array, Array]:
-        found = moments(inputs)
+        found = _moments(inputs)
         for running, batch in zip((self.mean, self.var), found, strict=True):
             moved = self.decay * running[...] + (1 - self.decay) * batch
             running[...] = lax.stop_gradient(moved).astype(running.dtype)
@@ -100,19 +100,19 @@ class BatchNorm(nnx.Module):
 
 
 @jax.custom_jvp
-def moments(inputs: Array) -> tuple[Array, Array]:
+def _moments(inputs: Array) -> tuple[Array, Array]:
     """Mean and variance, divided by the number of values, over all axes but the last."""
     axes = tuple(range(inputs.ndim - 1))
     mean = inputs.mean(axes)
     return mean, lax.square(inputs - mean).mean(axes)
 
 
-@moments.defjvp
+@_moments.defjvp
 def _moments_forward(primals: tuple[Array], tangents: tuple[Array]) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     """The variance as a function of its mean is at a minimum: what JAX would add for it is zero, at a pass over all."""
     (inputs,), (direction,) = primals, tangents
     axes = tuple(range(inputs.ndim - 1))
-    mean, variance = moments(inputs)
+    mean, variance = _moments(inputs)
     return (mean, variance), (direction.mean(axes), 2 * ((inputs - mean) * direction).mean(axes))
 
 
