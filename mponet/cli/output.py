@@ -2,17 +2,49 @@
 
 import json
 from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Any, TypeVar
 
 import click
 from rich.console import Console
 from rich.text import Text
 
-from mponet.models import TABLE, VARIANTS
+from mponet.models import TABLE, VARIANTS, named
+from mponet.models.outline import count as count
+from mponet.models.resnet import K
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-model_argument = click.argument("model", metavar="MODEL")
+
+def model_argument(command: F) -> F:
+    """MODEL and the options that complete its name; the command gets one ``model``, the full name."""
+    return _model(command, required=True)
+
+
+def optional_model_argument(command: F) -> F:
+    """The same for a command that goes without: then ``model`` is None."""
+    return _model(command, required=False)
+
+
+def _model(command: F, required: bool) -> F:
+    @wraps(command)
+    def complete(*args: Any, model: str | None, k: int | None, unit: bool, conv: bool, **others: Any) -> Any:
+        if model is not None:
+            model = named(model, k, unit=unit, conv=conv)
+        elif k is not None or unit or conv:
+            raise click.UsageError("--k, --unit and --conv complete a MODEL; name one.")
+        return command(*args, model=model, **others)
+
+    for parameter in (
+        click.option("--conv", is_flag=True, help="DenseNet: the last convolution is replaced, too (name: -conv)."),
+        click.option("--unit", is_flag=True, help="ResNet: the last block is replaced, too (name: -unit)."),
+        click.option("--k", type=int, metavar="K", help=f"ResNet: widening factor; {K} if left out (name: -k<K>)."),
+        click.argument("model", metavar="MODEL" if required else "[MODEL]", required=required),
+    ):
+        parameter(complete)
+    return complete  # type: ignore[return-value]
+
+
 variant_option = click.option(
     "--variant",
     type=click.Choice(VARIANTS),
@@ -29,7 +61,7 @@ bond_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 
 #: For docstrings of commands that take a model.
-MODELS = ", ".join(f"{name} ({family.title})" for name, family in TABLE.items())
+MODELS = ", ".join(f"{family.spelling} ({family.title})" for family in TABLE.values())
 
 
 def people() -> Console:
@@ -50,13 +82,3 @@ def fail(message: str) -> None:
 def emit(value: Mapping[str, Any]) -> None:
     """One JSON object on standard output, ASCII; no NaN or infinity, which JSON does not have."""
     click.echo(json.dumps(value, indent=2, allow_nan=False))
-
-
-def count(number: int) -> str:
-    """A whole number with its thousands apart: ``15 104``."""
-    return f"{number:,}".replace(",", " ")
-
-
-def dimensions(shape: tuple[int, ...]) -> str:
-    """A shape as ``28x28x1``."""
-    return "x".join(map(str, shape))

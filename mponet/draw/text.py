@@ -10,10 +10,12 @@ from itertools import pairwise
 
 from mponet.models import infer
 from mponet.models.infer import LayerInfo
-from mponet.models.layers import Conv2D, MaxPool, Model
+from mponet.models.layers import Model
+from mponet.models.outline import Line, count, dimensions, outline
 from mponet.shape import MPOShape
 
 WIDTH = 80
+SHAPES = 66  # where the column of shapes ends
 ONWARD = "▸"
 LEGS = ("outputs", "inputs")
 MARGIN = max(map(len, LEGS)) + 2
@@ -87,14 +89,17 @@ def diagram(shape: MPOShape, width: int = WIDTH) -> str:
 def sheet(model: Model) -> str:
     """The network from top to bottom: shapes, numbers of parameters, and each operator's diagram.
 
+    A layer with layers inside is a second wire beside the first, which is the way around it; blocks that are alike are
+    drawn once, and counted together.
+
     Returns:
         Lines without trailing blanks or a final newline.
     """
-    infos = infer.layers(model)
-    lines = [_columns(f"{model}", "shape", "parameters"), "", _columns("  image", _dimensions(model.input_shape), "")]
-    for info in infos:
-        lines += ["  │", *_layer(info)]
-    lines += ["  ▼", _columns("  logits", _dimensions(infos[-1].output_shape), ""), "", *_totals(model)]
+    layers = outline(model)
+    lines = [_columns(f"{model}", "shape", "parameters"), "", _columns("  image", dimensions(model.input_shape), "")]
+    for layer in layers:
+        lines += ["  │", *_layer(layer, "  ")]
+    lines += ["  ▼", _columns("  logits", layers[-1].output, ""), "", *_totals(model)]
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -145,50 +150,56 @@ def _box(chain: Sequence[Site], index: int, style: Style) -> str:
     return f"{left}{style.labels[index].center(style.box - 2)}{right}{behind}"
 
 
-def _layer(info: LayerInfo) -> list[str]:
-    """The line of a layer, and the diagram of its operator under it."""
-    head = _columns(f"  ├─ {_title(info)}", _dimensions(info.output_shape), _count(info.size) if info.size else "")
+def _layer(line: Line, wires: str) -> list[str]:
+    """The line of a layer and what is under it: the diagram of its operator, or the layers inside."""
+    head = _titled(line, f"{wires}├─{'─┐' * bool(line.branches)} ")
+    if line.branches:
+        return [head, *_block(line, wires)]
+    return [head, *_operator(line.first, f"{wires}│")]
+
+
+def _block(line: Line, wires: str) -> list[str]:
+    """The body on a wire of its own, then the shortcut on the wire that goes around it, then where the two meet."""
+    body, *shortcut = line.branches
+    inside = [text for layer in body for text in _layer(layer, f"{wires}│  ")]
+    around = [text for layers in shortcut for layer in layers for text in _around(layer, wires)]
+    meeting = f"{wires}+──┘" if shortcut else f"{wires}├──┘ more channels"
+    return [*inside, *around, meeting]
+
+
+def _around(line: Line, wires: str) -> list[str]:
+    return [_titled(line, f"{wires}■  │ "), *_operator(line.first, f"{wires}│  │")]
+
+
+def _operator(info: LayerInfo, wires: str) -> list[str]:
     if info.mpo is None:
-        return [head]
-    return [head, "  │", *(f"  │    {line}" for line in diagram(info.mpo, WIDTH - 7).splitlines())]
+        return []
+    inner = f"{wires}    "
+    return [wires, *(f"{inner}{line}" for line in diagram(info.mpo, WIDTH - len(inner)).splitlines())]
 
 
-def _title(info: LayerInfo) -> str:
-    """What kind of layer it is, in 54 columns."""
-    layer = info.layer
-    name = f"{layer.name}: " if hasattr(layer, "name") else ""
-    if info.mpo is not None:
-        notation = f"{name}MPO {info.mpo}"
-        return notation if len(notation) <= 48 else f"{name}MPO of {info.mpo.sites} cores"
-    match layer:
-        case Conv2D():
-            size = "x".join(map(str, layer.kernel))
-            return f"{name}Conv2D {size}, stride {layer.stride}, {layer.padding}"
-        case MaxPool():
-            return f"MaxPool {layer.size}x{layer.size}, stride {layer.stride}"
-        case _:
-            return f"{name}{info.kind}"
+def _titled(line: Line, lead: str) -> str:
+    """The line of a layer, with as much of the operator's notation as there is room for."""
+    name = f"{line.name}: " if line.name else ""
+    title = f"{lead}{name}{line.title}"
+    if line.first.mpo is not None:
+        notation = f"{title} {line.first.mpo}"
+        title = (
+            notation if len(notation) + len(line.output) <= SHAPES - 2 else f"{title} of {line.first.mpo.sites} cores"
+        )
+    return _columns(title, line.output, count(line.parameters) if line.parameters else "")
 
 
 def _totals(model: Model) -> list[str]:
-    infos = infer.layers(model)
-    biases = sum(shape[0] for info in infos for name, shape in info.parameters.items() if name.endswith("/bias"))
-    lines = [f"{_count(infer.parameter_count(model))} parameters, {_count(biases)} of them biases"]
-    rho = infer.rho(model)
+    counts, rho = infer.counts(model), infer.rho(model)
+    lines = [f"{count(counts.parameters)} parameters, {count(counts.biases)} of them biases"]
     if rho is not None:
-        kept = sum(info.mpo.parameters for info in infos if info.mpo)
-        replaced = sum(infer.replaced_weights(info) for info in infos if info.mpo)
-        lines.append(f"rho = {rho:.5f}: {_count(kept)} weights in cores stand for {_count(replaced)}")
+        operators = [info for info in infer.leaves(model) if info.mpo]
+        kept = sum(info.mpo.parameters for info in operators if info.mpo)
+        replaced = sum(map(infer.replaced_weights, operators))
+        lines.append(f"rho = {rho:.4g}: {count(kept)} weights in cores stand for {count(replaced)}")
     return lines
 
 
 def _columns(left: str, middle: str, right: str) -> str:
-    return f"{left:<56}{middle:>10}{right:>14}"
-
-
-def _count(number: int) -> str:
-    return f"{number:,}".replace(",", " ")
-
-
-def _dimensions(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
+    return f"{left}{middle:>{SHAPES - len(left)}}{right:>{WIDTH - SHAPES}}"

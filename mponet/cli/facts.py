@@ -1,0 +1,104 @@
+"""What ``mponet info`` says of networks, as objects for JSON."""
+
+from typing import Any
+
+from mponet import models
+from mponet.measure import whole_ratio
+from mponet.models import infer
+from mponet.models.infer import LayerInfo
+from mponet.models.layers import PAPER, Model, Residual
+from mponet.plan import choose
+
+
+def describe(model: Model, batch: int) -> dict[str, Any]:
+    """Everything there is to say about a network, for JSON.
+
+    Multiplications are for one example.  Those of a plan leave out the merging of cores, which is once per batch.
+
+    Args:
+        model: the network.
+        batch: examples at a time that the plans are chosen for.
+    """
+    dense = models.build(model.name, "dense")
+    counts, layers = infer.counts(model), infer.layers(model)
+    operators = [info for info in infer.leaves(model) if info.mpo is not None]
+    return {
+        "model": model.name,
+        "variant": model.variant,
+        "bond": model.bond,
+        "source": model.source,
+        "input_shape": model.input_shape,
+        "parameters": counts.parameters,
+        "weights": counts.weights,
+        "biases": counts.biases,
+        "norms": counts.norms,
+        "statistics": counts.statistics,
+        "mpo_weights": sum(info.mpo.parameters for info in operators if info.mpo),
+        "replaced_weights": sum(map(infer.replaced_weights, operators)),
+        "rho": infer.rho(model),
+        "whole_ratio": whole_ratio(counts.parameters, infer.parameter_count(dense)),
+        "dense_parameters": infer.parameter_count(dense),
+        "multiplications": sum(info.multiplications for info in layers),
+        "plan_multiplications": sum(multiplications(info, batch) for info in layers),
+        "dense_multiplications": sum(info.multiplications for info in infer.layers(dense)),
+        "batch": batch,
+        "layers": [_layer(layer, batch) for layer in layers],
+    }
+
+
+def listed(name: str) -> dict[str, Any]:
+    """A network of the paper in one line."""
+    model, family = models.build(name), models.family(name)
+    parameters, dense = (infer.parameter_count(models.build(name, variant)) for variant in ("mpo", "dense"))
+    return {
+        "model": name,
+        "title": family.title,
+        "data": family.data,
+        "dense_parameters": dense,
+        "parameters": parameters,
+        "rho": infer.rho(model),
+        "whole_ratio": whole_ratio(parameters, dense),
+        "source": model.source.removeprefix(f"{PAPER}, ").partition(";")[0],
+    }
+
+
+def multiplications(info: LayerInfo, batch: int) -> int:
+    """For one example, operators by their plans."""
+    if info.mpo is not None:
+        return choose(info.mpo, batch, training=False).sweep_multiplications
+    inside = sum(multiplications(one, batch) for branch in info.branches for one in branch)
+    return inside if info.branches else info.multiplications
+
+
+def _layer(layer: LayerInfo, batch: int) -> dict[str, Any]:
+    facts = {
+        "name": getattr(layer.layer, "name", None),
+        "kind": layer.kind,
+        "input_shape": layer.input_shape,
+        "output_shape": layer.output_shape,
+        "parameters": layer.size,
+        "multiplications": layer.multiplications,
+    }
+    branches = ("body", "shortcut") if isinstance(layer.layer, Residual) else ("body",)
+    inside = {
+        name: [_layer(one, batch) for one in branch] for name, branch in zip(branches, layer.branches, strict=False)
+    }
+    return facts | inside | (_operator(layer, batch) if layer.mpo else {})
+
+
+def _operator(layer: LayerInfo, batch: int) -> dict[str, Any]:
+    """What only an operator has."""
+    shape = layer.mpo
+    assert shape is not None
+    plan = choose(shape, batch, training=False)
+    return {
+        "notation": str(shape),
+        "input_dims": shape.input_dims,
+        "output_dims": shape.output_dims,
+        "bond_dims": shape.bond_dims,
+        "mpo_weights": shape.parameters,
+        "replaced_weights": infer.replaced_weights(layer),
+        "plan": str(plan),
+        "plan_multiplications": plan.sweep_multiplications,
+        "plan_merge_multiplications": plan.merge_multiplications,
+    }

@@ -1,0 +1,146 @@
+"""A network as people read it: blocks that are alike and follow one another are one line."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, groupby, takewhile
+from typing import Any
+
+from mponet.models.infer import LayerInfo, Shape, layers
+from mponet.models.layers import (
+    AvgPool,
+    BatchNorm,
+    Concat,
+    Conv2D,
+    Dense,
+    Dropout,
+    Layer,
+    MaxPool,
+    Model,
+    PadChannels,
+    Residual,
+)
+
+TIMES = "\N{MULTIPLICATION SIGN}"  # linters take the sign itself for an x
+Place = tuple[LayerInfo, ...]  # what stands at the same place in blocks that are alike, one layer of each
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One layer, or all that stand at the same place in blocks that are alike.
+
+    Attributes:
+        infos: the layers, at least one, which differ in their names and sizes only.
+        name: of the layer, without that of the block around it.  A block has none of its own and gets what the names
+            inside begin with, several the range: ``group1_block2..18``.
+        branches: lines inside: body and shortcut of a `Residual`, body of a `Concat`, else none.
+    """
+
+    infos: Place
+    name: str
+    branches: "tuple[tuple[Line, ...], ...]"
+
+    @property
+    def first(self) -> LayerInfo:
+        """The first layer, whose type and settings are those of all."""
+        return self.infos[0]
+
+    @property
+    def title(self) -> str:
+        """What the layers are: the type, the settings that are not the usual ones, and how many of them."""
+        return _title(self.first) + (f" {TIMES}{len(self.infos)}" if self.branches and len(self.infos) > 1 else "")
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters of all layers together."""
+        return sum(info.size for info in self.infos)
+
+    @property
+    def output(self) -> str:
+        """Shape of the outputs as ``28x28x1``; a size that grows from block to block as a range: ``8x8x16..40``."""
+        return dimensions(self.first.output_shape, self.infos[-1].output_shape)
+
+
+def outline(model: Model) -> tuple[Line, ...]:
+    """The lines of a network, in order; those of blocks hold the lines inside."""
+    return tuple(_lines([(info,) for info in layers(model)], ""))
+
+
+def dimensions(first: Shape, last: Shape | None = None) -> str:
+    """A shape as ``28x28x1``, or the range from the first to the last of several."""
+    pairs = zip(first, first if last is None else last, strict=True)
+    return "x".join(str(one) if one == other else f"{one}..{other}" for one, other in pairs)
+
+
+def count(number: int) -> str:
+    """A whole number with its thousands apart: ``15 104``."""
+    return f"{number:,}".replace(",", " ")
+
+
+def _title(info: LayerInfo) -> str:
+    match info.layer:
+        case Dense() if info.mpo is not None:
+            return "MPO"
+        case Conv2D(kernel=(height, width), stride=stride, padding=padding):
+            settings = [f"stride {stride}"] * (stride > 1) + [padding] * (padding != "SAME")
+            return ", ".join([f"Conv2D {height}x{width}", *settings])
+        case MaxPool(size=size, stride=stride) | AvgPool(size=size, stride=stride):
+            return f"{info.kind} {size}x{size}" + (f", stride {stride}" if stride != size else "")
+        case Dropout(rate=rate):
+            return f"Dropout {rate:g}"
+        case PadChannels(channels=channels):
+            return f"PadChannels {channels}"
+    return info.kind
+
+
+def _lines(places: Iterable[Place], block: str) -> Iterator[Line]:
+    for _, alike in groupby(enumerate(places), key=_kind):
+        infos = tuple(chain.from_iterable(place for _, place in alike))
+        yield Line(infos, _range(infos) if infos[0].branches else _name(infos[0], block), _branches(infos))
+
+
+def _branches(infos: Place) -> tuple[tuple[Line, ...], ...]:
+    block = _block(infos[0])
+    return tuple(
+        tuple(_lines(zip(*chains, strict=True), block))
+        for chains in zip(*(info.branches for info in infos), strict=True)
+    )
+
+
+def _kind(numbered: tuple[int, Place]) -> Any:
+    """Equal for blocks that are alike; a layer without layers inside is always a line of its own."""
+    number, (first, *_) = numbered
+    return (_nameless(first.layer), len(first.input_shape)) if first.branches else number
+
+
+def _nameless(layer: Layer) -> Layer:
+    match layer:
+        case Residual(body, shortcut):
+            return Residual(tuple(map(_nameless, body)), tuple(map(_nameless, shortcut)))
+        case Concat(body):
+            return Concat(tuple(map(_nameless, body)))
+        case Dense() | Conv2D() | BatchNorm():
+            return replace(layer, name="")
+    return layer
+
+
+def _name(info: LayerInfo, block: str) -> str:
+    name: str = getattr(info.layer, "name", "")
+    return name.removeprefix(f"{block}_") if block else name
+
+
+def _block(info: LayerInfo) -> str:
+    """The words, apart by underscores, that all names inside a block begin with; each name keeps a last one."""
+    words = zip(*(name.split("_")[:-1] for name in _names(info)), strict=False)
+    return "_".join(first for first, *_ in takewhile(lambda place: len(set(place)) == 1, words))
+
+
+def _names(info: LayerInfo) -> Iterator[str]:
+    for inside in chain.from_iterable(info.branches):
+        yield from _names(inside) if inside.branches else filter(None, [_name(inside, "")])
+
+
+def _range(infos: Sequence[LayerInfo]) -> str:
+    first, last = _block(infos[0]), _block(infos[-1])
+    number = re.search(r"\d+$", last)
+    return first if first == last else f"{first}..{number[0] if number else last}"
