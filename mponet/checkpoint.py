@@ -1,8 +1,9 @@
 """One checkpoint format for every backend: a safetensors file in the canonical layout.
 
-Tensors are ``parameters/<name>`` and ``optimizer/<slot>/<name>``: dense kernels ``(in, out)``, convolutions
-``(height, width, in, out)``, cores ``(left, input, output, right)``, in the dtype they were trained in.  What they
-belong to is in the metadata, as strings.  Nothing is unpickled; a file is used only if all of it makes sense.
+Tensors are ``parameters/<name>``, running statistics among them, and ``optimizer/<slot>/<name>`` with the slots
+``velocity`` and ``average``: dense kernels ``(in, out)``, convolutions ``(height, width, in, out)``, cores ``(left,
+input, output, right)``, in the dtype they were trained in.  What they belong to is in the metadata, as strings.
+Nothing is unpickled; a file is used only if all of it makes sense.
 """
 
 import json
@@ -20,6 +21,7 @@ from mponet.backend import Numbers, Parameters
 from mponet.errors import CheckpointError, MPONetError
 from mponet.files import write_atomically, writing
 from mponet.models import build
+from mponet.models.infer import parameter_shapes
 from mponet.models.layers import Model
 from mponet.models.start import check
 from mponet.recipe import Recipe
@@ -27,7 +29,7 @@ from mponet.recipe import Recipe
 FORMAT = "mponet-checkpoint"
 FORMAT_VERSION = "1"
 NAME = "checkpoint.safetensors"
-PARAMETERS, OPTIMIZER, VELOCITY = "parameters/", "optimizer/", "velocity/"
+PARAMETERS, OPTIMIZER, VELOCITY, AVERAGE = "parameters/", "optimizer/", "velocity/", "average/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,8 @@ class Checkpoint:
 
     Attributes:
         model: the network.
-        parameters: by name, canonical layout.
-        optimizer: what `Trainer.state` gives, by ``velocity/<parameter name>``.
+        parameters: and running statistics, by name, canonical layout.
+        optimizer: what `Trainer.state` gives, by ``velocity/<parameter name>`` and ``average/<parameter name>``.
         recipe: how it is trained.
         data: name of the data set.
         seed: of the starting values and of the batch order.
@@ -142,14 +144,15 @@ def _check(checkpoint: Checkpoint, where: str) -> None:
 
 
 def _check_optimizer(checkpoint: Checkpoint) -> None:
-    shapes = {name: value.shape for name, value in checkpoint.parameters.items()}
-    kept = bool(checkpoint.recipe.momentum and checkpoint.step)
-    wanted = {VELOCITY + name: shape for name, shape in shapes.items()} if kept else {}
+    recipe = checkpoint.recipe
+    kept = [slot for slot, asked in ((VELOCITY, recipe.momentum), (AVERAGE, recipe.average)) if asked]
+    shapes = parameter_shapes(checkpoint.model) if checkpoint.step else {}
+    wanted = {slot + name: shape for slot in kept for name, shape in shapes.items()}
     found = {name: value.shape for name, value in checkpoint.optimizer.items()}
     if odd := sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name)):
         raise CheckpointError(
-            f"its optimizer state differs in {odd}; expected {len(wanted)} tensors for momentum "
-            f"{checkpoint.recipe.momentum} at step {checkpoint.step}"
+            f"its optimizer state differs in {odd}; expected {len(wanted)} tensors for momentum {recipe.momentum} and "
+            f"average {recipe.average} at step {checkpoint.step}"
         )
 
 

@@ -196,8 +196,8 @@ PRESETS: dict[str, dict[str, Recipe]] = {
     "lenet5": {"paper": replace(PAPER_MNIST, learning_rate=0.01), "short": SHORT_MNIST},
     **{name: {"paper": PAPER_CIFAR, "short": SHORT_CIFAR} for name in ("vgg", "resnet", "densenet")},
 }
-#: At the published rate of 0.8 FC2 below bond 16 ends in numbers that are not finite, with a warm-up over 10 epochs, too
-#: (benchmarks/small_bonds.py); with its gradients clipped to this norm it trains.  Nothing else of the recipe changes.
+#: At the published rate of 0.8 FC2 below bond 16 ends in numbers that are not finite, with a warm-up over ten epochs,
+#: too (docs/small_bonds.py); with its gradients clipped to this norm it trains.  Nothing else of the recipe changes.
 SMALL_BOND, SMALL_BOND_CLIP = 16, 1.0
 
 

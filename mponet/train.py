@@ -1,11 +1,12 @@
 """The training loop: a recipe and arrays in, a stream of records out.  No framework, no files, no terminal.
 
-The batch of a step depends on ``(seed, step)`` alone, so a loop that starts at step ``s`` with the right parameters
-does what an uninterrupted one does.  A loss is read, which waits for the device, only at the end of a block of steps.
+The batch of a step, its augmentation and its dropout depend on ``(seed, step)`` alone, so a loop that starts at step
+``s`` with the right parameters does what an uninterrupted one does.  A loss is read, which waits for the device, only
+at the end of a block of steps.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from math import ceil, isfinite
 from time import perf_counter
 from typing import Any
@@ -13,10 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mponet.backend import Backend, Numbers, Trainer
-from mponet.data import Dataset, batch_order, fit, scaled
+from mponet.backend import Backend, Numbers, Parameters, Trainer
+from mponet.data import Arrays, batches, steps_per_epoch
 from mponet.errors import DivergedError
-from mponet.recipe import Recipe, learning_rate
+from mponet.models.dropout import Masks
+from mponet.models.layers import Model
+from mponet.recipe import Recipe, average_share, learning_rate
 
 Labels = NDArray[np.int64]
 BLOCK = 50  # steps between two readings of the loss
@@ -24,26 +27,7 @@ PATIENCE = 5.0  # seconds after which a block ends early, so that slow models re
 WARM_UP = 10  # first steps of a process, which compile: no block is timed over them
 SPARSEST = 100  # once per epoch means no oftener than this many steps
 TEST_BATCH = 1000
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Arrays:
-    """A data set as the loop takes it: float32 images in [0, 1] ``(N, H, W, C)``, scaled once; int64 labels."""
-
-    train_images: Numbers = field(repr=False)
-    train_labels: Labels = field(repr=False)
-    test_images: Numbers = field(repr=False)
-    test_labels: Labels = field(repr=False)
-
-    @classmethod
-    def of(cls, dataset: Dataset, image_shape: tuple[int, int, int]) -> "Arrays":
-        """The data set for a model that takes ``image_shape``.
-
-        Raises:
-            DataError: it cannot be fitted to that shape.
-        """
-        fitted = fit(dataset, image_shape)
-        return cls(scaled(fitted.train_images), fitted.train_labels, scaled(fitted.test_images), fitted.test_labels)
+AVERAGE = "average/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +57,7 @@ class Record:
 
 def train(
     backend: Backend,
+    model: Model,
     native: Any,
     trainer: Trainer,
     recipe: Recipe,
@@ -81,18 +66,21 @@ def train(
     seed: int,
     start: int = 0,
     seconds: float = 0.0,
+    device: str | None = None,
 ) -> Iterator[Record]:
     """Train ``native`` in place from step ``start`` to the end of the recipe; a record after every block.
 
     Args:
         backend: what built ``native`` and ``trainer``.
+        model: what ``native`` was built from.
         native: the model.
         trainer: its trainer, holding the optimiser's state of step ``start``.
         recipe: how to train.
-        arrays: the data.
-        seed: of the batch order.
+        arrays: the data, prepared for the recipe.
+        seed: of the order of batches, their augmentation and the dropout.
         start: steps done already.
         seconds: taken by them.
+        device: of the backend; None for its default.
 
     Raises:
         DivergedError: a loss or a prediction is not finite; a record with ``diverged`` comes before it.
@@ -100,11 +88,12 @@ def train(
     """
     per_epoch = steps_per_epoch(arrays, recipe)
     interval = evaluation_interval(recipe, per_epoch)
+    test = _Test(backend, model, native, trainer, recipe, arrays, device)
     began = perf_counter() - seconds
     first, since = start, perf_counter()
-    for step, (images, labels) in enumerate(_batches(arrays, recipe, seed, start, per_epoch), start + 1):
-        rate = learning_rate(recipe, step - 1)
-        loss = trainer.step(images, labels, rate)
+    for step, batch in enumerate(batches(arrays, model, recipe, seed=seed, start=start), start + 1):
+        rate, share = learning_rate(recipe, step - 1), average_share(recipe, step - 1)
+        loss = trainer.step(batch.images, batch.labels, rate, masks=batch.masks, share=share)
         if step == start + WARM_UP:
             float(loss)  # waits for the device; a bad value lasts until the block ends
             first, since = step, perf_counter()
@@ -113,23 +102,42 @@ def train(
             continue
         value = float(loss)
         speed = _speed(recipe, step - first, perf_counter() - since, warm=step > start + WARM_UP)
-        accuracy = _accuracy_or_none(backend, native, arrays) if at_evaluation and isfinite(value) else None
-        diverged = not isfinite(value) or (at_evaluation and accuracy is None)
-        yield Record(step, step / per_epoch, value, rate, accuracy, speed, perf_counter() - began, diverged)
+        measured = test.accuracy_or_none() if at_evaluation and isfinite(value) else None
+        diverged = not isfinite(value) or (at_evaluation and measured is None)
+        yield Record(step, step / per_epoch, value, rate, measured, speed, perf_counter() - began, diverged)
         if diverged:
             raise DivergedError(_advice(recipe, step, value, rate))
         first, since = step, perf_counter()
 
 
-def accuracy(backend: Backend, native: Any, images: Numbers, labels: Labels) -> float:
+def no_masks(begin: int, count: int) -> Masks:
+    """Nothing is dropped."""
+    return ()
+
+
+def accuracy(
+    backend: Backend,
+    native: Any,
+    images: Numbers,
+    labels: Labels,
+    masks: Callable[[int, int], Masks] = no_masks,
+) -> float:
     """Share of the images whose largest logit is that of their label.
+
+    Args:
+        backend: what built ``native``.
+        native: the model.
+        images: normalised ``(count, height, width, channels)``.
+        labels: of them.
+        masks: what each dropout keeps of the images from ``begin``, ``count`` of them.
 
     Raises:
         DivergedError: a logit is not finite; its largest would mean nothing.
     """
     right = 0
     for begin in range(0, len(images), TEST_BATCH):
-        logits = backend.predict(native, images[begin : begin + TEST_BATCH])
+        block = images[begin : begin + TEST_BATCH]
+        logits = backend.predict(native, block, masks(begin, len(block)))
         if not np.isfinite(logits).all():
             raise DivergedError(
                 "the model predicts numbers that are not finite; expected finite logits; its training diverged: take "
@@ -139,9 +147,14 @@ def accuracy(backend: Backend, native: Any, images: Numbers, labels: Labels) -> 
     return right / len(images)
 
 
-def steps_per_epoch(arrays: Arrays, recipe: Recipe) -> int:
-    """Full batches in the training set; at least 1, too few images are refused when their order is asked for."""
-    return max(len(arrays.train_images) // recipe.batch, 1)
+def evaluated(parameters: Parameters, state: Parameters) -> dict[str, Numbers]:
+    """The parameters that evaluation uses: their moving averages where the optimiser's state holds them.
+
+    Args:
+        parameters: and running statistics, by canonical name.
+        state: what `Trainer.state` gives.
+    """
+    return {name: state.get(AVERAGE + name, value) for name, value in parameters.items()}
 
 
 def evaluation_interval(recipe: Recipe, per_epoch: int) -> int:
@@ -149,25 +162,39 @@ def evaluation_interval(recipe: Recipe, per_epoch: int) -> int:
     return recipe.evaluate_every or per_epoch * ceil(SPARSEST / per_epoch)
 
 
-def _batches(arrays: Arrays, recipe: Recipe, seed: int, start: int, per_epoch: int) -> Iterator[tuple[Numbers, Labels]]:
-    order = np.empty((0, 0), np.int64)
-    for step in range(start, recipe.steps):
-        epoch, position = divmod(step, per_epoch)
-        if position == 0 or step == start:
-            order = batch_order(len(arrays.train_images), recipe.batch, seed=seed, epoch=epoch)
-        # A fresh array each time: a framework may still be reading the last one.
-        yield arrays.train_images[order[position]], arrays.train_labels[order[position]]
+@dataclass(slots=True)
+class _Test:
+    """Measures a model in training; where the recipe averages, a second model that holds the averages."""
+
+    backend: Backend
+    model: Model
+    native: Any
+    trainer: Trainer
+    recipe: Recipe
+    arrays: Arrays
+    device: str | None
+    other: Any = None
+
+    def accuracy_or_none(self) -> float | None:
+        """On the test images; None where a prediction is not finite."""
+        try:
+            return accuracy(self.backend, self._subject(), self.arrays.test_images, self.arrays.test_labels)
+        except DivergedError:
+            return None
+
+    def _subject(self) -> Any:
+        if not self.recipe.average:
+            return self.native
+        values = evaluated(self.backend.parameters(self.native), self.trainer.state())
+        if self.other is None:
+            self.other = self.backend.build(self.model, values, device=self.device)
+        else:
+            self.backend.assign(self.other, values)
+        return self.other
 
 
 def _speed(recipe: Recipe, steps: int, seconds: float, *, warm: bool) -> float | None:
     return steps * recipe.batch / max(seconds, 1e-9) if warm else None
-
-
-def _accuracy_or_none(backend: Backend, native: Any, arrays: Arrays) -> float | None:
-    try:
-        return accuracy(backend, native, arrays.test_images, arrays.test_labels)
-    except DivergedError:
-        return None
 
 
 def _advice(recipe: Recipe, step: int, loss: float, rate: float) -> str:

@@ -12,8 +12,10 @@ from mponet.backend import Backend, choose, load
 from mponet.checkpoint import NAME, Checkpoint
 from mponet.checkpoint import load as read
 from mponet.cli.output import emit, json_option, notice, people
+from mponet.data import Arrays
 from mponet.errors import CheckpointError
-from mponet.train import Arrays, accuracy
+from mponet.models.dropout import Masks, masks
+from mponet.train import accuracy, evaluated, no_masks
 
 
 @click.command(
@@ -28,9 +30,14 @@ Examples:
 @click.option("--backend", metavar="B", help="torch, jax or tensorflow; else MPONET_BACKEND, else the first installed.")
 @click.option("--data", metavar="NAME", help="Data set whose test part is used; the one it was trained on if left out.")
 @click.option("--device", metavar="D", help="Where to compute; the backend's default if left out.")
+@click.option("--dropout", is_flag=True, help="Keep dropout active, as the authors' VGG code does in its tests.")
 @json_option
-def evaluate(checkpoint: Path, backend: str | None, data: str | None, device: str | None, as_json: bool) -> None:
+def evaluate(
+    checkpoint: Path, backend: str | None, data: str | None, device: str | None, dropout: bool, as_json: bool
+) -> None:
     """Measure a trained network on its test set.
+
+    Where the recipe keeps a moving average of the parameters, that is measured.
 
     CHECKPOINT is a file, or the folder of a run, written by any backend.
     """
@@ -38,7 +45,7 @@ def evaluate(checkpoint: Path, backend: str | None, data: str | None, device: st
     chosen = choose(backend)
     notice(f"backend: {chosen.name}, {chosen.why}")
     framework = load(chosen.name)
-    rows = [measured(path, one, framework, data, device) for path, one in loaded.items()]
+    rows = [measured(path, one, framework, data, device, dropout=dropout) for path, one in loaded.items()]
     emit({"backend": chosen.name, "checkpoints": rows}) if as_json else _show(rows)
 
 
@@ -57,12 +64,23 @@ def find(path: Path) -> list[Path]:
 
 
 def measured(
-    path: Path, checkpoint: Checkpoint, backend: Backend, data: str | None, device: str | None
+    path: Path,
+    checkpoint: Checkpoint,
+    backend: Backend,
+    data: str | None,
+    device: str | None,
+    *,
+    dropout: bool = False,
 ) -> dict[str, Any]:
     """Accuracy of one checkpoint, for JSON."""
     dataset = datasets.load(data or checkpoint.data)
-    arrays = Arrays.of(dataset, checkpoint.model.input_shape)
-    native = backend.build(checkpoint.model, checkpoint.parameters, device=device)
+    arrays = Arrays.of(dataset, checkpoint.model.input_shape, checkpoint.recipe)
+    values = evaluated(checkpoint.parameters, checkpoint.optimizer)
+    native = backend.build(checkpoint.model, values, device=device)
+
+    def kept(begin: int, count: int) -> Masks:
+        return masks(checkpoint.model, count, checkpoint.seed, begin)
+
     return {
         "checkpoint": str(path),
         "model": checkpoint.model.name,
@@ -71,7 +89,8 @@ def measured(
         "step": checkpoint.step,
         "data": dataset.name,
         "images": len(arrays.test_images),
-        "accuracy": accuracy(backend, native, arrays.test_images, arrays.test_labels),
+        "dropout": dropout,
+        "accuracy": accuracy(backend, native, arrays.test_images, arrays.test_labels, kept if dropout else no_masks),
     }
 
 

@@ -7,12 +7,15 @@ In the order of the flow:
   when absent, and used only if their SHA-256 is right.
 * `fit(dataset, image_shape)` gives the images the shape that a model takes, or refuses.
 * `batch_order(count, batch_size, seed=, epoch=)` says which images form which batch.
-* `scaled(images)` turns pixels into float32 in [0, 1].
+* `Arrays.of(dataset, image_shape, recipe)` normalises images as a recipe asks; `scaled(images)` is the plainest way.
+* `batches(arrays, model, recipe, seed=)` augments and hands out batches, made ahead of the steps that use them.
 
 Importing this package imports NumPy and the standard library only; scipy, scikit-learn and pooch
 are imported by the function that needs them.
 """
 
+from mponet.data.augment import crop_flip as crop_flip
+from mponet.data.batches import augmentation_rng as augmentation_rng
 from mponet.data.batches import batch_order as batch_order
 from mponet.data.catalogue import available as available
 from mponet.data.catalogue import default_name as default_name
@@ -22,3 +25,8 @@ from mponet.data.dataset import Dataset as Dataset
 from mponet.data.dataset import fit as fit
 from mponet.data.dataset import resized as resized
 from mponet.data.dataset import scaled as scaled
+from mponet.data.normalize import Normalization as Normalization
+from mponet.data.stream import Arrays as Arrays
+from mponet.data.stream import Batch as Batch
+from mponet.data.stream import batches as batches
+from mponet.data.stream import steps_per_epoch as steps_per_epoch

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from mponet.errors import DataError, InputError
 
-_ORDER = 0  # first word of the spawn key; augmentation takes another word, hence another stream
+_ORDER, _AUGMENTATION = 0, 1  # first words of the spawn keys: streams that never meet (2: starts, 3: dropout)
 
 
 def batch_order(count: int, batch_size: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -36,6 +36,18 @@ def batch_order(count: int, batch_size: int, *, seed: int, epoch: int) -> NDArra
     order = np.random.default_rng(sequence).permutation(count).astype(np.int64, copy=False)
     steps = count // batch_size
     return order[: steps * batch_size].reshape(steps, batch_size)
+
+
+def augmentation_rng(*, seed: int, step: int) -> np.random.Generator:
+    """Where the random changes of the batch of one step come from: `(seed, step)` alone, as in `batch_order`.
+
+    Raises:
+        InputError: a negative `seed` or `step`.
+    """
+    for name, value in (("seed", seed), ("step", step)):
+        if value < 0:
+            raise InputError(f"{name} is {value}, expected 0 or more")
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_AUGMENTATION, step)))
 
 
 def _check(count: int, batch_size: int, seed: int, epoch: int) -> None:

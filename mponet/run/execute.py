@@ -10,7 +10,7 @@ import numpy as np
 
 from mponet.backend import Backend, Trainer
 from mponet.checkpoint import Checkpoint, save
-from mponet.data import Dataset
+from mponet.data import Arrays, Dataset, steps_per_epoch
 from mponet.errors import DivergedError, RecipeError
 from mponet.models import VARIANTS
 from mponet.models.start import start
@@ -18,7 +18,7 @@ from mponet.run import metrics
 from mponet.run.folder import RunFolder
 from mponet.run.result import Result, result
 from mponet.run.settings import Settings
-from mponet.train import Arrays, Record, steps_per_epoch, train
+from mponet.train import Record, train
 
 SAVE_EVERY = 30.0  # seconds between checkpoints; every evaluation brings one, too
 
@@ -80,7 +80,7 @@ def run(
     if dataset.name != settings.data:
         raise RecipeError(f"data set is {dataset.name!r}; expected {settings.data!r} as in the settings; load that one")
     watcher = reporter or Silent()
-    arrays = Arrays.of(dataset, settings.network(variants[0]).input_shape)
+    arrays = Arrays.of(dataset, settings.network(variants[0]).input_shape, settings.recipe)
     home = RunFolder.open(folder, settings, variants, resume=resume)
     home.note_start(backend, device)
     for variant in variants:
@@ -132,6 +132,7 @@ class _Variant:
         begin, seconds = (records[-1].step, records[-1].seconds) if records else (0, 0.0)
         course = train(
             self.backend,
+            settings.network(self.variant),
             native,
             trainer,
             settings.recipe,
@@ -139,6 +140,7 @@ class _Variant:
             seed=settings.seed,
             start=begin,
             seconds=seconds,
+            device=self.device,
         )
         with metrics.MetricsLog(self.home.metrics(self.variant)) as log:
             for record in course:

@@ -18,7 +18,7 @@ from mponet.files import write_json, writing
 from mponet.models import VARIANTS
 from mponet.run.metrics import NAME as METRICS
 from mponet.run.result import Result, summary
-from mponet.run.settings import Settings, differences
+from mponet.run.settings import Settings, differences, from_dict
 
 CONFIG, RESULT = "config.json", "result.json"
 FORMAT, FORMAT_VERSION = "mponet-run", 1
@@ -131,9 +131,11 @@ def _begun(path: Path) -> bool:
 
 
 def _check_same(path: Path, settings: Settings) -> None:
-    config = _read(path / CONFIG, FORMAT)
-    # By way of JSON, as the file came: tuples become lists.
-    if lines := differences(json.loads(json.dumps(settings.as_dict())), config["settings"]):
+    try:
+        found = from_dict(_read(path / CONFIG, FORMAT)["settings"])
+    except (KeyError, TypeError, ValueError) as error:  # errors of ours are ValueErrors, too
+        raise CheckpointError(_damaged(path / CONFIG, error)) from error
+    if lines := differences(settings.as_dict(), found.as_dict()):
         raise RecipeError(_other(path, lines))
 
 

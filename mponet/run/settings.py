@@ -55,6 +55,16 @@ class Settings:
         }
 
 
+def from_dict(values: dict[str, Any]) -> Settings:
+    """`Settings.as_dict` backwards; what an older mponet did not know of has its default.
+
+    Raises:
+        ModelError, RecipeError, TypeError, KeyError: they are no settings.
+    """
+    recipe = Recipe(**values["recipe"])
+    return Settings(values["model"], values["bond"], values["data"], recipe, values["seed"])
+
+
 def resolve(
     model: str,
     *,

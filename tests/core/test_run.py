@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from core.toy import FAMILY, RECIPE, Killed, ToyBackend
+from core.toy import FAMILY, RECIPE, Killed, ToyBackend, make
 from mponet import checkpoint
 from mponet.cli import evaluate as evaluate_command
 from mponet.cli import run as run_command
@@ -348,7 +348,7 @@ def test_a_wrong_option_is_one_line(command, arguments, message):
 
 
 def test_an_operator_of_the_toy_is_what_its_graph_says():
-    backend, model = ToyBackend(), FAMILY.make("mpo", 2)
+    backend, model = ToyBackend(), make("mpo", 2)
     from mponet.models.start import start
     from mponet.mpo import MPO, to_matrix
 

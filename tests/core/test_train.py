@@ -9,16 +9,16 @@ import pytest
 from core import toy
 from core.toy import RECIPE, ToyBackend
 from mponet import train as loop
-from mponet.data import load
+from mponet.data import Arrays, load
 from mponet.errors import DataError, DivergedError
 from mponet.models.start import start
 from mponet.recipe import learning_rate
-from mponet.train import Arrays, accuracy, evaluation_interval, train
+from mponet.train import accuracy, evaluation_interval, train
 
 
 @pytest.fixture(scope="module")
 def arrays():
-    return Arrays.of(load("digits"), (8, 8, 1))
+    return Arrays.of(load("digits"), (8, 8, 1), RECIPE)
 
 
 def trained(arrays, recipe=RECIPE, backend=None, variant="dense", steps=None, **options):
@@ -27,7 +27,7 @@ def trained(arrays, recipe=RECIPE, backend=None, variant="dense", steps=None, **
     model = toy.make(variant, None)
     native = backend.build(model, start(model, 0))
     records = []
-    for record in train(backend, native, backend.trainer(native, recipe), recipe, arrays, seed=5, **options):
+    for record in train(backend, model, native, backend.trainer(native, recipe), recipe, arrays, seed=5, **options):
         records.append(record)
         if record.step == steps:
             break
@@ -87,11 +87,11 @@ def test_a_loop_that_starts_in_the_middle_does_what_an_uninterrupted_one_does(ar
     other = backend.build(native.model, start(native.model, 0))
     trainer = backend.trainer(other, recipe)
     first = []
-    for record in train(backend, other, trainer, recipe, arrays, seed=5):
+    for record in train(backend, other.model, other, trainer, recipe, arrays, seed=5):
         first.append(record)
         if record.step == at:
             break
-    second = list(train(backend, other, trainer, recipe, arrays, seed=5, start=at, seconds=99.0))
+    second = list(train(backend, other.model, other, trainer, recipe, arrays, seed=5, start=at, seconds=99.0))
     assert [record.loss for record in first + second] == [record.loss for record in whole]
     assert all(np.array_equal(other.values[name], native.values[name]) for name in other.values)
     assert second[0].seconds > 99
@@ -106,9 +106,9 @@ def test_another_seed_is_another_course(arrays):
     losses = []
     for seed in (1, 2):
         native = backend.build(model, start(model, 0))
-        losses += [r.loss for r in train(backend, native, backend.trainer(native, RECIPE), RECIPE, arrays, seed=seed)][
-            :1
-        ]
+        losses += [
+            r.loss for r in train(backend, model, native, backend.trainer(native, RECIPE), RECIPE, arrays, seed=seed)
+        ][:1]
     assert losses[0] != losses[1]
 
 
@@ -120,7 +120,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_advice(arrays, nan_at)
     with pytest.raises(
         DivergedError, match=r"diverged: .* at step \d+ with learning rate .*; expected .*; try"
     ) as caught:
-        for record in train(backend, native, backend.trainer(native, RECIPE), RECIPE, arrays, seed=5):
+        for record in train(backend, model, native, backend.trainer(native, RECIPE), RECIPE, arrays, seed=5):
             records.append(record)
     last = records[-1]
     assert last.diverged and last.accuracy is None and f"step {last.step} " in str(caught.value)
@@ -130,7 +130,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_advice(arrays, nan_at)
 
 def test_predictions_that_are_not_finite_are_no_accuracy(arrays):
     class Spoilt(ToyBackend):
-        def predict(self, native, images):
+        def predict(self, native, images, masks=()):
             logits = super().predict(native, images)
             return logits * np.inf if self.steps == 112 else logits
 
@@ -138,7 +138,7 @@ def test_predictions_that_are_not_finite_are_no_accuracy(arrays):
     backend, model = Spoilt(), toy.make("dense", None)
     native = backend.build(model, start(model, 0))
     with pytest.raises(DivergedError, match="predictions are not finite"), np.errstate(invalid="ignore"):
-        for record in train(backend, native, backend.trainer(native, RECIPE), RECIPE, arrays, seed=5):
+        for record in train(backend, model, native, backend.trainer(native, RECIPE), RECIPE, arrays, seed=5):
             records.append(record)
     assert (records[-1].step, records[-1].accuracy, isnan(records[-1].loss)) == (112, None, False)
 
@@ -162,3 +162,31 @@ def test_images_are_scaled_once_and_ready(arrays):
     assert arrays.train_images.dtype == np.float32
     assert (arrays.train_images.min(), arrays.train_images.max()) == (0, 1)
     assert arrays.train_labels.dtype == np.int64
+
+
+def test_evaluation_uses_the_moving_average(arrays):
+    recipe = replace(RECIPE, average=0.9, evaluate_every=40)
+    backend, model = ToyBackend(), toy.make("mpo", None)
+    native = backend.build(model, start(model, 0))
+    trainer = backend.trainer(native, recipe)
+    *_, last = train(backend, model, native, trainer, recipe, arrays, seed=5)
+    averaged = {name.removeprefix("average/"): v for name, v in trainer.state().items() if name.startswith("average/")}
+    assert last.accuracy == accuracy(backend, backend.build(model, averaged), arrays.test_images, arrays.test_labels)
+    plain, _ = trained(arrays, replace(recipe, average=0.0), variant="mpo")
+    assert last.loss == plain[-1].loss  # an average changes nothing in training
+    assert any(not np.array_equal(averaged[name], native.values[name]) for name in averaged)
+
+
+def test_augmented_training_is_the_same_from_the_middle(arrays):
+    recipe = replace(RECIPE, learning_rate=1e-4, augmentation="crop-flip", normalization="pixel", evaluate_every=40)
+    data = Arrays.of(load("digits"), (8, 8, 1), recipe)
+    whole, native = trained(data, recipe)
+    backend = ToyBackend()
+    other = backend.build(native.model, start(native.model, 0))
+    trainer = backend.trainer(other, recipe)
+    for record in train(backend, other.model, other, trainer, recipe, data, seed=5):
+        if record.step == 80:
+            break
+    rest = list(train(backend, other.model, other, trainer, recipe, data, seed=5, start=80))
+    assert [record.loss for record in rest] == [record.loss for record in whole if record.step > 80]
+    assert all(np.array_equal(other.values[name], native.values[name]) for name in other.values)

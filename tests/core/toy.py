@@ -18,7 +18,7 @@ def make(variant, bond):
     return Model("toy", variant, bond, (8, 8, 1), (Flatten(), Dense("fc1", 10, mpo=shape)), "a test")
 
 
-FAMILY = Family(make, "one layer", "mnist")
+FAMILY = Family("toy", "toy", ("toy",), lambda _, variant, bond: make(variant, bond), "one layer", "mnist")
 
 
 class Killed(BaseException):
@@ -66,12 +66,12 @@ class ToyBackend:
     def assign(self, native, parameters):
         native.values = {name: np.array(value, np.float32) for name, value in parameters.items()}
 
-    def predict(self, native, images):
+    def predict(self, native, images, masks=()):
         self.evaluations += 1
         flat = images.reshape(len(images), -1)
         return flat @ _matrix(native.values) + native.values["fc1/bias"]
 
-    def gradients(self, native, images, labels):
+    def gradients(self, native, images, labels, masks=()):
         logits = self.predict(native, images)
         self.evaluations -= 1
         shares = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -90,8 +90,9 @@ class ToyTrainer:
     def __init__(self, backend, native, recipe):
         self.backend, self.native, self.recipe = backend, native, recipe
         self.velocity = {name: np.zeros_like(value) for name, value in native.values.items()}
+        self.average = {name: np.zeros_like(value) for name, value in native.values.items()} if recipe.average else {}
 
-    def step(self, images, labels, learning_rate):
+    def step(self, images, labels, learning_rate, *, masks=(), share=0.0):
         if self.backend.kill_at == self.backend.steps:
             raise Killed
         loss, gradients = self.backend.gradients(self.native, images, labels)
@@ -103,13 +104,19 @@ class ToyTrainer:
             self.velocity[name] = np.float32(self.recipe.momentum) * self.velocity[name] + gradient
             look = gradient + np.float32(self.recipe.momentum) * self.velocity[name]
             value -= np.float32(learning_rate) * look
+        for name, value in self.average.items():
+            value += np.float32(share) * (self.native.values[name] - value)
         return Loss(self.backend, loss)
 
     def state(self):
-        return {f"velocity/{name}": value.copy() for name, value in self.velocity.items()}
+        velocities = {f"velocity/{name}": value.copy() for name, value in self.velocity.items()}
+        return velocities | {f"average/{name}": value.copy() for name, value in self.average.items()}
 
     def restore(self, state):
-        self.velocity = {name.removeprefix("velocity/"): np.array(value) for name, value in state.items()}
+        self.velocity, self.average = (
+            {name.removeprefix(slot): np.array(value) for name, value in state.items() if name.startswith(slot)}
+            for slot in ("velocity/", "average/")
+        )
 
 
 def _matrix(values):
