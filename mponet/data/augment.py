@@ -20,7 +20,7 @@ def crop_flip(images: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np
     rows, columns = rng.integers(0, 2 * PAD + 1, (2, batch))
     mirrored = rng.random(batch) < 0.5
     padded = np.pad(images, ((0, 0), (PAD, PAD), (PAD, PAD), (0, 0)))
-    crops = sliding_window_view(padded, (height, width), axis=(1, 2))[np.arange(batch), rows, columns]
-    found = np.ascontiguousarray(crops.transpose(0, 2, 3, 1))
+    windows = sliding_window_view(padded, (height, width), axis=(1, 2)).transpose(0, 1, 2, 4, 5, 3)
+    found: NDArray[np.uint8] = windows[np.arange(batch), rows, columns]
     found[mirrored] = found[mirrored, :, ::-1]
     return found
