@@ -1,9 +1,9 @@
 """A network as people read it: blocks that are alike and follow one another are one line."""
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, groupby, takewhile
+from string import digits
 from typing import Any
 
 from mponet.models.infer import LayerInfo, Shape, layers
@@ -140,7 +140,7 @@ def _names(info: LayerInfo) -> Iterator[str]:
         yield from _names(inside) if inside.branches else filter(None, [_name(inside, "")])
 
 
-def _range(infos: Sequence[LayerInfo]) -> str:
+def _range(infos: Place) -> str:
     first, last = _block(infos[0]), _block(infos[-1])
-    number = re.search(r"\d+$", last)
-    return first if first == last else f"{first}..{number[0] if number else last}"
+    number = last.removeprefix(first.rstrip(digits))
+    return first if first == last else f"{first}..{number if number.isdecimal() else last}"

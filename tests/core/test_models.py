@@ -1,57 +1,280 @@
-"""The networks as data: counts and ratios of the paper, starting values, and what is refused."""
+"""The networks as data: counts and ratios of the paper, names, shapes, and what is refused."""
 
-import numpy as np
 import pytest
 
-from core.paper import FIGURE_2_WEIGHTS
+from core.paper import FIGURE_2_WEIGHTS, MILLIONS, ROWS, VGG_OPERATORS
 from mponet import models
 from mponet.errors import ModelError
 from mponet.measure import whole_ratio
-from mponet.models import TABLE, VARIANTS, build, infer
-from mponet.models.layers import Conv2D, Dense, Flatten, MaxPool, Model, ReLU
-from mponet.models.start import check, start
-from mponet.mpo import MPO, to_matrix
+from mponet.models import TABLE, VARIANTS, build, infer, named
+from mponet.models.layers import (
+    AvgPool,
+    BatchNorm,
+    Concat,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPool,
+    Model,
+    PadChannels,
+    ReLU,
+    Reshape,
+    Residual,
+    global_maps,
+)
 from mponet.shape import MPOShape
 
-COUNTS = {("fc2", "dense"): 203_264, ("fc2", "mpo"): 15_850, ("lenet5", "dense"): 61_612, ("lenet5", "mpo"): 5_646}
+
+def operators(model):
+    return [info for info in infer.leaves(model) if info.mpo]
 
 
 def weights(model):
-    return sum(info.mpo.parameters for info in infer.layers(model) if info.mpo)
+    return sum(info.mpo.parameters for info in operators(model))
 
 
-@pytest.mark.parametrize(("name", "variant"), COUNTS)
-def test_the_whole_networks_have_the_published_numbers_of_parameters(name, variant):
-    assert infer.parameter_count(build(name, variant)) == COUNTS[name, variant]
+def total(name, variant, kinds):
+    """Sum of the parameters of layers of some kinds, written out without `infer.counts`."""
+    return sum(info.size for info in infer.leaves(build(name, variant)) if info.kind in kinds)
 
 
-def test_lenet5_has_the_compression_ratio_of_table_1():
-    model = build("lenet5", "mpo")
-    replaced = [info for info in infer.layers(model) if info.mpo]
-    assert [info.mpo.parameters for info in replaced] == [1792, 944, 124]
-    assert [infer.replaced_weights(info) for info in replaced] == [48_000, 10_080, 840]
-    assert infer.rho(model) == 2860 / 58_920
-    assert whole_ratio(5_646, 61_612) == pytest.approx(0.0916, abs=5e-5)
+def network(*layers, input_shape=(6, 6, 1)):
+    return Model("odd", "dense", None, input_shape, layers, "a test")
+
+
+# ---------------------------------------------------------------- counts and ratios
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_every_network_has_the_counts_and_ratios_of_the_paper(name):
+    row, dense, mpo = ROWS[name], build(name, "dense"), build(name, "mpo")
+    assert infer.parameter_count(dense) == infer.counts(dense).parameters == row.dense
+    assert infer.parameter_count(mpo) == infer.counts(mpo).parameters == row.mpo
+    assert sum(infer.replaced_weights(info) for info in operators(mpo)) == row.replaced
+    assert weights(mpo) == row.weights
+    assert infer.rho(mpo) == row.weights / row.replaced
+    assert f"{infer.rho(mpo):.{len(row.rho) - 2}f}" == row.rho
+    assert f"{whole_ratio(row.mpo, row.dense):.{len(row.whole) - 2}f}" == row.whole
+
+
+@pytest.mark.parametrize("name", MILLIONS)
+def test_the_normal_networks_multiply_as_often_as_in_the_paper(name):
+    found = sum(info.multiplications for info in infer.layers(build(name, "dense")))
+    assert round(found / 1e6) == MILLIONS[name]
+
+
+@pytest.mark.parametrize(("name", "convs"), [("vgg16", ("conv5_1", "conv5_2")), ("vgg19", ("conv5_3", "conv5_4"))])
+def test_the_operators_of_vgg_are_those_of_table_1(name, convs):
+    found = {
+        info.layer.name: (info.mpo.input_dims, info.mpo.output_dims, info.mpo.parameters, infer.replaced_weights(info))
+        for info in operators(build(name))
+    }
+    assert found == dict(zip((*convs, "fc1", "fc2", "fc3"), VGG_OPERATORS.values(), strict=True))
+    assert {info.mpo.bond_dims for info in operators(build(name))} == {(1, 4, 4, 4, 4, 1)}
+
+
+@pytest.mark.parametrize(
+    ("name", "convs", "norms", "dense"),
+    [
+        ("vgg16", 9_991_872, 7_430, 18_915_328 + 8_202),
+        ("vgg19", 20_018_880, 9_990, 18_915_328 + 8_202),
+        ("resnet20", 4_290_992, 5_408, 2_570),
+    ],
+)
+def test_the_parts_of_the_normal_networks_add_up(name, convs, norms, dense):
+    assert total(name, "dense", {"Conv2D"}) == convs
+    assert total(name, "dense", {"BatchNorm"}) == infer.counts(build(name, "dense")).norms == norms
+    assert total(name, "dense", {"Dense"}) == dense
+
+
+@pytest.mark.parametrize(
+    ("name", "biases", "norms"),
+    [
+        ("fc2", 256 + 10, 0),
+        ("lenet5", 6 + 16 + 120 + 84 + 10, 0),
+        # a bias for each of the 2048 outputs of both maps, none in the last layer; the norm between them is over 2048
+        ("vgg16", 2 * 2048 + 2 * 4096, 7_430 - 2 * 512 + 2 * 2048),
+        ("vgg19", 2 * 2048, 9_990 - 2 * 512 + 2 * 2048),
+        # the head gains a norm over its inputs and loses its bias
+        ("resnet20", 0, 5_408 + 2 * 256),
+        ("densenet40-12", 0, None),
+        ("resnet56-unit", 2 * 16_384, None),
+        ("densenet40-12-conv", 8 * 8 * 12, None),
+    ],
+)
+def test_what_only_the_mpo_nets_have(name, biases, norms):
+    counts = infer.counts(build(name))
+    assert counts.biases == biases
+    assert norms is None or counts.norms == norms
+
+
+def test_the_last_unit_of_resnet_brings_more_norms_and_biases_than_weights():
+    dense, unit = infer.counts(build("resnet56")), infer.counts(build("resnet56-unit"))
+    assert unit.norms - dense.norms == 2 * 16_384 - 2 * 256
+    assert unit.weights - dense.weights == 2 * 1568 - 2 * 9 * 256 * 256
+
+
+@pytest.mark.parametrize("name", models.published())
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_running_statistics_are_no_parameters(name, variant):
+    model = build(name, variant)
+    assert infer.counts(model).statistics == infer.counts(model).norms
+    assert not set(infer.statistic_shapes(model)) & set(infer.parameter_shapes(model))
 
 
 @pytest.mark.parametrize("bond", FIGURE_2_WEIGHTS)
 def test_fc2_has_the_compression_ratios_of_figure_2(bond):
-    model = build("fc2", "mpo", bond)
-    assert weights(model) == FIGURE_2_WEIGHTS[bond]
-    assert infer.rho(model) == FIGURE_2_WEIGHTS[bond] / 203_264
+    for name in ("fc2", "fc2-code"):
+        model = build(name, "mpo", bond)
+        assert weights(model) == FIGURE_2_WEIGHTS[bond]
+        assert infer.rho(model) == FIGURE_2_WEIGHTS[bond] / 203_264
+
+
+def test_lenet5_has_the_operators_of_table_1():
+    found = operators(build("lenet5"))
+    assert [info.mpo.parameters for info in found] == [1792, 944, 124]
+    assert [infer.replaced_weights(info) for info in found] == [48_000, 10_080, 840]
 
 
 def test_bonds_beyond_the_exact_maximum_are_clamped_as_in_figure_2():
-    first = next(info.mpo for info in infer.layers(build("fc2", "mpo", 22)) if info.mpo)
-    assert first.bond_dims == (1, 16, 22, 16, 1)
+    assert operators(build("fc2", "mpo", 22))[0].mpo.bond_dims == (1, 16, 22, 16, 1)
 
 
-def test_the_published_bond_is_the_default():
-    assert infer.parameter_shapes(build("fc2", "mpo")) == infer.parameter_shapes(build("fc2", "mpo", 16))
+def test_the_last_convolution_of_densenet_has_the_clamped_bonds_and_a_padded_input():
+    model = build("densenet40-12-conv")
+    conv, head = operators(model)
+    assert (conv.mpo.bond_dims, conv.mpo.parameters) == ((1, 8, 20, 20, 20, 8, 1), 31_888)
+    assert (conv.input_shape, infer.replaced_weights(conv)) == ((8 * 8 * 440,), 9 * 436 * 12)
+    assert f"{infer.rho(model):.2f}" == "0.63"
+    assert head.mpo == operators(build("densenet40-12"))[0].mpo
 
 
-def test_the_normal_networks_have_no_ratio():
-    assert [infer.rho(build(name, "dense")) for name in TABLE] == [None] * len(TABLE)
+@pytest.mark.parametrize("name", models.published())
+def test_the_published_bonds_are_the_default_and_another_one_is_asked_of_all_operators(name):
+    assert build(name).bond is None
+    asked = [info.mpo for info in operators(build(name, "mpo", 3))]
+    for ours, published in zip(asked, [info.mpo for info in operators(build(name))], strict=True):
+        fixed = name == "fc2" and published.output_dims == (1, 1, 10, 1)  # Fig. 2 varies the first layer's alone
+        wanted = published if fixed else MPOShape.of(published.input_dims, published.output_dims, 3)
+        assert ours == wanted
+
+
+@pytest.mark.parametrize("name", models.published())
+def test_the_normal_networks_have_no_ratio(name):
+    assert infer.rho(build(name, "dense")) is None
+
+
+# ---------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize(
+    "name",
+    [*models.published(), "fc2-code", "resnet8", "resnet1202", "resnet20-k1", "resnet32-k10-unit", "densenet22-24-n16"],
+)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_name_comes_back_from_its_network(name, variant):
+    model = build(name, variant)
+    assert (model.name, model.variant) == (name, variant)
+    assert build(model.name, variant) == model
+
+
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [
+        ("resnet20-k4", "resnet20"),
+        ("resnet56-k4-unit", "resnet56-unit"),
+        ("resnet020", "resnet20"),
+        ("densenet40-12-n16", "densenet40-12"),
+        ("densenet40-12-n16-conv", "densenet40-12-conv"),
+        ("densenet100-24-n96", "densenet100-24"),
+        ("densenet22-10-n20", "densenet22-10"),
+    ],
+)
+def test_what_goes_without_saying_is_left_out_of_the_name(alias, name):
+    assert build(alias) == build(name)
+    assert build(alias).name == name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "name"),
+    [
+        (("resnet20",), {}, "resnet20"),
+        (("resnet20", 2), {"unit": True}, "resnet20-k2-unit"),
+        (("resnet20", 4), {}, "resnet20"),
+        (("resnet20-unit", 2), {}, "resnet20-k2-unit"),
+        (("resnet20-k2", 2), {"unit": True}, "resnet20-k2-unit"),
+        (("resnet20-unit",), {"unit": True}, "resnet20-unit"),
+        (("densenet40-12",), {"conv": True}, "densenet40-12-conv"),
+        (("vgg16",), {}, "vgg16"),
+    ],
+)
+def test_a_name_is_completed_by_what_is_said_beside_it(arguments, options, name):
+    assert named(*arguments, **options) == name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (("vgg16", 2), {}, "k is given for vgg16; expected a network of the resnet family"),
+        (("fc2",), {"unit": True}, "unit is given for fc2; expected a network of the resnet family"),
+        (("resnet20",), {"conv": True}, "conv is given for resnet20; expected a network of the densenet family"),
+        (("densenet40-12", 12), {}, "k is given for densenet40-12; expected a network of the resnet family"),
+        (("resnet20-k2", 3), {}, "k is 3 for resnet20-k2; expected 2, as in its name"),
+        (("resnet20", 0), {}, "resnet20-k0 has depth 20 and k 0; expected a depth of 6n"),
+        (("resnet20", -1), {}, "model is 'resnet20-k-1'"),
+        (("densenet40-24",), {"conv": True}, "expected densenet40-12-conv"),
+        (("resnet", 2), {}, "model is 'resnet'"),
+    ],
+)
+def test_what_does_not_complete_a_name_is_refused(arguments, options, message):
+    with pytest.raises(ModelError, match=message):
+        named(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("fc3",), "model is 'fc3'; expected one of fc2.*lenet5, vgg16, vgg19, resnet<6n\\+2>"),
+        (("vgg17",), "model is 'vgg17'; expected one of"),
+        (("vgg",), "model is 'vgg'; expected one of"),
+        (("resnet20-conv",), "model is 'resnet20-conv'"),
+        (("resnet20-unit-k2",), "model is 'resnet20-unit-k2'"),
+        (("densenet40",), "model is 'densenet40'"),
+        (("lenet5 ",), "model is 'lenet5 '"),
+        (("resnet21",), "resnet21 has depth 21 and k 4; expected a depth of 6n \\+ 2 \\(8, 14, 20"),
+        (("resnet2",), "resnet2 has depth 2"),
+        (("resnet20-k0",), "resnet20-k0 has depth 20 and k 0; .* k from 1"),
+        (("resnet8-unit",), "resnet8-unit has one block in each group, whose shortcut changes shape"),
+        (("densenet41-12",), "densenet41-12 has depth 41, k 12, n 24; expected a depth of 3m \\+ 4 \\(7, 10"),
+        (("densenet4-12",), "densenet4-12 has depth 4"),
+        (("densenet40-0",), "has depth 40, k 0"),
+        (("densenet40-12-n0",), "k 12, n 0"),
+        (("densenet40-24-conv",), "densenet40-24-conv has no published factors .* expected densenet40-12-conv"),
+        (("densenet40-12-n20-conv", "dense"), "densenet40-12-n20-conv has no published factors"),
+        (("fc2", "tt"), "variant is 'tt'; expected one of dense, mpo"),
+        (("fc2", "dense", 4), "bond is 4 for the dense variant of fc2; expected none"),
+        (("vgg16", "mpo", 0), "bond is 0; expected a whole number of at least 1"),
+    ],
+)
+def test_what_does_not_exist_is_refused_by_name(arguments, message):
+    with pytest.raises(ModelError, match=message):
+        build(*arguments)
+
+
+def test_every_name_belongs_to_the_family_that_publishes_it():
+    for family in TABLE.values():
+        assert all(models.family(name) is family for name in family.published)
+        assert all(name.startswith(next(n for n, f in TABLE.items() if f is family)) for name in family.published)
+
+
+def test_a_model_says_what_it_is():
+    assert str(build("fc2", "mpo")) == "fc2 (mpo)"
+    assert build("fc2").variant == "mpo"
+    assert all("PRR 2, 023300 (2020), " in build(name).source for name in models.published())
+
+
+# ---------------------------------------------------------------- layers
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -61,53 +284,159 @@ def test_lenet5_has_the_shapes_of_table_1(variant):
     assert shapes[-3:] == [(120,), (84,), (10,)]
 
 
-@pytest.mark.parametrize("name", TABLE)
-def test_each_variant_starts_with_its_own_parameters_of_finite_size(name):
-    for variant in VARIANTS:
-        model = build(name, variant)
-        for scheme in ("exact", "paper"):
-            parameters = start(model, 0, scheme)
-            check(model, parameters)
-            assert list(parameters) == list(infer.parameter_shapes(model))
-            assert all(np.isfinite(value).all() for value in parameters.values())
-            assert all(not value.any() for key, value in parameters.items() if key.endswith("/bias"))
+def test_the_second_operator_of_fc2_splits_its_outputs_as_in_the_text_or_the_code():
+    assert operators(build("fc2"))[1].mpo == MPOShape.of((4, 4, 4, 4), (1, 1, 10, 1), 4)
+    assert operators(build("fc2-code"))[1].mpo == MPOShape.of((4, 4, 4, 4), (1, 10, 1, 1), 4)
+    assert build("fc2-code", "dense").layers == build("fc2", "dense").layers
 
 
-def test_a_seed_decides_the_start_and_another_one_changes_every_weight():
-    model = build("lenet5", "mpo")
-    one, again, other = start(model, 1), start(model, 1), start(model, 2)
-    assert all(np.array_equal(one[name], again[name]) for name in one)
-    assert not any(np.array_equal(one[name], other[name]) for name in one if not name.endswith("/bias"))
+def spelled(name, variant):
+    """Layers of a stretch as ``name`` or ``kind``, with the shape behind each."""
+    return [
+        (getattr(info.layer, "name", "") or info.kind, info.output_shape) for info in infer.leaves(build(name, variant))
+    ]
 
 
-def test_variants_share_the_start_of_the_layers_that_they_share():
-    dense, mpo = start(build("lenet5", "dense"), 3), start(build("lenet5", "mpo"), 3)
-    assert np.array_equal(dense["conv1/kernel"], mpo["conv1/kernel"])
-    assert np.array_equal(dense["conv2/kernel"], mpo["conv2/kernel"])
+def test_vgg16_is_wired_as_in_the_authors_code():
+    layers = spelled("vgg16", "mpo")
+    start = layers.index(("bn5_1", (2, 2, 512)))
+    flat, wide = (2048,), (4096,)
+    assert layers[start - 1] == ("MaxPool", (2, 2, 512))
+    assert layers[start:] == [
+        *(("bn5_1", (2, 2, 512)), ("ReLU", (2, 2, 512)), ("Flatten", flat), ("conv5_1", flat)),
+        *(("bn5_2", flat), ("ReLU", flat), ("conv5_2", flat), ("Reshape", (2, 2, 512))),
+        *(("bn5_3", (2, 2, 512)), ("ReLU", (2, 2, 512)), ("conv5_3", (2, 2, 512))),
+        *(("MaxPool", (1, 1, 512)), ("Flatten", (512,))),
+        *(("fc1", wide), ("ReLU", wide), ("Dropout", wide), ("fc2", wide), ("ReLU", wide), ("Dropout", wide)),
+        ("fc3", (10,)),
+    ]
 
 
-def test_the_exact_start_gives_an_operator_the_variance_of_a_matrix():
-    model = build("fc2", "mpo")
-    shape = next(info.mpo for info in infer.layers(model) if info.mpo)
-    variances = []
-    for seed in range(20):
-        cores = [value for name, value in start(model, seed).items() if name.startswith("fc1/core")]
-        variances.append(to_matrix(MPO(shape, tuple(cores))).var())
-    assert np.mean(variances) == pytest.approx(2 / 784, rel=0.2)
+def test_vgg19_is_wired_as_in_the_authors_code():
+    layers = spelled("vgg19", "mpo")
+    start = layers.index(("conv5_2", (2, 2, 512)))
+    flat, bent = (2048,), (2, 2, 512)
+    assert layers[start : start + 10] == [
+        *(("conv5_2", bent), ("bn5_3", bent), ("ReLU", bent), ("Flatten", flat), ("conv5_3", flat)),
+        *(("bn5_4", flat), ("ReLU", flat), ("conv5_4", flat), ("Reshape", bent), ("MaxPool", (1, 1, 512))),
+    ]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("name", "features", "kernels"),
     [
-        (("fc3",), "model is 'fc3'; expected one of fc2, lenet5"),
-        (("fc2", "tt"), "variant is 'tt'; expected one of dense, mpo"),
-        (("fc2", "dense", 4), "bond is 4 for the dense variant of fc2; expected none"),
-        (("fc2", "mpo", 0), "bond is 0; expected a whole number of at least 1"),
+        ("vgg16", [64] * 2 + [128] * 2 + [256] * 3 + [512] * 6, "33 33 331 331 331"),  # configuration C
+        ("vgg19", [64] * 2 + [128] * 2 + [256] * 4 + [512] * 8, "33 33 3333 3333 3333"),  # configuration E
     ],
 )
-def test_what_does_not_exist_is_refused_by_name(arguments, message):
-    with pytest.raises(ModelError, match=message):
-        build(*arguments)
+def test_vgg_convolves_behind_norm_and_relu_without_bias(name, features, kernels):
+    layers = build(name, "dense").layers
+    convs = [layer for layer in layers if isinstance(layer, Conv2D)]
+    assert [conv.features for conv in convs] == features
+    assert [conv.kernel for conv in convs] == [(int(k), int(k)) for k in kernels.replace(" ", "")]
+    assert all(not conv.bias and conv.stride == 1 and conv.padding == "SAME" for conv in convs)
+    for at, layer in enumerate(layers):
+        if isinstance(layer, Conv2D):
+            assert isinstance(layers[at - 2], BatchNorm)  # in front of the first, too: on the image itself
+            assert layers[at - 1] == ReLU()
+    pooled = [info.output_shape for info in infer.layers(build(name, "dense")) if info.kind == "MaxPool"]
+    assert pooled == [(16, 16, 64), (8, 8, 128), (4, 4, 256), (2, 2, 512), (1, 1, 512)]
+
+
+@pytest.mark.parametrize("name", models.published())
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_only_vgg_drops_and_only_behind_its_wide_layers(name, variant):
+    leaves = [info.layer for info in infer.leaves(build(name, variant))]
+    places = [at for at, layer in enumerate(leaves) if isinstance(layer, Dropout)]
+    assert [leaves[at].rate for at in places] == ([0.2, 0.2] if name.startswith("vgg") else [])
+    assert [(leaves[at - 2].name, leaves[at - 1]) for at in places] == [("fc1", ReLU()), ("fc2", ReLU())][: len(places)]
+
+
+@pytest.mark.parametrize(("depth", "k"), [(8, 1), (14, 4), (20, 3)])
+def test_a_resnet_has_three_groups_and_projects_from_behind_the_first_relu_of_each(depth, k):
+    n = (depth - 2) // 6
+    layers = build(f"resnet{depth}-k{k}", "dense").layers
+    assert layers[0] == Conv2D("conv", 16, (3, 3), bias=False)
+    at = 1
+    for group, (width, stride) in enumerate(((16 * k, 1), (32 * k, 2), (64 * k, 2)), start=1):
+        name = f"group{group}_block1"
+        assert layers[at : at + 2] == (BatchNorm(f"{name}_bn1"), ReLU())
+        body, shortcut = layers[at + 2].body, layers[at + 2].shortcut
+        assert shortcut == (Conv2D(f"{name}_shortcut", width, (1, 1), stride, bias=False),)
+        assert body == (
+            Conv2D(f"{name}_conv1", width, (3, 3), stride, bias=False),
+            *(BatchNorm(f"{name}_bn2"), ReLU()),
+            Conv2D(f"{name}_conv2", width, (3, 3), bias=False),
+        )
+        for block in range(2, n + 1):
+            assert layers[at + 1 + block].shortcut == ()
+            assert layers[at + 1 + block].body[:2] == (BatchNorm(f"group{group}_block{block}_bn1"), ReLU())
+            assert layers[at + 1 + block].body[2].stride == 1
+        at += 2 + n
+    assert layers[at:] == (BatchNorm("bn"), ReLU(), AvgPool(8, 8), Flatten(), Dense("fc", 10))
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 7, 8, 10])
+def test_a_resnet_of_any_width_has_operators_that_fit(k):
+    head = operators(build(f"resnet14-k{k}"))[-1]
+    assert head.mpo == MPOShape.of((4, 4, 4, k), (1, 5, 2, 1), 3)
+    assert not head.layer.bias
+    for one in operators(build(f"resnet14-k{k}-unit"))[:-1]:
+        assert one.mpo.in_features == one.mpo.out_features == 8 * 8 * 64 * k
+        assert one.mpo.sites == 8
+        assert infer.replaced_weights(one) == 9 * (64 * k) ** 2
+
+
+def test_the_last_unit_of_resnet_has_the_published_factors_and_an_identity_beside_it():
+    unit = next(layer for layer in reversed(build("resnet56-unit").layers) if isinstance(layer, Residual))
+    factors = (2, 4, 4, 4, 4, 4, 4, 2)
+    shape = MPOShape.of(factors, factors, 4)
+    first, second = (Dense(f"group3_block9_conv{i}", 16_384, mpo=shape, replaces=9 * 256 * 256) for i in (1, 2))
+    assert unit.shortcut == ()
+    assert unit.body == (
+        *(BatchNorm("group3_block9_bn1"), ReLU(), Flatten(), first),
+        *(BatchNorm("group3_block9_bn2"), ReLU(), second, Reshape((8, 8, 256))),
+    )
+
+
+@pytest.mark.parametrize(("name", "n", "m", "k"), [("densenet40-12", 16, 12, 12), ("densenet16-5-n7", 7, 4, 5)])
+def test_a_densenet_has_no_bottleneck_and_no_compression(name, n, m, k):
+    layers = build(name, "dense").layers
+    assert layers[0] == Conv2D("conv", n, (3, 3), bias=False)
+    at, features = 1, n
+    for block in (1, 2, 3):
+        for layer in range(1, m + 1):
+            part = f"block{block}_layer{layer}"
+            conv = Conv2D(f"{part}_conv", k, (3, 3), bias=False)
+            assert layers[at] == Concat((BatchNorm(f"{part}_bn"), ReLU(), conv))
+            at, features = at + 1, features + k
+        if block < 3:
+            conv = Conv2D(f"transition{block}_conv", features, (1, 1), bias=False)
+            assert layers[at : at + 4] == (BatchNorm(f"transition{block}_bn"), ReLU(), conv, AvgPool(2, 2))
+            at += 4
+    assert layers[at:] == (BatchNorm("bn"), ReLU(), AvgPool(8, 8), Flatten(), Dense("fc", 10))
+    assert infer.layers(build(name, "dense"))[-1].input_shape == (n + 3 * k * m,)
+
+
+@pytest.mark.parametrize("name", ["densenet40-12", "densenet100-24", "densenet7-1", "densenet16-5-n7"])
+def test_the_head_of_a_densenet_is_an_operator_of_four_cores(name):
+    norm, relu, head = build(name).layers[-3:]
+    assert (norm, relu, head.bias) == (BatchNorm("fc_bn"), ReLU(), False)
+    assert (head.mpo.output_dims, head.mpo.sites) == ((1, 5, 2, 1), 4)
+
+
+def test_maps_of_a_whole_feature_map_stay_flat_between_each_other():
+    one, two = (Dense(name, 8, mpo=MPOShape.of((4, 2), (4, 2), 2), replaces=9) for name in ("a", "b"))
+    assert global_maps([one], (2, 2, 2)) == (Flatten(), one, Reshape((2, 2, 2)))
+    between = (BatchNorm("n"), ReLU())
+    assert global_maps([one, two], (2, 2, 2), ["n"]) == (Flatten(), one, *between, two, Reshape((2, 2, 2)))
+    shapes = infer.parameter_shapes(network(*global_maps([one, two], (2, 2, 2), ["n"]), input_shape=(2, 2, 2)))
+    assert shapes["n/scale"] == shapes["a/bias"] == (8,)  # over all values, not over channels
+    with pytest.raises(ValueError, match="zip"):
+        global_maps([one, two], (2, 2, 2))
+
+
+# ---------------------------------------------------------------- inference
 
 
 @pytest.mark.parametrize(
@@ -116,26 +445,48 @@ def test_what_does_not_exist_is_refused_by_name(arguments, message):
         ((Dense("a", 3),), "put a Flatten before it"),
         ((Flatten(), Conv2D("a", 3, (3, 3))), "expected a feature map"),
         ((Flatten(), MaxPool()), "expected a feature map"),
+        ((Flatten(), PadChannels(1)), "expected a feature map"),
+        ((AvgPool(8, 8),), "expected one of at least its size"),
         ((Conv2D("a", 3, (9, 9), padding="VALID"),), "expected one that fits the map"),
-        ((Flatten(), Dense("a", 3), ReLU(), Dense("a", 3)), "expected different names"),
+        ((Flatten(), Dense("a", 3), ReLU(), Dense("a", 3)), "two layers named a; expected different names"),
         ((Flatten(), Dense("a", 4, mpo=MPOShape.of((2, 2), (2, 2), 2))), "expected 36 -> 4"),
+        ((Reshape((6, 7, 1)),), "expected one of as many values"),
+        ((Dropout(1.0),), r"rate is 1.0; expected a share in \[0, 1\)"),
+        ((Dropout(-0.1),), r"rate is -0.1; expected a share in \[0, 1\)"),
+        ((Residual((Conv2D("a", 2, (3, 3)),)),), r"body ends in \(6, 6, 2\), its shortcut in \(6, 6, 1\)"),
+        ((Residual((), (MaxPool(),)),), r"body ends in \(6, 6, 1\), its shortcut in \(3, 3, 1\)"),
+        ((Concat((MaxPool(),)),), r"body ends in \(3, 3, 1\); expected a map of 6 x 6"),
+        ((Concat((Flatten(),)),), r"body ends in \(36,\); expected a map of 6 x 6"),
+        ((Flatten(), Concat(())), "expected a feature map"),
+        ((Conv2D("a", 1, (1, 1)), Residual((Conv2D("a", 1, (1, 1)),))), "two layers named a"),
+        ((Residual((BatchNorm("a"),), (BatchNorm("a"),)),), "two layers named a"),
+        ((Residual((Concat((Dense("a", 3),)),)),), "put a Flatten before it"),
     ],
 )
 def test_layers_that_do_not_follow_one_another_are_refused(layers, message):
     with pytest.raises(ModelError, match=message):
-        infer.layers(Model("odd", "dense", None, (6, 6, 1), layers, "a test"))
+        infer.layers(network(*layers))
 
 
-def test_parameters_of_another_model_are_refused():
-    model, parameters = build("fc2", "dense"), start(build("fc2", "dense"), 0)
-    with pytest.raises(ModelError, match=r"differ in the names \['fc2/kernel'\]"):
-        check(model, {"fc1/kernel": parameters["fc1/kernel"]})
-    with pytest.raises(ModelError, match=r"has the shape \(256, 784\); expected \(784, 256\)"):
-        check(model, {**parameters, "fc1/kernel": parameters["fc1/kernel"].T})
-    with pytest.raises(ModelError, match="initialiser is 'magic'"):
-        start(model, 0, "magic")
+def test_a_block_has_the_parameters_and_multiplications_of_what_is_inside():
+    body, shortcut = (Conv2D("a", 2, (3, 3)), BatchNorm("b")), (Conv2D("c", 2, (1, 1), bias=False),)
+    (info,) = infer.layers(network(Residual(body, shortcut)))
+    assert list(info.parameters) == ["a/kernel", "a/bias", "b/scale", "b/shift", "c/kernel"]
+    assert list(info.statistics) == ["b/mean", "b/variance"]
+    assert info.multiplications == 36 * (9 * 2 + 2)
+    assert [[one.kind for one in branch] for branch in info.branches] == [["Conv2D", "BatchNorm"], ["Conv2D"]]
+    assert info.output_shape == (6, 6, 2)
+    (info,) = infer.layers(network(Concat(body)))
+    assert info.output_shape == (6, 6, 3)
 
 
-def test_a_model_says_what_it_is():
-    assert str(build("fc2", "mpo")) == "fc2 (mpo)"
-    assert models.build("fc2").variant == "mpo"
+def test_an_empty_branch_is_the_input_itself():
+    (info,) = infer.layers(network(Residual((ReLU(),))))
+    assert info.output_shape == (6, 6, 1)
+    (info,) = infer.layers(network(Concat(())))
+    assert info.output_shape == (6, 6, 2)
+
+
+def test_the_average_of_a_whole_map_keeps_its_channels():
+    assert infer.layers(network(AvgPool(6, 6), input_shape=(6, 6, 3)))[0].output_shape == (1, 1, 3)
+    assert infer.layers(network(PadChannels(2)))[0].output_shape == (6, 6, 3)
