@@ -7,12 +7,12 @@ import pytest
 
 import mponet_numpy
 from mponet.errors import BackendError, CheckpointError, ModelError
-from mponet.models import TABLE, VARIANTS, build
+from mponet.models import VARIANTS, build
 from mponet.models.infer import parameter_shapes
 from mponet.models.start import start
 from mponet.recipe import Recipe, preset
 
-CASES = [(name, variant) for name in TABLE for variant in VARIANTS]
+CASES = [(name, variant) for name in ("fc2", "lenet5") for variant in VARIANTS]  # the others: test_vocabulary.py
 pytestmark = pytest.mark.usefixtures("double_precision")
 RECIPE = Recipe("test", steps=10, batch=8, learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=1e-2)
 
