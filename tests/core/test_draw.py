@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from mponet.draw import diagram, sheet
 from mponet.draw.text import sites
-from mponet.models import TABLE, build
+from mponet.models import build, infer
+from mponet.models.layers import BatchNorm, Concat, Conv2D, Dense, Model, ReLU, Residual, global_maps
+from mponet.models.outline import TIMES
 from mponet.mpo import MPO
 from mponet.network import network
 from mponet.shape import MPOShape
@@ -50,6 +52,49 @@ fc2 (mpo)                                                    shape    parameters
 
 15 850 parameters, 266 of them biases
 rho = 0.07667: 15 584 weights in cores stand for 203 264"""
+
+BLOCKS = f"""\
+blocks (mpo)                                                 shape    parameters
+
+  image                                                      4x4x2
+  │
+  ├──┐ a: Residual                                           4x4x3            67
+  │  ├─ bn: BatchNorm                                        4x4x2             4
+  │  ├─ ReLU                                                 4x4x2
+  │  ├─ conv: Conv2D 3x3                                     4x4x3            57
+  ■  │ shortcut: Conv2D 1x1                                  4x4x3             6
+  ■  │ ReLU                                                  4x4x3
+  +──┘
+  │
+  ├──┐ b1..3: Residual {TIMES}3                                    4x4x3           270
+  │  ├─ conv1: Conv2D 3x3                                    4x4x3           252
+  │  ├─ bn: BatchNorm                                        4x4x3            18
+  +──┘
+  │
+  ├──┐ c1..2: Concat {TIMES}2                                   4x4x5..7           156
+  │  ├─ conv: Conv2D 3x3                                     4x4x2           148
+  │  ├─ bn: BatchNorm                                        4x4x2             8
+  ├──┘ more channels
+  │
+  ├──┐ d: Residual                                           4x4x7           646
+  │  ├─ Flatten                                                112
+  │  ├─ map: MPO M^{{8,14}}_{{8,14}}(2)                            112           632
+  │  │
+  │  │    outputs      8             14
+  │  │                 │             │
+  │  │             ┌───┴───┐     ┌───┴───┐
+  │  │             │ core1 ├─ 2 ─┤ core2 │
+  │  │             └───┬───┘     └───┬───┘
+  │  │                 │             │
+  │  │    inputs       8             14
+  │  ├─ Reshape                                              4x4x7
+  │  ├─ norm: BatchNorm                                      4x4x7            14
+  +──┘
+  ▼
+  logits                                                     4x4x7
+
+1 139 parameters, 128 of them biases
+rho = 0.04145: 520 weights in cores stand for 12 544"""
 
 LONG = """\
 outputs    3        3        3        3        3
@@ -136,13 +181,52 @@ def test_the_bond_that_is_drawn_is_the_one_there_is_not_the_one_asked_for():
     assert read(diagram(MPOShape.of((2, 2), (2, 2), 1000)))[2] == [4]
 
 
-@pytest.mark.parametrize("name", TABLE)
+def test_blocks_have_a_wire_of_their_own_and_are_drawn_once():
+    layers = (
+        Residual(
+            (BatchNorm("a_bn"), ReLU(), Conv2D("a_conv", 3, (3, 3))),
+            (Conv2D("a_shortcut", 3, (1, 1), bias=False), ReLU()),
+        ),
+        *(Residual((Conv2D(f"b{i}_conv1", 3, (3, 3)), BatchNorm(f"b{i}_bn"))) for i in (1, 2, 3)),
+        *(Concat((Conv2D(f"c{i}_conv", 2, (3, 3)), BatchNorm(f"c{i}_bn"))) for i in (1, 2)),
+        Residual(
+            (*global_maps([Dense("d_map", 112, mpo=MPOShape.of((8, 14), (8, 14), 2))], (4, 4, 7)), BatchNorm("d_norm"))
+        ),
+    )
+    assert sheet(Model("blocks", "mpo", None, (4, 4, 2), layers, "a test")) == BLOCKS
+
+
+NETWORKS = ("fc2", "lenet5", "vgg16", "vgg19", "resnet8", "resnet116", "resnet20-k3-unit", "resnet56-unit")
+NETWORKS += ("densenet40-12-conv", "densenet100-24", "densenet7-1")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("variant", ["dense", "mpo"])
 @pytest.mark.parametrize("bond", [None, 1, 200])
 def test_every_network_fits_a_terminal(name, variant, bond):
     text = sheet(build(name, variant, bond if variant == "mpo" else None))
     assert max(map(len, text.splitlines())) <= 80
     assert ("rho" in text) == (variant == "mpo")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("variant", ["dense", "mpo"])
+def test_a_drawing_counts_and_draws_everything(name, variant):
+    model = build(name, variant)
+    text = sheet(model)
+    rows = re.findall(r"^  ├─.{62}(.{14})$", text, flags=re.MULTILINE)  # on the outer wire: blocks count what is inside
+    assert sum(int(row.replace(" ", "")) for row in rows) == infer.parameter_count(model)
+    assert text.count("outputs  ") >= sum(info.mpo is not None for info in infer.leaves(model))
+    for info in infer.leaves(model):
+        if info.mpo is not None:
+            wires = "  │  │" if re.match("group|block", info.layer.name) else "  │"
+            lines = [f"{wires}    {line}".rstrip() for line in diagram(info.mpo, 80 - len(wires) - 4).splitlines()]
+            assert "\n".join(lines) in text
+
+
+def test_a_deep_network_is_no_longer_than_a_shallow_one():
+    assert len(sheet(build("resnet116")).splitlines()) == len(sheet(build("resnet20")).splitlines())
+    assert len(sheet(build("densenet100-12")).splitlines()) == len(sheet(build("densenet40-12")).splitlines())
 
 
 def test_drawing_needs_no_memory_for_the_cores():
