@@ -8,16 +8,14 @@ from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
-from click.testing import CliRunner
 
 import mponet
-from core.paper import FIGURE_2_WEIGHTS
+from core.command import facts, failing, run
 from mponet import backend, cli
 from mponet.cli.group import COMMANDS
-from mponet.cli.group import mponet as command
 from mponet.crosscheck import Comparison, Report
 from mponet.errors import BackendError, MPONetError
-from mponet.models import TABLE
+from mponet.models import known
 
 #: The module; its command has the same name.
 CHECK = import_module("mponet.cli.crosscheck")
@@ -36,17 +34,6 @@ def only(monkeypatch):
     return lambda *names: monkeypatch.setattr(backend, "find_spec", lambda name: object() if name in names else None)
 
 
-def run(*arguments, **variables):
-    return CliRunner().invoke(command, arguments, env=variables or None, prog_name="mponet")
-
-
-def facts(*arguments, **variables):
-    """The JSON object that a command prints; nothing else may be on standard output."""
-    result = run(*arguments, "--json", **variables)
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
-
-
 def in_a_shell(*arguments, python=(), **variables):
     """The command in a process of its own, as ``python -m mponet``."""
     path = os.pathsep.join(entry for entry in sys.path if entry)
@@ -57,16 +44,6 @@ def in_a_shell(*arguments, python=(), **variables):
         env={**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8", **variables},
         timeout=120,
     )
-
-
-def failing(result, *parts):
-    """One line on standard error with all of these parts, status 1, no traceback, nothing on standard output."""
-    assert result.exit_code == 1
-    assert result.stdout == ""
-    assert result.stderr.startswith("error: ")
-    assert result.stderr.count("\n") == 1
-    for part in parts:
-        assert part in result.stderr
 
 
 # ---------------------------------------------------------------- the frame
@@ -111,7 +88,7 @@ def test_it_runs_as_a_module():
 def test_an_error_in_a_shell_is_one_line_and_status_1():
     done = in_a_shell("info", "nope")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"error: model is 'nope'; expected one of {', '.join(TABLE)}\n"
+    assert done.stderr == f"error: model is 'nope'; expected one of {known()}\n"
 
 
 def test_a_terminal_without_box_characters_gets_the_words():
@@ -134,7 +111,7 @@ def test_an_error_is_red_on_a_terminal(monkeypatch):
     assert failed.stderr.startswith("\x1b[31merror: model is 'nope'")
 
 
-@pytest.mark.parametrize("arguments", [["nope"], ["info"], ["info", "fc2", "--bond", "x"], ["info", "fc2", "--nope"]])
+@pytest.mark.parametrize("arguments", [["nope"], ["draw"], ["info", "fc2", "--bond", "x"], ["info", "fc2", "--nope"]])
 def test_usage_errors_are_status_2(arguments):
     assert run(*arguments).exit_code == 2
 
@@ -154,78 +131,40 @@ def test_nothing_outside_the_command_needs_click():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-# ---------------------------------------------------------------- info
+# ---------------------------------------------------------------- names
 
 
-@pytest.mark.parametrize("bond", FIGURE_2_WEIGHTS)
-def test_rho_of_fc2_is_that_of_figure_2(bond):
-    assert facts("info", "fc2", "--bond", str(bond))["rho"] == FIGURE_2_WEIGHTS[bond] / 203264
+@pytest.mark.parametrize("command", ["info", "draw"])
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["resnet20", "--k", "2", "--unit"], "resnet20-k2-unit"),
+        (["resnet20-unit", "--k", "4"], "resnet20-unit"),
+        (["densenet40-12", "--conv"], "densenet40-12-conv"),
+        (["resnet20-k4"], "resnet20"),
+    ],
+)
+def test_options_complete_the_name_of_a_network(command, arguments, name):
+    found = facts(command, *arguments)
+    assert found == facts(command, name)
+    assert found["model"] == name
 
 
-def test_info_of_fc2_has_everything():
-    found = facts("info", "fc2", "--variant", "mpo", "--bond", "16")
-    first = next(layer for layer in found["layers"] if layer["name"] == "fc1")
-    assert first.pop("plan")
-    assert first.pop("plan_multiplications") <= 200704
-    assert first.pop("plan_merge_multiplications") >= 0
-    assert first == {
-        "name": "fc1",
-        "kind": "Dense",
-        "input_shape": [784],
-        "output_shape": [256],
-        "parameters": 14848 + 256,
-        "multiplications": 200704,
-        "notation": "M^{4,4,4,4}_{4,7,7,4}(16)",
-        "input_dims": [4, 7, 7, 4],
-        "output_dims": [4, 4, 4, 4],
-        "bond_dims": [1, 16, 16, 16, 1],
-        "mpo_weights": 14848,
-        "replaced_weights": 200704,
-    }
-    assert [layer["kind"] for layer in found["layers"]] == ["Flatten", "Dense", "ReLU", "Dense"]
-    totals = {key: found[key] for key in ("model", "variant", "bond", "parameters", "weights", "dense_parameters")}
-    assert totals == {
-        "model": "fc2",
-        "variant": "mpo",
-        "bond": 16,
-        "parameters": 15850,
-        "weights": 15584,
-        "dense_parameters": 203264,
-    }
-    assert found["whole_ratio"] == 15850 / 203264
-    assert "PRR 2, 023300" in found["source"]
-
-
-def test_the_published_bond_is_the_default():
-    assert facts("info", "fc2")["rho"] == facts("info", "fc2", "--bond", "16")["rho"]
-    assert facts("info", "fc2")["bond"] is None
-
-
-def test_lenet5_has_the_published_ratio():
-    assert facts("info", "lenet5")["rho"] == 2860 / 58920
-
-
-@pytest.mark.parametrize(("name", "parameters"), [("fc2", 203264), ("lenet5", 61612)])
-def test_the_dense_variant_has_no_rho(name, parameters):
-    found = facts("info", name, "--variant", "dense")
-    assert (found["parameters"], found["rho"], found["whole_ratio"]) == (parameters, None, 1.0)
-    assert not any("notation" in layer for layer in found["layers"])
-
-
-def test_the_table_shows_rho_beside_the_whole_ratio():
-    text = run("info", "fc2", "--bond", "8").stdout
-    assert "rho = 0.02251 (Eq. 9): 4 576 weights stand for 203 264" in text
-    assert "whole ratio 0.02382" in text
-    assert "M^{4,4,4,4}_{4,7,7,4}(8)" in text
-
-
-def test_the_table_of_a_dense_network_says_that_there_is_no_rho():
-    assert "no rho" in run("info", "lenet5", "--variant", "dense").stdout
+def test_options_complete_the_name_for_every_command_with_a_model(checked):
+    assert run("crosscheck", "resnet8", "--k", "1").exit_code == 0
+    assert checked.names == ["resnet8-k1", "resnet8-k1"]
+    for name in ("info", "draw", "crosscheck", "run"):
+        failing(run(name, "vgg16", "--unit"), "unit is given for vgg16; expected a network of the resnet family")
+        failing(run(name, "fc2", "--k", "2"), "k is given for fc2")
+        failing(run(name, "resnet20", "--conv"), "conv is given for resnet20", "densenet family")
+        failing(run(name, "resnet20-k2", "--k", "3"), "k is 3 for resnet20-k2; expected 2")
 
 
 @pytest.mark.parametrize("name", ["info", "draw", "crosscheck"])
 def test_what_people_get_wrong(name):
-    failing(run(name, "resnet"), "model is 'resnet'; expected one of fc2, lenet5")
+    failing(run(name, "resnet"), "model is 'resnet'; expected one of fc2", "lenet5", "resnet<6n+2>")
+    failing(run(name, "resnet21"), "resnet21 has depth 21", "6n + 2")
+    failing(run(name, "densenet40-24", "--conv"), "expected densenet40-12-conv")
     failing(run(name, "fc2", "--bond", "0"), "bond is 0; expected", "at least 1")
     failing(run(name, "fc2", "--variant", "dense", "--bond", "4"), "bond is 4 for the dense variant")
 
@@ -243,6 +182,12 @@ def test_draw_gives_programs_every_site():
     assert found["operators"]["fc2"][0] == {"name": "core1", "output_dim": 1, "input_dim": 2, "bond_dim": 2}
     assert found["operators"]["fc2"][-1]["bond_dim"] is None
     assert found["text"] == run("draw", "lenet5", "--bond", "3").stdout.rstrip("\n")
+
+
+def test_draw_gives_programs_the_operators_inside_blocks():
+    found = facts("draw", "resnet14", "--unit")["operators"]
+    assert list(found) == ["group3_block2_conv1", "group3_block2_conv2", "fc"]
+    assert len(found["group3_block2_conv1"]) == 8
 
 
 # ---------------------------------------------------------------- backends
@@ -316,6 +261,7 @@ def checked(monkeypatch):
     asked = SimpleNamespace(error=1e-15)
 
     def fake(models, **options):
+        asked.names = [m.name for m in models]
         asked.variants, asked.bonds, asked.options = [m.variant for m in models], [m.bond for m in models], options
         return (report(asked.error),)
 
