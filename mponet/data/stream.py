@@ -82,9 +82,9 @@ def batches(arrays: Arrays, model: Model, recipe: Recipe, *, seed: int, start: i
     Raises:
         DataError: there are fewer images than one batch.
     """
-    made = _made(arrays, model, recipe, seed, start)
+    stream = made(arrays, model, recipe, seed=seed, start=start)
     idle = recipe.augmentation == "none" and not masks(model, 1, seed, 0)
-    return made if idle else ahead(made)
+    return stream if idle else ahead(stream)
 
 
 def steps_per_epoch(arrays: Arrays, recipe: Recipe) -> int:
@@ -92,7 +92,8 @@ def steps_per_epoch(arrays: Arrays, recipe: Recipe) -> int:
     return max(len(arrays.train_images) // recipe.batch, 1)
 
 
-def _made(arrays: Arrays, model: Model, recipe: Recipe, seed: int, start: int) -> Iterator[Batch]:
+def made(arrays: Arrays, model: Model, recipe: Recipe, *, seed: int, start: int = 0) -> Iterator[Batch]:
+    """The same batches, each made when it is asked for."""
     order, per_epoch = np.empty((0, 0), np.int64), steps_per_epoch(arrays, recipe)
     for step in range(start, recipe.steps):
         epoch, position = divmod(step, per_epoch)
