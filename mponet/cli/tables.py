@@ -10,8 +10,8 @@ from mponet import models
 from mponet.cli.facts import multiplications
 from mponet.cli.output import count, people
 from mponet.models import infer
-from mponet.models.layers import PAPER, Dropout, Model, ReLU
-from mponet.models.outline import TIMES, Line, outline
+from mponet.models.layers import PAPER, Model
+from mponet.models.outline import TIMES, Line, joined, outline
 from mponet.plan import choose
 
 WORDS = {"network", "data", "source", "layer", "kind"}  # headings of columns that are not numbers
@@ -73,7 +73,7 @@ def _table(*headings: str) -> Table:
 
 def _rows(lines: Iterable[Line], batch: int, indent: str) -> Iterator[tuple[str, ...]]:
     """A row for each line, and those inside under it."""
-    for line, *activations in _joined(lines):
+    for line, *activations in joined(lines):
         products = sum(multiplications(info, batch) for info in line.infos)
         yield (
             indent + line.name,
@@ -84,17 +84,6 @@ def _rows(lines: Iterable[Line], batch: int, indent: str) -> Iterator[tuple[str,
         )
         for branch, mark in zip(line.branches, ("  ", "+ "), strict=False):
             yield from _rows(branch, batch, indent + mark)
-
-
-def _joined(lines: Iterable[Line]) -> list[list[Line]]:
-    """ReLU and dropout change no shape and count nothing: they join the line in front of them."""
-    joined: list[list[Line]] = []
-    for line in lines:
-        if isinstance(line.first.layer, ReLU | Dropout) and joined and not joined[-1][0].branches:
-            joined[-1].append(line)
-        else:
-            joined.append([line])
-    return joined
 
 
 def _operators(model: Model, batch: int) -> Table:

@@ -18,6 +18,7 @@ from mponet.models.layers import (
     MaxPool,
     Model,
     PadChannels,
+    ReLU,
     Residual,
 )
 
@@ -64,6 +65,17 @@ class Line:
 def outline(model: Model) -> tuple[Line, ...]:
     """The lines of a network, in order; those of blocks hold the lines inside."""
     return tuple(_lines([(info,) for info in layers(model)], ""))
+
+
+def joined(lines: Iterable[Line]) -> list[list[Line]]:
+    """The lines of a list, with ReLU and dropout, which change no shape and count nothing, behind the one in front."""
+    found: list[list[Line]] = []
+    for line in lines:
+        if isinstance(line.first.layer, ReLU | Dropout) and found and not found[-1][0].branches:
+            found[-1].append(line)
+        else:
+            found.append([line])
+    return found
 
 
 def dimensions(first: Shape, last: Shape | None = None) -> str:
