@@ -52,9 +52,7 @@ class Dropout(keras.layers.Dropout):
             `mponet_tensorflow.lower.dropping` sets it.
     """
 
-    def __init__(self, rate: float, **kwargs: Any) -> None:
-        super().__init__(rate, **kwargs)
-        self.kept: Array | None = None
+    kept: Array | None = None
 
     def call(self, inputs: Array, training: bool = False) -> Array:
         """The values kept, divided by the share of them.
