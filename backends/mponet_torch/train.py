@@ -69,7 +69,8 @@ class Trainer:
         share: float = 0.0,
     ) -> Any:
         """One step on a batch NHWC; the mean cross-entropy before it."""
-        self.native.train()
+        if not self.native.training:  # `predict` came between; asking all modules takes a small network's time
+            self.native.train()
         self.optimizer.param_groups[0]["lr"] = learning_rate
         self.optimizer.zero_grad(set_to_none=True)
         loss = _loss(self.native, images, labels, masks)

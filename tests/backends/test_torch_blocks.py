@@ -272,3 +272,18 @@ def test_restoring_nothing_is_a_fresh_start_and_averages_are_checked():
     assert set(trainer.state()) == set(state)
     trainer.restore({})
     assert trainer.state() == {}
+
+
+def test_predictions_between_steps_change_nothing():
+    model = CIFAR[0]
+    images, labels, masks = small.batch(model)
+    ends = []
+    for between in (False, True):
+        native = lowered(model)
+        trainer = mponet_torch.trainer(native, RECIPE)
+        for _ in range(2):
+            trainer.step(images, labels, 0.05, masks=masks, share=1.0)
+            if between:
+                mponet_torch.predict(native, images)
+        ends.append(mponet_torch.parameters(native))
+    assert all(np.array_equal(value, ends[1][name]) for name, value in ends[0].items())
