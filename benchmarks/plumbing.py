@@ -31,7 +31,7 @@ import numpy as np
 
 from mponet.backend import TRAINABLE, load
 from mponet.models import build
-from mponet.models.dropout import masks
+from mponet.models.dropout import draw, sites
 from mponet.models.infer import parameter_count
 from mponet.models.start import start
 from mponet.recipe import Recipe
@@ -63,8 +63,8 @@ def lowered(backend: str, name: str, batch: int) -> Step:
     model, adapter = build(name, "dense"), load(backend)
     recipe = Recipe("plumbing", 1, batch, RATE, momentum=0.9, nesterov=True, weight_decay=2e-4)
     trainer = adapter.trainer(adapter.build(model, start(model, 0)), recipe)
-    numbers = count()
-    return lambda images, labels: trainer.step(images, labels, RATE, masks=masks(model, batch, 0, next(numbers)))
+    numbers, dropouts = count(), sites(model)
+    return lambda images, labels: trainer.step(images, labels, RATE, masks=draw(dropouts, batch, 0, next(numbers)))
 
 
 def examples(batch: int) -> tuple[Any, Any]:

@@ -17,7 +17,7 @@ from mponet.data.augment import crop_flip
 from mponet.data.batches import augmentation_rng, batch_order
 from mponet.data.dataset import Dataset, fit
 from mponet.data.normalize import Normalization
-from mponet.models.dropout import Masks, masks
+from mponet.models.dropout import Masks, draw, sites
 from mponet.models.layers import Model
 from mponet.recipe import Recipe
 
@@ -83,7 +83,7 @@ def batches(arrays: Arrays, model: Model, recipe: Recipe, *, seed: int, start: i
         DataError: there are fewer images than one batch.
     """
     stream = made(arrays, model, recipe, seed=seed, start=start)
-    idle = recipe.augmentation == "none" and not masks(model, 1, seed, 0)
+    idle = recipe.augmentation == "none" and not sites(model)
     return stream if idle else ahead(stream)
 
 
@@ -94,7 +94,7 @@ def steps_per_epoch(arrays: Arrays, recipe: Recipe) -> int:
 
 def made(arrays: Arrays, model: Model, recipe: Recipe, *, seed: int, start: int = 0) -> Iterator[Batch]:
     """The same batches, each made when it is asked for."""
-    order, per_epoch = np.empty((0, 0), np.int64), steps_per_epoch(arrays, recipe)
+    order, per_epoch, dropouts = np.empty((0, 0), np.int64), steps_per_epoch(arrays, recipe), sites(model)
     for step in range(start, recipe.steps):
         epoch, position = divmod(step, per_epoch)
         if position == 0 or step == start:
@@ -103,7 +103,7 @@ def made(arrays: Arrays, model: Model, recipe: Recipe, *, seed: int, start: int 
         images, labels = arrays.train_images[order[position]], arrays.train_labels[order[position]]
         if recipe.augmentation == "crop-flip":
             images = arrays.normalization(crop_flip(images, augmentation_rng(seed=seed, step=step)))
-        yield Batch(images, labels, masks(model, recipe.batch, seed, step))
+        yield Batch(images, labels, draw(dropouts, recipe.batch, seed, step))
 
 
 def ahead(items: Iterator[T], count: int = AHEAD) -> Iterator[T]:

@@ -3,11 +3,17 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from mponet.models.infer import leaves
+from mponet.models.infer import Shape, leaves
 from mponet.models.layers import Dropout, Model
 
 Masks = tuple[NDArray[np.bool_], ...]
+Sites = tuple[tuple[Shape, float], ...]
 _MASKS = 3  # first word of the spawn key: a stream apart from those of order, augmentation and starting values
+
+
+def sites(model: Model) -> Sites:
+    """Shape of an example, and rate, of each `Dropout`, in the order of use."""
+    return tuple((info.input_shape, info.layer.rate) for info in leaves(model) if isinstance(info.layer, Dropout))
 
 
 def masks(model: Model, batch: int, seed: int, step: int) -> Masks:
@@ -22,11 +28,12 @@ def masks(model: Model, batch: int, seed: int, step: int) -> Masks:
     Returns:
         One boolean array ``(batch, *shape)`` for each `Dropout`, in the order of use; none for a network without.
     """
-    infos = [info for info in leaves(model) if isinstance(info.layer, Dropout)]
-    if not infos:
+    return draw(sites(model), batch, seed, step)
+
+
+def draw(places: Sites, batch: int, seed: int, step: int) -> Masks:
+    """`masks` for whoever draws many; ``places`` are the `sites` of the model, which take a while to find."""
+    if not places:
         return ()
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_MASKS, step)))
-    return tuple(
-        rng.random((batch, *info.input_shape), dtype=np.float32) >= info.layer.rate  # type: ignore[union-attr]
-        for info in infos
-    )
+    return tuple(rng.random((batch, *shape), dtype=np.float32) >= rate for shape, rate in places)
