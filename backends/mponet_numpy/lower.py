@@ -3,7 +3,7 @@
 Operators are contracted as the TensorNetwork graph that defines them, not by a plan.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +18,8 @@ from mponet.mpo import MPO
 from mponet.network import reference
 
 Array = NDArray[np.float64]
+#: Sees each layer and its inputs, in the order of use.
+Watch = Callable[[LayerInfo, Array], None]
 
 
 @dataclass(slots=True)
@@ -32,13 +34,21 @@ class Network:
     model: spec.Model
     parameters: dict[str, Array] = field(default_factory=dict)
 
-    def __call__(self, images: NDArray[np.floating], *, training: bool = False, masks: Masks = ()) -> Array:
+    def __call__(
+        self,
+        images: NDArray[np.floating],
+        *,
+        training: bool = False,
+        masks: Masks = (),
+        watch: Watch | None = None,
+    ) -> Array:
         """Logits ``(batch, classes)`` of images NHWC.
 
         Args:
             images: ``(batch, height, width, channels)``.
             training: whether batch norms use the batch's statistics, and take them over into the running ones.
             masks: what each dropout keeps; without them nothing is dropped.
+            watch: called with each layer that has no layers inside, and its inputs.
 
         Raises:
             ModelError: the images have another shape.
@@ -47,7 +57,7 @@ class Network:
         if state.shape[1:] != self.model.input_shape:
             expected = ", ".join(map(str, self.model.input_shape))
             raise ModelError(f"images have the shape {state.shape}; expected (batch, {expected}) for {self.model}")
-        return _chain(layers(self.model), _Pass(self.parameters, training, iter(masks)), state)
+        return _chain(layers(self.model), _Pass(self.parameters, training, iter(masks), watch), state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,7 @@ class _Pass:
     parameters: dict[str, Array]
     training: bool
     masks: Iterator[NDArray[np.bool_]]
+    watch: Watch | None
 
 
 def lower(model: spec.Model) -> Network:
@@ -67,6 +78,8 @@ def lower(model: spec.Model) -> Network:
 
 def _chain(infos: tuple[LayerInfo, ...], run: _Pass, state: Array) -> Array:
     for info in infos:
+        if run.watch is not None and not info.branches:
+            run.watch(info, state)
         state = _apply(info, run, state)
     return state
 

@@ -1,7 +1,9 @@
 """The task that every backend gets, and its files."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,11 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from mponet.backend import Numbers
-from mponet.crosscheck.margin import widest
+from mponet.crosscheck.margin import calmest
+from mponet.crosscheck.rounding import SINGLE
 from mponet.errors import InputError
 from mponet.models import layers as vocabulary
+from mponet.models.dropout import Masks, masks
 from mponet.models.infer import layers, parameter_shapes
 from mponet.models.layers import Model
 from mponet.models.start import start
@@ -27,12 +31,17 @@ RATES: dict[str, tuple[tuple[float, ...], ...]] = {
 }
 DTYPES = tuple(RATES)
 SGD = Recipe("sgd", 20, 1, 0.01, weight_decay=0.01)
+MOMENTUM = replace(SGD, name="momentum", momentum=0.9)
+#: All that a recipe can ask of an optimiser.  Gradients at the start are many times longer than 0.1.
+NESTEROV = replace(MOMENTUM, name="nesterov", nesterov=True, average=0.9, clip=0.1)
 #: What is trained with; batch, rates and number of steps are those of the case.
-RECIPES = (SGD, replace(SGD, name="momentum", momentum=0.9), replace(SGD, name="nesterov", momentum=0.9, nesterov=True))
-BIAS_SIGMA = 0.1
-VELOCITY_SIGMA = 0.1
-#: Images to choose each image of the batch from.
-CHOICE = 4
+RECIPES = (SGD, MOMENTUM, NESTEROV)
+#: Spread of what training starts at 0: biases, shifts, running means, velocities.
+SIGMA = 0.1
+#: Range of what it starts at 1: scales and running variances.
+AROUND_ONE = (0.5, 1.5)
+#: Batches to choose from, so that no jump is within reach of float32's rounding.
+CHOICE = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,18 +49,25 @@ class Leg:
     """A state to start from, and what to do there.
 
     Attributes:
-        parameters: by canonical name, biases not zero, rounded to the dtype of the case.
-        velocity: by ``velocity/<parameter name>``; empty at rest.
+        parameters: parameters and running statistics by canonical name, none at its usual start, rounded to the dtype
+            of the case.
+        state: of an optimiser, by ``velocity/<parameter name>`` and ``average/<parameter name>``; empty at rest.
+        begun: steps that the state has behind it.
         images: ``(batch, height, width, channels)`` in [0, 1), rounded to the dtype of the case.
         labels: ``(batch,)``.
+        masks: what each dropout keeps in every step; those of the first also serve logits, loss and gradients.
         rates: learning rate of every step.
+        share: what jumps within reach of rounding may change of the first step's gradient (`mponet.crosscheck.margin`).
     """
 
     parameters: dict[str, Numbers]
-    velocity: dict[str, Numbers]
+    state: dict[str, Numbers]
+    begun: int
     images: Numbers
     labels: NDArray[np.int64]
+    masks: tuple[Masks, ...]
     rates: tuple[float, ...]
+    share: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,65 +77,124 @@ class Case:
     Attributes:
         model: the network.
         dtype: what to compute in.
+        recipes: what to train with.
         legs: where training starts; logits, loss and gradients are those of the first.
     """
 
     model: Model
     dtype: str
+    recipes: tuple[Recipe, ...]
     legs: tuple[Leg, ...]
 
+    @property
+    def batch(self) -> int:
+        """Number of examples."""
+        return len(self.legs[0].labels)
 
-def make(model: Model, dtype: str, seed: int, batch: int) -> Case:
+    @property
+    def share(self) -> float:
+        """The largest of any leg."""
+        return max(leg.share for leg in self.legs)
+
+
+def make(
+    model: Model, dtype: str, seed: int, batch: int, recipes: Sequence[Recipe] = RECIPES, choice: int = CHOICE
+) -> Case:
     """The task of a model, from the seed alone.
+
+    Args:
+        model: the network.
+        dtype: ``float64`` or ``float32``.
+        seed: any whole number from 0.
+        batch: number of examples.
+        recipes: what to train with; none for logits, loss and gradients alone.
+        choice: batches to choose from in float32.
 
     Raises:
         InputError: the dtype is none that is compared, or the seed or the batch is out of range.
     """
     if dtype not in DTYPES:
         raise InputError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
-    if seed < 0 or batch < 1:
-        raise InputError(f"seed is {seed} and batch is {batch}; expected a seed of at least 0, a batch of at least 1")
-    legs = (_leg(model, dtype, seed, number, batch, rates) for number, rates in enumerate(RATES[dtype]))
-    return Case(model, dtype, tuple(legs))
+    if seed < 0 or batch < 2:
+        raise InputError(
+            f"seed is {seed} and batch is {batch}; expected a seed of at least 0, a batch of at least 2, of which "
+            "batch norms can take a variance"
+        )
+    rates = RATES[dtype] if recipes else ((),)
+    legs = (_leg(model, dtype, seed, number, batch, steps, choice) for number, steps in enumerate(rates))
+    return Case(model, dtype, tuple(recipes), tuple(legs))
 
 
-def _leg(model: Model, dtype: str, seed: int, number: int, batch: int, rates: tuple[float, ...]) -> Leg:
+def _leg(model: Model, dtype: str, seed: int, number: int, batch: int, rates: tuple[float, ...], choice: int) -> Leg:
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(3, number)))
-    values = start(model, seed if number == 0 else int(rng.integers(2**31)))
-    for name, shape in parameter_shapes(model).items():
-        if name.endswith("/bias"):
-            values[name] = rng.normal(0.0, BIAS_SIGMA, shape)
-    parameters: dict[str, Numbers] = {name: value.astype(dtype) for name, value in values.items()}
-    velocity: dict[str, Numbers] = {
-        f"velocity/{name}": rng.normal(0.0, VELOCITY_SIGMA, value.shape).astype(dtype)
-        for name, value in values.items()
-        if len(RATES[dtype]) > 1
-    }
-    candidates = rng.random((CHOICE * batch, *model.input_shape)).astype(dtype)
+    parameters = _values(model, seed if number == 0 else int(rng.integers(2**31)), rng, dtype)
+    state: dict[str, Numbers] = {}
+    if single := len(rates) == 1:
+        for name, shape in parameter_shapes(model).items():
+            state[f"velocity/{name}"] = rng.normal(0.0, SIGMA, shape).astype(dtype)
+            state[f"average/{name}"] = parameters[name] + rng.normal(0.0, SIGMA, shape).astype(dtype)
     labels = rng.integers(0, layers(model)[-1].output_shape[-1], batch)
-    return Leg(parameters, velocity, widest(model, parameters, candidates, batch), labels, rates)
+    kept = tuple(masks(model, batch, seed, 100 * number + step) for step in range(max(len(rates), 1)))
+    candidates = (rng.random((batch, *model.input_shape)).astype(dtype) for _ in count())
+    if dtype == "float64":
+        images, jumps = next(candidates), 0.0
+    else:
+        images, jumps = calmest(model, parameters, islice(candidates, choice), kept[0], SINGLE)
+    return Leg(parameters, state, 10 if single else 0, images, labels, kept, rates, jumps)
+
+
+def _values(model: Model, seed: int, rng: np.random.Generator, dtype: str) -> dict[str, Numbers]:
+    """Parameters and running statistics."""
+    values: dict[str, Numbers] = dict(start(model, seed))
+    for name, value in values.items():
+        match name.rpartition("/")[2]:
+            case "bias" | "shift" | "mean":
+                values[name] = rng.normal(0.0, SIGMA, value.shape)
+            case "scale" | "variance":
+                values[name] = rng.uniform(*AROUND_ONE, value.shape)
+    return {name: value.astype(dtype) for name, value in values.items()}
 
 
 def save(case: Case, folder: Path) -> None:
     """Write ``case.json`` and one safetensors file for each leg."""
-    facts = {"dtype": case.dtype, "model": _encode(case.model), "rates": [leg.rates for leg in case.legs]}
+    facts = {
+        "dtype": case.dtype,
+        "model": _encode(case.model),
+        "recipes": [recipe.as_dict() for recipe in case.recipes],
+        "legs": [{"begun": leg.begun, "rates": leg.rates, "share": leg.share} for leg in case.legs],
+    }
     (folder / "case.json").write_text(json.dumps(facts), encoding="utf-8")
     for number, leg in enumerate(case.legs):
-        tensors = {f"parameters/{name}": value for name, value in leg.parameters.items()}
-        save_file({**tensors, **leg.velocity, "images": leg.images, "labels": leg.labels}, _file(folder, number))
+        tensors: dict[str, NDArray[Any]] = {**leg.state, "images": leg.images, "labels": leg.labels}
+        tensors |= {f"parameters/{name}": value for name, value in leg.parameters.items()}
+        for step, kept in enumerate(leg.masks):
+            tensors |= {f"masks/{step}/{place}": mask for place, mask in enumerate(kept)}
+        save_file(tensors, _file(folder, number))
 
 
 def load(folder: Path) -> Case:
     """What `save` wrote."""
     facts = json.loads((folder / "case.json").read_text(encoding="utf-8"))
-    legs = []
-    for number, rates in enumerate(facts["rates"]):
-        tensors = load_file(_file(folder, number))
-        images, labels = tensors.pop("images"), tensors.pop("labels")
-        velocity = {name: tensors.pop(name) for name in list(tensors) if name.startswith("velocity/")}
-        parameters = {name.removeprefix("parameters/"): value for name, value in tensors.items()}
-        legs.append(Leg(parameters, velocity, images, labels, tuple(rates)))
-    return Case(_decode(facts["model"]), facts["dtype"], tuple(legs))
+    legs = tuple(_read(_file(folder, number), **leg) for number, leg in enumerate(facts["legs"]))
+    recipes = tuple(Recipe(**recipe) for recipe in facts["recipes"])
+    return Case(_decode(facts["model"]), facts["dtype"], recipes, legs)
+
+
+def _read(file: Path, begun: int, rates: Sequence[float], share: float) -> Leg:
+    found: dict[str, dict[str, Any]] = {"parameters": {}, "velocity": {}, "average": {}, "masks": {}}
+    tensors = load_file(file)
+    images, labels = tensors.pop("images"), tensors.pop("labels")
+    for full, value in tensors.items():
+        kind, name = full.split("/", 1)
+        found[kind][name] = value
+    kept = tuple(_masks(found["masks"], step) for step in range(max(len(rates), 1)))
+    state = {f"{kind}/{name}": value for kind in ("velocity", "average") for name, value in found[kind].items()}
+    return Leg(found["parameters"], state, begun, images, labels, kept, tuple(rates), share)
+
+
+def _masks(found: dict[str, NDArray[np.bool_]], step: int) -> Masks:
+    places = range(sum(name.startswith(f"{step}/") for name in found))
+    return tuple(found[f"{step}/{place}"] for place in places)
 
 
 def _file(folder: Path, number: int) -> Path:

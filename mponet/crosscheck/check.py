@@ -4,17 +4,19 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from safetensors.numpy import load_file
 
 from mponet.backend import ADAPTERS, TRAINABLE, Numbers, installed, normalize
 from mponet.crosscheck import process
 from mponet.crosscheck.bounds import bounds
-from mponet.crosscheck.case import Case, make, save
+from mponet.crosscheck.case import CHOICE, RECIPES, Case, make, save
 from mponet.crosscheck.compare import Report, compare
 from mponet.crosscheck.margin import REFERENCE
 from mponet.errors import BackendError
 from mponet.models.layers import Model
+from mponet.recipe import Recipe
 
 BATCH = 16
 
@@ -26,9 +28,12 @@ def crosscheck(
     dtype: str = "float64",
     seed: int = 0,
     batch: int = BATCH,
+    recipes: Sequence[Recipe] = RECIPES,
+    choice: int = CHOICE,
 ) -> Report:
     """Compare the backends on one network; see `crosschecks`."""
-    return crosschecks([model], backends=backends, dtype=dtype, seed=seed, batch=batch)[0]
+    options: dict[str, Any] = {"backends": backends, "dtype": dtype, "seed": seed, "batch": batch, "choice": choice}
+    return crosschecks([model], recipes=[recipes], **options)[0]
 
 
 def crosschecks(
@@ -38,8 +43,10 @@ def crosschecks(
     dtype: str = "float64",
     seed: int = 0,
     batch: int = BATCH,
+    recipes: Sequence[Sequence[Recipe]] | None = None,
+    choice: int = CHOICE,
 ) -> tuple[Report, ...]:
-    """Compare forward, loss, every gradient and training of the backends, and forward with the reference.
+    """Compare passes forward, every gradient and training of the backends, and passes forward with the reference.
 
     One process per backend does all networks: starting a framework takes longer than a small network does.
 
@@ -49,13 +56,16 @@ def crosschecks(
         dtype: ``float64`` or ``float32``.
         seed: of parameters and batch.
         batch: number of examples.
+        recipes: what to train each network with, none for no training; None for all `RECIPES` on all.
+        choice: batches to choose from in float32, where jumps have to be kept away from.
 
     Raises:
         BackendError: one is unknown, not installed, or failed.
         InputError: the dtype, the seed or the batch makes no sense.
     """
     names = participants(backends)
-    cases = [make(model, dtype, seed, batch) for model in models]
+    recipes = [RECIPES] * len(models) if recipes is None else recipes
+    cases = [make(m, dtype, seed, batch, r, choice) for m, r in zip(models, recipes, strict=True)]
     with TemporaryDirectory(prefix="mponet-crosscheck-") as temporary:
         folders = [Path(temporary, str(number)) for number in range(len(cases))]
         for case, folder in zip(cases, folders, strict=True):
@@ -91,11 +101,11 @@ def participants(backends: Sequence[str] | None) -> tuple[str, ...]:
 
 def _report(case: Case, folder: Path, names: Sequence[str], seed: int) -> Report:
     """What the answers in a folder say."""
-    model, batch = case.model, len(case.legs[0].labels)
+    model = case.model
     answers = {name: _read(folder / f"{name}.safetensors") for name in names}
     facts = {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in names}
-    found = compare(answers, bounds(model, case.dtype, batch))
-    return Report(model.name, model.variant, model.bond, case.dtype, seed, batch, facts, found)
+    found = compare(answers, bounds(case))
+    return Report(model.name, model.variant, model.bond, case.dtype, seed, case.batch, facts, found)
 
 
 def _read(file: Path) -> dict[str, dict[str, Numbers]]:

@@ -1,8 +1,9 @@
 """Answers against one another.
 
-The error of a tensor is the largest absolute difference over the largest absolute value, of either of the two.  A
-tensor whose values are all below `FLOOR` of the largest value of its quantity is measured against that instead: what is
-zero but for rounding has no relative error.
+The error of a tensor is the largest absolute difference over the largest absolute value, of either of the two; where
+the bound asks for it, the Euclidean norm of the difference over that of the tensor.  A tensor that lies wholly below
+`FLOOR` of the largest of its quantity is measured against that instead: what is zero but for rounding has no relative
+error.
 """
 
 from collections.abc import Mapping
@@ -11,13 +12,17 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mponet.backend import Numbers
+from mponet.crosscheck.bounds import Bound, Norm
 from mponet.errors import BackendError
 
 FLOOR = 1e-4
 #: Tensors of a backend by quantity, then by name.
 Answers = Mapping[str, Mapping[str, Numbers]]
+#: A backend's name, and its tensors of one quantity.
+Side = tuple[str, Mapping[str, Numbers]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +30,13 @@ class Comparison:
     """Two backends, one quantity.
 
     Attributes:
-        quantity: ``forward``, ``loss``, ``gradients``, or the name of a recipe.
+        quantity: ``forward``, ``dropout``, ``loss``, ``statistics``, ``gradients``, or the name of a recipe.
         first: a backend.
         second: another.
         error: the largest error of any tensor.
         worst: the tensor's name.
         bound: the largest error allowed.
+        norm: what differences and tensors were measured by.
     """
 
     quantity: str
@@ -39,6 +45,7 @@ class Comparison:
     error: float
     worst: str
     bound: float
+    norm: Norm = "largest"
 
     @property
     def ok(self) -> bool:
@@ -48,7 +55,8 @@ class Comparison:
     def __str__(self) -> str:
         pair = f"{self.first}, {self.second}"
         sign = "within" if self.ok else "BEYOND"
-        return f"{self.quantity:<10} {pair:<20} {self.error:.1e} {sign} {self.bound:.1e}  {self.worst}"
+        norm = " (Euclidean)" if self.norm == "euclidean" else ""
+        return f"{self.quantity:<10} {pair:<20} {self.error:.1e} {sign} {self.bound:.1e}  {self.worst}{norm}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +109,7 @@ class Report:
         return {**asdict(self), "comparisons": rows, "ok": self.ok}
 
 
-def compare(answers: Mapping[str, Answers], bounds: Mapping[str, float]) -> tuple[Comparison, ...]:
+def compare(answers: Mapping[str, Answers], bounds: Mapping[str, Bound]) -> tuple[Comparison, ...]:
     """Every pair of backends, on every quantity that both have.
 
     Args:
@@ -115,15 +123,15 @@ def compare(answers: Mapping[str, Answers], bounds: Mapping[str, float]) -> tupl
     for quantity, bound in bounds.items():
         having = [name for name in answers if quantity in answers[name]]
         for first, second in combinations(having, 2):
-            error, worst = _worst(first, answers[first][quantity], second, answers[second][quantity], quantity)
-            found.append(Comparison(quantity, first, second, error, worst, bound))
+            sides = (first, answers[first][quantity]), (second, answers[second][quantity])
+            error, worst = _worst(sides, quantity, bound.norm)
+            found.append(Comparison(quantity, first, second, error, worst, bound.error, bound.norm))
     return tuple(found)
 
 
-def _worst(
-    first: str, ours: Mapping[str, Numbers], second: str, theirs: Mapping[str, Numbers], quantity: str
-) -> tuple[float, str]:
+def _worst(sides: tuple[Side, Side], quantity: str, norm: Norm) -> tuple[float, str]:
     """The largest error, and whose it is."""
+    (first, ours), (second, theirs) = sides
     shapes = [{name: value.shape for name, value in side.items()} for side in (ours, theirs)]
     if shapes[0] != shapes[1]:
         odd = sorted(name for name in shapes[0] | shapes[1] if shapes[0].get(name) != shapes[1].get(name))
@@ -131,20 +139,21 @@ def _worst(
             f"{quantity} of backends {first!r} and {second!r} differ in names or shapes of {odd}; expected "
             "the canonical layout from both"
         )
-    sizes = {name: max(_size(ours[name], first, name), _size(theirs[name], second, name)) for name in ours}
+    for backend, side in sides:
+        for name, value in side.items():
+            if not np.all(np.isfinite(value)):
+                raise BackendError(f"{name} of backend {backend!r} is not finite; expected numbers; try another --seed")
+    sizes = {name: max(_size(ours[name], norm), _size(theirs[name], norm)) for name in ours}
     floor = FLOOR * max(sizes.values())
-    errors = {name: _error(ours[name], theirs[name], max(sizes[name], floor)) for name in ours}
+    errors = {name: _error(ours[name], theirs[name], norm, max(sizes[name], floor)) for name in ours}
     worst = max(errors, key=errors.__getitem__)
     return errors[worst], worst
 
 
-def _size(value: Numbers, backend: str, name: str) -> float:
-    largest = float(np.abs(value).max(initial=0.0))
-    if not np.isfinite(largest):
-        raise BackendError(f"{name} of backend {backend!r} is not finite; expected numbers; try another --seed")
-    return largest
+def _size(value: NDArray[np.floating[Any]], norm: Norm) -> float:
+    return float(np.linalg.norm(value) if norm == "euclidean" else np.abs(value).max(initial=0.0))
 
 
-def _error(ours: Numbers, theirs: Numbers, scale: float) -> float:
-    difference = float(np.abs(ours.astype(np.float64) - theirs.astype(np.float64)).max(initial=0.0))
+def _error(ours: Numbers, theirs: Numbers, norm: Norm, scale: float) -> float:
+    difference = _size(ours.astype(np.float64) - theirs.astype(np.float64), norm)
     return difference / scale if difference else 0.0

@@ -1,53 +1,74 @@
-"""Images on which a network is smooth as far as rounding reaches.
+"""Batches on which a network is smooth as far as rounding reaches.
 
-The gradient of a ReLU jumps at 0, that of a pooling window where its two largest values change places.  A batch has a
-hundred thousand such places; where one lies within rounding error of its jump, two correct frameworks may take
-different sides, and their gradients then differ by the whole share of that value.  So candidates are ranked by how far
-they keep away from every jump, with the reference, and the best are taken.
+The gradient of a ReLU jumps at 0, that of a pooling window where its two largest values change places.  Where a value
+lies within rounding error of its jump, two correct frameworks may take different sides, and from there on their
+gradients differ by the whole share of that value.  So batches are ranked by their jumps within reach, found with the
+reference, and the first without any is taken.
+
+A network of a million activations has no such batch.  There the share counts: a jump turns one value of a layer on or
+off.  If ``n`` of a layer's ``N`` active ones may do so, the signal that goes back through it changes by ``sqrt(n / N)``
+of its Euclidean norm, layers after one another in quadrature, and so do the gradients made from it.
 """
 
-from dataclasses import replace
-from typing import Any, cast
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from mponet.backend import Numbers, Parameters, load
-from mponet.models.infer import layers
+from mponet.crosscheck.rounding import fronts
+from mponet.models.dropout import Masks
+from mponet.models.infer import LayerInfo
 from mponet.models.layers import MaxPool, Model, ReLU
 
 REFERENCE = "numpy"
 
 
-def widest(model: Model, parameters: Parameters, candidates: Numbers, count: int) -> Numbers:
-    """The ``count`` candidates with the widest margins, in their order.
+def share(model: Model, parameters: Parameters, images: Numbers, masks: Masks, unit: float) -> float:
+    """What jumps within reach of rounding may change of a gradient, relative to its Euclidean norm; 0 without any.
+
+    All in training mode, where the batch norms make every value depend on the whole batch.
 
     Args:
         model: the network.
-        parameters: by canonical name.
-        candidates: images ``(any number, height, width, channels)``.
-        count: how many to keep.
+        parameters: parameters and running statistics by canonical name.
+        images: a batch NHWC.
+        masks: what each dropout keeps.
+        unit: relative error of one rounding.
     """
-    best = np.argsort(-margins(model, parameters, candidates), kind="stable")[:count]
-    return candidates[np.sort(best)]
+    roundings = iter(fronts(model, len(images)))
+    shares: list[float] = []
 
-
-def margins(model: Model, parameters: Parameters, images: Numbers) -> NDArray[np.float64]:
-    """Distance of each image from its nearest jump, relative to the largest value of that layer; inf without one."""
-    reference = load(REFERENCE)
-    nearest = np.full(len(images), np.inf)
-    state = np.asarray(images, dtype=np.float64)
-    for info in layers(model):
-        scale = float(np.abs(state).max(initial=0.0)) or 1.0
+    def look(info: LayerInfo, inputs: NDArray[np.float64]) -> None:
+        reach = next(roundings) * unit * float(np.sqrt(np.mean(inputs**2)))
         if isinstance(info.layer, ReLU):
-            nearest = np.minimum(nearest, _lowest(np.abs(state)) / scale)
+            distances, active = np.abs(inputs), int(np.count_nonzero(inputs > 0))
         elif isinstance(info.layer, MaxPool):
-            nearest = np.minimum(nearest, _lowest(_gaps(state, info.layer)) / scale)
-        alone = replace(model, layers=(info.layer,), input_shape=cast(Any, info.input_shape))  # may be a vector's
-        native = reference.build(alone, {name: parameters[name] for name in info.parameters}, dtype="float64")
-        state = np.asarray(reference.predict(native, state), dtype=np.float64)
-    return nearest
+            distances = _gaps(inputs, info.layer)
+            active = distances.size
+        else:
+            return
+        shares.append(int(np.count_nonzero(distances <= reach)) / max(active, 1))
+
+    native = load(REFERENCE).build(model, parameters, dtype="float64")
+    native(images, training=True, masks=masks, watch=look)
+    return float(np.sqrt(sum(shares)))
+
+
+def calmest(
+    model: Model, parameters: Parameters, candidates: Iterator[Numbers], masks: Masks, unit: float
+) -> tuple[Numbers, float]:
+    """The first batch without a jump within reach, else the one with the smallest `share`; and that share."""
+    best = next(candidates)
+    least = share(model, parameters, best, masks, unit)
+    for images in candidates if least else ():
+        found = share(model, parameters, images, masks, unit)
+        if found < least:
+            best, least = images, found
+        if not least:
+            break
+    return best, least
 
 
 def _gaps(maps: NDArray[np.float64], layer: MaxPool) -> NDArray[np.float64]:
@@ -56,9 +77,3 @@ def _gaps(maps: NDArray[np.float64], layer: MaxPool) -> NDArray[np.float64]:
     ranked = np.sort(windows.reshape(*windows.shape[:4], -1), axis=-1)
     first, second = ranked[..., -1], ranked[..., -2] if layer.size > 1 else -np.inf
     return np.where(first == 0.0, np.inf, first - second)
-
-
-def _lowest(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The smallest value of each example."""
-    lowest: NDArray[np.float64] = values.reshape(len(values), -1).min(axis=1)
-    return lowest

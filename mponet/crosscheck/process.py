@@ -19,6 +19,7 @@ ENVIRONMENT = {
     "NVIDIA_TF32_OVERRIDE": "0",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
+#: For a job, and for each network that it answers for.
 SECONDS = 600
 LAST_LINES = 3
 
@@ -31,17 +32,20 @@ class Job:
         backend: the framework it starts, for messages.
         arguments: behind ``python``.
         environment: variables to set.
+        seconds: it is ended after so many.
     """
 
     backend: str
     arguments: tuple[str, ...]
     environment: tuple[tuple[str, str], ...] = ()
+    seconds: float = SECONDS
 
 
 def worker(backend: str, folders: Sequence[Path], dtype: str) -> Job:
     """The job that answers the tasks in ``folders``, all of one dtype."""
     wide = (("JAX_ENABLE_X64", "1"),) if dtype == "float64" else ()
-    return Job(backend, ("-m", "mponet.crosscheck.worker", backend, *map(str, folders)), wide)
+    arguments = ("-m", "mponet.crosscheck.worker", backend, *map(str, folders))
+    return Job(backend, arguments, wide, SECONDS * max(len(folders), 1))
 
 
 def devices(backend: str) -> Job:
@@ -66,12 +70,12 @@ def _one(job: Job) -> str:
     command = [sys.executable, "-P", *job.arguments]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=SECONDS, env=_environment(job), check=False
+            command, capture_output=True, text=True, timeout=job.seconds, env=_environment(job), check=False
         )
     except subprocess.TimeoutExpired:
         raise BackendError(
-            f"backend {job.backend!r} gave no answer for {SECONDS} seconds; expected one by then; try a smaller model "
-            "or batch"
+            f"backend {job.backend!r} gave no answer for {job.seconds:g} seconds; expected one by then; try a smaller "
+            "model or batch"
         ) from None
     if done.returncode:
         said = " / ".join([line.strip() for line in done.stderr.splitlines() if line.strip()][-LAST_LINES:])

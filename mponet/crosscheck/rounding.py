@@ -1,0 +1,124 @@
+"""How much rounding a pass through a network makes, in roundings of the number format, from the layers alone.
+
+A sum of ``K`` rounded products, in whatever order a library adds them, is off by about ``sqrt(K)`` roundings of its
+size, because they are as good as independent.  So a layer makes
+
+* ``sqrt(K)``: a dense layer of ``K`` inputs, a convolution with ``K = kernel height x width x channels``;
+* the sum of that over the steps of an operator, each of which sums over a factor and a bond, and ``sqrt(inputs)`` on
+  top: a plan may go core by core, rebuild the matrix, or do something in between;
+* a few and, in training, ``sqrt(batch x positions)``, the sums behind its statistics: a batch norm;
+* its window's side: average pooling; one: a sum of two branches, a dropout's division.
+
+Layers hand on the relative error that they get, and add their own.  That they hand it on unchanged is what He's
+starting values are made for: they keep the size of a signal, and of a small change of it alike.  A batch norm in
+training takes off the mean, which takes of the signal but not of its error: behind a ReLU the mean square is
+``pi / (pi - 1)`` times the variance, so the error grows by its root, 1.21, in each.  On the other hand independent
+errors add in quadrature.  `forward` and `backward` add them one to one along the longest path, which covers both: in
+VGG-19, 16 norms one behind the other, quadrature with the growth gives 32 times the error of one layer where the sum
+gives 16, and the sums themselves are dearer here than they are (``sqrt(K)`` random roundings of half a unit at most
+make ``0.3 sqrt(K)``).  Where shortcuts go around the norms, the growth is slower still.
+"""
+
+from collections.abc import Callable, Iterable
+from math import prod, sqrt
+
+from mponet.models.infer import LayerInfo, layers
+from mponet.models.layers import AvgPool, BatchNorm, Conv2D, Dense, Dropout, MaxPool, Model, Residual
+from mponet.shape import MPOShape
+
+#: Relative error of one rounding in float32, at most.
+SINGLE = 2.0**-24
+#: Of one value by a batch norm, beside its sums: minus mean, times factor, times scale, plus shift; 2 = sqrt(4).
+NORM = 2.0
+#: Of the cross-entropy: exponentials, their sum over ten classes, a logarithm, a difference.
+LOSS = 8.0
+Cost = Callable[[LayerInfo], float]
+
+
+def forward(model: Model, batch: int = 0) -> float:
+    """Roundings of the logits.
+
+    Args:
+        model: the network.
+        batch: number of examples in training mode; 0 for inference, where batch norms sum nothing.
+    """
+    return _path(layers(model), lambda info: _forward(info, batch), 0.0, [])
+
+
+def fronts(model: Model, batch: int) -> list[float]:
+    """Roundings of the inputs of each layer that has no layers inside, in the order of use, in training mode."""
+    found: list[float] = []
+    _path(layers(model), lambda info: _forward(info, batch), 0.0, found)
+    return found
+
+
+def gradient(model: Model, batch: int) -> float:
+    """Roundings of the gradients: of the pass forward, of the pass backward, and of the longest sum for a parameter."""
+    infos = layers(model)
+    back = _path(infos, lambda info: _backward(info, batch), 0.0, [])
+    return forward(model, batch) + LOSS + back + max(_sum(info, batch) for info in infos)
+
+
+def _path(infos: Iterable[LayerInfo], cost: Cost, begun: float, found: list[float]) -> float:
+    """Roundings behind a chain of layers, along the longest path; ``found`` gets those in front of each layer."""
+    for info in infos:
+        if info.branches:
+            ends = [_path(branch, cost, begun, found) for branch in info.branches]
+            begun = max(begun, *ends) + isinstance(info.layer, Residual)
+        else:
+            found.append(begun)
+            begun += cost(info)
+    return begun
+
+
+def _forward(info: LayerInfo, batch: int) -> float:
+    match info.layer:
+        case Dense():
+            return sqrt(info.input_shape[0]) + (_steps(info.mpo, info.mpo.input_dims) if info.mpo else 0.0)
+        case Conv2D(kernel=kernel):
+            return sqrt(prod(kernel) * info.input_shape[2])
+        case BatchNorm():
+            return NORM + sqrt(batch * _positions(info))
+        case AvgPool(size=size):
+            return float(size)
+        case Dropout():
+            return 1.0
+        case _:
+            return 0.0
+
+
+def _backward(info: LayerInfo, batch: int) -> float:
+    """Of the gradient of a layer's inputs: each sums over what it feeds."""
+    match info.layer:
+        case Dense():
+            return sqrt(info.output_shape[0]) + (_steps(info.mpo, info.mpo.output_dims) if info.mpo else 0.0)
+        case Conv2D(kernel=kernel):
+            return sqrt(prod(kernel) * info.output_shape[2])
+        case MaxPool(size=size):
+            return float(size)
+        case _:
+            return _forward(info, batch)
+
+
+def _sum(info: LayerInfo, batch: int) -> float:
+    """Of the gradient of a layer's parameters: over the batch and positions, or the rows that a core is applied to."""
+    if info.branches:
+        return max((_sum(inner, batch) for branch in info.branches for inner in branch), default=0.0)
+    if info.mpo is not None:
+        return sqrt(batch * _rows(info.mpo))
+    positions = prod(info.output_shape[:2]) if isinstance(info.layer, Conv2D) else _positions(info)
+    return sqrt(batch * positions) if info.parameters else 0.0
+
+
+def _positions(info: LayerInfo) -> int:
+    return prod(info.input_shape[:-1])
+
+
+def _steps(shape: MPOShape, factors: tuple[int, ...]) -> float:
+    return sum(sqrt(factor * bond) for factor, bond in zip(factors, shape.bond_dims[1:], strict=True))
+
+
+def _rows(shape: MPOShape) -> int:
+    """The most rows, per example, that a core is applied to."""
+    full = shape.in_features, shape.out_features
+    return max(max(full[0] // i, full[1] // j) for i, j in zip(shape.input_dims, shape.output_dims, strict=True))
