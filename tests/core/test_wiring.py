@@ -144,6 +144,13 @@ def test_a_resnet_of_any_width_has_operators_that_fit(k):
         assert infer.replaced_weights(one) == 9 * (64 * k) ** 2
 
 
+def test_the_head_of_a_resnet_gains_a_norm_and_a_relu_and_loses_its_bias():
+    shape = MPOShape.of((4, 4, 4, 4), (1, 5, 2, 1), 3)
+    dense, mpo = build("resnet20", "dense").layers, build("resnet20", "mpo").layers
+    assert mpo[:-3] == dense[:-1]
+    assert mpo[-3:] == (BatchNorm("fc_bn"), ReLU(), Dense("fc", 10, bias=False, mpo=shape))
+
+
 def test_the_last_unit_of_resnet_has_the_published_factors_and_an_identity_beside_it():
     unit = next(layer for layer in reversed(build("resnet56-unit").layers) if isinstance(layer, Residual))
     factors = (2, 4, 4, 4, 4, 4, 4, 2)
