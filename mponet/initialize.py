@@ -6,7 +6,7 @@ for every shape.
 """
 
 from collections.abc import Callable
-from math import exp, inf, log, sqrt
+from math import exp, inf, log, prod, sqrt
 
 import numpy as np
 
@@ -70,6 +70,17 @@ def paper_cores(shape: MPOShape, rng: np.random.Generator) -> MPO:
             for left, i, j, right in shape.core_shapes
         ),
     )
+
+
+def xavier(size: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """A dense weight by the rule of `paper_cores`: TensorFlow 1's ``xavier_initializer(uniform=False)``.
+
+    Args:
+        size: ``(inputs, outputs)``, or ``(height, width, inputs, outputs)`` of a kernel, whose positions multiply both.
+        rng: source of the random numbers.
+    """
+    *positions, inputs, outputs = size
+    return truncated_normal(size, sqrt(2.6 / (prod(positions) * (inputs + outputs))), rng)
 
 
 def truncated_normal(size: tuple[int, ...], sigma: float, rng: np.random.Generator) -> Array:

@@ -6,13 +6,13 @@ from zlib import crc32
 import numpy as np
 
 from mponet.errors import ModelError
-from mponet.initialize import exact_variance, normal, paper_cores, truncated_normal
+from mponet.initialize import exact_variance, normal, paper_cores, truncated_normal, xavier
 from mponet.models.infer import LayerInfo, Shape, leaves, parameter_shapes, statistic_shapes
 from mponet.models.layers import Model
 from mponet.mpo import Array
 
 Parameters = dict[str, Array]
-SCHEMES = ("paper", "paper-cores", "exact")
+SCHEMES = ("paper", "xavier", "exact")
 PAPER_SIGMA = 0.1  # the authors' MNIST scripts: truncated_normal_initializer(stddev=0.1)
 
 
@@ -23,8 +23,8 @@ def start(model: Model, seed: int, scheme: str = "exact") -> Parameters:
         model: the network.
         seed: any whole number from 0.
         scheme: ``exact`` meets He's variance for every weight, operator or not; ``paper`` is what the authors' MNIST
-            code draws; ``paper-cores`` draws the authors' cores, and He's normal weights where nothing is known of
-            their code.  Biases and shifts are zero, scales one, running means zero, running variances one.
+            code draws; ``xavier`` draws the authors' cores, and all other weights by the same rule of TensorFlow 1,
+            since nothing is known of their CIFAR-10 code.  Biases and shifts are zero, scales one, running means zero, running variances one.
 
     Raises:
         ModelError: there is no such scheme.
@@ -70,6 +70,8 @@ def _constant(name: str) -> float:
 def _dense(shape: Shape, rng: np.random.Generator, scheme: str) -> Array:
     if scheme == "paper":
         return truncated_normal(shape, PAPER_SIGMA, rng)
+    if scheme == "xavier":
+        return xavier(shape, rng)
     return normal(shape, prod(shape[:-1]), shape[-1], rng, "he")
 
 

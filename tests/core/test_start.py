@@ -107,9 +107,11 @@ def test_the_paper_start_draws_what_the_authors_draw():
     wide = start(build("lenet5", "dense"), 0, "paper")
     assert all(np.abs(value).max() <= 0.2 for name, value in wide.items() if name.endswith("/kernel"))
     assert wide["conv3/kernel"].std() == pytest.approx(0.088, rel=0.02)
-    cores, both = (start(build("lenet5"), 0, scheme) for scheme in ("paper", "paper-cores"))
+    cores, both = (start(build("lenet5"), 0, scheme) for scheme in ("paper", "xavier"))
     assert np.array_equal(cores["fc1/core2"], both["fc1/core2"])
-    assert np.array_equal(both["conv1/kernel"], start(build("lenet5"), 0)["conv1/kernel"])
+    kernel = start(build("vgg16", "dense"), 0, "xavier")["conv3_1/kernel"]  # 3 x 3, 128 -> 256
+    assert kernel.std() == pytest.approx(0.8796 * sqrt(2.6 / (9 * (128 + 256))), rel=0.01)  # 295 000 numbers
+    assert np.abs(kernel).max() <= 2 * sqrt(2.6 / (9 * (128 + 256)))
 
 
 def test_parameters_of_another_model_are_refused():
