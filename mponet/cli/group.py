@@ -13,6 +13,7 @@ from mponet.errors import MPONetError
 #: Subcommands in the order of the help, with their line in it; `mponet.cli.<name>` holds the command of that name.
 COMMANDS = {
     "run": "Train a network, and record what happened.",
+    "suite": "Train the paper's networks over several seeds, and tabulate them beside its figures.",
     "evaluate": "Measure a trained network on its test set.",
     "info": "Show the layers, counts and compression ratios of a network.",
     "draw": "Draw a network, its operators as tensor diagrams.",

@@ -61,6 +61,16 @@ class RunFolder:
                 (path / CONFIG).unlink(missing_ok=True)
         return cls(path, settings)
 
+    def check(self) -> None:
+        """See that the folder, if anything is in it, holds a run of these settings; nothing is written.
+
+        Raises:
+            RecipeError: it holds a run of other settings.
+            CheckpointError: its config.json is damaged.
+        """
+        if any(_begun(self.path / variant) for variant in VARIANTS):
+            _check_same(self.path, self.settings)
+
     def checkpoint(self, variant: str) -> Path:
         """Where the checkpoint of a variant is."""
         return self.path / variant / CHECKPOINT

@@ -1,0 +1,260 @@
+"""``mponet suite``: the paper's experiments, in one folder and in spite of interruptions."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from sys import exit as leave
+
+import click
+from rich.table import Table
+
+from mponet import data as datasets
+from mponet.backend import choose, load
+from mponet.cli.output import emit, fail, json_option, notice, people
+from mponet.cli.progress import watcher
+from mponet.cli.run import INTERRUPTED
+from mponet.run import Reporter, Result
+from mponet.suite import Cell, Row, State, plan, read, report, run_suite, states
+from mponet.suite.cells import DEFAULT, SEEDS, data_of, networks
+from mponet.suite.published import Figure
+from mponet.suite.table import Report
+from mponet.suite.write import flat, percent, ratio
+from mponet.suite.write import seeds as trainings
+from mponet.train import Record
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  mponet suite --models fc2,fc2:4,lenet5 --seeds 3 --out runs/mnist
+  mponet suite --backend jax --preset paper --out runs/paper
+  mponet suite --models fc2:4 --data digits --steps 500 --seeds 2
+  mponet suite --status runs/paper                from another terminal
+
+The same command again goes on where it stopped, also after a kill, and tries again what failed.
+"""
+)
+@click.option("--backend", metavar="B", help="torch, jax or tensorflow; else MPONET_BACKEND, else the first installed.")
+@click.option(
+    "--preset",
+    metavar="paper|short",
+    default="short",
+    show_default=True,
+    help="The recipes: the authors', or fast ones.",
+)
+@click.option(
+    "--models",
+    metavar="NAME[:BOND],...",
+    default=",".join(DEFAULT),
+    show_default=True,
+    help="Networks; BOND is that of the MPO variant, the published one if left out.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=SEEDS,
+    show_default=True,
+    help="Trainings of each network, with seeds from 0.",
+)
+@click.option("--data", metavar="NAME", help="Data set for all networks; that of the paper, each its own, if left out.")
+@click.option("--epochs", type=click.IntRange(min=1), metavar="E", help="Length in epochs, instead of the preset's.")
+@click.option("--steps", type=click.IntRange(min=1), metavar="S", help="Length in steps, instead of the preset's.")
+@click.option("--device", metavar="D", help="Where to compute; the backend's default if left out.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder of the suite; runs/suite-<backend>-<preset> if left out.",
+)
+@click.option(
+    "--status",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Train nothing: show how far the suite in DIR is, while it runs or not; silent: time since the last sign.",
+)
+@json_option
+def suite(
+    backend: str | None,
+    preset: str,
+    models: str,
+    seeds: int,
+    data: str | None,
+    epochs: int | None,
+    steps: int | None,
+    device: str | None,
+    out: Path | None,
+    status: Path | None,
+    as_json: bool,
+) -> None:
+    """Train the paper's networks over several seeds, and tabulate them beside its figures.
+
+    Every network is trained normal and with operators.  DIR gets one run folder per training, and tables.md, tables.csv
+    and tables.json after each.  A training that breaks or diverges does not stop the others.
+
+    Exit status 1: something was wrong, or a training broke or diverged.
+    """
+    if status is not None:
+        _tell(status, as_json)
+        return
+    wanted = networks(models.split(","))
+    chosen = choose(backend)
+    names = dict.fromkeys(data_of(network.model, data) for network in wanted)
+    loaded = {name: datasets.load(name) for name in names}
+    planned = plan(
+        models.split(","),
+        backend=chosen.name,
+        images={one.name: len(one.train_images) for one in loaded.values()},
+        preset=preset,
+        seeds=seeds,
+        data=data,
+        epochs=epochs,
+        steps=steps,
+    )
+    home = out or Path("runs") / f"suite-{chosen.name}-{preset}"
+    for one in loaded.values():
+        notice(f"data: {one.name}, {one.source}")
+    notice(f"backend: {chosen.name}, {chosen.why}")
+    try:
+        made = run_suite(planned, load(chosen.name), loaded, home, device=device, observer=_Watching())
+    except KeyboardInterrupt:
+        notice(f"stopped; {home} keeps what was done: the same command goes on")
+        leave(INTERRUPTED)
+    emit({**made.as_dict(), "folder": str(home)}) if as_json else _show(made, home)
+    for cells in (made.diverged, made.failed):
+        for name, message in cells.items():
+            fail(f"{name}: {flat(message)}")
+    if not made.ok:
+        leave(1)
+
+
+class _Watching:
+    """The reporter of single runs for each cell, and a line when it is finished."""
+
+    @contextmanager
+    def watching(self, cell: Cell, number: int, count: int) -> Iterator[Reporter]:
+        """A bar or lines under the name of the cell."""
+        with watcher() as one:
+            yield _Named(one, f"{number}/{count} {cell}")
+
+    def finished(self, cell: Cell, result: Result) -> None:
+        """What came out."""
+        told = f"test accuracy best {_percent(result.best_accuracy)}, last {_percent(result.accuracy)}"
+        notice(f"{cell}: {'diverged' if result.diverged else told} after {result.steps} steps, {result.seconds:.1f} s")
+
+    def failed(self, cell: Cell, message: str) -> None:
+        """What broke it."""
+        fail(f"{cell}: {flat(message)}")
+
+
+class _Named:
+    """Passes on what happens, under the name of the cell."""
+
+    def __init__(self, reporter: Reporter, name: str) -> None:
+        self._reporter, self._name = reporter, name
+
+    def started(self, variant: str, step: int, steps: int, per_epoch: int) -> None:
+        """Pass on."""
+        self._reporter.started(self._name, step, steps, per_epoch)
+
+    def advanced(self, record: Record) -> None:
+        """Pass on."""
+        self._reporter.advanced(record)
+
+    def finished(self, variant: str, outcome: Result) -> None:
+        """The line of the suite says it."""
+
+
+def _tell(home: Path, as_json: bool) -> None:
+    planned = read(home)
+    cells = states(planned, home)
+    known = [state.left for state in cells if not state.finished and state.left is not None]
+    unknown = sum(not state.finished and state.left is None for state in cells)
+    if as_json:
+        left = None if unknown else sum(known)
+        emit({"folder": str(home), "settings": planned.as_dict(), "left": left, "cells": [s.as_dict() for s in cells]})
+        return
+    table = _table("cell", "state", "step", "last", "best", "images/s", "left", "silent")
+    for state in cells:
+        table.add_row(*_status(state))
+    console = people()
+    console.print(table)
+    console.print()
+    finished = sum(state.finished for state in cells)
+    more = f", and that of {unknown} of unknown pace" if unknown else ""
+    remaining = f"; time left: {_time(sum(known))}{more}" if known else "; time left: unknown"
+    console.print(f"{finished} of {len(cells)} cells are finished{'' if finished == len(cells) else remaining}")
+    for state in cells:
+        if state.message is not None:
+            console.print(f"{state.name} {state.state}: {flat(state.message)}", soft_wrap=True)
+    if finished:
+        console.print()
+        console.print(_tabulated(report(planned, home)))
+
+
+def _status(state: State) -> tuple[str, ...]:
+    return (
+        state.name,
+        state.state,
+        f"{state.step}/{state.steps}",
+        "" if state.accuracy is None else f"{100 * state.accuracy:.2f}",
+        "" if state.best_accuracy is None else f"{100 * state.best_accuracy:.2f}",
+        "" if state.images_per_s is None else f"{state.images_per_s:.0f}",
+        "" if state.left is None or state.finished else _time(state.left),
+        "" if state.age is None else _time(state.age),
+    )
+
+
+def _show(made: Report, home: Path) -> None:
+    console = people()
+    console.print()
+    console.print(_tabulated(made))
+    console.print()
+    console.print(made.caption, style="dim")
+    click.echo(f"runs and tables: {home}")
+
+
+def _tabulated(made: Report) -> Table:
+    """Three lines for every network: best, last, and the paper's where it has figures."""
+    table = _table("network", "data", "", "normal", "MPO-Net", "rho", "whole", "seeds")
+    for row in made.rows:
+        for cells in _lines(row):
+            table.add_row(*cells)
+        table.add_section()
+    return table
+
+
+def _lines(row: Row) -> Sequence[tuple[str, ...]]:
+    name = row.model if row.bond is None else f"{row.model} D={row.bond}"
+    figures = (ratio(row.rho), ratio(row.whole_ratio), trainings(row))
+    ours = [
+        (name, row.data, "best", percent(row.normal.best), percent(row.mpo.best), *figures),
+        ("", "", "last", percent(row.normal.last), percent(row.mpo.last), "", "", ""),
+    ]
+    if (paper := row.published) is None:
+        return ours
+    return [*ours, ("", "", "paper", percent(paper.normal), _noted(paper.mpo, paper.note), ratio(paper.rho), "", "")]
+
+
+def _noted(figure: Figure | None, note: str | None) -> str:
+    return note or percent(figure)
+
+
+def _table(*headings: str) -> Table:
+    """Words on the left, numbers on the right."""
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for heading in headings:
+        words = heading in ("cell", "state", "network", "data", "")
+        table.add_column(heading, justify="left" if words else "right", overflow="fold")
+    return table
+
+
+def _percent(share: float | None) -> str:
+    return "unknown" if share is None else f"{share:.2%}"
+
+
+def _time(seconds: float) -> str:
+    """``45 s``, ``12 min``, ``3.4 h``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
