@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,4 +113,4 @@ def ahead(items: Iterator[T], count: int = AHEAD) -> Iterator[T]:
         waiting = deque(pool.submit(next, items, end) for _ in range(count))
         while (item := waiting.popleft().result()) is not end:
             waiting.append(pool.submit(next, items, end))
-            yield item
+            yield cast(T, item)
