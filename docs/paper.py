@@ -1,0 +1,108 @@
+"""Writes docs/paper.md to standard output from what docs/paper.sh leaves in a folder: ``paper.py RUNS``.
+
+A part of the page is there when its files are; a training that is not finished is shown as far as it is.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mponet.run import metrics
+from mponet.train import Record
+
+HEAD = """# The paper's experiments, repeated
+
+`docs/paper.sh` makes this page: it trains, then writes the tables below from the files of the trainings.  All is on
+CPUs; accuracy is on the test set, *best* over all evaluations (which is what the paper reports) and *last*."""
+MNIST = """
+## MNIST, preset `paper`
+
+    mponet suite --preset paper --models fc2:2,fc2:4,fc2:8,fc2:16,fc2:22,lenet5 --seeds 1
+
+The authors' recipe: 300 000 steps of 100 images (500 epochs), plain SGD, 0.99 per epoch, L2 on everything.  Below bond
+16, gradients are clipped to a norm of 1, for the reason given further down; nothing else differs.
+"""
+FRAMEWORKS = """
+## FC2 at bond 16 on every framework
+
+    mponet run fc2 --variant mpo --bond 16 --data mnist --preset paper --backend BACKEND
+
+Seed 0, so the same start and the same batches; trajectories part by rounding, and their ends by what chance does.
+"""
+BONDS = """
+## Why small bonds are clipped
+
+    python docs/small_bonds.py
+
+"""
+LENET = """
+## LeNet-5: momentum, as the paper's text has it
+
+The authors' code trains LeNet-5 by plain SGD at a rate of 0.01, their text says SGD with momentum.  The preset `paper`
+as far as given, with other momentum and rate:
+"""
+CIFAR = """
+## CIFAR-10, preset `short`
+
+    mponet suite --preset short --models resnet20-k1 --seeds 1 --epochs EPOCHS
+
+As many epochs as the machine had time for (two cores, no accelerator), and `k = 1` instead of the paper's 4, which
+would take sixteen times as long.  The same seed, so the same batches, crops and mirrors for both networks.
+"""
+
+
+def course(folder: Path) -> tuple[dict[str, Any], str, list[Record]]:
+    """Configuration, variant and records of a run folder with one variant."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (path,) = folder.glob(f"*/{metrics.NAME}")
+    return config, path.parent.name, metrics.read(path)
+
+
+def accuracies(records: list[Record]) -> list[Record]:
+    """The records at which the test set was measured."""
+    return [record for record in records if record.accuracy is not None]
+
+
+def run_rows(folders: list[Path]) -> Iterator[str]:
+    """A table of run folders."""
+    yield "| network | variant | bond | framework | rate | momentum | clip | epochs | best | last |"
+    yield "|---|---|---:|---|---:|---:|---:|---:|---:|---:|"
+    for folder in folders:
+        config, variant, records = course(folder)
+        settings, recipe = config["settings"], config["settings"]["recipe"]
+        measured = accuracies(records)
+        cells = [settings["model"], variant, settings["bond"] or "published", config["starts"][-1]["backend"]]
+        cells += [recipe["learning_rate"], recipe["momentum"], recipe.get("clip", 0.0), f"{measured[-1].epoch:.0f}"]
+        cells += [f"{max(r.accuracy or 0.0 for r in measured):.2%}", f"{measured[-1].accuracy:.2%}"]
+        yield f"| {' | '.join(map(str, cells))} |"
+
+
+def curves(folders: list[Path]) -> Iterator[str]:
+    """Test accuracy and training loss by epoch, a column pair for each folder."""
+    found = {folder.name: accuracies(course(folder)[2]) for folder in folders}
+    yield "| epoch | " + " | ".join(f"{name}: accuracy | loss" for name in found) + " |"
+    yield "|---:|" + "---:|---:|" * len(found)
+    for row in zip(*found.values(), strict=False):
+        yield f"| {row[0].epoch:g} | " + " | ".join(f"{r.accuracy:.2%} | {r.loss:.3f}" for r in row) + " |"
+
+
+def page(home: Path) -> Iterator[str]:
+    """The page, line by line."""
+    yield HEAD
+    if (tables := home / "mnist" / "tables.md").exists():
+        yield MNIST + "\n" + tables.read_text(encoding="utf-8").rstrip()
+    for title, folder in ((FRAMEWORKS, home / "frameworks"), (LENET, home / "lenet5")):
+        if folders := sorted(path.parent for path in folder.glob("*/config.json")):
+            yield title
+            yield from run_rows(folders)
+    if (tables := home / "small_bonds.md").exists():
+        yield BONDS + tables.read_text(encoding="utf-8").rstrip()
+    if (tables := home / "cifar10" / "tables.md").exists():
+        yield CIFAR + "\n" + tables.read_text(encoding="utf-8").rstrip() + "\n"
+        yield from curves(sorted(path.parent for path in (home / "cifar10").glob("*/config.json")))
+
+
+if __name__ == "__main__":
+    print("\n".join(page(Path(sys.argv[1]))))

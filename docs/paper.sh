@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Makes docs/paper.md: the paper's MNIST experiments by its own recipe, and short ones on CIFAR-10.  Many hours on two cores; whatever is there
+# is gone on with.  MPONET_DATA names the folder of the data; RUNS, where to train; EPOCHS, of the CIFAR-10 part; MODELS, its networks.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+runs="${RUNS:-runs/paper}"
+mponet suite --preset paper --models fc2:2,fc2:4,fc2:8,fc2:16,fc2:22,lenet5 --seeds 1 --out "$runs/mnist" >&2
+for backend in torch jax tensorflow; do
+  mponet run fc2 --variant mpo --bond 16 --data mnist --preset paper --backend "$backend" --out "$runs/frameworks/$backend" --resume >&2
+done
+[ -s "$runs/small_bonds.md" ] || python docs/small_bonds.py > "$runs/small_bonds.md"
+mponet suite --preset short --models "${MODELS:-resnet20-k1}" --seeds 1 --epochs "${EPOCHS:-2}" --out "$runs/cifar10" >&2
+python docs/paper.py "$runs" > docs/paper.md
