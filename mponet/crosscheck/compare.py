@@ -1,9 +1,12 @@
 """Answers against one another.
 
 The error of a tensor is the largest absolute difference over the largest absolute value, of either of the two; where
-the bound asks for it, the Euclidean norm of the difference over that of the tensor.  A tensor that lies wholly below
-`FLOOR` of the largest of its quantity is measured against that instead: what is zero but for rounding has no relative
-error.
+the bound asks for it, the Euclidean norm of the difference over that of the tensor.
+
+What is zero but for rounding has no relative error.  So a tensor that lies wholly below `FLOOR` of the largest of its
+quantity is measured against that instead.  And a bias is measured against the largest tensor of its layer if that is
+larger: in front of a batch norm, which takes off any constant, its gradient is a sum that cancels, of terms as large as
+those of the layer's weights.
 """
 
 from collections.abc import Mapping
@@ -52,11 +55,15 @@ class Comparison:
         """Whether the error is within the bound."""
         return self.error <= self.bound
 
+    @property
+    def measured(self) -> str:
+        """A word on the norm, where it is not the usual one."""
+        return " (Euclidean)" if self.norm == "euclidean" else ""
+
     def __str__(self) -> str:
         pair = f"{self.first}, {self.second}"
         sign = "within" if self.ok else "BEYOND"
-        norm = " (Euclidean)" if self.norm == "euclidean" else ""
-        return f"{self.quantity:<10} {pair:<20} {self.error:.1e} {sign} {self.bound:.1e}  {self.worst}{norm}"
+        return f"{self.quantity:<10} {pair:<20} {self.error:.1e} {sign} {self.bound:.1e}  {self.worst}{self.measured}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,14 +151,21 @@ def _worst(sides: tuple[Side, Side], quantity: str, norm: Norm) -> tuple[float, 
             if not np.all(np.isfinite(value)):
                 raise BackendError(f"{name} of backend {backend!r} is not finite; expected numbers; try another --seed")
     sizes = {name: max(_size(ours[name], norm), _size(theirs[name], norm)) for name in ours}
-    floor = FLOOR * max(sizes.values())
-    errors = {name: _error(ours[name], theirs[name], norm, max(sizes[name], floor)) for name in ours}
+    errors = {name: _error(ours[name], theirs[name], norm, _scale(name, sizes)) for name in ours}
     worst = max(errors, key=errors.__getitem__)
     return errors[worst], worst
 
 
+def _scale(name: str, sizes: Mapping[str, float]) -> float:
+    """What the difference of a tensor is measured against."""
+    layer, _, kind = name.rpartition("/")
+    company = [size for other, size in sizes.items() if other.rpartition("/")[0] == layer]
+    return max(sizes[name], FLOOR * max(sizes.values()), *(company if kind.startswith("bias") else ()))
+
+
 def _size(value: NDArray[np.floating[Any]], norm: Norm) -> float:
-    return float(np.linalg.norm(value) if norm == "euclidean" else np.abs(value).max(initial=0.0))
+    """Largest value, or root mean square, so that tensors of all lengths compare."""
+    return float(np.sqrt(np.mean(value**2)) if norm == "euclidean" else np.abs(value).max(initial=0.0))
 
 
 def _error(ours: Numbers, theirs: Numbers, norm: Norm, scale: float) -> float:
