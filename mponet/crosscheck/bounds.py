@@ -19,6 +19,11 @@ and the other does not, and both are right.  Free-running float32 trajectories t
 place, as LeNet-5's did on 8 images.  Single steps start from states whose images keep away from every jump
 (`mponet.crosscheck.margin`); so do the gradients.  In float64 such a meeting has a chance of about 1e-8.
 
+The rounding of a sum is relative to its terms.  Where they cancel, as in the gradient of a bias in front of a batch
+norm, which takes off any constant, the sum is nothing but rounding, and does not show how large its terms were.  So
+what is small is measured against a share of the largest tensor of its quantity: 1e-4 in float64, where 1e-4 of 1e-10
+is a hundred roundings of it; a hundredth in float32, where a hundredth of a bound is a few.
+
 The published ResNets have a million activations, and no batch keeps away from all of their jumps.  There the share of
 the jumps within reach is added to the bounds of gradients and training, and the norm is the Euclidean one: a single
 value on the wrong side changes all of one small gradient, and next to nothing of the whole.
@@ -32,6 +37,7 @@ from mponet.crosscheck.case import Case
 from mponet.crosscheck.rounding import LOSS, SINGLE, forward, gradient
 
 FORWARD, GRADIENTS, TRAINING = 1e-12, 1e-10, 1e-8
+FLOOR, SINGLE_FLOOR = 1e-4, 1e-2
 Norm = Literal["largest", "euclidean"]
 
 
@@ -42,10 +48,12 @@ class Bound:
     Attributes:
         error: the largest allowed.
         norm: what tensors and their differences are measured by: the largest value, or the Euclidean norm.
+        floor: tensors below this share of the largest are measured against it.
     """
 
     error: float
     norm: Norm = "largest"
+    floor: float = FLOOR
 
 
 def bounds(case: Case) -> Mapping[str, Bound]:
@@ -55,9 +63,12 @@ def bounds(case: Case) -> Mapping[str, Bound]:
         logits = passed = Bound(FORWARD)
         slopes, training = Bound(GRADIENTS), Bound(TRAINING)
     else:
-        logits = Bound(2 * SINGLE * forward(model))
-        passed = Bound(2 * SINGLE * (forward(model, batch) + LOSS))
-        norm: Norm = "euclidean" if case.share else "largest"
-        slopes = training = Bound(2 * SINGLE * gradient(model, batch) + case.share, norm)
+        logits = _single(forward(model))
+        passed = _single(forward(model, batch) + LOSS)
+        slopes = training = _single(gradient(model, batch), case.share)
     fixed = {"forward": logits, "dropout": logits, "loss": passed, "statistics": passed, "gradients": slopes}
     return fixed | {recipe.name: training for recipe in case.recipes}
+
+
+def _single(roundings: float, share: float = 0.0) -> Bound:
+    return Bound(2 * SINGLE * roundings + share, "euclidean" if share else "largest", SINGLE_FLOOR)

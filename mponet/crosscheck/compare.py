@@ -3,10 +3,8 @@
 The error of a tensor is the largest absolute difference over the largest absolute value, of either of the two; where
 the bound asks for it, the Euclidean norm of the difference over that of the tensor.
 
-What is zero but for rounding has no relative error.  So a tensor that lies wholly below `FLOOR` of the largest of its
-quantity is measured against that instead.  And a bias is measured against the largest tensor of its layer if that is
-larger: in front of a batch norm, which takes off any constant, its gradient is a sum that cancels, of terms as large as
-those of the layer's weights.
+A tensor that lies wholly below the bound's floor, a share of the largest of its quantity, is measured against that
+instead: what is zero but for rounding has no relative error.
 """
 
 from collections.abc import Mapping
@@ -21,7 +19,6 @@ from mponet.backend import Numbers
 from mponet.crosscheck.bounds import Bound, Norm
 from mponet.errors import BackendError
 
-FLOOR = 1e-4
 #: Tensors of a backend by quantity, then by name.
 Answers = Mapping[str, Mapping[str, Numbers]]
 #: A backend's name, and its tensors of one quantity.
@@ -131,12 +128,12 @@ def compare(answers: Mapping[str, Answers], bounds: Mapping[str, Bound]) -> tupl
         having = [name for name in answers if quantity in answers[name]]
         for first, second in combinations(having, 2):
             sides = (first, answers[first][quantity]), (second, answers[second][quantity])
-            error, worst = _worst(sides, quantity, bound.norm)
+            error, worst = _worst(sides, quantity, bound)
             found.append(Comparison(quantity, first, second, error, worst, bound.error, bound.norm))
     return tuple(found)
 
 
-def _worst(sides: tuple[Side, Side], quantity: str, norm: Norm) -> tuple[float, str]:
+def _worst(sides: tuple[Side, Side], quantity: str, bound: Bound) -> tuple[float, str]:
     """The largest error, and whose it is."""
     (first, ours), (second, theirs) = sides
     shapes = [{name: value.shape for name, value in side.items()} for side in (ours, theirs)]
@@ -150,17 +147,11 @@ def _worst(sides: tuple[Side, Side], quantity: str, norm: Norm) -> tuple[float, 
         for name, value in side.items():
             if not np.all(np.isfinite(value)):
                 raise BackendError(f"{name} of backend {backend!r} is not finite; expected numbers; try another --seed")
-    sizes = {name: max(_size(ours[name], norm), _size(theirs[name], norm)) for name in ours}
-    errors = {name: _error(ours[name], theirs[name], norm, _scale(name, sizes)) for name in ours}
+    sizes = {name: max(_size(ours[name], bound.norm), _size(theirs[name], bound.norm)) for name in ours}
+    floor = bound.floor * max(sizes.values())
+    errors = {name: _error(ours[name], theirs[name], bound.norm, max(sizes[name], floor)) for name in ours}
     worst = max(errors, key=errors.__getitem__)
     return errors[worst], worst
-
-
-def _scale(name: str, sizes: Mapping[str, float]) -> float:
-    """What the difference of a tensor is measured against."""
-    layer, _, kind = name.rpartition("/")
-    company = [size for other, size in sizes.items() if other.rpartition("/")[0] == layer]
-    return max(sizes[name], FLOOR * max(sizes.values()), *(company if kind.startswith("bias") else ()))
 
 
 def _size(value: NDArray[np.floating[Any]], norm: Norm) -> float:
