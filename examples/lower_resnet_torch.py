@@ -1,0 +1,34 @@
+"""A network of the paper as an ordinary PyTorch module: printed, trained by a loop of your own, exported."""
+
+import torch
+
+import mponet_torch
+from mponet.models import build
+from mponet.models.infer import parameter_count
+from mponet.models.start import start
+
+torch.manual_seed(0)
+spec = build("resnet14-k1-unit", "mpo")  # 14 layers, k = 1; last block and head are operators
+network = mponet_torch.build(spec, start(spec, seed=0))
+print(network[-6:])  # the head: batch norm, ReLU, pooling, then norm, ReLU and the operator
+print(
+    f"{parameter_count(build('resnet14-k1-unit', 'dense'))} parameters normal, {parameter_count(spec)} with operators"
+)
+
+images, labels = torch.randn(32, 3, 32, 32), torch.randint(10, (32,))
+optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
+losses = []
+for _ in range(20):
+    optimizer.zero_grad()
+    loss = torch.nn.functional.cross_entropy(network(images), labels)
+    loss.backward()
+    optimizer.step()
+    losses.append(loss.item())
+print(f"loss {losses[0]:.2f} -> {losses[-1]:.2f}")
+
+network.eval()
+exported = torch.export.export(network, (images,)).module()
+difference = (exported(images) - network(images)).abs().max().item()
+print(f"exported; largest difference of a logit {difference:.1e}")
+assert losses[-1] < 0.5 * losses[0]
+assert difference < 1e-4
