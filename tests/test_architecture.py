@@ -51,7 +51,7 @@ DIFFERENCES = (
     ("mponet_jax", "layers.py", "MPOLinear.__init__", "the arguments of nnx.Linear"),
     ("mponet_jax", "layers.py", "put", "arrays cannot be written to, and keep the device they were put on"),
     ("mponet_jax", "blocks.py", "Sequential ReLU MaxPool AvgPool", "nnx has functions for these, or no named layers"),
-    ("mponet_jax", "blocks.py", "BatchNorm.__init__", "written from nnx.Variables; the others extend their framework's"),
+    ("mponet_jax", "blocks.py", "BatchNorm.__init__", "no nnx layer is extended: its variance cancels"),
     ("mponet_jax", "blocks.py", "Dropout.__init__ Dropout.kept", "an nnx random stream is made with the layer"),
     ("mponet_torch", "blocks.py", "PaddedConv2d", "torch pads both sides alike"),
     ("mponet_torch", "blocks.py", "BatchNorm.__init__", "the arguments of torch's own"),
