@@ -133,8 +133,8 @@ def _groups(
         raise click.UsageError("--bond is for a MODEL; name one.")
     if full:
         for name in names or FULL:
-            for network in _built(name, variants, bond):
-                yield Group([network], batch or FULL_BATCH, [()], choice=1)
+            networks = _built(name, variants, bond)
+            yield Group(networks, batch or FULL_BATCH, [()] * len(networks), choice=1)
     elif names:
         networks = [network for name in names for network in _built(name, variants, bond)]
         yield Group(networks, batch or BATCH, [RECIPES] * len(networks))
