@@ -25,8 +25,8 @@ what is small is measured against a share of the largest tensor of its quantity:
 is a hundred roundings of it; a hundredth in float32, where a hundredth of a bound is a few.
 
 The published ResNets have a million activations, and no batch keeps away from all of their jumps.  There the share of
-the jumps within reach is added to the bounds of gradients and training, and the norm is the Euclidean one: of the
-thousands of values of a gradient, a few that a jump has changed altogether are next to nothing.
+the jumps within reach is added to the bounds of gradients and training, and the norm is the Euclidean one: a single
+value on the wrong side changes all of one small gradient, and next to nothing of the whole.
 """
 
 from collections.abc import Mapping

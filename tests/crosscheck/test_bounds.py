@@ -241,20 +241,9 @@ def test_the_error_is_the_largest_difference_over_the_largest_value():
 
 
 def test_or_the_euclidean_norm_of_the_one_over_that_of_the_other():
-    """For many values; for a few, three deviations of the ratio are forgiven."""
-    longer = np.tile([3.0, 4.5], 500)
-    found = compared(gradients(a=np.tile([3.0, 4.0], 500)), gradients(a=longer), norm="euclidean")
-    assert found.error == pytest.approx(0.5 / sqrt(9 + 4.5**2), rel=0.1)
+    found = compared(gradients(a=[3.0, 4.0]), gradients(a=[3.0, 4.5]), norm="euclidean")
+    assert found.error == pytest.approx(0.5 / sqrt(9 + 4.5**2))
     assert "(Euclidean)" in str(found)
-    found = compared(gradients(a=[3.0, 4.0, 0.0, 0.0]), gradients(a=[3.0, 4.5, 0.0, 0.0]), norm="euclidean")
-    assert found.error == pytest.approx(0.5 / sqrt(9 + 4.5**2) / np.exp(1.5))
-
-
-def test_three_deviations_are_what_hardly_any_ratio_of_random_norms_exceeds():
-    rng = np.random.default_rng(0)
-    for values in (16, 64, 1024):
-        norms = np.linalg.norm(rng.normal(size=(2, 2000, values)), axis=2)
-        assert np.mean(norms[0] / norms[1] > np.exp(3 / sqrt(values))) < 0.005
 
 
 def test_what_is_zero_but_for_rounding_has_no_relative_error():
