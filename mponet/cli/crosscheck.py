@@ -47,7 +47,7 @@ Examples:
   mponet crosscheck                  a small instance of each network of the paper
   mponet crosscheck fc2 lenet5 --dtype float64
   mponet crosscheck fc2 --variant mpo --bond 4 --backends torch,jax
-  mponet crosscheck --full           the published sizes, about an hour on two cores
+  mponet crosscheck --full           the published sizes, half an hour on two cores
   mponet crosscheck vgg16 --full --dtype float32 --json
 """
 )

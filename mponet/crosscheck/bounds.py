@@ -33,11 +33,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from mponet.crosscheck.case import Case
+from mponet.crosscheck.case import RECIPES, Case
 from mponet.crosscheck.rounding import LOSS, SINGLE, forward, gradient
 
 FORWARD, GRADIENTS, TRAINING = 1e-12, 1e-10, 1e-8
 FLOOR, SINGLE_FLOOR = 1e-4, 1e-2
+#: What is compared, in the order of a report.
+QUANTITIES = ("forward", "dropout", "loss", "statistics", "gradients", *(recipe.name for recipe in RECIPES))
 Norm = Literal["largest", "euclidean"]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from mponet.crosscheck.bounds import QUANTITIES
 from mponet.crosscheck.compare import Comparison, Report
 
 
@@ -10,7 +11,8 @@ def markdown(reports: Sequence[Report]) -> str:
 
     ``l2`` marks the Euclidean norm.  The last column names the tensor that comes nearest to its bound.
     """
-    quantities = list(dict.fromkeys(found.quantity for report in reports for found in report.comparisons))
+    compared = {found.quantity for report in reports for found in report.comparisons}
+    quantities = [quantity for quantity in QUANTITIES if quantity in compared]
     head = ["network", "variant", "dtype", *quantities, "nearest its bound"]
     rows = [head, ["---"] * len(head), *(list(_row(report, quantities)) for report in reports)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
