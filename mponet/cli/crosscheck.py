@@ -10,7 +10,7 @@ from rich.table import Table
 from mponet import models
 from mponet.cli.output import bond_option, emit, json_option, people
 from mponet.crosscheck import Report, crosschecks, markdown
-from mponet.crosscheck.case import CHOICE, DTYPES, RECIPES
+from mponet.crosscheck.case import DTYPES, RECIPES
 from mponet.crosscheck.check import BATCH, participants
 from mponet.models import VARIANTS, Model, small
 from mponet.recipe import Recipe
@@ -32,13 +32,11 @@ class Group:
         networks: the networks.
         batch: number of images.
         recipes: what each is trained with.
-        choice: batches to choose from in float32.
     """
 
     networks: Sequence[Model]
     batch: int
     recipes: Sequence[Sequence[Recipe]]
-    choice: int = CHOICE
 
 
 @click.command(
@@ -112,7 +110,6 @@ def crosscheck(
                     seed=seed,
                     batch=group.batch,
                     recipes=group.recipes,
-                    choice=group.choice,
                 )
             reports += found
             for report in () if as_json or as_markdown else found:
@@ -134,7 +131,7 @@ def _groups(
     if full:
         for name in names or FULL:
             networks = _built(name, variants, bond)
-            yield Group(networks, batch or FULL_BATCH, [()] * len(networks), choice=1)
+            yield Group(networks, batch or FULL_BATCH, [()] * len(networks))
     elif names:
         networks = [network for name in names for network in _built(name, variants, bond)]
         yield Group(networks, batch or BATCH, [RECIPES] * len(networks))
