@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from itertools import count, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +50,14 @@ class Leg:
 
     Attributes:
         parameters: parameters and running statistics by canonical name, none at its usual start, rounded to the dtype
-            of the case.
+            of the case; in float32, moved a little away from jumps (`mponet.crosscheck.margin`).
         state: of an optimiser, by ``velocity/<parameter name>`` and ``average/<parameter name>``; empty at rest.
         begun: steps that the state has behind it.
         images: ``(batch, height, width, channels)`` in [0, 1), rounded to the dtype of the case.
         labels: ``(batch,)``.
         masks: what each dropout keeps in every step; those of the first also serve logits, loss and gradients.
         rates: learning rate of every step.
-        share: what jumps within reach of rounding may change of the first step's gradient (`mponet.crosscheck.margin`).
+        share: what jumps within reach of rounding may change of the first step's gradient.
     """
 
     parameters: dict[str, Numbers]
@@ -128,18 +128,17 @@ def make(
 def _leg(model: Model, dtype: str, seed: int, number: int, batch: int, rates: tuple[float, ...], choice: int) -> Leg:
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(3, number)))
     parameters = _values(model, seed if number == 0 else int(rng.integers(2**31)), rng, dtype)
+    labels = rng.integers(0, layers(model)[-1].output_shape[-1], batch)
+    kept = tuple(masks(model, batch, seed, 100 * number + step) for step in range(max(len(rates), 1)))
+    candidates = (rng.random((batch, *model.input_shape)).astype(dtype) for _ in range(choice))
+    images, jumps = next(candidates), 0.0
+    if dtype == "float32":
+        images, parameters, jumps = calmest(model, parameters, chain([images], candidates), kept[0], SINGLE)
     state: dict[str, Numbers] = {}
     if single := len(rates) == 1:
         for name, shape in parameter_shapes(model).items():
             state[f"velocity/{name}"] = rng.normal(0.0, SIGMA, shape).astype(dtype)
             state[f"average/{name}"] = parameters[name] + rng.normal(0.0, SIGMA, shape).astype(dtype)
-    labels = rng.integers(0, layers(model)[-1].output_shape[-1], batch)
-    kept = tuple(masks(model, batch, seed, 100 * number + step) for step in range(max(len(rates), 1)))
-    candidates = (rng.random((batch, *model.input_shape)).astype(dtype) for _ in count())
-    if dtype == "float64":
-        images, jumps = next(candidates), 0.0
-    else:
-        images, jumps = calmest(model, parameters, islice(candidates, choice), kept[0], SINGLE)
     return Leg(parameters, state, 10 if single else 0, images, labels, kept, rates, jumps)
 
 

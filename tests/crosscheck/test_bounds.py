@@ -10,7 +10,7 @@ from mponet.crosscheck import Comparison, Report, markdown
 from mponet.crosscheck import case as cases
 from mponet.crosscheck.bounds import Bound, bounds
 from mponet.crosscheck.compare import compare
-from mponet.crosscheck.margin import calmest, share
+from mponet.crosscheck.margin import calmest, settled, share
 from mponet.crosscheck.rounding import LOSS, NORM, SINGLE, forward, fronts, gradient
 from mponet.errors import BackendError
 from mponet.models import build, small
@@ -141,10 +141,44 @@ def test_jumps_are_those_of_training_mode_with_masks_in_every_branch():
 def test_the_calmest_batch_is_the_first_without_a_jump_else_that_with_the_fewest():
     model = network((1, 4, 1), AvgPool(1, 1), ReLU())
     batches = [np.array(values).reshape(1, 1, 4, 1) for values in ([1, 0, 0, 1], [1, 0, 1, 1], [1, 2, 3, 4], [4] * 4)]
-    images, found = calmest(model, {}, iter(batches), (), SINGLE)
+    images, _, found = calmest(model, {}, iter(batches), (), SINGLE)
     assert (found, images.ravel().tolist()) == (0.0, [1, 2, 3, 4])
-    images, found = calmest(model, {}, iter(batches[:2]), (), SINGLE)
+    images, _, found = calmest(model, {}, iter(batches[:2]), (), SINGLE)
     assert (found, images.ravel().tolist()) == (pytest.approx(sqrt(1 / 3)), [1, 0, 1, 1])
+
+
+def test_a_bias_is_moved_to_the_nearest_gap_of_its_own_channel():
+    model = network((1, 3, 1), Conv2D("c", 2, (1, 1)), ReLU())
+    images = np.array([-0.5, 1e-9, 2.0]).reshape(1, 1, 3, 1)
+    values = {"c/kernel": np.array([[[[1.0, 1.0]]]]), "c/bias": np.array([0.0, 0.3])}
+    assert share(model, values, images, (), SINGLE) > 0.0
+    moved = settled(model, values, images, (), SINGLE)
+    # the first channel's gaps are -0.5 .. 0 and 0 .. 2, the second has nothing near 0
+    np.testing.assert_allclose(moved["c/bias"], [0.25, 0.3], atol=1e-8)
+    assert moved["c/kernel"] is values["c/kernel"]
+    assert share(model, moved, images, (), SINGLE) == 0.0
+
+
+def test_a_channel_of_equal_values_is_moved_off_as_a_whole():
+    model = network((1, 3, 1), Conv2D("c", 1, (1, 1)), ReLU())
+    images = np.ones((1, 1, 3, 1))
+    values = {"c/kernel": np.ones((1, 1, 1, 1)), "c/bias": np.array([-1.0])}
+    moved = settled(model, values, images, (), SINGLE)
+    assert 0 < abs(moved["c/bias"][0] + 1.0) < 1e-5
+    assert share(model, moved, images, (), SINGLE) == 0.0
+
+
+def test_only_what_stands_directly_in_front_of_a_relu_is_moved():
+    values = {"c/kernel": np.ones((1, 1, 1, 1)), "c/bias": np.zeros(1)}
+    for between in (MaxPool(1, 1), Residual((ReLU(),))):
+        model = network((1, 3, 1), Conv2D("c", 1, (1, 1)), between, ReLU())
+        assert settled(model, values, np.zeros((1, 1, 3, 1)), (), 1.0)["c/bias"] == 0.0
+
+
+@pytest.mark.parametrize("name", ["resnet20", "densenet40-12"])
+def test_published_networks_without_windows_have_no_jump_left(name):
+    model = build(name, "mpo")
+    assert cases.make(model, "float32", 0, 4, recipes=(), choice=1).share == 0.0
 
 
 @every_network
