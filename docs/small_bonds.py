@@ -1,4 +1,4 @@
-"""Why FC2 below bond 16 has a recipe of its own: prints what becomes of it at the published learning rate of 0.8.
+"""Why FC2 is clipped where a bond is asked for: prints what becomes of it at the published learning rate of 0.8.
 
 Usage: ``python docs/small_bonds.py [EPOCHS]`` (12 if left out) with MPONET_DATA naming the folder of MNIST.  Each cell
 is the preset ``paper`` but for one change, run for its first epochs; an accuracy is the last one on the test set.
@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import mponet
 from mponet.data import load
-from mponet.recipe import PRESETS, SMALL_BOND_CLIP, Recipe
+from mponet.recipe import PRESETS, FC2_CLIP, Recipe
 from mponet.run import Result, Settings, run
 
 BONDS = (2, 4, 8, 16, 22)
@@ -28,7 +28,7 @@ def changes(epochs: int) -> dict[str, Recipe]:
         "warm-up over half of these epochs": replace(short, warm_up=0.5),
         "exact variance": replace(short, initializer="exact"),
         "rate 0.4": replace(short, learning_rate=0.4),
-        f"clipped to {SMALL_BOND_CLIP:g}": replace(short, clip=SMALL_BOND_CLIP),
+        f"clipped to {FC2_CLIP:g}": replace(short, clip=FC2_CLIP),
     }
 
 

@@ -125,3 +125,12 @@ def test_differences_are_named_down_to_the_field():
     old, new = of(seed=1).as_dict(), of(seed=2, steps=5).as_dict()
     assert differences(new, old) == ["recipe.steps is 5, was 9000", "seed is 2, was 1"]
     assert differences(old, old) == []
+
+
+def test_fc2_is_clipped_where_a_bond_is_asked_for_and_nothing_else_differs():
+    published = preset("fc2", "paper")
+    assert published.clip == 0.0
+    for bond in (2, 16, 22):
+        assert preset("fc2", "paper", bond) == replace(published, clip=1.0)
+    assert preset("fc2", "short", 2) == preset("fc2", "short")
+    assert preset("lenet5", "paper", 2) == preset("lenet5", "paper")
