@@ -21,8 +21,8 @@ MNIST = """
 
     mponet suite --preset paper --models fc2:2,fc2:4,fc2:8,fc2:16,fc2:22,lenet5 --seeds 1
 
-The authors' recipe: 300 000 steps of 100 images (500 epochs), plain SGD, 0.99 per epoch, L2 on everything.  Where a bond
-is asked for, gradients are clipped to a norm of 1, for the reason given further down; nothing else differs.
+The authors' recipe: 300 000 steps of 100 images (500 epochs), plain SGD, 0.99 per epoch, L2 on everything.  Where a
+bond is asked for, gradients are clipped to a norm of 1, for the reason given further down; nothing else differs.
 """
 FRAMEWORKS = """
 ## FC2 at bond 16 on every framework

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import mponet
 from mponet.data import load
-from mponet.recipe import PRESETS, FC2_CLIP, Recipe
+from mponet.recipe import FC2_CLIP, PRESETS, Recipe
 from mponet.run import Result, Settings, run
 
 BONDS = (2, 4, 8, 16, 22)

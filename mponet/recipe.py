@@ -197,8 +197,8 @@ PRESETS: dict[str, dict[str, Recipe]] = {
     "lenet5": {"paper": replace(PAPER_MNIST, learning_rate=0.01), "short": SHORT_MNIST},
     **{name: {"paper": PAPER_CIFAR, "short": SHORT_CIFAR} for name in ("vgg", "resnet", "densenet")},
 }
-#: At the published rate of 0.8 an FC2 with operators ends in numbers that are not finite for most bonds and seeds, with a
-#: slow start, too, where the bond is small; with its gradients clipped to this norm every one tried trains
+#: At the published rate of 0.8 an FC2 with operators ends in numbers that are not finite for most bonds and seeds, with
+#: a slow start, too, where the bond is small; with its gradients clipped to this norm every one tried trains
 #: (docs/small_bonds.py).  A bond that is asked for is trained so, and nothing else of the recipe changes; without one
 #: the recipe is as published, also for the normal network.
 FC2_CLIP = 1.0
