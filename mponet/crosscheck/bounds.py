@@ -19,25 +19,28 @@ and the other does not, and both are right.  Free-running float32 trajectories t
 place, as LeNet-5's did on 8 images.  Single steps start from states whose images keep away from every jump
 (`mponet.crosscheck.margin`); so do the gradients.  In float64 such a meeting has a chance of about 1e-8.
 
-The rounding of a sum is relative to its terms.  Where they cancel, as in the gradient of a bias in front of a batch
-norm, which takes off any constant, the sum is nothing but rounding, and does not show how large its terms were.  So
-what is small is measured against a share of the largest tensor of its quantity: 1e-4 in float64, where 1e-4 of 1e-10
-is a hundred roundings of it; a hundredth in float32, where a hundredth of a bound is a few.
+The rounding of a sum is relative to its terms.  A tensor below 1e-4 of the largest of its quantity is measured against
+that share instead.  One kind of gradient cancels altogether: a batch norm takes off any constant, so a bias right in
+front of one has a gradient that is 0 but for rounding, whatever its terms were (`cancelling`).  In float32 those alone
+are measured against a hundredth of the largest gradient, where a hundredth of a bound is a few roundings.
 
-The published ResNets have a million activations, and no batch keeps away from all of their jumps.  There the share of
-the jumps within reach is added to the bounds of gradients and training, and the norm is the Euclidean one: a single
-value on the wrong side changes all of one small gradient, and next to nothing of the whole.
+Where a published network has jumps left within reach of rounding on any batch, what they may change is added to the
+bounds of gradients and training, and the norm is the Euclidean one: a single value on the wrong side changes all of one
+small gradient, and next to nothing of the whole.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 from mponet.crosscheck.case import RECIPES, Case
 from mponet.crosscheck.rounding import LOSS, SINGLE, forward, gradient
+from mponet.models.infer import LayerInfo, layers
+from mponet.models.layers import BatchNorm, Model
 
 FORWARD, GRADIENTS, TRAINING = 1e-12, 1e-10, 1e-8
-FLOOR, SINGLE_FLOOR = 1e-4, 1e-2
+FLOOR, CANCELLING_FLOOR = 1e-4, 1e-2
 #: What is compared, in the order of a report.
 QUANTITIES = ("forward", "dropout", "loss", "statistics", "gradients", *(recipe.name for recipe in RECIPES))
 Norm = Literal["largest", "euclidean"]
@@ -50,12 +53,16 @@ class Bound:
     Attributes:
         error: the largest allowed.
         norm: what tensors and their differences are measured by: the largest value, or the Euclidean norm.
-        floor: tensors below this share of the largest are measured against it.
+        cancelling: names of tensors that are 0 but for rounding, which have a floor of their own.
     """
 
     error: float
     norm: Norm = "largest"
-    floor: float = FLOOR
+    cancelling: frozenset[str] = frozenset()
+
+    def floor(self, name: str) -> float:
+        """A tensor below this share of the largest is measured against it."""
+        return CANCELLING_FLOOR if name in self.cancelling else FLOOR
 
 
 def bounds(case: Case) -> Mapping[str, Bound]:
@@ -65,12 +72,24 @@ def bounds(case: Case) -> Mapping[str, Bound]:
         logits = passed = Bound(FORWARD)
         slopes, training = Bound(GRADIENTS), Bound(TRAINING)
     else:
-        logits = _single(forward(model))
-        passed = _single(forward(model, batch) + LOSS)
-        slopes = training = _single(gradient(model, batch), case.share)
+        logits = Bound(2 * SINGLE * forward(model))
+        passed = Bound(2 * SINGLE * (forward(model, batch) + LOSS))
+        norm: Norm = "euclidean" if case.share else "largest"
+        training = Bound(2 * SINGLE * gradient(model, batch) + case.share, norm)
+        slopes = replace(training, cancelling=frozenset(cancelling(model)))
     fixed = {"forward": logits, "dropout": logits, "loss": passed, "statistics": passed, "gradients": slopes}
     return fixed | {recipe.name: training for recipe in case.recipes}
 
 
-def _single(roundings: float, share: float = 0.0) -> Bound:
-    return Bound(2 * SINGLE * roundings + share, "euclidean" if share else "largest", SINGLE_FLOOR)
+def cancelling(model: Model) -> Iterator[str]:
+    """Names of the biases right in front of a batch norm over the same values, whose gradients are 0 in training."""
+    return _cancelling(layers(model))
+
+
+def _cancelling(infos: Sequence[LayerInfo]) -> Iterator[str]:
+    for info, behind in pairwise(infos):
+        if isinstance(behind.layer, BatchNorm) and not info.branches:
+            yield from (name for name in info.parameters if name.endswith("/bias"))
+    for info in infos:
+        for branch in info.branches:
+            yield from _cancelling(branch)

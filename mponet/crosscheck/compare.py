@@ -148,8 +148,9 @@ def _worst(sides: tuple[Side, Side], quantity: str, bound: Bound) -> tuple[float
             if not np.all(np.isfinite(value)):
                 raise BackendError(f"{name} of backend {backend!r} is not finite; expected numbers; try another --seed")
     sizes = {name: max(_size(ours[name], bound.norm), _size(theirs[name], bound.norm)) for name in ours}
-    floor = bound.floor * max(sizes.values())
-    errors = {name: _error(ours[name], theirs[name], bound.norm, max(sizes[name], floor)) for name in ours}
+    largest = max(sizes.values())
+    scales = {name: max(size, bound.floor(name) * largest) for name, size in sizes.items()}
+    errors = {name: _error(ours[name], theirs[name], bound.norm, scales[name]) for name in ours}
     worst = max(errors, key=errors.__getitem__)
     return errors[worst], worst
 

@@ -6,12 +6,15 @@ from math import sqrt
 import numpy as np
 import pytest
 
+import small as batches
+from mponet.backend import load
 from mponet.crosscheck import Comparison, Report, markdown
 from mponet.crosscheck import case as cases
-from mponet.crosscheck.bounds import Bound, bounds
+from mponet.crosscheck.bounds import Bound, bounds, cancelling
 from mponet.crosscheck.compare import compare
 from mponet.crosscheck.margin import calmest, settled, share
 from mponet.crosscheck.rounding import LOSS, NORM, SINGLE, forward, fronts, gradient
+from mponet.crosscheck.worker import cross_entropy
 from mponet.errors import BackendError
 from mponet.models import build, small
 from mponet.models.infer import leaves, parameter_shapes, statistic_shapes
@@ -286,10 +289,43 @@ def test_what_is_zero_but_for_rounding_has_no_relative_error():
     assert compared(gradients(dead=[0.0]), gradients(dead=[0.0])).error == 0.0
 
 
-def test_the_floor_is_a_few_roundings_of_the_largest_in_either_dtype():
-    for dtype, unit in (("float64", 2.0**-53), ("float32", 2.0**-24)):
-        bound = bounds(cases.make(NORMED, dtype, 0, 8))["gradients"]
-        assert 1 < bound.error * bound.floor / unit < 1000
+def test_only_biases_right_in_front_of_a_batch_norm_have_another_floor():
+    found = {str(model): list(cancelling(model)) for model in (*small.networks("dense"), *small.networks("mpo"))}
+    assert {name: biases for name, biases in found.items() if biases} == {
+        "vgg-small-late (mpo)": ["conv2_2/bias"],
+        "resnet-small-unit (mpo)": ["group3_block2_conv1/bias"],
+    }
+    model = next(model for model in small.networks("mpo") if model.name == "resnet-small-unit")
+    for dtype in cases.DTYPES:
+        allowed = bounds(cases.make(model, dtype, 0, 2, choice=1))
+        floors = {name: allowed["gradients"].floor(name) for name in parameter_shapes(model)}
+        wide = {name for name, floor in floors.items() if floor != 1e-4}
+        assert wide == ({"group3_block2_conv1/bias"} if dtype == "float32" else set())
+        assert not any(bound.cancelling for quantity, bound in allowed.items() if quantity != "gradients")
+
+
+def test_those_biases_have_gradients_that_are_zero_but_for_rounding():
+    """Moving one changes no loss in training mode, by the float64 reference; moving any other bias does."""
+    for model in small.networks("mpo"):
+        values, (images, labels, masks) = batches.values(model), batches.batch(model)
+
+        def loss(name, change, model=model, values=values, images=images, labels=labels, masks=masks):
+            native = load("numpy").build(model, {**values, name: values[name] + change})
+            return cross_entropy(native(images, training=True, masks=masks), labels)
+
+        for name in values:
+            if name.endswith("/bias"):
+                change = np.linspace(0.5, 1.0, values[name].size)
+                gone = abs(loss(name, change) - loss(name, 0.0)) < 1e-12
+                assert gone == (name in set(cancelling(model)))
+
+
+def test_a_small_gradient_that_is_wrong_is_found_beside_a_large_one_in_float32():
+    bound = bounds(cases.make(NORMED, "float32", 0, 8))["gradients"]
+    ours, theirs = gradients(large=[1.0], small=[1e-3]), gradients(large=[1.0], small=[1.01e-3])
+    (found,) = compare({"torch": ours, "jax": theirs}, {"gradients": bound})
+    assert (found.worst, found.ok) == ("small", False)
+    assert found.error == pytest.approx(0.01, rel=0.02)  # relative to itself, not to the large one
 
 
 def test_small_tensors_are_not_hidden_by_large_ones():
