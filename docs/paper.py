@@ -37,12 +37,6 @@ BONDS = """
     python docs/small_bonds.py
 
 """
-LENET = """
-## LeNet-5: momentum, as the paper's text has it
-
-The authors' code trains LeNet-5 by plain SGD at a rate of 0.01, their text says SGD with momentum.  The preset `paper`
-as far as given, with other momentum and rate:
-"""
 CIFAR = """
 ## CIFAR-10, preset `short`
 
@@ -93,10 +87,9 @@ def page(home: Path) -> Iterator[str]:
     yield HEAD
     if (tables := home / "mnist" / "tables.md").exists():
         yield MNIST + "\n" + tables.read_text(encoding="utf-8").rstrip()
-    for title, folder in ((FRAMEWORKS, home / "frameworks"), (LENET, home / "lenet5")):
-        if folders := sorted(path.parent for path in folder.glob("*/config.json")):
-            yield title
-            yield from run_rows(folders)
+    if folders := sorted(path.parent for path in (home / "frameworks").glob("*/config.json")):
+        yield FRAMEWORKS
+        yield from run_rows(folders)
     if (tables := home / "small_bonds.md").exists():
         yield BONDS + tables.read_text(encoding="utf-8").rstrip()
     if (tables := home / "cifar10" / "tables.md").exists():

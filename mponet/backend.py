@@ -15,7 +15,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mponet.errors import BackendError
+from mponet.errors import BackendError, CheckpointError
 from mponet.models.dropout import Masks
 from mponet.models.layers import Model
 from mponet.recipe import Recipe
@@ -23,6 +23,10 @@ from mponet.recipe import Recipe
 Numbers = NDArray[np.floating[Any]]
 Parameters = Mapping[str, Numbers]
 VARIABLE = "MPONET_BACKEND"
+
+
+#: Beginnings of the names in `Trainer.state`; a parameter's name follows.
+VELOCITY, AVERAGE = "velocity/", "average/"
 
 
 class Trainer(Protocol):
@@ -59,6 +63,34 @@ class Trainer(Protocol):
 
     def restore(self, state: Parameters) -> None:
         """Take over what `state` gave, from any backend."""
+
+
+def state_shapes(shapes: Mapping[str, tuple[int, ...]], recipe: Recipe) -> dict[str, tuple[int, ...]]:
+    """Shapes of what a recipe's optimiser keeps between steps, by the names of `Trainer.state`.
+
+    Args:
+        shapes: of the parameters, by canonical name.
+        recipe: keeps velocities if it has momentum, averages if it averages.
+    """
+    kinds = [kind for kind, asked in ((VELOCITY, recipe.momentum), (AVERAGE, recipe.average)) if asked]
+    return {kind + name: shape for kind in kinds for name, shape in shapes.items()}
+
+
+def check_state(state: Parameters, shapes: Mapping[str, tuple[int, ...]], recipe: Recipe) -> None:
+    """Check that ``state`` is what a trainer of these parameters may take back; an empty one starts anew.
+
+    Raises:
+        CheckpointError: it belongs to other parameters, or to another recipe.
+    """
+    expected = state_shapes(shapes, recipe)
+    if state and set(state) != set(expected):
+        raise CheckpointError(
+            f"optimiser state holds {sorted(state)}; expected velocities and averages as the recipe {recipe.name!r} "
+            f"keeps them: {sorted(expected)}"
+        )
+    for name, value in state.items():
+        if tuple(value.shape) != expected[name]:
+            raise CheckpointError(f"{name} has the shape {tuple(value.shape)}; expected {expected[name]}")
 
 
 class Backend(Protocol):

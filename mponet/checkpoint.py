@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 import mponet
-from mponet.backend import Numbers, Parameters
+from mponet.backend import Numbers, Parameters, state_shapes
 from mponet.errors import CheckpointError, MPONetError
 from mponet.files import write_atomically, writing
 from mponet.models import build
@@ -29,7 +29,7 @@ from mponet.recipe import Recipe
 FORMAT = "mponet-checkpoint"
 FORMAT_VERSION = "1"
 NAME = "checkpoint.safetensors"
-PARAMETERS, OPTIMIZER, VELOCITY, AVERAGE = "parameters/", "optimizer/", "velocity/", "average/"
+PARAMETERS, OPTIMIZER = "parameters/", "optimizer/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +145,7 @@ def _check(checkpoint: Checkpoint, where: str) -> None:
 
 def _check_optimizer(checkpoint: Checkpoint) -> None:
     recipe = checkpoint.recipe
-    kept = [slot for slot, asked in ((VELOCITY, recipe.momentum), (AVERAGE, recipe.average)) if asked]
-    shapes = parameter_shapes(checkpoint.model) if checkpoint.step else {}
-    wanted = {slot + name: shape for slot in kept for name, shape in shapes.items()}
+    wanted = state_shapes(parameter_shapes(checkpoint.model), recipe) if checkpoint.step else {}
     found = {name: value.shape for name, value in checkpoint.optimizer.items()}
     if odd := sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name)):
         raise CheckpointError(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mponet.backend import Backend, Numbers, Parameters, Trainer
+from mponet.backend import AVERAGE, Backend, Numbers, Parameters, Trainer
 from mponet.data import Arrays, batches, steps_per_epoch
 from mponet.errors import DivergedError
 from mponet.models.dropout import Masks
@@ -27,7 +27,6 @@ PATIENCE = 5.0  # seconds after which a block ends early, so that slow models re
 WARM_UP = 10  # first steps of a process, which compile: no block is timed over them
 SPARSEST = 100  # once per epoch means no oftener than this many steps
 TEST_BATCH = 1000
-AVERAGE = "average/"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,7 @@ import optax  # type: ignore[import-untyped]
 from flax import nnx
 from numpy.typing import NDArray
 
-from mponet.backend import Numbers, Parameters
-from mponet.errors import CheckpointError
+from mponet.backend import AVERAGE, VELOCITY, Numbers, Parameters, check_state
 from mponet.models.dropout import Masks
 from mponet.recipe import Recipe
 from mponet_jax.arrays import Array, accumulator, from_numpy, to_numpy
@@ -21,8 +20,6 @@ from mponet_jax.lower import Slot, canonical, dropping, images, native_order, sl
 
 #: Arrays of a model, in the order in which JAX sees them as leaves.
 Leaves = tuple[Array, ...]
-#: What `Trainer.state` names its kinds of values, and what people call them.
-_KINDS = {"velocity": "velocities", "average": "averages"}
 
 
 def predict(native: nnx.Module, images: Numbers, masks: Masks = ()) -> Numbers:
@@ -63,7 +60,7 @@ class Trainer:
         named = {id(slot.parameter): (name, slot) for name, slot in slots(native).items()}
         self.slots: dict[str, Slot] = dict(named[id(parameter)] for parameter in self._parameters)
         self._rate = np.dtype(accumulator(self._parameters[0].dtype))
-        self._kinds = [kind for kind, has in (("velocity", recipe.momentum), ("average", recipe.average)) if has]
+        self.recipe = recipe
         self._state: Any = None
 
     def step(
@@ -97,44 +94,40 @@ class Trainer:
         if self._state is None:
             return {}
         optimizer, averages = self._state
-        kept = {"velocity": optax.tree_utils.tree_get(optimizer, "trace"), "average": averages}
+        kept = {VELOCITY: optax.tree_utils.tree_get(optimizer, "trace", default=()), AVERAGE: averages}
         return {
-            f"{kind}/{name}": to_numpy(canonical(slot, value))
-            for kind in self._kinds
-            for (name, slot), value in zip(self.slots.items(), kept[kind], strict=True)
+            kind + name: to_numpy(canonical(slot, value))
+            for kind, values in kept.items()
+            for (name, slot), value in zip(self.slots.items(), values, strict=bool(values))
         }
 
     def restore(self, state: Parameters) -> None:
-        """Take over what `state` gave; nothing starts afresh.
+        """Take over what `state` gave; nothing at all starts anew.
 
         Raises:
             CheckpointError: it belongs to other parameters, or to another recipe.
         """
-        if state and set(state) != {f"{kind}/{name}" for kind in self._kinds for name in self.slots}:
-            wanted = " and ".join(_KINDS[kind] for kind in self._kinds) or "nothing"
-            raise CheckpointError(f"optimiser state holds {sorted(state)}; expected {wanted} of {sorted(self.slots)}")
+        check_state(state, {name: tuple(canonical(slot).shape) for name, slot in self.slots.items()}, self.recipe)
         if not state:
             self._state = None
             return
         optimizer, averages = self._fresh(_raw(self._parameters))
-        if "velocity" in self._kinds:
-            optimizer = optax.tree_utils.tree_set(optimizer, trace=tuple(self._restored("velocity", state)))
-        if "average" in self._kinds:
-            averages = tuple(self._restored("average", state))
+        if self.recipe.momentum:
+            optimizer = optax.tree_utils.tree_set(optimizer, trace=tuple(self._restored(VELOCITY, state)))
+        if self.recipe.average:
+            averages = tuple(self._restored(AVERAGE, state))
         self._state = optimizer, averages
 
     def _fresh(self, parameters: Leaves) -> tuple[Any, Leaves]:
         # halves would lose what a small share adds to an average
-        averages = [jnp.zeros_like(leaf, accumulator(leaf.dtype)) for leaf in parameters if "average" in self._kinds]
+        averages = [jnp.zeros_like(leaf, accumulator(leaf.dtype)) for leaf in parameters if self.recipe.average]
         return self.optimizer.init(parameters), tuple(averages)
 
     def _restored(self, kind: str, state: Parameters) -> Iterator[Array]:
         for name, slot in self.slots.items():
-            value, like = state[f"{kind}/{name}"], slot.parameter.get_raw_value()
-            if value.shape != canonical(slot).shape:
-                raise CheckpointError(f"{kind} of {name} has the shape {value.shape}; expected {canonical(slot).shape}")
-            dtype = accumulator(like.dtype) if kind == "average" else like.dtype
-            yield from_numpy(native_order(slot, value), dtype, like.sharding)
+            like = slot.parameter.get_raw_value()
+            dtype = accumulator(like.dtype) if kind == AVERAGE else like.dtype
+            yield from_numpy(native_order(slot, state[kind + name]), dtype, like.sharding)
 
 
 @dataclass(frozen=True, slots=True)

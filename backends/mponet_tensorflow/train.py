@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mponet.backend import Numbers, Parameters
-from mponet.errors import CheckpointError
+from mponet.backend import AVERAGE, VELOCITY, Numbers, Parameters, check_state
 from mponet.models.dropout import Masks
 from mponet.recipe import Recipe
 from mponet_tensorflow.arrays import Array, from_numpy, keras, tf, to_numpy
@@ -71,7 +70,7 @@ class Trainer:
     def state(self) -> dict[str, Numbers]:
         """Momentum by ``velocity/<parameter name>``, the moving average by ``average/<parameter name>``, if kept."""
         return {
-            f"{kind}/{name}": to_numpy(canonical(self.slots[name], value))
+            kind + name: to_numpy(canonical(self.slots[name], value))
             for kind, values in self._kept().items()
             for name, value in values.items()
         }
@@ -80,27 +79,20 @@ class Trainer:
         """Take over what `state` gave; nothing at all starts anew.
 
         Raises:
-            CheckpointError: it belongs to other parameters.
+            CheckpointError: it belongs to other parameters, or to another recipe.
         """
-        kept = {f"{kind}/{name}": (name, v) for kind, values in self._kept().items() for name, v in values.items()}
-        if state and set(state) != set(kept):
-            raise CheckpointError(
-                f"optimiser state holds {sorted(state)}; expected velocities and averages as the recipe "
-                f"{self.recipe.name!r} keeps them: {sorted(kept)}"
-            )
-        for full, value in state.items():
-            expected = tuple(canonical(self.slots[kept[full][0]]).shape)
-            if value.shape != expected:
-                raise CheckpointError(f"{full} has the shape {value.shape}; expected {expected}")
-        for full, (name, variable) in kept.items():
-            if state:
-                variable.assign(native_order(self.slots[name], from_numpy(state[full], variable.dtype)))
-            else:
-                variable.assign(tf.zeros_like(variable))
+        check_state(state, {name: tuple(canonical(slot).shape) for name, slot in self.slots.items()}, self.recipe)
+        for kind, variables in self._kept().items():
+            for name, variable in variables.items():
+                if state:
+                    value = from_numpy(state[kind + name], variable.dtype)
+                    variable.assign(native_order(self.slots[name], value))
+                else:
+                    variable.assign(tf.zeros_like(variable))
 
     def _kept(self) -> dict[str, dict[str, tf.Variable]]:
         """What is kept of each parameter between steps."""
-        return {"velocity": self.velocities, "average": self.averages}
+        return {VELOCITY: self.velocities, AVERAGE: self.averages}
 
     def _step(
         self, images: Array, labels: Array, learning_rate: Array, share: Array, masks: tuple[Array, ...]

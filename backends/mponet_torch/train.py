@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from mponet.backend import Numbers, Parameters
-from mponet.errors import CheckpointError
+from mponet.backend import AVERAGE, VELOCITY, Numbers, Parameters, check_state
 from mponet.models.dropout import Masks
 from mponet.recipe import Recipe
 from mponet_torch.arrays import Array, from_numpy, to_numpy
@@ -88,9 +87,9 @@ class Trainer:
         Empty before the first step.
         """
         velocities = [self.optimizer.state[parameter].get("momentum_buffer") for parameter in self._parameters]
-        kept = {"velocity": [value for value in velocities if value is not None], "average": self.averages}
+        kept = {VELOCITY: [value for value in velocities if value is not None], AVERAGE: self.averages}
         return {
-            f"{kind}/{name}": to_numpy(canonical(slot, value))
+            kind + name: to_numpy(canonical(slot, value))
             for kind, values in kept.items()
             for (name, slot), value in zip(self.slots.items(), values, strict=bool(values))
         }
@@ -101,24 +100,14 @@ class Trainer:
         Raises:
             CheckpointError: it belongs to other parameters, or to another recipe.
         """
-        kinds = {"velocity": self.recipe.momentum, "average": self.recipe.average}
-        expected = {f"{kind}/{name}": slot for kind, has in kinds.items() if has for name, slot in self.slots.items()}
-        if state and set(state) != set(expected):
-            raise CheckpointError(
-                f"optimiser state holds {sorted(state)}; expected velocities and averages as the recipe "
-                f"{self.recipe.name!r} keeps them: {sorted(expected)}"
-            )
-        for full, value in state.items():
-            if value.shape != (shape := tuple(canonical(expected[full]).shape)):
-                raise CheckpointError(f"{full} has the shape {value.shape}; expected {shape}")
+        check_state(state, {name: tuple(canonical(slot).shape) for name, slot in self.slots.items()}, self.recipe)
         self.optimizer.state.clear()
         self.averages = []
-        for full, slot in expected.items() if state else ():
-            value = _like(slot, state[full])
-            if full.startswith("velocity/"):
-                self.optimizer.state[slot.parameter]["momentum_buffer"] = value
-            else:
-                self.averages.append(value)
+        for name, slot in self.slots.items():
+            if VELOCITY + name in state:
+                self.optimizer.state[slot.parameter]["momentum_buffer"] = _like(slot, state[VELOCITY + name])
+            if AVERAGE + name in state:
+                self.averages.append(_like(slot, state[AVERAGE + name]))
 
     def _clip(self) -> None:
         """Scale the gradients down to the recipe's norm; on the device, nothing waits for the norm."""
