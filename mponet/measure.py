@@ -38,7 +38,17 @@ def entanglement_entropy(mpo: MPO) -> tuple[float, ...]:
 
     The authors' entropy.py computes the same from the full matrix.  A zero operator has entropy 0.
     """
-    return tuple(_entropy(s) for s in spectra(mpo))
+    return tuple(entropy(s) for s in spectra(mpo))
+
+
+def entropy(singular_values: Array) -> float:
+    """``-sum_a p_a ln p_a`` with ``p_a = s_a^2 / sum s^2``, of one bond; 0 where all are zero."""
+    total = norm(singular_values)
+    if total == 0.0:
+        return 0.0
+    p = (singular_values / total) ** 2
+    p = p[p > 0.0]
+    return float(-(p * np.log(p)).sum()) + 0.0
 
 
 def compression_ratio(layers: Iterable[MPOShape], dense_weights: Iterable[int] | None = None) -> float:
@@ -66,12 +76,3 @@ def compression_ratio(layers: Iterable[MPOShape], dense_weights: Iterable[int] |
 def whole_ratio(parameters: int, dense_parameters: int) -> float:
     """Parameters of the whole network over those of its dense twin, biases and everything else included."""
     return parameters / dense_parameters
-
-
-def _entropy(singular_values: Array) -> float:
-    total = norm(singular_values)
-    if total == 0.0:
-        return 0.0
-    p = (singular_values / total) ** 2
-    p = p[p > 0.0]
-    return float(-(p * np.log(p)).sum()) + 0.0

@@ -1,5 +1,6 @@
 """How a run is watched: a bar on a terminal, a line now and then elsewhere; always on standard error."""
 
+from collections.abc import Sequence
 from time import monotonic
 from types import TracebackType
 from typing import Any, Protocol
@@ -55,8 +56,9 @@ class Bars:
         """Leave the bars as they are."""
         self._progress.stop()
 
-    def started(self, variant: str, step: int, steps: int, per_epoch: int) -> None:
+    def started(self, variant: str, steps: int, per_epoch: int, earlier: Sequence[Record]) -> None:
         """A new bar; nothing is known before the first block, in which a framework compiles."""
+        step = earlier[-1].step if earlier else 0
         self._epochs = f"{steps / per_epoch:.3g}"
         self._task = self._progress.add_task(
             variant,
@@ -103,9 +105,10 @@ class Lines:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Nothing to tidy."""
 
-    def started(self, variant: str, step: int, steps: int, per_epoch: int) -> None:
+    def started(self, variant: str, steps: int, per_epoch: int, earlier: Sequence[Record]) -> None:
         """What is to be done."""
         self._variant, self._last = variant, monotonic()
+        step = earlier[-1].step if earlier else 0
         begin = f"goes on at step {step}" if step else "starts"
         notice(f"{variant}: {begin}; {steps} steps, {steps / per_epoch:.3g} epochs in all")
 

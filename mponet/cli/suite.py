@@ -153,9 +153,9 @@ class _Named:
     def __init__(self, reporter: Reporter, name: str) -> None:
         self._reporter, self._name = reporter, name
 
-    def started(self, variant: str, step: int, steps: int, per_epoch: int) -> None:
+    def started(self, variant: str, steps: int, per_epoch: int, earlier: Sequence[Record]) -> None:
         """Pass on."""
-        self._reporter.started(self._name, step, steps, per_epoch)
+        self._reporter.started(self._name, steps, per_epoch, earlier)
 
     def advanced(self, record: Record) -> None:
         """Pass on."""

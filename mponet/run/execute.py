@@ -1,6 +1,6 @@
 """Train the variants of a model in a folder, from the start or from where a killed run stopped."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -8,17 +8,18 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mponet.backend import Backend, Trainer
+from mponet.backend import Backend, Numbers, Trainer
 from mponet.checkpoint import Checkpoint, save
 from mponet.data import Arrays, Dataset, steps_per_epoch
 from mponet.errors import DivergedError, RecipeError
 from mponet.models import VARIANTS
 from mponet.models.start import start
-from mponet.run import metrics
+from mponet.run import metrics, spectra
 from mponet.run.folder import RunFolder
+from mponet.run.lines import Log
 from mponet.run.result import Result, result
 from mponet.run.settings import Settings
-from mponet.train import Record, train
+from mponet.train import Record, evaluated, train
 
 SAVE_EVERY = 30.0  # seconds between checkpoints; every evaluation brings one, too
 
@@ -26,8 +27,8 @@ SAVE_EVERY = 30.0  # seconds between checkpoints; every evaluation brings one, t
 class Reporter(Protocol):
     """Whoever wants to watch."""
 
-    def started(self, variant: str, step: int, steps: int, per_epoch: int) -> None:
-        """A variant begins, or goes on, at ``step`` of ``steps``."""
+    def started(self, variant: str, steps: int, per_epoch: int, earlier: Sequence[Record]) -> None:
+        """A variant begins, or goes on after the ``earlier`` records, with ``steps`` to do in all."""
 
     def advanced(self, record: Record) -> None:
         """A block of steps is done."""
@@ -39,7 +40,7 @@ class Reporter(Protocol):
 class Silent:
     """Watches nothing."""
 
-    def started(self, variant: str, step: int, steps: int, per_epoch: int) -> None:
+    def started(self, variant: str, steps: int, per_epoch: int, earlier: Sequence[Record]) -> None:
         """Nothing."""
 
     def advanced(self, record: Record) -> None:
@@ -106,8 +107,10 @@ class _Variant:
         settings, found = self.home.settings, self.home.load(self.variant)
         step = 0 if found is None else found.step
         records = metrics.cut(self.home.metrics(self.variant), step)
+        spectra.cut(self.home.spectra(self.variant), step)
         native, trainer = self._built(found)
-        watcher.started(self.variant, step, settings.recipe.steps, steps_per_epoch(self.arrays, settings.recipe))
+        per_epoch = steps_per_epoch(self.arrays, settings.recipe)
+        watcher.started(self.variant, settings.recipe.steps, per_epoch, tuple(records))
         message = None
         try:
             self._train(native, trainer, records, watcher)
@@ -130,6 +133,8 @@ class _Variant:
         """Append to ``records`` as training goes on, and save what a later process needs to continue."""
         settings, saved = self.home.settings, perf_counter()
         begin, seconds = (records[-1].step, records[-1].seconds) if records else (0, 0.0)
+        if not records:
+            self._measure(self.backend.parameters(native), 0, 0.0)
         course = train(
             self.backend,
             settings.network(self.variant),
@@ -142,10 +147,10 @@ class _Variant:
             seconds=seconds,
             device=self.device,
         )
-        with metrics.MetricsLog(self.home.metrics(self.variant)) as log:
+        with Log(self.home.metrics(self.variant)) as log:
             for record in course:
                 records.append(record)  # before anything can go wrong: the result is computed from them
-                log.write(record)
+                log.write(metrics.as_dict(record))
                 watcher.advanced(record)
                 if not record.diverged and (record.accuracy is not None or perf_counter() - saved > SAVE_EVERY):
                     log.sync()
@@ -160,6 +165,8 @@ class _Variant:
                 f"training diverged: parameters are not finite after step {record.step} (loss {record.loss:.4g} before "
                 "it); expected finite numbers; try a smaller learning rate, another seed, or another bond dimension"
             )
+        if record.accuracy is not None:
+            self._measure(evaluated(parameters, optimizer), record.step, record.epoch)
         save(
             self.home.checkpoint(self.variant),
             Checkpoint(
@@ -172,3 +179,11 @@ class _Variant:
                 record.step,
             ),
         )
+
+    def _measure(self, parameters: Mapping[str, Numbers], step: int, epoch: float) -> None:
+        """Append the spectra of the operators, if there are any, on the disk before the checkpoint of this step."""
+        model = self.home.settings.network(self.variant)
+        if spectra.has_operators(model):
+            with Log(self.home.spectra(self.variant)) as log:
+                log.write(spectra.measure(model, parameters, step, epoch).as_dict())
+                log.sync()

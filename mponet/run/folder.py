@@ -19,6 +19,7 @@ from mponet.models import VARIANTS
 from mponet.run.metrics import NAME as METRICS
 from mponet.run.result import Result, summary
 from mponet.run.settings import Settings, differences, from_dict
+from mponet.run.spectra import NAME as SPECTRA
 
 CONFIG, RESULT = "config.json", "result.json"
 FORMAT, FORMAT_VERSION = "mponet-run", 1
@@ -78,6 +79,10 @@ class RunFolder:
     def metrics(self, variant: str) -> Path:
         """Where the records of a variant are."""
         return self.path / variant / METRICS
+
+    def spectra(self, variant: str) -> Path:
+        """Where the spectra of a variant's operators are, if it has any."""
+        return self.path / variant / SPECTRA
 
     def load(self, variant: str) -> Checkpoint | None:
         """The checkpoint of a variant, if there is one.

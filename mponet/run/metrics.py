@@ -1,45 +1,18 @@
 """The course of a training as JSON lines: one `Record` each, appended as it happens, cut back when a run resumes."""
 
 import json
-import os
 from dataclasses import asdict, fields
 from math import isfinite, nan
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from mponet.errors import CheckpointError
 from mponet.files import write_atomically, writing
+from mponet.run.lines import line, whole
 from mponet.train import Record
 
 NAME = "metrics.jsonl"
 _FIELDS = frozenset(field.name for field in fields(Record))
-
-
-class MetricsLog:
-    """Appends records to a file; a reader sees each as soon as it is written."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with writing(path):
-            self._stream = path.open("a", encoding="utf-8")
-
-    def __enter__(self) -> "MetricsLog":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._stream.close()
-
-    def write(self, record: Record) -> None:
-        """Append one line."""
-        with writing(self._path):
-            self._stream.write(json.dumps(as_dict(record), allow_nan=False) + "\n")
-            self._stream.flush()
-
-    def sync(self) -> None:
-        """Wait until all lines are on the disk: a checkpoint must not be ahead of them."""
-        with writing(self._path):
-            os.fsync(self._stream.fileno())
 
 
 def as_dict(record: Record) -> dict[str, Any]:
@@ -58,8 +31,7 @@ def read(path: Path) -> list[Record]:
         raise CheckpointError(
             f"{path} is absent; expected the metrics of the run; start the run anew in another folder"
         )
-    *lines, _ = path.read_bytes().split(b"\n")
-    return [_record(line, number, path) for number, line in enumerate(lines, start=1)]
+    return [_record(text, number, path) for number, text in enumerate(whole(path), start=1)]
 
 
 def cut(path: Path, step: int) -> list[Record]:
@@ -79,13 +51,13 @@ def cut(path: Path, step: int) -> list[Record]:
             "or start the run anew in another folder"
         )
     with writing(path):
-        write_atomically(path, "".join(json.dumps(as_dict(record)) + "\n" for record in records).encode())
+        write_atomically(path, "".join(line(as_dict(record)) for record in records).encode())
     return records
 
 
-def _record(line: bytes, number: int, path: Path) -> Record:
+def _record(text: bytes, number: int, path: Path) -> Record:
     try:
-        values = json.loads(line)
+        values = json.loads(text)
         loss = values["loss"]
         record = Record(
             **{key: value for key, value in values.items() if key in _FIELDS} | {"loss": nan if loss is None else loss}
@@ -94,7 +66,7 @@ def _record(line: bytes, number: int, path: Path) -> Record:
             raise ValueError(f"step is {record.step}")
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"line {number} of {path} is {line[:80]!r} ({type(error).__name__}: {error}); expected a record of a "
+            f"line {number} of {path} is {text[:80]!r} ({type(error).__name__}: {error}); expected a record of a "
             "training; start the run anew in another folder"
         ) from error
     return record

@@ -58,6 +58,7 @@ def test_a_run_leaves_its_settings_metrics_checkpoints_and_result(tmp_path, digi
         "dense/metrics.jsonl",
         "mpo/checkpoint.safetensors",
         "mpo/metrics.jsonl",
+        "mpo/spectra.jsonl",
         "result.json",
     ]
     config = json.loads((tmp_path / "config.json").read_text())

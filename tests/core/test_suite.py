@@ -339,7 +339,7 @@ class Spy(execute.Silent):
 
         return nullcontext(self if number == 3 else None)
 
-    def started(self, variant, step, steps, per_epoch):
+    def started(self, variant, steps, per_epoch, earlier):
         self.seen.append(states(self.suite, self.home))
 
     def advanced(self, record):
