@@ -12,9 +12,10 @@ from mponet import data as datasets
 from mponet.backend import choose, load
 from mponet.cli.output import emit, fail, json_option, notice, people
 from mponet.cli.progress import watcher
+from mponet.cli.remaining import Ahead
 from mponet.cli.run import INTERRUPTED
 from mponet.run import Reporter, Result
-from mponet.suite import Cell, Row, State, plan, read, report, run_suite, states
+from mponet.suite import Cell, Row, State, Suite, plan, read, report, run_suite, states
 from mponet.suite.cells import DEFAULT, SEEDS, data_of, networks
 from mponet.suite.published import Figure
 from mponet.suite.table import Report
@@ -116,7 +117,7 @@ def suite(
         notice(f"data: {one.name}, {one.source}")
     notice(f"backend: {chosen.name}, {chosen.why}")
     try:
-        made = run_suite(planned, load(chosen.name), loaded, home, device=device, observer=_Watching())
+        made = run_suite(planned, load(chosen.name), loaded, home, device=device, observer=_Watching(planned, home))
     except KeyboardInterrupt:
         notice(f"stopped; {home} keeps what was done: the same command goes on")
         leave(INTERRUPTED)
@@ -131,10 +132,13 @@ def suite(
 class _Watching:
     """The reporter of single runs for each cell, and a line when it is finished."""
 
+    def __init__(self, suite: Suite, home: Path) -> None:
+        self._suite, self._home = suite, home
+
     @contextmanager
     def watching(self, cell: Cell, number: int, count: int) -> Iterator[Reporter]:
-        """A bar or lines under the name of the cell."""
-        with watcher() as one:
+        """The live view or lines, under the name of the cell."""
+        with watcher(_ahead(self._suite, self._home, number)) as one:
             yield _Named(one, f"{number}/{count} {cell}")
 
     def finished(self, cell: Cell, result: Result) -> None:
@@ -163,6 +167,15 @@ class _Named:
 
     def finished(self, variant: str, outcome: Result) -> None:
         """The line of the suite says it."""
+
+
+def _ahead(planned: Suite, home: Path, number: int) -> Ahead:
+    """What there is to do beside the ``number``-th cell."""
+    cells = states(planned, home)
+    others = [state for place, state in enumerate(cells, 1) if place != number and not state.finished]
+    known = [state.left for state in others if state.left is not None]
+    finished = sum(state.finished for state in cells)
+    return Ahead(number, len(cells), finished, sum(known), len(others) - len(known))
 
 
 def _tell(home: Path, as_json: bool) -> None:

@@ -1,0 +1,183 @@
+"""The live view of a training on a terminal: a bar with the time left, two curves, and a table of the evaluations."""
+
+from collections.abc import Iterator, Sequence
+from math import isfinite
+from time import monotonic
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from mponet.cli.course import Course, begun, further
+from mponet.cli.curve import curve
+from mponet.cli.remaining import Ahead, clock
+from mponet.run import Result
+from mponet.train import Record
+
+CURVES = 5  # lines
+FEWEST, MOST = 3, 12  # evaluations in the table
+AROUND = 8  # lines beside curves and table: title, bar, blanks, titles and ends of curves, headings, the cursor
+WIDEST = 120  # wider than that, numbers that belong together are far apart
+LABEL = 8  # characters beside a curve
+
+
+class View:
+    """Watches a run, or one cell of a suite; what it shows stays where it was when the training ends.
+
+    Args:
+        console: a terminal.
+        ahead: what else a suite has to do; None for a run.
+    """
+
+    def __init__(self, console: Console, ahead: Ahead | None = None) -> None:
+        self._console, self._ahead = console, ahead
+        self._course: Course | None = None
+        self._since = monotonic()
+        self._live = Live(
+            console=console, get_renderable=self._picture, transient=ahead is not None, refresh_per_second=4
+        )
+
+    def __enter__(self) -> "View":
+        """Begin."""
+        self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Leave the terminal as it was, with the last picture of a run above the cursor."""
+        self._live.stop()
+
+    def started(self, variant: str, steps: int, per_epoch: int, earlier: Sequence[Record]) -> None:
+        """Show this one from now on."""
+        self._course, self._since = begun(variant, steps, per_epoch, earlier), monotonic()
+
+    def advanced(self, record: Record) -> None:
+        """Show this, too."""
+        if self._course is not None:
+            self._course, self._since = further(self._course, record), monotonic()
+
+    def finished(self, variant: str, outcome: Result) -> None:
+        """One line above the picture, which the next variant takes."""
+        if self._ahead is None:
+            told = "diverged" if outcome.accuracy is None else f"test accuracy {outcome.accuracy:.2%}"
+            self._live.console.print(Text(f"{variant}: {told} after {outcome.steps} steps, {clock(outcome.seconds)}"))
+
+    def _picture(self) -> RenderableType:
+        if self._course is None:
+            return Text("starting", style="dim")
+        return picture(self._course, self._ahead, monotonic() - self._since, self._console.width, self._console.height)
+
+
+def picture(course: Course, ahead: Ahead | None, since: float, width: int, height: int) -> Group:
+    """What is shown of a training.
+
+    Args:
+        course: of the training.
+        ahead: what else a suite has to do.
+        since: seconds since its last record.
+        width: of the terminal, in characters.
+        height: of the terminal, in lines.
+    """
+    width = min(width, WIDEST)
+    parts = list(_head(course, ahead, since, width))
+    room = height - AROUND - CURVES - (ahead is not None)
+    if room >= FEWEST:
+        parts += [Text(), _curves(course, width), Text(), _table(course, min(room, MOST))]
+    return Group(*parts)
+
+
+def _head(course: Course, ahead: Ahead | None, since: float, width: int) -> Iterator[RenderableType]:
+    left, epochs = course.left(), f"{course.epochs:.3g}"
+    done = f"epoch {course.step / course.per_epoch:{len(epochs)}.0f}/{epochs}"
+    remaining = None if left is None else max(left - since, 0.0)
+    ending = "starting" if remaining is None else f"{clock(remaining)} left" if course.step < course.steps else "done"
+    title = Table.grid(expand=False, padding=(0, 2, 0, 0))
+    title.width = width
+    title.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    title.add_column(justify="right", no_wrap=True)
+    title.add_row(Text(course.name, style="bold"), Text(f"{done}   {_speed(course)}{ending}"))
+    yield title
+    if ahead is not None:
+        yield Text(ahead.told(remaining), style="dim", no_wrap=True, overflow="ellipsis")
+    yield ProgressBar(total=course.steps, completed=course.step, width=width)
+
+
+def _speed(course: Course) -> str:
+    rate = next((one.images_per_s for one in reversed(course.records) if one.images_per_s), None)
+    return "" if rate is None else f"{_whole(rate)} images/s   "
+
+
+def _curves(course: Course, width: int) -> Table:
+    """Loss and accuracy side by side; the right edge of each is the end of the training."""
+    losses, accuracies = course.losses(), course.accuracies()
+    room = (width - 3) // 2
+    grid = Table.grid(padding=(0, 3, 0, 0))
+    labels = [f"{10**value:.3g}" for value in _ends(losses)], [f"{value:.2%}" for value in _ends(accuracies)]
+    grid.add_row(
+        _plot("loss of a batch, logarithmic", losses, labels[0], course, room, "cyan"),
+        _plot("test accuracy", accuracies, labels[1], course, room, "green"),
+    )
+    return grid
+
+
+def _plot(
+    title: str,
+    points: Sequence[tuple[float, float]],
+    labels: Sequence[str],
+    course: Course,
+    width: int,
+    style: str,
+) -> Text:
+    wide = width - LABEL - 2
+    top, bottom = labels if labels else ("", "")
+    text = Text(f"{'':>{LABEL}}  {title}\n", style="dim", no_wrap=True)
+    for number, line in enumerate(curve(points, course.steps, wide, CURVES)):
+        label = {0: top, CURVES - 1: bottom if bottom != top else ""}.get(number, "")
+        text.append(f"{label:>{LABEL}} │")
+        text.append(f"{line}\n", style=f"not dim {style}")
+    end = f"{course.epochs:.3g} epochs"
+    text.append(f"{'':>{LABEL}} └0{end:─>{wide - 1}}")
+    return text
+
+
+def _ends(points: Sequence[tuple[float, float]]) -> list[float]:
+    values = [value for _, value in points]
+    return [max(values), min(values)] if values else []
+
+
+def _table(course: Course, rows: int) -> Table:
+    """The latest evaluations, the last one below; what has come since as a line without accuracy."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    for heading in ("epoch", "loss", "test", "best", "rate", "images/s", "time"):
+        table.add_column(heading, justify="right", min_width=7, no_wrap=True)
+    shown, best = course.evaluations, 0.0
+    lines = []
+    for record in shown:
+        accuracy = record.accuracy or 0.0
+        lines.append(_line(record, f"{accuracy:.2%}", f"{max(best, accuracy):.2%}", accuracy > best))
+        best = max(best, accuracy)
+    if course.last is not None and course.last.accuracy is None:
+        word = "diverged" if course.last.diverged else "..."
+        lines.append(_line(course.last, word, f"{best:.2%}" if best else "", False))
+    for cells in lines[-rows:]:
+        table.add_row(*cells)
+    return table
+
+
+def _line(record: Record, accuracy: str, best: str, better: bool) -> tuple[RenderableType, ...]:
+    style = "red" if record.diverged else "bold green" if better else ""
+    return (
+        f"{record.epoch:.3g}",
+        f"{record.loss:.4f}" if isfinite(record.loss) else "none",
+        Text(accuracy, style=style),
+        best,
+        f"{record.learning_rate:.3g}",
+        _whole(record.images_per_s) if record.images_per_s else "",
+        clock(record.seconds),
+    )
+
+
+def _whole(value: float) -> str:
+    return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")

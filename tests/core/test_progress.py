@@ -1,0 +1,172 @@
+"""The live view and the plain lines: what people read while a network trains."""
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from mponet.cli import progress
+from mponet.cli.course import begun, further
+from mponet.cli.curve import DOTS, EMPTY, curve
+from mponet.cli.live import View, picture
+from mponet.cli.remaining import Ahead, clock
+from mponet.run import Result
+from mponet.train import Record
+
+STEPS, PER_EPOCH = 400, 100
+
+
+def record(step, loss=0.5, accuracy=None, diverged=False, seconds=None):
+    return Record(
+        step, step / PER_EPOCH, loss, 0.1, accuracy, 12345.6, step / 10 if seconds is None else seconds, diverged
+    )
+
+
+def course(*records, earlier=()):
+    made = begun("mpo", STEPS, PER_EPOCH, earlier)
+    for one in records:
+        made = further(made, one)
+    return made
+
+
+def text(renderable, width=80, height=40):
+    console = Console(file=StringIO(), width=width, height=height, force_terminal=True, color_system=None)
+    console.print(renderable)
+    return console.file.getvalue()
+
+
+def dots(lines):
+    """Column and height of every dot, from the lower left corner."""
+    found = set()
+    for row, line in enumerate(lines):
+        for column, character in enumerate(line):
+            bits = 0 if character == " " else ord(character) - EMPTY
+            found |= {
+                (2 * column + x, 4 * (len(lines) - row) - 1 - y)
+                for y, pair in enumerate(DOTS)
+                for x, bit in enumerate(pair)
+                if bits & bit
+            }
+    return found
+
+
+def test_a_straight_line_is_one():
+    lines = curve([(0, 0.0), (8, 7.0)], 8, 4, 2)
+    assert [len(line) for line in lines] == [4, 4]
+    assert dots(lines) == {(k, k) for k in range(8)}
+
+
+def test_a_curve_ends_where_its_points_do_and_joins_what_is_far_apart():
+    found = dots(curve([(0, 0.0), (2, 1.0)], 16, 4, 1))
+    assert max(x for x, _ in found) == 1
+    assert {y for _, y in found} == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("points", [[], [(3, 1.0)], [(0, 2.0), (9, 2.0)]])
+def test_a_curve_of_next_to_nothing(points):
+    assert len(curve(points, 10, 5, 3)) == 3
+
+
+def test_many_points_of_a_column_are_their_mean():
+    assert dots(curve([(0, 0.0), (0, 2.0), (9, 1.0)], 10, 1, 1)) == {(0, 0), (1, 0)}
+
+
+def test_time_left_is_that_of_this_process():
+    assert course().left() is None
+    assert course(record(100, seconds=10.0)).left() == 30.0
+    resumed = course(record(200, seconds=1020.0), earlier=[record(100, seconds=1000.0)])
+    assert resumed.left() == 40.0
+    assert course(earlier=[record(100)]).left() is None
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0.4, "0 s"), (59, "59 s"), (185, "3:05"), (7385, "2:03:05")])
+def test_clock(seconds, told):
+    assert clock(seconds) == told
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_the_picture_has_a_row_for_every_evaluation_and_fits(width):
+    made = course(
+        record(50, 2.0), record(100, 0.8, 0.7), record(200, 0.4, 0.9), record(300, 0.3, 0.85), record(350, 0.2)
+    )
+    shown = text(picture(made, None, 0.0, width, 40), width)
+    assert max(map(len, shown.splitlines())) <= width
+    assert "epoch 4/4" in shown and "5 s left" in shown
+    rows = [line.split()[:4] for line in shown.splitlines()[-4:]]
+    assert rows == [
+        ["1", "0.8000", "70.00%", "70.00%"],
+        ["2", "0.4000", "90.00%", "90.00%"],
+        ["3", "0.3000", "85.00%", "90.00%"],
+        ["3.5", "0.2000", "...", "90.00%"],
+    ]
+
+
+def test_a_low_terminal_keeps_the_bar():
+    shown = text(picture(course(record(100, accuracy=0.5)), None, 0.0, 80, 10), 80)
+    assert "30 s left" in shown and len(shown.splitlines()) == 2
+
+
+@pytest.mark.parametrize("height", [15, 24, 60])
+def test_the_picture_is_never_higher_than_the_terminal(height):
+    made = course(*(record(step, accuracy=0.5) for step in range(4, STEPS, 4)))
+    for ahead in (None, Ahead(1, 2, 0, 0.0, 1)):
+        assert len(text(picture(made, ahead, 0.0, 80, height), 80).splitlines()) < height
+
+
+def test_time_runs_between_two_records():
+    assert "12 s left" in text(picture(course(record(100)), None, 18.0, 80, 10))
+    assert "0 s left" in text(picture(course(record(100)), None, 99.0, 80, 10))
+
+
+def test_a_divergence_is_named():
+    shown = text(picture(course(record(100, float("nan"), diverged=True)), None, 0.0, 80, 40))
+    assert "diverged" in shown and "none" in shown
+
+
+def test_names_are_no_markup():
+    made = further(begun("[red]x[/red]", STEPS, PER_EPOCH, ()), record(100))
+    assert "[red]x[/red]" in text(picture(made, None, 0.0, 80, 40))
+
+
+@pytest.mark.parametrize(
+    ("ahead", "left", "told"),
+    [
+        (Ahead(2, 6, 1, 60.0, 0), 30.0, "1 of 6 cells finished, this is number 2; left: 1:30"),
+        (Ahead(2, 6, 1, 60.0, 3), 30.0, "left: 1:30 and 3 of unknown pace"),
+        (Ahead(1, 6, 0, 0.0, 5), None, "left: 6 of unknown pace"),
+    ],
+)
+def test_a_suite_says_what_is_ahead(ahead, left, told):
+    assert told in ahead.told(left)
+
+
+def test_a_run_on_a_terminal_leaves_its_results_and_the_last_picture():
+    console = Console(file=StringIO(), width=80, height=40, force_terminal=True, color_system=None)
+    result = Result(0.9, 0.9, 1, None, 1.0, None, STEPS, 0.5, 12.0, None)
+    with View(console) as view:
+        view.started("dense", STEPS, PER_EPOCH, ())
+        view.advanced(record(STEPS, accuracy=0.9))
+        view.finished("dense", result)
+    shown = console.file.getvalue()
+    assert "dense: test accuracy 90.00% after 400 steps, 12 s" in shown
+    assert shown.splitlines()[-2].split()[:3] == ["4", "0.5000", "90.00%"]  # the last one shows the cursor again
+
+
+def test_what_is_no_terminal_gets_lines(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "PAUSE", 0.0)
+    with progress.watcher() as watching:
+        watching.started("mpo", STEPS, PER_EPOCH, [record(100)])
+        watching.advanced(record(200, accuracy=0.9))
+    told = capsys.readouterr().err.splitlines()
+    assert told == [
+        "mpo: goes on at step 100; 400 steps, 4 epochs in all",
+        "mpo: step 200, epoch 2.0, loss 0.5000, test accuracy 90.00%, 20 s left",
+    ]
+
+
+@pytest.mark.parametrize(("encoding", "kind"), [("utf-8", View), ("ascii", progress.Lines)])
+def test_a_terminal_without_the_characters_gets_lines(monkeypatch, encoding, kind):
+    monkeypatch.setattr(Console, "encoding", encoding)
+    monkeypatch.setattr(Console, "is_terminal", True)
+    monkeypatch.setenv("TERM", "xterm")
+    assert isinstance(progress.watcher(), kind)
