@@ -1,0 +1,59 @@
+"""An operator in one line of text: ``●─16─●─16─●─16─●  in 4·7·7·4  out 4·4·4·4``."""
+
+from mponet.draw.graph import Graph, neighbours
+from mponet.errors import GraphError
+
+#: Bonds from this dimension on are drawn heavy.
+HEAVY = 16
+WIDTH = 80
+
+
+def line(graph: Graph, width: int = WIDTH) -> str:
+    """A chain in one line, with its gauge: ``>`` and ``<`` for isometries to the right and to the left.
+
+    A centre that all arrows lead to, and every core that is no isometry, is ``●``.  A chain longer than ``width``
+    goes on in the next line.
+
+    Args:
+        graph: a chain in the order of its nodes, such as an operator's.
+        width: largest number of columns.
+
+    Raises:
+        GraphError: it is no chain.
+    """
+    joined = neighbours(graph)
+    if any(set(others) != {k - 1, k + 1} & set(range(len(joined))) for k, others in enumerate(joined)):
+        raise GraphError(
+            f"the graph has the bonds {[edge.name for edge in graph.edges if len(edge.ends) == 2]}; expected a chain of "
+            "nodes in order; draw it as SVG"
+        )
+    pieces = []
+    for k in range(len(joined)):
+        dims = [graph.edges[bond].dim for bond in joined[k].get(k + 1, ())]
+        pieces.append(_mark(graph, k) + "".join(f"{_stroke(dim)}{dim}{_stroke(dim)}" for dim in dims))
+    legs = [f"{word} {_factors(graph, word)}" for word in ("in", "out")]
+    chain, rows = "".join(pieces), [""]
+    if len("  ".join([chain, *legs])) <= width:
+        return "  ".join([chain, *legs])
+    for piece in pieces:
+        if len(rows[-1]) + len(piece) > width:
+            rows.append("")
+        rows[-1] += piece
+    return "\n".join([*rows, *legs])
+
+
+def _mark(graph: Graph, node: int) -> str:
+    """A node by its gauge."""
+    if node == graph.center:
+        return "●"
+    towards = {graph.other(node, edge) > node for one, edge in graph.arrows if one == node}
+    return {frozenset({True}): ">", frozenset({False}): "<"}.get(frozenset(towards), "●")
+
+
+def _stroke(dim: int) -> str:
+    return "━" if dim >= HEAVY else "─"
+
+
+def _factors(graph: Graph, word: str) -> str:
+    legs = (edge for edge in graph.edges if len(edge.ends) == 1 and edge.name.startswith(word))
+    return "·".join(str(edge.dim) for edge in legs) or "none"

@@ -1,0 +1,74 @@
+"""What a diagram may show beside the network: an amount for each bond or each node, as a shade and as a number."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mponet.draw.graph import Graph
+from mponet.measure import entanglement_entropy, truncation_error
+from mponet.mpo import MPO, frobenius_norm
+
+Kind = Literal["share", "entropy", "error"]
+KINDS: tuple[Kind, ...] = ("share", "entropy", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """Amounts that colour a diagram.
+
+    Attributes:
+        title: what they are.
+        nodes: amount by index of the node.
+        edges: amount by name of the edge.
+        symbol: what is written in front of an amount.
+        percent: whether they are shares, written in per cent.
+        top: the amount that the strongest shade stands for; None takes the largest.
+    """
+
+    title: str
+    nodes: Mapping[int, float] = field(default_factory=dict)
+    edges: Mapping[str, float] = field(default_factory=dict)
+    symbol: str = ""
+    percent: bool = False
+    top: float | None = None
+
+    @property
+    def largest(self) -> float:
+        """What the strongest shade stands for."""
+        return self.top if self.top is not None else max((*self.nodes.values(), *self.edges.values()), default=0.0)
+
+    def share(self, amount: float) -> float:
+        """An amount as its share of the largest, in [0, 1]."""
+        return min(max(amount / self.largest, 0.0), 1.0) if self.largest > 0 else 0.0
+
+    def text(self, amount: float) -> str:
+        """An amount as it is written."""
+        rounded = amount if abs(amount) >= 1e-12 else 0.0  # what is below is rounding
+        return self.symbol + (f"{100 * rounded:.3g} %" if self.percent else f"{rounded:.3g}")
+
+
+def share(graph: Graph) -> Overlay:
+    """The share that each node has in the numbers of the network."""
+    sizes = [graph.size(node) for node in range(len(graph.nodes))]
+    shares = {node: size / sum(sizes) for node, size in enumerate(sizes)}
+    return Overlay("share of the parameters", nodes=shares, percent=True)
+
+
+def entropy(mpo: MPO) -> Overlay:
+    """The entanglement entropy at each bond, in nats."""
+    return Overlay("entanglement entropy", edges=_by_bond(entanglement_entropy(mpo)), symbol="S ")
+
+
+def error(mpo: MPO, bond: int) -> Overlay:
+    """The error of cutting each bond alone to ``bond``, as a share of the operator's norm.
+
+    Raises:
+        ShapeError: ``bond`` is no positive whole number.
+    """
+    whole = frobenius_norm(mpo) or 1.0
+    errors = [eps / whole for eps in truncation_error(mpo, bond)]
+    return Overlay(f"error of a cut to bond {bond}", edges=_by_bond(errors), symbol="ε ", percent=True)
+
+
+def _by_bond(amounts: Sequence[float]) -> dict[str, float]:
+    return {f"bond{k}": amount for k, amount in enumerate(amounts, start=1)}
