@@ -18,7 +18,7 @@ import pytest
 ORDER = [
     *("errors", "files", "shape", "mpo", "decompose", "network", "plan", "contract", "measure", "initialize", "layer"),
     *("models", "recipe", "data", "backend", "mponet", "train", "checkpoint", "run", "suite"),
-    *("crosscheck", "draw", "cli"),
+    *("crosscheck", "draw", "bench", "cli"),
     "__main__",
 ]
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "draw": "Draw a network, its operators as tensor diagrams.",
     "backends": "Show which frameworks are installed, and which one is used.",
     "crosscheck": "Prove that the frameworks compute the same numbers.",
+    "bench": "Measure speed and memory beside dense layers and other packages.",
 }
 
 

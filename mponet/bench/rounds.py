@@ -1,0 +1,84 @@
+"""Interleaved timing: all contenders in one order, then in the reverse order, again and again.
+
+What disturbs a machine disturbs neighbours in time alike, so the ratio of two contenders that take turns is steadier
+than either of their times.
+"""
+
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from math import ceil
+from time import perf_counter
+from typing import Any
+
+WARM_UP = 2  # calls before the clock starts: compilers, allocators, caches
+ROUNDS = 15
+LEAST_ROUNDS = 3
+#: Seconds of the shortest sample; a faster call is repeated within a sample.
+SAMPLE = 2e-3
+#: Seconds for all samples of one contender; one that is slower takes part in fewer rounds.
+PATIENCE = 20.0
+
+
+def interleave(
+    calls: Mapping[str, Callable[[], Any]],
+    rounds: int = ROUNDS,
+    *,
+    patience: float = PATIENCE,
+    clock: Callable[[], float] = perf_counter,
+) -> dict[str, list[float]]:
+    """Seconds of a call, two samples a round, by name.
+
+    Args:
+        calls: what to time; each call comes back when its work is done.
+        rounds: how often; a call that would need more than ``patience`` seconds for them takes part in fewer, at least
+            three, spread over the whole run.
+        patience: seconds.
+        clock: seconds since whenever.
+    """
+    once = {name: _once(call, clock) for name, call in calls.items()}
+    repeats = {name: max(1, ceil(SAMPLE / max(seconds, 1e-9))) for name, seconds in once.items()}
+    shares = {name: _share(max(once[name], SAMPLE), rounds, patience) for name in calls}
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    with _no_collection():
+        for number in range(rounds):
+            order = [name for name in calls if _takes_part(number, shares[name], rounds)]
+            for name in (*order, *reversed(order)):
+                call, often = calls[name], range(repeats[name])
+                began = clock()
+                for _ in often:
+                    call()
+                samples[name].append((clock() - began) / len(often))
+    return samples
+
+
+def _once(call: Callable[[], Any], clock: Callable[[], float]) -> float:
+    """Seconds of a call that is warm."""
+    for _ in range(WARM_UP):
+        call()
+    began = clock()
+    call()
+    return clock() - began
+
+
+def _share(seconds: float, rounds: int, patience: float) -> int:
+    """In how many of the rounds a call of so many seconds takes part."""
+    return min(rounds, max(LEAST_ROUNDS, int(patience / (2 * seconds))))
+
+
+def _takes_part(number: int, share: int, rounds: int) -> bool:
+    """Whether round ``number`` is one of ``share`` spread evenly over ``rounds``."""
+    return (number + 1) * share // rounds > number * share // rounds
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """No pause by Python's garbage collector."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

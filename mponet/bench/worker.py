@@ -1,0 +1,54 @@
+"""What one process measures: ``python -m mponet.bench.worker ANSWER TASK``, both JSON, the task on the command line.
+
+Whatever packages print does not matter: the answer goes into a file.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mponet.bench import layers
+from mponet.bench.rows import Row
+from mponet.files import write_json
+from mponet.shape import MPOShape
+
+
+def row_of(task: dict[str, Any]) -> Row:
+    """The row that `task_of` took apart."""
+    shape = MPOShape(tuple(task["input_dims"]), tuple(task["output_dims"]), tuple(task["bond_dims"]))
+    return Row(task["name"], shape, task["batch"], task["forward"], task["step"], task["compared"])
+
+
+def task_of(row: Row) -> dict[str, Any]:
+    """A row as JSON takes it."""
+    return {
+        "name": row.name,
+        "input_dims": row.shape.input_dims,
+        "output_dims": row.shape.output_dims,
+        "bond_dims": row.shape.bond_dims,
+        "batch": row.batch,
+        "forward": row.forward,
+        "step": row.step,
+        "compared": row.compared,
+    }
+
+
+def _layers(task: dict[str, Any]) -> dict[str, Any]:
+    return layers.measure(
+        task["backend"], row_of(task["row"]), rounds=task["rounds"], patience=task["patience"], peers=task["peers"]
+    )
+
+
+JOBS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"layers": _layers}
+
+
+def main(answer: str, task: str) -> None:
+    """Do what is asked, and write the answer."""
+    asked = json.loads(task)
+    write_json(Path(answer), JOBS[asked["job"]](asked))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
