@@ -5,6 +5,7 @@ from typing import Any
 from mponet import models
 from mponet.measure import whole_ratio
 from mponet.models import infer
+from mponet.models.cost import multiplications
 from mponet.models.infer import LayerInfo
 from mponet.models.layers import PAPER, Model, Residual
 from mponet.plan import choose
@@ -60,14 +61,6 @@ def listed(name: str) -> dict[str, Any]:
         "whole_ratio": whole_ratio(parameters, dense),
         "source": model.source.removeprefix(f"{PAPER}, ").partition(";")[0],
     }
-
-
-def multiplications(info: LayerInfo, batch: int) -> int:
-    """For one example, operators by their plans."""
-    if info.mpo is not None:
-        return choose(info.mpo, batch, training=False).sweep_multiplications
-    inside = sum(multiplications(one, batch) for branch in info.branches for one in branch)
-    return inside if info.branches else info.multiplications
 
 
 def _layer(layer: LayerInfo, batch: int) -> dict[str, Any]:

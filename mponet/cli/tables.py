@@ -7,9 +7,9 @@ from rich import box
 from rich.table import Table
 
 from mponet import models
-from mponet.cli.facts import multiplications
 from mponet.cli.output import count, people
 from mponet.models import infer
+from mponet.models.cost import multiplications
 from mponet.models.layers import PAPER, Model
 from mponet.models.outline import TIMES, Line, joined, outline
 from mponet.plan import choose

@@ -24,8 +24,8 @@ def line(graph: Graph, width: int = WIDTH) -> str:
     joined = neighbours(graph)
     if any(set(others) != {k - 1, k + 1} & set(range(len(joined))) for k, others in enumerate(joined)):
         raise GraphError(
-            f"the graph has the bonds {[edge.name for edge in graph.edges if len(edge.ends) == 2]}; expected a chain of "
-            "nodes in order; draw it as SVG"
+            f"the graph has the bonds {[graph.edges[k].name for k in graph.bonds]}; expected a chain of nodes in "
+            "order; draw it as SVG"
         )
     pieces = []
     for k in range(len(joined)):

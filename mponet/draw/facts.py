@@ -1,0 +1,83 @@
+"""What stands beside the drawings of a network: sizes, ratios, floating-point operations, plans."""
+
+from collections.abc import Iterator
+
+from mponet.draw.layout import shown
+from mponet.errors import ModelError
+from mponet.measure import whole_ratio
+from mponet.models import build, infer
+from mponet.models.cost import multiplications
+from mponet.models.infer import LayerInfo
+from mponet.models.layers import Model
+from mponet.models.outline import Line, count, dimensions
+from mponet.plan import choose
+
+Facts = tuple[tuple[str, str], ...]
+
+
+def flops(info: LayerInfo, batch: int) -> int:
+    """Floating-point operations for one example: an addition for each multiplication; operators by their plans."""
+    return 2 * multiplications(info, batch)
+
+
+def operator(info: LayerInfo, batch: int) -> Facts:
+    """What there is to say about an operator: (what, how much), in the order of reading."""
+    shape = info.mpo
+    assert shape is not None
+    plan, replaced = choose(shape, batch, training=False), infer.replaced_weights(info)
+    return (
+        ("weights", f"{count(shape.parameters)} for {count(replaced)}"),
+        ("rho", f"{shape.parameters / replaced:.4g}"),
+        ("flops per image", f"{count(flops(info, batch))}, full matrix {count(2 * shape.dense_parameters)}"),
+        (f"plan for {batch}", str(plan)),
+    )
+
+
+def totals(model: Model, batch: int) -> Facts:
+    """What there is to say about a network; compared with the normal one where there is one of its name."""
+    layers = infer.layers(model)
+    parameters, own = infer.parameter_count(model), sum(flops(info, batch) for info in layers)
+    rho, normal = infer.rho(model), _normal(model)
+    found = [("parameters", count(parameters)), ("flops per image", count(own))]
+    if normal is not None:
+        whole = infer.parameter_count(normal)
+        others = sum(flops(info, batch) for info in infer.layers(normal))
+        ratio = f"{whole_ratio(parameters, whole):.4g}"
+        found = [
+            ("parameters", f"{count(parameters)}, normal network {count(whole)} (ratio {ratio})"),
+            ("flops per image", f"{count(own)}, normal network {count(others)}"),
+        ]
+    if rho is not None:
+        inside = [info for info in infer.leaves(model) if info.mpo]
+        kept = sum(info.mpo.parameters for info in inside if info.mpo)
+        replaced = sum(map(infer.replaced_weights, inside))
+        found.append(("rho", f"{rho:.4g}: {count(kept)} weights in cores stand for {count(replaced)}"))
+    return tuple(found)
+
+
+def sizes(line: Line) -> Iterator[tuple[str, str]]:
+    """The parameters and running statistics of a line's layers, by name, with their shapes."""
+    for info in line.infos:
+        for name, shape in (*info.parameters.items(), *info.statistics.items()):
+            yield name, dimensions(shape)
+
+
+def passage(line: Line) -> str:
+    """What goes in and what comes out: ``28x28x1 → 784``."""
+    first, last = line.infos[0], line.infos[-1]
+    return f"{dimensions(first.input_shape, last.input_shape)} → {line.output}"
+
+
+def named(line: Line) -> str:
+    """The name of a line as it is drawn."""
+    return shown(line.name)
+
+
+def _normal(model: Model) -> Model | None:
+    """The normal network of the same name; None for a network that is not in the table, or is normal itself."""
+    if model.variant == "dense":
+        return None
+    try:
+        return build(model.name, "dense")
+    except ModelError:
+        return None

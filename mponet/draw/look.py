@@ -1,0 +1,88 @@
+"""How the operators of a network are drawn: coloured by what, for which batch, with which cores."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mponet.draw import overlay
+from mponet.draw.graph import Graph, of_mpo, of_shape
+from mponet.draw.overlay import KINDS, Kind, Overlay
+from mponet.errors import InputError
+from mponet.models import infer
+from mponet.models.infer import LayerInfo
+from mponet.models.layers import Model
+from mponet.mpo import MPO
+from mponet.plan import USUAL_BATCH
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Settings of a drawing.
+
+    Attributes:
+        colour: what shades show: ``share`` of the parameters, entanglement ``entropy``, ``error`` of a cut; or None.
+        cut: the bond dimension whose error is shown; needed for ``error`` alone.
+        operators: cores by name of the layer, where there are any; they give entropies, errors and arrows.
+        batch: examples at a time that plans are chosen for.
+
+    Raises:
+        InputError: an unknown colour, ``error`` without a cut, or a cut for anything else.
+    """
+
+    colour: Kind | None = None
+    cut: int | None = None
+    operators: Mapping[str, MPO] = field(default_factory=dict)
+    batch: int = USUAL_BATCH
+
+    def __post_init__(self) -> None:
+        if self.colour is not None and self.colour not in KINDS:
+            raise InputError(f"colour is {self.colour!r}; expected one of {', '.join(KINDS)}, or none")
+        if (self.colour == "error") != (self.cut is not None):
+            raise InputError(
+                f"cut is {self.cut} and colour {self.colour}; expected a bond dimension to cut to with colour 'error', "
+                "and only there"
+            )
+        if self.cut is not None and self.cut < 1:
+            raise InputError(f"cut is {self.cut}; expected a bond dimension of at least 1")
+
+    def network(self, info: LayerInfo) -> tuple[Graph, Overlay | None]:
+        """The graph of a layer's operator, and what colours it.
+
+        Raises:
+            InputError: the colour needs cores, and there are none.
+        """
+        assert info.mpo is not None
+        name = getattr(info.layer, "name", "")
+        mpo = self.operators.get(name)
+        if mpo is not None:
+            return self.operator(mpo)
+        if self.colour in ("entropy", "error"):
+            raise InputError(
+                f"colour is {self.colour!r} for {name!r}, of which only the shape is known; expected cores; draw a "
+                "checkpoint, or colour by 'share'"
+            )
+        graph = of_shape(info.mpo)
+        return graph, overlay.share(graph) if self.colour == "share" else None
+
+    def operator(self, mpo: MPO) -> tuple[Graph, Overlay | None]:
+        """The graph of an operator, and what colours it."""
+        graph = of_mpo(mpo)
+        if self.colour == "entropy":
+            return graph, overlay.entropy(mpo)
+        if self.colour == "error":
+            assert self.cut is not None
+            return graph, overlay.error(mpo, self.cut)
+        return graph, overlay.share(graph) if self.colour == "share" else None
+
+
+def operators(model: Model, parameters: Mapping[str, ArrayLike]) -> dict[str, MPO]:
+    """The operators of a network by name of the layer, from its parameters by name (canonical layout)."""
+    found = {}
+    for info in infer.leaves(model):
+        if info.mpo is not None:
+            cores = [name for name in info.parameters if name.rpartition("/")[2].startswith("core")]
+            arrays = tuple(np.asarray(parameters[name], np.float64) for name in cores)
+            found[getattr(info.layer, "name", "")] = MPO(info.mpo, arrays)
+    return found
