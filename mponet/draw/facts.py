@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from mponet.choice import choose
 from mponet.draw.layout import shown
 from mponet.errors import ModelError
 from mponet.measure import whole_ratio
@@ -10,7 +11,6 @@ from mponet.models.cost import multiplications
 from mponet.models.infer import LayerInfo
 from mponet.models.layers import Model
 from mponet.models.outline import Line, count, dimensions
-from mponet.plan import choose
 
 Facts = tuple[tuple[str, str], ...]
 

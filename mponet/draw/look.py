@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mponet.choice import USUAL_BATCH
 from mponet.draw import overlay
 from mponet.draw.graph import Graph, of_mpo, of_shape
 from mponet.draw.overlay import KINDS, Kind, Overlay
@@ -14,7 +15,6 @@ from mponet.models import infer
 from mponet.models.infer import LayerInfo
 from mponet.models.layers import Model
 from mponet.mpo import MPO
-from mponet.plan import USUAL_BATCH
 
 
 @dataclass(frozen=True, slots=True)

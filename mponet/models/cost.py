@@ -1,7 +1,7 @@
 """What layers cost to run: multiplications for one example, operators by the plans chosen for them."""
 
+from mponet.choice import choose
 from mponet.models.infer import LayerInfo
-from mponet.plan import choose
 
 
 def multiplications(info: LayerInfo, batch: int) -> int:
