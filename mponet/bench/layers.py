@@ -46,11 +46,13 @@ class Ready:
 
     Attributes:
         contender: who.
+        native: its layer.
         passes: what to time.
         error: of its output, relative; None where it computes another map.
     """
 
     contender: Contender
+    native: Any
     passes: Passes
     error: float | None
 
@@ -111,7 +113,8 @@ def prepare(bench: Bench, contenders: Sequence[Contender], row: Row) -> tuple[li
                 raise InputError(f"not installed: {', '.join(one.absent)}")
             if one.rebuilds and not row.compared:
                 raise InputError(f"would form a matrix of {4e-9 * row.shape.dense_parameters:.1f} GB")
-            passes = bench.Passes(one.make(mpo, bias), inputs, slopes)
+            native = one.make(mpo, bias)
+            passes = bench.Passes(native, inputs, slopes)
             error = None if one.kind == "other" else _error(passes.outputs()[: len(right)], right)
             if error is not None and not error <= CLOSE:
                 raise InputError(f"computes something else: error {error:.1e}; expected at most {CLOSE:.0e}")
@@ -121,7 +124,7 @@ def prepare(bench: Bench, contenders: Sequence[Contender], row: Row) -> tuple[li
                 raise
             cannot[one.name] = _short(reason)
         else:
-            ready.append(Ready(one, passes, error))
+            ready.append(Ready(one, native, passes, error))
     return ready, cannot
 
 
@@ -133,7 +136,12 @@ def measure(
     contenders = chosen(bench.contenders(), row, peers=peers)
     ready, cannot = prepare(bench, contenders, row)
     times = {
-        which: interleave({one.contender.name: getattr(one.passes, which) for one in ready}, rounds, patience=patience)
+        which: interleave(
+            {one.contender.name: getattr(one.passes, which) for one in ready},
+            rounds,
+            always=(DENSE, OURS),
+            patience=patience,
+        )
         for which in PASSES
     }
     errors = {one.contender.name: one.error for one in ready}
@@ -152,7 +160,7 @@ def measure(
         **bench.settings(),
         "versions": load(backend).versions(),
         "rounds": rounds,
-        "multiplications": multiplications(row),
+        "plans": plans(ready, row.batch),
         "contenders": entries,
     }
 
@@ -172,12 +180,14 @@ def described(row: Row) -> dict[str, Any]:
     }
 
 
-def multiplications(row: Row) -> dict[str, int]:
-    """Of a forward pass: of the plan that the cost model chooses for inference, and of the dense layer."""
-    from mponet.plan import choose
-
-    plan = choose(row.shape, row.batch, training=False)
-    return {"plan": plan.multiplications(row.batch), "dense": row.batch * row.shape.dense_parameters}
+def plans(ready: Sequence[Ready], batch: int) -> dict[str, Any]:
+    """The plans of our layer, and the multiplications of its forward pass."""
+    found = next(one.native for one in ready if one.contender.name == OURS).plans(batch)
+    return {
+        "forward": str(found.forward),
+        "backward": str(found.backward),
+        "multiplications": found.forward.multiplications(batch),
+    }
 
 
 def _error(outputs: Numbers, right: Numbers) -> float:

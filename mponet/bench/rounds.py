@@ -5,7 +5,7 @@ than either of their times.
 """
 
 import gc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from math import ceil
 from time import perf_counter
@@ -24,6 +24,7 @@ def interleave(
     calls: Mapping[str, Callable[[], Any]],
     rounds: int = ROUNDS,
     *,
+    always: Collection[str] = (),
     patience: float = PATIENCE,
     clock: Callable[[], float] = perf_counter,
 ) -> dict[str, list[float]]:
@@ -33,12 +34,16 @@ def interleave(
         calls: what to time; each call comes back when its work is done.
         rounds: how often; a call that would need more than ``patience`` seconds for them takes part in fewer, at least
             three, spread over the whole run.
+        always: those that take part in every round, however long they need.
         patience: seconds.
         clock: seconds since whenever.
     """
     once = {name: _once(call, clock) for name, call in calls.items()}
     repeats = {name: max(1, ceil(SAMPLE / max(seconds, 1e-9))) for name, seconds in once.items()}
-    shares = {name: _share(max(once[name], SAMPLE), rounds, patience) for name in calls}
+    shares = {
+        name: rounds if name in always else _share(max(seconds, SAMPLE), rounds, patience)
+        for name, seconds in once.items()
+    }
     samples: dict[str, list[float]] = {name: [] for name in calls}
     with _no_collection():
         for number in range(rounds):

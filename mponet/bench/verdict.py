@@ -44,9 +44,17 @@ class Line:
     spread: float
 
     @property
-    def met(self) -> bool | None:
-        """Whether the target is met; None where there is none."""
-        return None if self.ratio is None or self.target is None else self.ratio <= self.target
+    def mark(self) -> str:
+        """Whether the target is met, ``?`` where noise decides: medians and minima disagree; empty without a target."""
+        return mark(self.ratio, self.least, self.target)
+
+
+def mark(ratio: float | None, least: float | None, target: float | None) -> str:
+    """``✓``, ``✗``, or ``?`` where the ratio of medians and that of minima say different things."""
+    if ratio is None or least is None or target is None:
+        return ""
+    met = {ratio <= target, least <= target}
+    return "?" if len(met) > 1 else "✓" if met == {True} else "✗"
 
 
 def seconds(row: dict[str, Any], name: str, which: str, figure: Figure = "median") -> float | None:

@@ -30,7 +30,7 @@ def layers(backend: str, rows: Sequence[dict[str, Any]], *, peers: bool) -> None
             _times(line.ratio),
             _times(line.least),
             _times(line.target),
-            "" if line.met is None else "✓" if line.met else "✗",
+            line.mark,
             f"{line.spread:.0%}",
         ]
         table.add_row(*cells, *((line.peer or "-", _times(line.over_peer)) if peers else ()))
@@ -50,7 +50,7 @@ def machine(before: dict[str, Any], after: dict[str, Any]) -> None:
     loads = " and ".join("unknown" if one["load"] is None else f"{one['load']:.2f}" for one in (before, after))
     people().print(
         f"\nPython {before['python']}, {before['processor']}, {before['cores']} cores; processes that wanted to run "
-        f"before and after: {loads}.  Spread: interquartile range over median.",
+        f"before and after: {loads}.  Spread: interquartile range over median; ?: noise decides, medians and minima disagree.",
         style="dim",
     )
 
@@ -101,7 +101,7 @@ def _peers(rows: Sequence[dict[str, Any]]) -> None:
 def _speed(row: dict[str, Any]) -> str:
     """Of a layer that has no dense one beside it: how fast it computes."""
     forward, step = (verdict.seconds(row, OURS, which) for which in PASSES)
-    flops = 2e-9 * row["multiplications"]["plan"]
+    flops = 2e-9 * row["plans"]["multiplications"]
     assert forward is not None and step is not None
     return (
         f"{row['row']}: no dense layer of this size is measured; ours runs at {flops / forward:.1f} GFLOP/s forward, "
