@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mponet.errors import InputError, ShapeError
+from mponet.notebook import Drawn
 from mponet.shape import MPOShape
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class MPO:
+class MPO(Drawn):
     """A matrix product operator: a shape and its cores.
 
     Attributes:

@@ -12,10 +12,11 @@ from operator import index
 from typing import cast
 
 from mponet.errors import ShapeError
+from mponet.notebook import Drawn
 
 
 @dataclass(frozen=True, slots=True)
-class MPOShape:
+class MPOShape(Drawn):
     """Physical and bond dimensions of a matrix product operator.
 
     A bond that is asked for is clamped to what the operator can use, so that no parameter is redundant:

@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 # Each unit of mponet (a module or a package) imports only units left of it.  "mponet" is the package itself, whose
-# __init__ hands out the public names.
+# __init__ hands out the public names.  What draws a value comes far right of it: `mponet.notebook` finds it by name when
+# a notebook asks, as `mponet.backend` finds the adapters.
 ORDER = [
-    *("errors", "files", "shape", "mpo", "decompose", "network", "plan", "contract", "measure", "initialize", "layer"),
+    *("errors", "files", "notebook"),
+    *("shape", "mpo", "decompose", "network", "plan", "contract", "measure", "initialize", "layer"),
     *("models", "recipe", "data", "backend", "mponet", "train", "checkpoint", "run", "suite"),
     *("crosscheck", "draw", "bench", "cli"),
     "__main__",

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import hypot
 
-from mponet.draw.graph import Edge, Graph
+from mponet.draw.graph import Edge, Graph, node_text
 from mponet.draw.layout import PER_ROW, Box, Layout, Point, Wire, layout, shown, text_width, thickness, upward
 from mponet.draw.markup import Markup, element, joined, number
 from mponet.draw.overlay import Overlay
@@ -127,15 +127,30 @@ def shifted(drawing: Drawing, x: float, y: float) -> Markup:
 
 def legend(graph: Graph, overlay: Overlay | None = None) -> Drawing:
     """How to read a diagram: only what is in it."""
+    lines = reading(graph)
+    parts = [element("text", line, x=0, y=12 + LINE * k, class_="muted") for k, line in enumerate(lines)]
+    height, width = LINE * len(lines), max(len(line) for line in lines) * 6.6
+    if overlay is not None:
+        shades = scale(overlay)
+        parts.append(shifted(shades, 0, height + 4))
+        height, width = height + shades.height + 4, max(width, shades.width)
+    return Drawing(width, height, joined(parts, "\n"))
+
+
+def reading(graph: Graph) -> list[str]:
+    """How to read a diagram, in words."""
     lines = ["Outputs up, inputs down; the wider a line, the larger its dimension (log₂), dashed: 1."]
     if graph.arrows:
         lines.append(f"Arrows: isometries{_centered(graph)}.")
-    parts = [element("text", line, x=0, y=12 + LINE * k, class_="muted") for k, line in enumerate(lines)]
-    height = LINE * len(lines)
-    if overlay is not None:
-        parts.append(_scale(overlay, height + 4))
-        height += LINE + 4
-    return Drawing(max(len(line) for line in lines) * 6.6, height, joined(parts, "\n"))
+    return lines
+
+
+def scale(overlay: Overlay) -> Drawing:
+    """The shades of an overlay, from none to the largest amount of this drawing."""
+    squares = [element("rect", x=22 * k, y=1, width=22, height=11, class_=f"shade{k}") for k in range(len(SHADES))]
+    text = f"{overlay.title}: 0 to {overlay.text(overlay.largest)}"
+    words = element("text", text, x=22 * len(SHADES) + 8, y=11, class_="muted")
+    return Drawing(22 * len(SHADES) + 8 + 7.2 * len(text), LINE, joined([*squares, words], "\n"))
 
 
 def spoken(graph: Graph) -> str:
@@ -143,12 +158,6 @@ def spoken(graph: Graph) -> str:
     nodes = ", ".join(node.name for node in graph.nodes)
     edges = ", ".join(f"{edge.name} {edge.dim}" for edge in graph.edges)
     return f"{nodes}; {edges}"
-
-
-def node_text(graph: Graph, node: int) -> str:
-    """All about a node in one line: ``core2: bond1 16, in2 7, out2 4, bond2 16; 7168 numbers``."""
-    axes = ", ".join(f"{graph.edges[k].name} {graph.edges[k].dim}" for k in graph.nodes[node].edges)
-    return f"{graph.nodes[node].name}: {axes}; {graph.size(node)} numbers"
 
 
 def _centered(graph: Graph) -> str:
@@ -262,10 +271,3 @@ def _label(edge: Edge, wire: Wire, overlay: Overlay | None) -> Markup:
     texts = [element("text", text, x=x, y=y + down, class_=look) for text, down, look in rows if text]
     texts += [element("text", text, x=x, y=y + half + 28, class_="strong middle", font_size=11) for text in extra]
     return joined(texts, "\n")
-
-
-def _scale(overlay: Overlay, y: float) -> Markup:
-    """The shades of an overlay, from none to the largest amount."""
-    squares = [element("rect", x=22 * k, y=y, width=22, height=11, class_=f"shade{k}") for k in range(len(SHADES))]
-    text = f"{overlay.title}: 0 to {overlay.text(overlay.largest)}"
-    return joined([*squares, element("text", text, x=22 * len(SHADES) + 8, y=y + 10, class_="muted")], "\n")

@@ -3,10 +3,16 @@
 ``to_graphviz`` names nodes by their place in memory and knows no dimensions; a test compares the rest.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mponet.draw.graph import Graph
 from mponet.draw.layout import shown, thickness
+from mponet.draw.look import Look
+from mponet.models.infer import LayerInfo
+from mponet.models.layers import Model
+from mponet.models.outline import Line, count, dimensions, outline
+from mponet.models.outline import joined as grouped
+from mponet.plan import Plan
 
 
 def dot(graph: Graph, name: str = "G") -> str:
@@ -14,12 +20,13 @@ def dot(graph: Graph, name: str = "G") -> str:
     return "\n".join([f"graph {quoted(name)} {{", "  graph [layout=neato]", *statements(graph), "}", ""])
 
 
-def statements(graph: Graph, prefix: str = "") -> Iterator[str]:
+def statements(graph: Graph, prefix: str = "", joint: str = "--") -> Iterator[str]:
     """The statements of a network, without the frame.
 
     Args:
         graph: the network.
         prefix: in front of the names of the nodes, where several networks share a file.
+        joint: what joins two nodes: ``--``, or ``->`` in a directed graph.
     """
     for k, node in enumerate(graph.nodes):
         yield f"  {prefix}node{k} [label={quoted(_visible(node.name))}, shape=box, style=rounded]"
@@ -29,7 +36,68 @@ def statements(graph: Graph, prefix: str = "") -> Iterator[str]:
             yield f'  {prefix}leg{k} [label="", style=invis]'
             ends = [f"{prefix}leg{k}", *ends]
         label = quoted(" ".join(filter(None, [_visible(edge.name), str(edge.dim)])))
-        yield f"  {' -- '.join(ends)} [label={label}, penwidth={thickness(edge.dim):.2f}]"
+        yield f"  {f' {joint} '.join(ends)} [label={label}, penwidth={thickness(edge.dim):.2f}]"
+
+
+def model(network: Model, look: Look) -> str:
+    """A whole network, its layers from top to bottom and each operator beside its layer; ends in a newline.
+
+    Args:
+        network: the network.
+        look: how its operators are drawn.
+    """
+    lines = [f"digraph {quoted(str(network))} {{", "  node [shape=box, style=rounded]", "  image"]
+    lines[-1] += f" [label={quoted(f'image {dimensions(network.input_shape)}')}]"
+    before = "image"
+    for number, group in enumerate(grouped(outline(network))):
+        name = f"layer{number}"
+        lines += [*_layer(group, name, look), f"  {before} -> {name}"]
+        before = name
+    return "\n".join([*lines, f"  {before} -> logits", "}", ""])
+
+
+def plan(contraction: Plan) -> str:
+    """A contraction plan as a tree: cores merge into groups, the batch meets one group after the other."""
+    lines = [f"digraph {quoted(str(contraction))} {{", "  rankdir=BT", "  node [shape=box, style=rounded]", "  batch"]
+    for group, (first, end) in enumerate(contraction.spans):
+        if end - first > 1:
+            lines.append(f"  group{group} [label={quoted(f'cores {first + 1}-{end} merged')}]")
+            lines += [f"  core{k + 1} -> group{group}" for k in range(first, end)]
+    before = "batch"
+    for number, step in enumerate(contraction.steps, start=1):
+        first, end = contraction.spans[step.group]
+        weight = f"group{step.group}" if end - first > 1 else f"core{first + 1}"
+        label = f"step {number}: {count(step.multiplications)} products per row"
+        lines.append(f"  step{number} [label={quoted(label)}]")
+        lines += [f"  {before} -> step{number}", f"  {weight} -> step{number}"]
+        before = f"step{number}"
+    return "\n".join([*lines, "}", ""])
+
+
+def _layer(group: Sequence[Line], name: str, look: Look) -> Iterator[str]:
+    """A layer as a node; a block lists the layers inside, an operator has its network beside it."""
+    first = group[0]
+    inside = [f"{one.name} {one.title} {one.output}" for branch in first.branches for one in branch]
+    title = f"{first.name} {', '.join(one.title for one in group)} {group[-1].output}"
+    yield f"  {name} [label={quoted(chr(10).join([title.strip(), *(f'  {text.strip()}' for text in inside)]))}]"
+    for number, info in enumerate(_operators(first)):
+        prefix = f"{name}_{number}_"
+        yield f"  subgraph cluster_{prefix} {{"
+        title = f"{getattr(info.layer, 'name', '')} {info.mpo}"
+        yield f"  label={quoted(title)}"
+        yield "  edge [dir=none]"
+        yield from statements(look.network(info)[0], prefix, "->")
+        yield "  }"
+        yield f"  {name} -> {prefix}node0 [style=dotted, dir=none, constraint=false]"
+
+
+def _operators(one: Line) -> Iterator[LayerInfo]:
+    """The operators of a line and of the lines inside, one of each place."""
+    if one.first.mpo is not None:
+        yield one.first
+    for branch in one.branches:
+        for inner in branch:
+            yield from _operators(inner)
 
 
 def quoted(text: str) -> str:

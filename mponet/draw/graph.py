@@ -131,6 +131,12 @@ def neighbours(graph: Graph) -> tuple[dict[int, list[int]], ...]:
     return found
 
 
+def node_text(graph: Graph, node: int) -> str:
+    """All about a node in one line: ``core2: bond1 16, in2 7, out2 4, bond2 16; 7168 numbers``."""
+    axes = ", ".join(f"{graph.edges[k].name} {graph.edges[k].dim}" for k in graph.nodes[node].edges)
+    return f"{graph.nodes[node].name}: {axes}; {graph.size(node)} numbers"
+
+
 def _graph(names: Sequence[str], axes: Sequence[Sequence[tuple[str, int]]]) -> Graph:
     """The graph whose axes of one name are one edge."""
     index: dict[str, int] = {}

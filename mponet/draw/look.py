@@ -15,6 +15,7 @@ from mponet.models import infer
 from mponet.models.infer import LayerInfo
 from mponet.models.layers import Model
 from mponet.mpo import MPO
+from mponet.shape import MPOShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +57,20 @@ class Look:
         assert info.mpo is not None
         name = getattr(info.layer, "name", "")
         mpo = self.operators.get(name)
-        if mpo is not None:
-            return self.operator(mpo)
+        return self.shape(info.mpo, name) if mpo is None else self.operator(mpo)
+
+    def shape(self, shape: MPOShape, name: str) -> tuple[Graph, Overlay | None]:
+        """The graph of an operator without cores, and what colours it.
+
+        Raises:
+            InputError: the colour needs cores; ``name`` says whose.
+        """
         if self.colour in ("entropy", "error"):
             raise InputError(
                 f"colour is {self.colour!r} for {name!r}, of which only the shape is known; expected cores; draw a "
                 "checkpoint, or colour by 'share'"
             )
-        graph = of_shape(info.mpo)
+        graph = of_shape(shape)
         return graph, overlay.share(graph) if self.colour == "share" else None
 
     def operator(self, mpo: MPO) -> tuple[Graph, Overlay | None]:

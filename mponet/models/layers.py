@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from mponet.notebook import Drawn
 from mponet.shape import MPOShape
 
 PAPER = "PRR 2, 023300 (2020)"  # whose networks these are
@@ -178,7 +179,7 @@ def global_maps(
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class Model(Drawn):
     """A network: layers applied one after the other to images ``(batch, height, width, channels)``.
 
     Attributes:

@@ -1,0 +1,266 @@
+"""The sheet of a network as a page in one file: fold, unfold, search, hover, by pointer or by keyboard."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from mponet.choice import choose
+from mponet.draw.contraction import notes, rows
+from mponet.draw.diagram import STYLE as DIAGRAM
+from mponet.draw.diagram import reading, scale, spoken
+from mponet.draw.facts import Facts, flops, named, operator, passage, sizes, totals
+from mponet.draw.graph import Graph
+from mponet.draw.look import Look
+from mponet.draw.markup import Markup, element, joined
+from mponet.draw.overlay import Overlay
+from mponet.draw.page import page
+from mponet.draw.sheet import REPEATED, fitting
+from mponet.draw.svg import BASE, svg
+from mponet.draw.theme import css
+from mponet.models import infer
+from mponet.models.infer import LayerInfo
+from mponet.models.layers import Model, Residual
+from mponet.models.outline import Line, count, dimensions, outline
+from mponet.models.outline import joined as grouped
+
+#: Widths of a diagram on a wide and on a narrow screen.
+WIDE, NARROW = 700.0, 350.0
+STYLE = (
+    *BASE,
+    *DIAGRAM,
+    "dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 14px; margin: 10px 0 }",
+    "dt { color: $muted } dd { margin: 0; overflow-wrap: anywhere }",
+    ".tools { position: sticky; top: 0; z-index: 1; display: flex; flex-wrap: wrap; gap: 8px; align-items: center;"
+    " padding: 8px 0; background: $surface; border-bottom: 1px solid $rule }",
+    ".tools input { flex: 1 1 180px; min-width: 0 } #found { min-width: 9em; color: $muted }",
+    ".sheet, .sheet ol { list-style: none; margin: 0; padding: 0 0 0 16px; border-left: 2px solid $line }",
+    ".sheet { margin: 14px 0 0 6px }",
+    ".sheet li { margin: 7px 0; position: relative }",
+    ".sheet li::before { content: ''; position: absolute; left: -16px; top: 17px; width: 16px;"
+    " border-top: 2px solid $line }",
+    ".sheet > li.end::before { display: none }",
+    ".layer { border: 1px solid $rule; border-radius: 8px; background: $raised }",
+    ".layer.operator { border-color: $accent; background: $surface }",
+    ".layer.block { border-style: dashed; border-color: $muted; background: none }",
+    ".layer > summary { display: grid; grid-template-columns: 1fr 9.5em 8em 9em; gap: 0 10px; padding: 5px 10px;"
+    " cursor: pointer; list-style: none; border-radius: 8px; font-variant-numeric: tabular-nums }",
+    ".layer > summary::-webkit-details-marker { display: none }",
+    ".layer > summary > .what::before { content: '▸'; display: inline-block; width: 1.1em; color: $muted }",
+    ".layer[open] > summary > .what::before { content: '▾' }",
+    ".layer > summary > .what { overflow-wrap: anywhere } .layer > summary > .amount { text-align: right }",
+    ".layer > summary:hover { background: $mark }",
+    ".layer.hit > summary { background: $mark; box-shadow: inset 3px 0 $accent } .layer.miss > summary { opacity: .4 }",
+    ".inside { padding: 2px 12px 10px }",
+    ".beside { display: flex; flex-wrap: wrap; gap: 4px 28px; align-items: center } .beside figure { margin: 4px 0 }",
+    ".ways { display: grid; grid-template-columns: 20px 1fr }",
+    ".ways > .around { border: 2px solid $line; border-right: 0; margin: 0 0 13px }",
+    ".meeting { padding-left: 12px } .meeting b { display: inline-block; width: 20px; height: 20px; line-height: 16px;"
+    " border: 2px solid $line; border-radius: 10px; text-align: center; margin: 0 6px 0 -3px; background: $surface }",
+    ".end { display: grid; grid-template-columns: 1fr 9.5em 8em 9em; gap: 0 10px; padding: 2px 10px }",
+    ".end span { text-align: right }",
+    ".more > summary { cursor: pointer; color: $muted } .more table { margin: 6px 0; font-size: .93em }",
+    ".more div { overflow-x: auto }",
+    "#tip { position: fixed; z-index: 2; max-width: min(460px, calc(100vw - 16px)); padding: 6px 10px;"
+    " border: 1px solid $muted; border-radius: 6px; background: $surface; color: $ink; pointer-events: none;"
+    " overflow-wrap: anywhere; font-size: .93em; box-shadow: 0 2px 8px rgb(0 0 0 / .25) }",
+    ".narrow { display: none }",
+    "@media (max-width: 640px) { .narrow { display: block } .wide { display: none }"
+    " .layer > summary, .end { grid-template-columns: 1fr auto auto } .layer > summary > .what, .end > :first-child"
+    " { grid-column: 1 / -1 } .layer > summary > .amount { color: $muted; font-size: .93em; text-align: left }"
+    " .amount[data-what]::before { content: attr(data-what) ' ' }"
+    " .inside { padding: 2px 8px 8px } .sheet, .sheet ol { padding-left: 10px } .sheet li::before { left: -10px;"
+    " width: 10px } dl.facts { grid-template-columns: 1fr } dl.facts dd { margin: 0 0 4px } .heads { display: none } }",
+)
+HELP = (
+    ("/", "search; Enter and Shift+Enter go from hit to hit, Escape ends it"),
+    ("↓ ↑", "from layer to layer"),
+    ("→ ←", "unfold, fold"),
+)
+
+
+def sheet_page(model: Model, look: Look | None = None) -> str:
+    """The page of a whole network, ending in a newline.
+
+    Blocks that stand for several begin folded, operators and single blocks unfolded.
+
+    Args:
+        model: the network.
+        look: how its operators are drawn.
+    """
+    look = look or Look()
+    lines = grouped(outline(model))
+    facts = totals(model, look.batch)
+    heads = ("", "output", "parameters", "flops per image")
+    body = (
+        element("h1", str(model)),
+        element("p", f"{model.source}", class_="muted"),
+        _list(facts, "totals"),
+        _tools(),
+        _key(model, lines, look),
+        element(
+            "ol",
+            element("li", *(element("span", head, class_="muted") for head in heads), class_="end heads"),
+            element("li", element("b", "image"), element("span", dimensions(model.input_shape)), class_="end"),
+            *_layers(lines, look),
+            element("li", element("b", "logits"), element("span", lines[-1][-1].output), class_="end"),
+            class_="sheet",
+        ),
+        element("div", id="tip", role="tooltip", hidden=True),
+    )
+    script = Path(__file__).with_name("sheet.js").read_text(encoding="utf-8")
+    return page(str(model), *body, style=STYLE, script=script)
+
+
+def figure(graph: Graph, overlay: Overlay | None, words: str) -> Markup:
+    """A diagram in a page, once for wide and once for narrow screens; the page has `STYLE`."""
+    found = []
+    for width, look in ((WIDE, "wide"), (NARROW, "narrow")):
+        drawing = fitting(graph, overlay, width)
+        picture = svg(drawing.width, drawing.height, words, drawing.body, theme="page")
+        found.append(element("div", picture, class_=look))
+    return element("figure", *found)
+
+
+def fragment_style() -> str:
+    """Rules for a diagram within somebody else's page."""
+    return css((*BASE, *DIAGRAM))
+
+
+def _tools() -> Markup:
+    """The search and the buttons; hidden where no script shows them."""
+    keys = [joined([element("kbd", keys), f" {words}"]) for keys, words in HELP]
+    tools = element(
+        "div",
+        element("input", id="search", type="search", placeholder="Search layers, factors, kinds", aria_label="Search"),
+        element("span", id="found", role="status"),
+        element("button", "Unfold all", id="unfold", type="button"),
+        element("button", "Fold all", id="fold", type="button"),
+        class_="tools screen",
+        hidden=True,
+    )
+    return joined([tools, element("p", joined(keys, " · "), class_="muted screen", hidden=True)])
+
+
+def _layers(lines: Sequence[Sequence[Line]], look: Look) -> Iterator[Markup]:
+    for group in lines:
+        yield element("li", _layer(group, look))
+
+
+def _layer(group: Sequence[Line], look: Look) -> Markup:
+    """A row that unfolds to what is in it."""
+    line = group[0]
+    title = ", ".join(one.title for one in group)
+    kind = "block" if line.branches else "operator" if line.first.mpo is not None else "plain"
+    content = {"block": _block, "operator": _operator, "plain": _plain}[kind](line, look)
+    size = sum(one.parameters for one in group)
+    work = sum(flops(info, look.batch) for one in group for info in one.infos)
+    numbers = (group[-1].output, count(size) if size else "", count(work) if work else "")
+    amounts = zip(numbers, ("out", "parameters", "flops"), strict=True)
+    name = element("b", named(line)) if line.name else Markup("")
+    words = element("span", name, f" {title}" if line.name else title, class_="what")
+    tip = f"{line.name or title}: {passage(line)}" + "".join(f"; {n} {shape}" for n, shape in _first(line))
+    summary = element(
+        "summary",
+        words,
+        *(element("span", text, class_="amount", data_what=what if text else None) for text, what in amounts),
+        data_tip=tip,
+    )
+    return element(
+        "details",
+        summary,
+        element("div", content, class_="inside"),
+        class_=f"layer {kind}",
+        open=kind == "operator" or (kind == "block" and len(line.infos) == 1),
+        data_name=line.name or title,
+        data_words=_words(line, title),
+    )
+
+
+def _first(line: Line) -> list[tuple[str, str]]:
+    """The first few parameters of a line without lines inside."""
+    return [] if line.branches else list(sizes(line))[:8]
+
+
+def _words(line: Line, title: str) -> str:
+    """What a search finds a layer by: its names, kind, shapes and factors, not those of layers inside."""
+    notation = [str(info.mpo) for info in line.infos if info.mpo is not None]
+    names = [] if line.branches else [name for name, _ in sizes(line)]
+    return " ".join([line.name, title, passage(line), *notation, *names]).lower()
+
+
+def _plain(line: Line, look: Look) -> Markup:
+    """Shapes of a layer without operator."""
+    found = list(sizes(line))
+    passed = element("p", passage(line))
+    return joined([passed, _table(("parameter", "shape"), found)] if found else [passed])
+
+
+def _operator(line: Line, look: Look) -> Markup:
+    """The diagram of an operator, the facts about it, its plan and its parameters."""
+    info = line.first
+    graph, overlay = look.network(info)
+    facts = _list((("operator", str(info.mpo)), *operator(info, look.batch)), "facts")
+    picture = figure(graph, overlay, f"{line.name}: {spoken(graph)}")
+    beside = element("div", picture, facts, class_="beside")
+    parameters = _more("parameters", _table(("parameter", "shape"), sizes(line)))
+    return joined([beside, _plan(info, look), parameters])
+
+
+def _plan(info: LayerInfo, look: Look) -> Markup:
+    """The steps of the chosen plan."""
+    assert info.mpo is not None
+    plan = choose(info.mpo, look.batch, training=False)
+    heads = ("step", "cores", "from", "product for one row", "products", "share")
+    cells = [
+        (str(r.step), r.cores, r.side, r.product, count(r.multiplications), f"{100 * r.share:.0f} %")
+        for r in rows(plan)
+    ]
+    said = [element("p", note) for note in notes(plan)]
+    return _more(f"plan for {look.batch} images: {plan}", joined([_table(heads, cells), *said]))
+
+
+def _block(line: Line, look: Look) -> Markup:
+    """The way through the body, the way around it, and where they meet."""
+    body, *shortcut = line.branches
+    inside = element("ol", *_layers(grouped(body), look))
+    ways = element("div", element("div", class_="around"), inside, class_="ways")
+    residual = isinstance(line.first.layer, Residual)
+    meaning = "sum of both ways" if residual else "both ways, one behind the other in the channels"
+    meeting = element("div", element("b", "+" if residual else "‖"), meaning, class_="meeting")
+    parts = [ways, meeting]
+    if shortcut and shortcut[0]:
+        parts += [
+            element("p", "On the way around:", class_="muted"),
+            element("ol", *_layers(grouped(shortcut[0]), look)),
+        ]
+    if len(line.infos) > 1:
+        each = [(str(k), dimensions(info.output_shape), count(info.size)) for k, info in enumerate(line.infos, start=1)]
+        parts.append(_more(f"each of the {len(line.infos)}", _table(("block", "output", "parameters"), each)))
+    return joined(parts)
+
+
+def _more(title: str, content: Markup) -> Markup:
+    """Something that most readers leave folded."""
+    return element("details", element("summary", title), element("div", content), class_="more")
+
+
+def _table(heads: Sequence[str], cells: Iterable[Sequence[str]]) -> Markup:
+    top = element("tr", *(element("th", head) for head in heads))
+    return element("table", top, *(element("tr", *(element("td", cell) for cell in row)) for row in cells))
+
+
+def _list(facts: Facts, look: str) -> Markup:
+    pairs = (part for name, value in facts for part in (element("dt", name), element("dd", value)))
+    return element("dl", *pairs, class_=look)
+
+
+def _key(model: Model, lines: Iterable[Sequence[Line]], look: Look) -> Markup:
+    """How to read the sheet: only what is in it."""
+    first = next((info for info in infer.leaves(model) if info.mpo is not None), None)
+    graph, overlay = (None, None) if first is None else look.network(first)
+    said = [] if graph is None else reading(graph)
+    said += [REPEATED] if any(len(line.infos) > 1 for line, *_ in lines) else []
+    parts = [element("p", joined(said, " "), class_="muted")] if said else []
+    if overlay is not None:
+        drawing = scale(overlay)
+        parts.append(svg(drawing.width, drawing.height, overlay.title, drawing.body, theme="page"))
+    return joined(parts)
