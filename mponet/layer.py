@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mponet.choice import USUAL_BATCH, choose
 from mponet.errors import ShapeError
 from mponet.mpo import MPO
-from mponet.plan import USUAL_BATCH, choose
 from mponet.shape import MPOShape
 
 

@@ -1,4 +1,4 @@
-"""How to contract an MPO with a batch: plans as values, and the choice of one by a cost model.
+"""How to contract an MPO with a batch: plans as values.
 
 Neighbouring cores are first merged into *groups* (small, independent of the batch).  Then the batch is swept through
 the groups: every step takes the leftmost or the rightmost group that is left.  With ``l`` groups done from the left and
@@ -13,22 +13,16 @@ already laid out for the next: activations are never transposed, only the small 
 two steps stays in the cache.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import accumulate, combinations, pairwise, product
-from math import ceil, prod
+from itertools import accumulate, pairwise
+from math import prod
 from typing import Literal, NamedTuple
 
 from mponet.errors import PlanError
 from mponet.shape import MPOShape
 
 Side = Literal["left", "right", "closing"]
-#: More groups than this are never cheaper for shapes of many sites, and their number grows as 3^sites.
-MAX_GROUPS = 4
-TILES = (16, 32, 64, 128)
-#: Rows assumed where the batch is not known.
-USUAL_BATCH = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,108 +191,6 @@ class Plan:
         return f"sweep cores {' > '.join(sites[group] for group in self.order)}{tiles}"
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """Constants of the cost model: cautious figures of a two-core processor, of which only the ratios matter.
-
-    Attributes:
-        flops: floating-point operations per second of a large matrix product in 4-byte numbers.
-        near: bytes per second while the working set fits ``cache``.
-        middle: bytes per second while it fits ``shared``.
-        far: bytes per second beyond, where results also take fresh memory from the system.
-        cache: bytes of a core's own cache.
-        shared: bytes of the cache that the cores share.
-        call: seconds to start one operation.
-        product: seconds to start one of the small products inside a broadcast product.
-        narrow: a product whose suffix is below this many columns runs proportionally slower.
-    """
-
-    flops: float = 1.5e11
-    near: float = 2.0e10
-    middle: float = 1.0e10
-    far: float = 4.0e9
-    cache: int = 1 << 21
-    shared: int = 1 << 25
-    call: float = 4e-6
-    product: float = 1e-7
-    narrow: int = 16
-
-    def moving(self, size: int) -> float:
-        """Seconds to move a working set of ``size`` bytes."""
-        return size / (self.near if size <= self.cache else self.middle if size <= self.shared else self.far)
-
-
-def predict(plan: Plan, batch: int, *, training: bool, itemsize: int = 4, machine: Machine = Machine()) -> float:
-    """Predicted seconds of one forward pass, or with ``training`` of forward and backward.
-
-    Backward recomputes the sweep up to its last step and runs two products for every one of forward.
-    """
-    batch = max(batch, 1)  # an empty batch costs the calls all the same
-    rows = min(batch, plan.tile or batch)
-    tiles = ceil(batch / rows)
-    flops = machine.flops * 4 / itemsize
-    merges, calls = (3, 4) if training else (1, 1)
-    seconds = merges * (2 * plan.merge_multiplications / flops + machine.call * plan.shape.sites)
-    for step in plan.steps:
-        products = rows * step.prefix
-        speed = flops if step.suffix == 1 else flops * min(1.0, step.suffix / machine.narrow)
-        speed *= step.rows / (step.rows + 8) * step.inner / (step.inner + 8)
-        size = (products * (step.inner + step.rows) * step.suffix + step.rows * step.inner) * itemsize
-        started = products * machine.product if step.suffix > 1 else 0.0
-        once = 2 * rows * step.multiplications / speed + machine.moving(size) + started + machine.call
-        seconds += tiles * once * calls
-    return seconds
-
-
-def candidates(shape: MPOShape, batch: int | None = None) -> Iterator[Plan]:
-    """Every plan worth considering: groupings, orders, and tiles below ``batch`` (None: no tiles)."""
-    sites = shape.sites
-    tiles = (None, *(t for t in TILES if batch is not None and 2 * t <= batch))
-    for count in range(1, (sites if sites <= MAX_GROUPS + 1 else MAX_GROUPS) + 1):
-        for cuts in combinations(range(1, sites), count - 1):
-            groups = tuple(b - a for a, b in pairwise((0, *cuts, sites)))
-            for order, tile in product(_orders(count), tiles):
-                yield Plan(shape, groups, order, tile)
-
-
-@lru_cache(maxsize=4096)
-def choose(shape: MPOShape, batch: int | None, *, training: bool, itemsize: int = 4) -> Plan:
-    """The plan with the least predicted time; ties go to the one listed first, so the choice is deterministic.
-
-    Args:
-        shape: the layer.
-        batch: rows of the batch; None when it is not known while tracing, then `USUAL_BATCH` is assumed and no tiles
-            are used.
-        training: count the backward pass too.
-        itemsize: bytes per number.
-    """
-    rows = USUAL_BATCH if batch is None else batch
-    options = candidates(shape, batch)
-    return min(options, key=lambda plan: predict(plan, rows, training=training, itemsize=itemsize))
-
-
-@dataclass(frozen=True, slots=True)
-class Plans:
-    """The plans of a layer for one size of batch.
-
-    Attributes:
-        forward: for the forward pass.
-        backward: for the backward pass, which runs the sweep again.
-    """
-
-    forward: Plan
-    backward: Plan
-
-    def __post_init__(self) -> None:
-        _ = self.forward.splits, self.backward.splits  # now: a compiler that traces a layer must not work them out
-
-    @classmethod
-    def of(cls, shape: MPOShape, batch: int | None, itemsize: int = 4) -> "Plans":
-        """The chosen plans; batches share a choice up to the next power of two, so that few choices are made."""
-        rows = None if batch is None else 1 << max(batch - 1, 0).bit_length()
-        return cls(*(choose(shape, rows, training=training, itemsize=itemsize) for training in (False, True)))
-
-
 def _is_sweep(order: tuple[int, ...], count: int) -> bool:
     """Whether ``order`` takes each of ``count`` groups once, always an end of those left."""
     left, right = 0, count - 1
@@ -307,15 +199,3 @@ def _is_sweep(order: tuple[int, ...], count: int) -> bool:
             return False
         left, right = (left + 1, right) if group == left else (left, right - 1)
     return left > right
-
-
-def _orders(count: int) -> list[tuple[int, ...]]:
-    """All orders of ``count`` groups in which each is an end of those left."""
-    orders = []
-    for sides in product((False, True), repeat=count - 1):
-        left, right, order = 0, count - 1, []
-        for take_left in sides:
-            order.append(left if take_left else right)
-            left, right = (left + 1, right) if take_left else (left, right - 1)
-        orders.append((*order, left))
-    return orders

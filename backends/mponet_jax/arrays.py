@@ -1,5 +1,6 @@
 """JAX arrays: as an array library for plans, and to and from numpy."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -8,8 +9,8 @@ import numpy as np
 from jax import lax
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from mponet.contract import Body
 from mponet.errors import BackendError
+from mponet.ops import Body
 
 Array = jax.Array
 DTYPES: dict[str, Any] = {
@@ -33,37 +34,52 @@ class Ops:
         """The array with its axes in another order."""
         return jnp.transpose(array, axes)
 
-    def matmul(self, a: Array, b: Array) -> Array:
+    def matmul(self, a: Array, b: Array, into: Array | None = None) -> Array:
         """``(m, k) @ (k, n)`` or ``(m, k) @ (p, k, n)``."""
         # dot_general and einsum compile to the same or slower; an expanded batch copies the small factor p times
         return jnp.matmul(a, b, precision=PRECISION)
+
+    def add(self, array: Array, bias: Array) -> Array:
+        """``array + bias``."""
+        return array + bias
+
+    def gather(self, total: Array | None, a: Array, b: Array) -> Array:
+        """``total`` plus ``a.T @ b``, or for three axes ``sum_p a[p] @ b[p].T``; 16-bit numbers in float32."""
+        summed = ((0,), (0,)) if a.ndim == 2 else ((0, 2), (0, 2))
+        wide = accumulator(a.dtype)
+        product = lax.dot_general(a, b, (summed, ((), ())), precision=PRECISION, preferred_element_type=wide)
+        return product if total is None else total + product
+
+    def settle(self, total: Array, like: Array) -> Array:
+        """The sum, in the dtype of ``like``."""
+        return total.astype(like.dtype)
 
     def rows(self, array: Array) -> int:
         """Length of the first axis; -1 where `jax.export` leaves it open."""
         return array.shape[0] if isinstance(array.shape[0], int) else -1
 
     def tiled(
-        self, body: Body[Array], arrays: tuple[Array, ...], tile: int
+        self, body: Body[Array], arrays: tuple[Array, ...], widths: Sequence[int], tile: int
     ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        """``body`` over blocks of ``tile`` rows, its row results joined, its sums added up.
+        """``body`` over blocks of ``tile`` rows, its row results joined, its sums carried along.
 
         The first block may be the shorter one: it starts the sums, and `lax.scan` runs over full tiles only.
         """
+        nowhere = (None,) * len(widths)
         count = (self.rows(arrays[0]) - 1) // tile
         first = self.rows(arrays[0]) - count * tile
-        head, sums = body(*(array[:first] for array in arrays))
+        head, sums = body(tuple(array[:first] for array in arrays), nowhere, None)
 
         def step(carried: tuple[Array, ...], blocks: tuple[Array, ...]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-            rows, parts = body(*blocks)
-            return tuple(total + part for total, part in zip(carried, parts, strict=True)), rows
+            rows, totals = body(blocks, nowhere, carried)
+            return totals, rows
 
-        wide = tuple(total.astype(accumulator(total.dtype)) for total in sums)
         tiles = tuple(array[first:].reshape(count, tile, *array.shape[1:]) for array in arrays)
-        totals, tails = lax.scan(step, wide, tiles)
+        totals, tails = lax.scan(step, sums, tiles)
         joined = tuple(
             jnp.concatenate((block, tail.reshape(-1, *tail.shape[2:]))) for block, tail in zip(head, tails, strict=True)
         )
-        return joined, tuple(total.astype(part.dtype) for total, part in zip(totals, sums, strict=True))
+        return joined, totals
 
 
 OPS = Ops()

@@ -12,11 +12,11 @@ from flax.nnx import reprlib
 from flax.nnx.nn.dtypes import promote_dtype
 from numpy.typing import ArrayLike, NDArray
 
+from mponet.choice import Plans
 from mponet.decompose import from_matrix
 from mponet.initialize import exact_variance
 from mponet.layer import check_bias, check_operator, check_width, usual_plan, weights_kept
 from mponet.mpo import MPO, to_matrix
-from mponet.plan import Plans
 from mponet.shape import MPOShape
 from mponet_jax.arrays import PRECISION, Array, accumulator, from_numpy, supported, to_numpy
 from mponet_jax.contraction import apply_mpo
@@ -199,8 +199,7 @@ class MPOLinear(nnx.Module):
         inputs, bias, *cores = promote_dtype(arrays, dtype=self.dtype)
         rows = inputs.reshape(prod(leading), self.in_features)
         plans = _plans(self.shape, rows.shape[0] if isinstance(rows.shape[0], int) else None, rows.dtype)
-        outputs = apply_mpo(plans, rows, cores).reshape(*leading, self.out_features)
-        return outputs if bias is None else outputs + bias
+        return apply_mpo(plans, rows, cores, bias).reshape(*leading, self.out_features)
 
     def __nnx_repr__(self) -> Iterator[reprlib.Object | reprlib.Attr]:
         """Shape, counts, and the plan at the usual batch, beside what nnx shows."""

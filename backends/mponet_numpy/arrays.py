@@ -1,9 +1,11 @@
 """numpy as an array library for plans."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from mponet.contract import Body
+from mponet.ops import Body
 
 Array = NDArray[np.floating]
 
@@ -19,22 +21,38 @@ class Ops:
         """The array with its axes in another order."""
         return array.transpose(axes)
 
-    def matmul(self, a: Array, b: Array) -> Array:
+    def matmul(self, a: Array, b: Array, into: Array | None = None) -> Array:
         """``(m, k) @ (k, n)`` or ``(m, k) @ (p, k, n)``."""
-        return a @ b
+        return np.matmul(a, b, out=into)
+
+    def add(self, array: Array, bias: Array) -> Array:
+        """``array + bias`` in the memory of ``array``."""
+        array += bias
+        return array
+
+    def gather(self, total: Array | None, a: Array, b: Array) -> Array:
+        """``total`` plus ``a.T @ b``, or for three axes ``sum_p a[p] @ b[p].T``."""
+        product = a.T @ b if a.ndim == 2 else np.tensordot(a, b, ((0, 2), (0, 2)))
+        return product if total is None else np.add(total, product, out=total)
+
+    def settle(self, total: Array, like: Array) -> Array:
+        """The sum itself."""
+        return total
 
     def rows(self, array: Array) -> int:
         """Length of the first axis."""
         return array.shape[0]
 
     def tiled(
-        self, body: Body[Array], arrays: tuple[Array, ...], tile: int
+        self, body: Body[Array], arrays: tuple[Array, ...], widths: Sequence[int], tile: int
     ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        """``body`` over blocks of ``tile`` rows, its row results joined, its sums added up."""
-        starts = range(0, self.rows(arrays[0]), tile)
-        results = [body(*(array[start : start + tile] for array in arrays)) for start in starts]
-        joined = tuple(np.concatenate(parts) for parts in zip(*(rows for rows, _ in results), strict=True))
-        return joined, tuple(sum(parts[1:], parts[0]) for parts in zip(*(sums for _, sums in results), strict=True))
+        """``body`` over blocks of ``tile`` rows, which write to their rows of the results."""
+        rows, totals = self.rows(arrays[0]), None
+        results = tuple(np.empty((rows, width), arrays[0].dtype) for width in widths)
+        for start in range(0, rows, tile):
+            blocks, into = (tuple(a[start : start + tile] for a in some) for some in (arrays, results))
+            _, totals = body(blocks, into, totals)
+        return results, totals or ()
 
 
 OPS = Ops()

@@ -5,14 +5,15 @@ Everything of TensorFlow and Keras that has to be settled before they are import
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mponet.contract import Body
 from mponet.errors import BackendError
+from mponet.ops import Body
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # has no effect once TensorFlow is loaded
 
@@ -65,9 +66,26 @@ class Ops:
         """The array with its axes in another order."""
         return tf.transpose(array, axes)
 
-    def matmul(self, a: Array, b: Array) -> Array:
+    def matmul(self, a: Array, b: Array, into: Array | None = None) -> Array:
         """``(m, k) @ (k, n)`` or ``(m, k) @ (p, k, n)``."""
         return tf.matmul(a, b)  # broadcasts ``a`` without copying it
+
+    def add(self, array: Array, bias: Array) -> Array:
+        """``array + bias``."""
+        return tf.nn.bias_add(array, bias)
+
+    def gather(self, total: Array | None, a: Array, b: Array) -> Array:
+        """``total`` plus ``a.T @ b``, or for three axes ``sum_p a[p] @ b[p].T``."""
+        if len(a.shape) == 2:
+            product = tf.matmul(a, b, transpose_a=True)
+        else:
+            across, down = (tf.reshape(tf.transpose(x, (1, 0, 2)), (x.shape[1], -1)) for x in (a, b))
+            product = tf.matmul(across, down, transpose_b=True)
+        return product if total is None else total + product
+
+    def settle(self, total: Array, like: Array) -> Array:
+        """The sum itself."""
+        return total
 
     def rows(self, array: Array) -> int:
         """Length of the first axis; -1 while it is not known."""
@@ -75,23 +93,28 @@ class Ops:
         return -1 if rows is None else rows
 
     def tiled(
-        self, body: Body[Array], arrays: tuple[Array, ...], tile: int
+        self, body: Body[Array], arrays: tuple[Array, ...], widths: Sequence[int], tile: int
     ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        """``body`` over blocks of ``tile`` rows, its row results joined, its sums added up."""
+        """``body`` over blocks of ``tile`` rows, its row results joined, its sums carried along."""
         rows = self.rows(arrays[0])
         whole = rows - rows % tile
-        results = []
+        found, totals, nowhere = [], None, (None,) * len(widths)
         if tf.executing_eagerly():
-            results = [body(*(array[k : k + tile] for array in arrays)) for k in range(0, whole, tile)]
+            for k in range(0, whole, tile):
+                results, totals = body(tuple(array[k : k + tile] for array in arrays), nowhere, totals)
+                found.append(results)
         elif whole:
-            results = [_loop(body, tuple(array[:whole] for array in arrays), tile)]
+            results, totals = _loop(body, tuple(array[:whole] for array in arrays), nowhere, tile)
+            found.append(results)
         if whole < rows:
-            results.append(body(*(array[whole:] for array in arrays)))
-        joined = tuple(tf.concat(parts, 0) for parts in zip(*(rows for rows, _ in results), strict=True))
-        return joined, tuple(sum(parts[1:], parts[0]) for parts in zip(*(sums for _, sums in results), strict=True))
+            results, totals = body(tuple(array[whole:] for array in arrays), nowhere, totals)
+            found.append(results)
+        return tuple(tf.concat(parts, 0) for parts in zip(*found, strict=True)), totals or ()
 
 
-def _loop(body: Body[Array], arrays: tuple[Array, ...], tile: int) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+def _loop(
+    body: Body[Array], arrays: tuple[Array, ...], nowhere: tuple[None, ...], tile: int
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
     """`Ops.tiled` while tracing, for whole tiles.
 
     A loop, because unrolled tiles would be traced one by one and then run at the same time, with all intermediates.
@@ -99,13 +122,12 @@ def _loop(body: Body[Array], arrays: tuple[Array, ...], tile: int) -> tuple[tupl
     count = arrays[0].shape[0] // tile
     blocks = [tf.reshape(array, (count, tile, *array.shape[1:])) for array in arrays]
     # the first tile tells shapes and dtypes
-    first_rows, first_sums = body(*(block[0] for block in blocks))
+    first_rows, first_sums = body(tuple(block[0] for block in blocks), nowhere, None)
     written = [tf.TensorArray(part.dtype, count, element_shape=part.shape).write(0, part) for part in first_rows]
 
     def once(k: Array, written: list[tf.TensorArray], sums: list[Array]) -> tuple[Any, ...]:
-        rows, more = body(*(block[k] for block in blocks))
-        joined = [array.write(k, part) for array, part in zip(written, rows, strict=True)]
-        return k + 1, joined, [a + b for a, b in zip(sums, more, strict=True)]
+        rows, totals = body(tuple(block[k] for block in blocks), nowhere, tuple(sums))
+        return k + 1, [array.write(k, part) for array, part in zip(written, rows, strict=True)], list(totals)
 
     _, written, sums = tf.while_loop(
         lambda k, *_: k < count,

@@ -9,12 +9,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mponet.choice import Plans
 from mponet.decompose import from_matrix
 from mponet.errors import ShapeError
 from mponet.initialize import exact_variance
 from mponet.layer import check_bias, check_operator, check_width, weights_kept
 from mponet.mpo import MPO, to_matrix
-from mponet.plan import Plan, Plans
+from mponet.plan import Plan
 from mponet.shape import MPOShape
 from mponet_tensorflow.arrays import Array, from_numpy, keras, tf, to_numpy
 from mponet_tensorflow.contraction import apply_mpo
@@ -218,9 +219,7 @@ class MPODense(keras.layers.Layer):
             ShapeError: the last dimension is not the number of inputs.
         """
         rows = _rows(tf.cast(inputs, self.compute_dtype), self.shape)  # Keras itself casts floating-point numbers only
-        outputs = apply_mpo(self.plans(rows.shape[0]), rows, self.cores)
-        if self.bias is not None:
-            outputs = tf.nn.bias_add(outputs, tf.convert_to_tensor(self.bias))
+        outputs = apply_mpo(self.plans(rows.shape[0]), rows, self.cores, self.bias)
         return self.activation(_unrows(outputs, inputs))
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:

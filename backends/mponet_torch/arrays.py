@@ -1,13 +1,15 @@
 """PyTorch tensors: as an array library for plans, and to and from numpy."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch._C import _functorch
 
-from mponet.contract import Body
 from mponet.errors import BackendError
+from mponet.ops import Body
 
 Array = torch.Tensor
 DTYPES = {
@@ -29,33 +31,108 @@ class Ops:
         """The array with its axes in another order."""
         return array.permute(axes)
 
-    def matmul(self, a: Array, b: Array) -> Array:
+    def matmul(self, a: Array, b: Array, into: Array | None = None) -> Array:
         """``(m, k) @ (k, n)`` or ``(m, k) @ (p, k, n)``."""
-        if b.ndim == 2:
-            return a @ b
         # torch.matmul may fold p into n, which copies b; an expanded bmm reads it in place
-        return torch.bmm(a.expand(b.shape[0], *a.shape), b)
+        return a @ b if b.ndim == 2 else torch.bmm(a.expand(b.shape[0], *a.shape), b)
+
+    def add(self, array: Array, bias: Array) -> Array:
+        """``array + bias``."""
+        return array + bias
+
+    def gather(self, total: Array | None, a: Array, b: Array) -> Array:
+        """``total`` plus ``a.T @ b``, or for three axes ``sum_p a[p] @ b[p].T``; 16-bit numbers in float32."""
+        product = a.T @ b if a.ndim == 2 else _across(a, b)
+        if total is None:
+            return product
+        return total.to(torch.promote_types(product.dtype, torch.float32)) + product
+
+    def settle(self, total: Array, like: Array) -> Array:
+        """The sum, in the dtype of ``like``."""
+        return total.to(like.dtype)
 
     def rows(self, array: Array) -> int:
         """Length of the first axis."""
         return array.shape[0]
 
     def tiled(
-        self, body: Body[Array], arrays: tuple[Array, ...], tile: int
+        self, body: Body[Array], arrays: tuple[Array, ...], widths: Sequence[int], tile: int
     ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        """``body`` over blocks of ``tile`` rows, its row results joined, its sums added up."""
-        results = [body(*blocks) for blocks in zip(*(torch.split(array, tile) for array in arrays), strict=True)]
-        joined = tuple(torch.cat(parts) for parts in zip(*(rows for rows, _ in results), strict=True))
-        return joined, tuple(_total(parts) for parts in zip(*(sums for _, sums in results), strict=True))
+        """``body`` over blocks of ``tile`` rows, its row results joined."""
+        found, totals = [], None
+        for blocks in zip(*(torch.split(array, tile) for array in arrays), strict=True):
+            results, totals = body(blocks, (None,) * len(widths), totals)
+            found.append(results)
+        return tuple(torch.cat(parts) for parts in zip(*found, strict=True)), totals or ()
+
+
+class InPlace(Ops):
+    """The same, written in place: for numbers that nothing differentiates, traces or maps."""
+
+    def matmul(self, a: Array, b: Array, into: Array | None = None) -> Array:
+        """``(m, k) @ (k, n)`` or ``(m, k) @ (p, k, n)``."""
+        if b.ndim == 2:
+            return torch.mm(a, b, out=into)
+        return torch.bmm(a.expand(b.shape[0], *a.shape), b, out=into)
+
+    def add(self, array: Array, bias: Array) -> Array:
+        """``array + bias`` in the memory of ``array``."""
+        return array.add_(bias)
+
+    def gather(self, total: Array | None, a: Array, b: Array) -> Array:
+        """As ever, but where that pays three axes keep a sum for each ``p``, which wants no copy of ``a`` and ``b``."""
+        if a.element_size() < 4:
+            return super().gather(total, a, b)
+        if a.ndim == 2:
+            return torch.mm(a.T, b) if total is None else total.addmm_(a.T, b)
+        if not _apart(a, b):
+            return _across(a, b) if total is None else total.add_(_across(a, b))
+        if total is None:
+            return torch.bmm(a, b.mT)
+        total[: len(a)].baddbmm_(a, b.mT)
+        return total
+
+    def settle(self, total: Array, like: Array) -> Array:
+        """The sum, in the dtype of ``like``."""
+        return (total.sum(0) if total.ndim == 3 else total).to(like.dtype)
+
+    def tiled(
+        self, body: Body[Array], arrays: tuple[Array, ...], widths: Sequence[int], tile: int
+    ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """``body`` over blocks of ``tile`` rows, which write to their rows of the results."""
+        rows, totals = self.rows(arrays[0]), None
+        results = tuple(arrays[0].new_empty(rows, width) for width in widths)
+        for start in range(0, rows, tile):
+            blocks, into = (tuple(a[start : start + tile] for a in some) for some in (arrays, results))
+            _, totals = body(blocks, into, totals)
+        return results, totals or ()
 
 
 OPS = Ops()
+IN_PLACE = InPlace()
 
 
-def _total(parts: tuple[Array, ...]) -> Array:
-    """The sum, 16-bit numbers added up in float32: in their own dtype a long sum stops growing."""
-    wide = torch.promote_types(parts[0].dtype, torch.float32)
-    return sum((part.to(wide) for part in parts[1:]), parts[0].to(wide)).to(parts[0].dtype)
+def ops_for(*arrays: Array | None) -> Ops:
+    """In place, unless autograd records, a compiler traces or `torch.func` maps these arrays."""
+    traced = torch.is_grad_enabled() or torch.compiler.is_compiling() or any(map(is_mapped, arrays))
+    return OPS if traced else IN_PLACE
+
+
+def is_mapped(array: Array | None) -> bool:
+    """Whether `torch.func` (vmap, grad, jvp) wraps it: then nothing may be written to plain memory."""
+    return array is not None and bool(_functorch.is_functorch_wrapped_tensor(array))
+
+
+def _apart(a: Array, b: Array) -> bool:
+    """Whether a product for each ``p`` moves fewer numbers than copies of ``a`` and ``b`` with ``p`` inside."""
+    (_, k, q), m = a.shape, b.shape[1]
+    return k * m <= 2 * q * (k + m)
+
+
+def _across(a: Array, b: Array) -> Array:
+    """``sum_p a[p] @ b[p].T`` as one product."""
+    p, k, q = a.shape
+    return a.transpose(0, 1).reshape(k, p * q) @ b.transpose(0, 1).reshape(b.shape[1], p * q).T
 
 
 def dtype_of(name: str) -> torch.dtype:

@@ -9,11 +9,11 @@ import torch
 from numpy.typing import ArrayLike
 from torch import nn
 
+from mponet.choice import Plans
 from mponet.decompose import from_matrix
 from mponet.initialize import exact_variance
 from mponet.layer import check_bias, check_operator, check_width, usual_plan, weights_kept
 from mponet.mpo import MPO, to_matrix
-from mponet.plan import Plans
 from mponet.shape import MPOShape
 from mponet_torch.arrays import Array, to_numpy
 from mponet_torch.contraction import apply_mpo
@@ -183,10 +183,9 @@ class MPOLinear(nn.Module):
         """
         check_width(self.shape, inputs.shape)
         leading = inputs.shape[:-1]
-        rows, *cores = _autocast(inputs.reshape(prod(leading), self.in_features), *self.cores)
+        rows, bias, *cores = _autocast(inputs.reshape(prod(leading), self.in_features), self.bias, *self.cores)
         plans = self.plans(None if torch.compiler.is_compiling() else rows.shape[0])
-        outputs = apply_mpo(plans, rows, cores).reshape(*leading, self.out_features)
-        return outputs if self.bias is None else outputs + self.bias.to(outputs.dtype)
+        return apply_mpo(plans, rows, cores, bias).reshape(*leading, self.out_features)
 
     def extra_repr(self) -> str:
         """Shape, counts, and the plan at the usual batch."""
@@ -197,9 +196,10 @@ class MPOLinear(nn.Module):
         )
 
 
-def _autocast(*arrays: Array) -> tuple[Array, ...]:
+def _autocast(inputs: Array, *arrays: Array | None) -> tuple[Any, ...]:
     """Under autocast, everything in its dtype; casts outside of our operation have torch's own gradients."""
-    kind = arrays[0].device.type
-    if torch.is_autocast_enabled(kind):
-        return tuple(array.to(torch.get_autocast_dtype(kind)) for array in arrays)
-    return arrays
+    kind = inputs.device.type
+    if not torch.is_autocast_enabled(kind):
+        return inputs, *arrays
+    dtype = torch.get_autocast_dtype(kind)
+    return tuple(None if array is None else array.to(dtype) for array in (inputs, *arrays))

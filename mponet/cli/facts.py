@@ -8,7 +8,7 @@ from mponet.models import infer
 from mponet.models.cost import multiplications
 from mponet.models.infer import LayerInfo
 from mponet.models.layers import PAPER, Model, Residual
-from mponet.plan import choose
+from mponet.choice import choose
 
 
 def describe(model: Model, batch: int) -> dict[str, Any]:

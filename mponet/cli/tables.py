@@ -12,7 +12,7 @@ from mponet.models import infer
 from mponet.models.cost import multiplications
 from mponet.models.layers import PAPER, Model
 from mponet.models.outline import TIMES, Line, joined, outline
-from mponet.plan import choose
+from mponet.choice import choose
 
 WORDS = {"network", "data", "source", "layer", "kind"}  # headings of columns that are not numbers
 

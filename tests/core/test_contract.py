@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from core.strategies import EPS, mpos, random_mpo
 from mponet import contract, network
+from mponet.choice import candidates
 from mponet.mpo import MPO, to_matrix
-from mponet.plan import Plan, candidates
+from mponet.plan import Plan
 from mponet.shape import MPOShape
 from mponet_numpy.arrays import OPS
 from mponet_numpy.arrays import Ops as NumpyOps
@@ -28,8 +29,8 @@ class Tracing(NumpyOps):
     def rows(self, array):
         return -1
 
-    def tiled(self, body, arrays, tile):
-        return OPS.tiled(body, arrays, tile)
+    def tiled(self, body, arrays, widths, tile):
+        return OPS.tiled(body, arrays, widths, tile)
 
 
 class Strict(NumpyOps):
@@ -98,9 +99,9 @@ def test_a_tile_bounds_the_rows_that_are_swept_at_once():
     seen = []
 
     class Watching(NumpyOps):
-        def matmul(self, a, b):
+        def matmul(self, a, b, into=None):
             seen.append(max(array.shape[0] for array in (a, b) if array.ndim == 3) if a.ndim + b.ndim > 4 else 0)
-            return super().matmul(a, b)
+            return super().matmul(a, b, into)
 
     mpo = random_mpo(MPOShape.of((2, 2), (2, 2), 2), np.random.default_rng(0))
     contract.forward(Plan(mpo.shape, (1, 1), (0, 1), 3), mpo.cores, inputs_for(mpo, 8), Watching())

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.strategies import shapes
+from mponet.choice import MAX_GROUPS, TILES, Plans, candidates, choose
+from mponet.cost import Machine, predict
 from mponet.errors import PlanError
-from mponet.plan import MAX_GROUPS, TILES, Machine, Plan, Plans, candidates, choose, predict
+from mponet.plan import Plan
 from mponet.shape import MPOShape
 
 SHAPE = MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), 8)

@@ -1,0 +1,61 @@
+"""What an array library has to offer to run a plan; each adapter has it in its ``arrays.py``."""
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+A = TypeVar("A")
+Totals = tuple[A, ...]
+
+
+class Body(Protocol[A]):
+    """What is done to a block of rows.
+
+    Args:
+        blocks: the same rows of each array.
+        into: where to write each result, ``(rows, width)``; None where the library does not write in place.
+        totals: the sums so far; None before the first block.
+
+    Returns:
+        What has those rows, and the sums with theirs added.
+    """
+
+    def __call__(
+        self, blocks: tuple[A, ...], into: tuple[A | None, ...], totals: Totals[A] | None
+    ) -> tuple[tuple[A, ...], Totals[A]]:
+        """One block."""
+
+
+class Ops(Protocol[A]):
+    """Reshape, transpose, products and sums: nothing else.
+
+    A library that writes in place makes use of ``into``; others ignore it and give new arrays.
+    """
+
+    def reshape(self, array: A, shape: tuple[int, ...]) -> A:
+        """The array with another shape, row-major; one size may be -1."""
+
+    def transpose(self, array: A, axes: tuple[int, ...]) -> A:
+        """The array with its axes in another order."""
+
+    def matmul(self, a: A, b: A, into: A | None = None) -> A:
+        """``(m, k) @ (k, n)``, or ``(m, k) @ (p, k, n) -> (p, m, n)``."""
+
+    def add(self, array: A, bias: A) -> A:
+        """``array + bias``, in the memory of ``array``, which nobody else has, where the library can."""
+
+    def gather(self, total: A | None, a: A, b: A) -> A:
+        """``total`` plus ``a.T @ b`` for ``(n, k), (n, m)``, or ``sum_p a[p] @ b[p].T`` for ``(p, k, q), (p, m, q)``.
+
+        Totals are the library's own business until `settle` makes arrays of them.
+        """
+
+    def settle(self, total: A, like: A) -> A:
+        """The sum that `gather` has made, in the dtype of ``like``."""
+
+    def rows(self, array: A) -> int:
+        """Length of the first axis; -1 while it is not known."""
+
+    def tiled(
+        self, body: Body[A], arrays: tuple[A, ...], widths: Sequence[int], tile: int
+    ) -> tuple[tuple[A, ...], Totals[A]]:
+        """``body`` over blocks of ``tile`` rows, the last may be shorter: row results ``(rows, width)``, and sums."""
