@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 # Each unit of mponet (a module or a package) imports only units left of it.  "mponet" is the package itself, whose
-# __init__ hands out the public names.  What draws a value comes far right of it: `mponet.notebook` finds it by name when
-# a notebook asks, as `mponet.backend` finds the adapters.
+# __init__ hands out the public names.  What draws a value is far right of it: `mponet.notebook` finds that by name when a
+# notebook asks, as `mponet.backend` finds the adapters.
 ORDER = [
     *("errors", "files", "notebook"),
     *("shape", "mpo", "decompose", "network", "plan", "contract", "measure", "initialize", "layer"),

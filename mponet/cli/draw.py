@@ -1,42 +1,144 @@
-"""``mponet draw``: a network as a text diagram."""
+"""``mponet draw``: a network as a picture, on the terminal or in a file."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from mponet import models
-from mponet.cli.output import bond_option, emit, json_option, model_argument, variant_option
-from mponet.draw import sheet
+from mponet.checkpoint import load as read
+from mponet.cli.evaluate import find
+from mponet.cli.output import bond_option, emit, is_path, json_option, model_or_path_argument, notice, variant_option
+from mponet.draw import FORMATS, Look, line, operators, render, save
+from mponet.draw.overlay import KINDS, Kind
 from mponet.draw.text import sites
+from mponet.draw.theme import Theme
+from mponet.errors import CheckpointError, InputError, ModelError
 from mponet.models import infer
 from mponet.models.layers import Model
+from mponet.mpo import MPO
+from mponet.shape import MPOShape
+from mponet.train import evaluated
+
+COLOURED = ("svg", "png", "html")
 
 
 @click.command(
     epilog="""\b
 Examples:
   mponet draw fc2
-  mponet draw fc2 --bond 4
-  mponet draw resnet20 --k 2 --unit
-  mponet draw lenet5 --variant dense
+  mponet draw resnet20 --k 2 --unit -o resnet20.html
+  mponet draw vgg16 -o vgg16.svg --colour share
+  mponet draw runs/fc2-digits-torch-short-seed0 -o trained.html --colour entropy
+  mponet draw fc2 --layer fc1 -o fc1.png
+  mponet draw lenet5 --line
 """
 )
-@model_argument
+@model_or_path_argument
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write a file.")
+@click.option("--layer", metavar="NAME", help="Only the operator of this layer.")
+@click.option("--line", "as_line", is_flag=True, help="Each operator in one line: its bonds, its gauge, its factors.")
+@click.option("--colour", type=click.Choice(KINDS), help="What shades show; entropy and error need a CHECKPOINT.")
+@click.option("--cut", type=int, metavar="D", help="Bond dimension whose truncation error --colour error shows.")
+@click.option(
+    "--theme",
+    type=click.Choice(["auto", "light", "dark"]),
+    default="auto",
+    show_default=True,
+    help="Ground of SVG and PNG; auto follows the screen, and is light in PNG.",
+)
 @variant_option
 @bond_option
 @json_option
-def draw(model: str, variant: str, bond: int | None, as_json: bool) -> None:
+@click.pass_context
+def draw(
+    context: click.Context,
+    model: str,
+    variant: str,
+    bond: int | None,
+    output: Path | None,
+    layer: str | None,
+    as_line: bool,
+    colour: Kind | None,
+    cut: int | None,
+    theme: Theme,
+    as_json: bool,
+) -> None:
     """Draw a network, its operators as tensor diagrams.
 
     A box is a core; its leg up is a factor of the outputs, its leg down one of the inputs, and the bonds between boxes
-    carry their dimensions.  Blocks that are alike are drawn once.  At most 80 columns.
+    carry their dimensions.  Blocks that are alike are drawn once.
+
+    Without -o, text of at most 80 columns.  FILE ends in .txt, .svg, .png, .html or .dot: a page folds, unfolds and
+    searches, works without a network and from a folder.  CHECKPOINT is a file, or the folder of a run: then arrows show
+    which cores are isometries.
     """
-    network = models.build(model, variant, bond)
-    if as_json:
-        named = {"model": network.name, "variant": variant, "bond": bond}
-        emit({**named, "operators": _operators(network), "text": sheet(network)})
+    ending = "" if output is None else output.suffix.removeprefix(".").lower()
+    if output is not None and ending not in FORMATS:
+        raise InputError(f"{output} has the ending {ending!r}; expected one of .{', .'.join(FORMATS)}; rename it")
+    if colour is not None and ending not in COLOURED:
+        raise click.UsageError(f"--colour is for a FILE that ends in .{', .'.join(COLOURED)}.")
+    if is_path(model):
+        if context.get_parameter_source("bond") != ParameterSource.DEFAULT:
+            raise click.UsageError("--bond is for a MODEL; a CHECKPOINT has its own.")
+        network, cores = _trained(Path(model), variant)
     else:
-        click.echo(sheet(network))
+        network, cores = models.build(model, variant, bond), {}
+    look = Look(colour, cut, cores)
+    thing = network if layer is None else _operator(network, layer, cores)
+    text = _lines(network, look, layer) if as_line else _text(thing)
+    if output is not None:
+        save(thing, output, look=look, theme=theme)
+        notice(f"wrote {output}")
+    if as_json:
+        named = {"model": network.name, "variant": network.variant, "bond": network.bond}
+        written = {} if output is None else {"file": str(output)}
+        emit({**named, **written, "operators": _operators(network), "text": text})
+    elif output is None:
+        click.echo(text)
+
+
+def _trained(path: Path, variant: str) -> tuple[Model, dict[str, MPO]]:
+    """The network of a checkpoint and its operators; of a run with several, that of the variant.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    found = [read(one) for one in find(path)]
+    fitting = [one for one in found if one.model.variant == variant] if len(found) > 1 else found
+    if not fitting:
+        raise CheckpointError(
+            f"{path} holds the variants {', '.join(one.model.variant for one in found)}; expected {variant}; name one "
+            "with --variant"
+        )
+    checkpoint = fitting[0]
+    return checkpoint.model, operators(checkpoint.model, evaluated(checkpoint.parameters, checkpoint.optimizer))
+
+
+def _operator(model: Model, layer: str, cores: Mapping[str, MPO]) -> MPO | MPOShape:
+    """The operator of one layer, with its cores where there are any.
+
+    Raises:
+        ModelError: the network has no operator of that name.
+    """
+    shapes = {getattr(info.layer, "name", ""): info.mpo for info in infer.leaves(model) if info.mpo is not None}
+    if layer not in shapes:
+        known = ", ".join(shapes) or "none: it is the normal network"
+        raise ModelError(f"layer is {layer!r}; expected a layer of {model} with an operator: {known}")
+    return cores.get(layer, shapes[layer])
+
+
+def _text(thing: Model | MPO | MPOShape) -> str:
+    return str(render(thing, "txt")).removesuffix("\n")
+
+
+def _lines(model: Model, look: Look, layer: str | None) -> str:
+    """Every operator in one line of its own."""
+    found = [info for info in infer.leaves(model) if info.mpo is not None]
+    named = {getattr(info.layer, "name", ""): look.network(info)[0] for info in found}
+    return "\n".join(f"{name}: {line(graph)}" for name, graph in named.items() if layer in (None, name))
 
 
 def _operators(model: Model) -> dict[str, list[dict[str, str | int | None]]]:

@@ -1,8 +1,10 @@
 """What the subcommands share: their common options, and the two ways to speak, to people and to programs."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from functools import wraps
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -26,10 +28,20 @@ def optional_model_argument(command: F) -> F:
     return _model(command, required=False)
 
 
-def _model(command: F, required: bool) -> F:
+def model_or_path_argument(command: F) -> F:
+    """The same for a command that takes a file or a folder, too; ``model`` is then its path, as it was given."""
+    return _model(command, required=True, paths=True)
+
+
+def is_path(model: str) -> bool:
+    """Whether a command that takes both means a file or a folder: one that is there, and no name of a network."""
+    return Path(model).exists() and not any(re.fullmatch(family.pattern, model) for family in TABLE.values())
+
+
+def _model(command: F, required: bool, paths: bool = False) -> F:
     @wraps(command)
     def complete(*args: Any, model: str | None, k: int | None, unit: bool, conv: bool, **others: Any) -> Any:
-        if model is not None:
+        if model is not None and not (paths and is_path(model)):
             model = named(model, k, unit=unit, conv=conv)
         elif k is not None or unit or conv:
             raise click.UsageError("--k, --unit and --conv complete a MODEL; name one.")
@@ -39,7 +51,7 @@ def _model(command: F, required: bool) -> F:
         click.option("--conv", is_flag=True, help="DenseNet: the last convolution is replaced, too (name: -conv)."),
         click.option("--unit", is_flag=True, help="ResNet: the last block is replaced, too (name: -unit)."),
         click.option("--k", type=int, metavar="K", help=f"ResNet: widening factor; {K} if left out (name: -k<K>)."),
-        click.argument("model", metavar="MODEL" if required else "[MODEL]", required=required),
+        click.argument("model", metavar=f"MODEL{'|CHECKPOINT' * paths}" if required else "[MODEL]", required=required),
     ):
         parameter(complete)
     return complete  # type: ignore[return-value]

@@ -6,7 +6,7 @@
 from collections.abc import Iterator, Sequence
 
 from mponet.draw.graph import Graph
-from mponet.draw.layout import shown, thickness
+from mponet.draw.layout import shown, thickness, upward
 from mponet.draw.look import Look
 from mponet.models.infer import LayerInfo
 from mponet.models.layers import Model
@@ -34,7 +34,8 @@ def statements(graph: Graph, prefix: str = "", joint: str = "--") -> Iterator[st
         ends = [f"{prefix}node{end}" for end in edge.ends]
         if len(ends) == 1:
             yield f'  {prefix}leg{k} [label="", style=invis]'
-            ends = [f"{prefix}leg{k}", *ends]
+            # a directed graph is laid out along its edges: outputs above, inputs below
+            ends = [*ends, f"{prefix}leg{k}"] if joint == "->" and not upward(edge) else [f"{prefix}leg{k}", *ends]
         label = quoted(" ".join(filter(None, [_visible(edge.name), str(edge.dim)])))
         yield f"  {f' {joint} '.join(ends)} [label={label}, penwidth={thickness(edge.dim):.2f}]"
 

@@ -1,7 +1,7 @@
 """How the operators of a network are drawn: coloured by what, for which batch, with which cores."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -27,6 +27,7 @@ class Look:
         cut: the bond dimension whose error is shown; needed for ``error`` alone.
         operators: cores by name of the layer, where there are any; they give entropies, errors and arrows.
         batch: examples at a time that plans are chosen for.
+        top: the amount of the strongest shade; None takes the largest of each operator.
 
     Raises:
         InputError: an unknown colour, ``error`` without a cut, or a cut for anything else.
@@ -36,6 +37,7 @@ class Look:
     cut: int | None = None
     operators: Mapping[str, MPO] = field(default_factory=dict)
     batch: int = USUAL_BATCH
+    top: float | None = None
 
     def __post_init__(self) -> None:
         if self.colour is not None and self.colour not in KINDS:
@@ -71,17 +73,31 @@ class Look:
                 "checkpoint, or colour by 'share'"
             )
         graph = of_shape(shape)
-        return graph, overlay.share(graph) if self.colour == "share" else None
+        return graph, self._scaled(overlay.share(graph)) if self.colour == "share" else None
 
     def operator(self, mpo: MPO) -> tuple[Graph, Overlay | None]:
         """The graph of an operator, and what colours it."""
         graph = of_mpo(mpo)
-        if self.colour == "entropy":
-            return graph, overlay.entropy(mpo)
-        if self.colour == "error":
-            assert self.cut is not None
-            return graph, overlay.error(mpo, self.cut)
-        return graph, overlay.share(graph) if self.colour == "share" else None
+        match self.colour:
+            case None:
+                return graph, None
+            case "share":
+                return graph, self._scaled(overlay.share(graph))
+            case "entropy":
+                return graph, self._scaled(overlay.entropy(mpo))
+            case "error":
+                assert self.cut is not None
+                return graph, self._scaled(overlay.error(mpo, self.cut))
+
+    def for_model(self, model: Model) -> "Look":
+        """The same with one scale of shades for all operators of a network."""
+        if self.colour is None:
+            return self
+        overlays = [self.network(info)[1] for info in infer.leaves(model) if info.mpo is not None]
+        return replace(self, top=max((one.largest for one in overlays if one), default=None))
+
+    def _scaled(self, amounts: Overlay) -> Overlay:
+        return amounts if self.top is None else replace(amounts, top=self.top)
 
 
 def operators(model: Model, parameters: Mapping[str, ArrayLike]) -> dict[str, MPO]:

@@ -62,7 +62,7 @@ def sheet_svg(model: Model, look: Look | None = None, theme: Theme = "auto") -> 
         look: how its operators are drawn.
         theme: light, dark, or as the screen is.
     """
-    pen = _Pen(14 + INDENT, INDENT / 2, look or Look())
+    pen = _Pen(14 + INDENT, INDENT / 2, (look or Look()).for_model(model))
     lines = grouped(outline(model))
     facts = totals(model, pen.look.batch)
     head = heading(str(model), [f"{name}: {value}" for name, value in facts], WIDTH - 28)

@@ -15,7 +15,6 @@ from mponet.draw.overlay import Overlay
 from mponet.draw.page import page
 from mponet.draw.sheet import REPEATED, fitting
 from mponet.draw.svg import BASE, svg
-from mponet.draw.theme import css
 from mponet.models import infer
 from mponet.models.infer import LayerInfo
 from mponet.models.layers import Model, Residual
@@ -86,7 +85,7 @@ def sheet_page(model: Model, look: Look | None = None) -> str:
         model: the network.
         look: how its operators are drawn.
     """
-    look = look or Look()
+    look = (look or Look()).for_model(model)
     lines = grouped(outline(model))
     facts = totals(model, look.batch)
     heads = ("", "output", "parameters", "flops per image")
@@ -118,11 +117,6 @@ def figure(graph: Graph, overlay: Overlay | None, words: str) -> Markup:
         picture = svg(drawing.width, drawing.height, words, drawing.body, theme="page")
         found.append(element("div", picture, class_=look))
     return element("figure", *found)
-
-
-def fragment_style() -> str:
-    """Rules for a diagram within somebody else's page."""
-    return css((*BASE, *DIAGRAM))
 
 
 def _tools() -> Markup:
