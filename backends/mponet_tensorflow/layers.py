@@ -15,6 +15,7 @@ from mponet.errors import ShapeError
 from mponet.initialize import exact_variance
 from mponet.layer import check_bias, check_operator, check_width, weights_kept
 from mponet.mpo import MPO, to_matrix
+from mponet.notebook import Drawn
 from mponet.plan import Plan
 from mponet.shape import MPOShape
 from mponet_tensorflow.arrays import Array, from_numpy, keras, tf, to_numpy
@@ -27,7 +28,7 @@ _LEAST_TILE = 128
 
 
 @keras.saving.register_keras_serializable(package="mponet")
-class MPODense(keras.layers.Layer):
+class MPODense(Drawn, keras.layers.Layer):
     """``y = activation(x @ W + b)`` with ``W`` a matrix product operator; takes and gives any leading dimensions.
 
     As with `keras.layers.Dense` the number of inputs is that of the first call, and the weights are made then.

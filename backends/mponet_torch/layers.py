@@ -14,12 +14,13 @@ from mponet.decompose import from_matrix
 from mponet.initialize import exact_variance
 from mponet.layer import check_bias, check_operator, check_width, usual_plan, weights_kept
 from mponet.mpo import MPO, to_matrix
+from mponet.notebook import Drawn
 from mponet.shape import MPOShape
 from mponet_torch.arrays import Array, to_numpy
 from mponet_torch.contraction import apply_mpo
 
 
-class MPOLinear(nn.Module):
+class MPOLinear(Drawn, nn.Module):
     """``y = x @ W + b`` with ``W`` a matrix product operator; takes and gives any leading dimensions.
 
     Attributes:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mponet.draw.diagram import LINE, Drawing, draw, heading, legend, shifted, spoken
 from mponet.draw.diagram import STYLE as DIAGRAM
 from mponet.draw.graph import of_shape
-from mponet.draw.layout import Box, layout
+from mponet.draw.layout import PER_ROW, Box, layout
 from mponet.draw.markup import Markup, element, joined
 from mponet.draw.svg import svg
 from mponet.draw.theme import Theme
@@ -93,23 +93,24 @@ def plan_svg(plan: Plan, title: str = "", theme: Theme = "auto") -> Markup:
 
 def plan_drawing(plan: Plan) -> Drawing:
     """The picture of a plan without its title."""
-    graph = of_shape(plan.shape)
-    places = layout(graph)
-    network = draw(graph)
-    key = legend(graph)
+    network, key, table = framed(plan), legend(of_shape(plan.shape)), _table(plan)
     width = max(network.width, WIDTH, key.width)
-    frames = joined(_frames(plan, places.boxes), "\n")
-    network = Drawing(network.width, network.height, joined([frames, network.body, *_badges(plan, places.boxes)], "\n"))
-    words = element("text", FRAMES, x=0, y=12 + LINE, class_="muted")
-    key = Drawing(key.width, key.height + LINE, joined([key.body, words], "\n"))
-    table = _table(plan)
+    words = element("text", FRAMES, x=0, y=key.height + 12, class_="muted")
     top = network.height + 8
     parts = (
         shifted(network, (width - network.width) / 2, 0),
         shifted(table, 0, top),
-        shifted(key, 0, top + table.height + 8),
+        shifted(Drawing(key.width, key.height, joined([key.body, words], "\n")), 0, top + table.height + 8),
     )
-    return Drawing(width, top + table.height + key.height + 8, joined(parts, "\n"))
+    return Drawing(width, top + table.height + key.height + LINE + 8, joined(parts, "\n"))
+
+
+def framed(plan: Plan, per_row: int = PER_ROW) -> Drawing:
+    """The diagram of a plan's operator, its groups framed and numbered, at most ``per_row`` cores in a row."""
+    graph = of_shape(plan.shape)
+    boxes, network = layout(graph, per_row).boxes, draw(graph, per_row=per_row)
+    parts = [*_frames(plan, boxes), network.body, *_badges(plan, boxes)]
+    return Drawing(network.width, network.height, joined(parts, "\n"))
 
 
 FRAMES = "Frames: cores merged before the sweep; numbers: the order in which the batch meets them."

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mponet.draw import dot as graphviz
-from mponet.draw.contraction import STYLE as CONTRACTION
-from mponet.draw.contraction import plan_drawing, plan_svg, plan_text
+from mponet.draw.contraction import plan_svg, plan_text
 from mponet.draw.diagram import diagram, reading, spoken
 from mponet.draw.graph import Graph, node_text, of_nodes
 from mponet.draw.line import line
@@ -17,12 +16,11 @@ from mponet.draw.overlay import Overlay
 from mponet.draw.page import page
 from mponet.draw.png import png
 from mponet.draw.sheet import sheet_svg
-from mponet.draw.svg import svg
 from mponet.draw.text import diagram as text_diagram
 from mponet.draw.text import sheet as text_sheet
 from mponet.draw.theme import Theme
 from mponet.draw.web import STYLE as WEB
-from mponet.draw.web import figure, sheet_page
+from mponet.draw.web import figure, plan_page, sheet_page
 from mponet.errors import InputError
 from mponet.files import write_atomically, writing
 from mponet.models.layers import Model
@@ -154,13 +152,10 @@ def _of_model(model: Model, look: Look) -> Picture:
 
 
 def _of_plan(plan: Plan) -> Picture:
-    drawing = plan_drawing(plan)
-    inner = svg(drawing.width, drawing.height, str(plan), drawing.body, theme="page")
-    body = element("h1", str(plan)), element("p", str(plan.shape)), element("figure", inner)
     return Picture(
         lambda: plan_text(plan),
         lambda theme: plan_svg(plan, theme=theme),
-        lambda: page(str(plan), *body, style=(*WEB, *CONTRACTION)),
+        lambda: plan_page(plan),
         lambda: graphviz.plan(plan),
     )
 

@@ -1,15 +1,14 @@
 """The sheet of a network as SVG: from the image to the logits, each operator unfolded to its diagram."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from mponet.draw.diagram import LINE, Drawing, broken, draw, heading, legend, shifted
 from mponet.draw.diagram import STYLE as DIAGRAM
 from mponet.draw.facts import Facts, flops, named, operator, passage, totals
-from mponet.draw.graph import Graph
+from mponet.draw.layout import PER_ROW
 from mponet.draw.look import Look
 from mponet.draw.markup import Markup, element, joined
-from mponet.draw.overlay import Overlay
 from mponet.draw.svg import svg
 from mponet.draw.theme import Theme
 from mponet.models import infer
@@ -86,10 +85,15 @@ def sheet_svg(model: Model, look: Look | None = None, theme: Theme = "auto") -> 
     return svg(WIDTH, height, f"{model}: {facts[0][1]} parameters", *parts, style=STYLE, theme=theme)
 
 
-def fitting(graph: Graph, overlay: Overlay | None, width: float, per_row: int = 8) -> Drawing:
-    """The diagram of a network with as many nodes in a row as fit the width, but at least one."""
-    drawings = (draw(graph, overlay, row) for row in range(per_row, 0, -1))
-    return next((drawing for drawing in drawings if drawing.width <= width), draw(graph, overlay, 1))
+def fitting(drawn: Callable[[int], Drawing], width: float) -> Drawing:
+    """A diagram with as many nodes in a row as fit the width, but at least one.
+
+    Args:
+        drawn: gives the diagram with so many nodes in a row at most.
+        width: in pixels.
+    """
+    drawings = (drawn(per_row) for per_row in range(PER_ROW, 0, -1))
+    return next((drawing for drawing in drawings if drawing.width <= width), drawn(1))
 
 
 def _chain(lines: Sequence[Sequence[Line]], pen: _Pen, top: float) -> tuple[Markup, float]:
@@ -116,7 +120,8 @@ def _layer(group: Sequence[Line], pen: _Pen, top: float) -> Drawing:
 def _operator(group: Sequence[Line], pen: _Pen, top: float) -> Drawing:
     """A card with the diagram of an operator and the facts about it beside it."""
     line = group[0]
-    diagram = fitting(*pen.look.network(line.first), pen.right - pen.left - SIDE - 20)
+    network = pen.look.network(line.first)
+    diagram = fitting(lambda per_row: draw(*network, per_row), pen.right - pen.left - SIDE - 20)
     facts = _facts((("operator", str(line.first.mpo)), *operator(line.first, pen.look.batch)))
     height = ROW + max(diagram.height, facts.height + 8) + 10
     card = element("rect", x=pen.left, y=top, width=pen.right - pen.left, height=height, rx=7, class_="card operator")

@@ -1,14 +1,15 @@
 """The sheet of a network as a page in one file: fold, unfold, search, hover, by pointer or by keyboard."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mponet.choice import choose
-from mponet.draw.contraction import notes, rows
+from mponet.draw.contraction import FRAMES, framed, notes, rows
+from mponet.draw.contraction import STYLE as CONTRACTION
 from mponet.draw.diagram import STYLE as DIAGRAM
-from mponet.draw.diagram import reading, scale, spoken
+from mponet.draw.diagram import Drawing, draw, reading, scale, spoken
 from mponet.draw.facts import Facts, flops, named, operator, passage, sizes, totals
-from mponet.draw.graph import Graph
+from mponet.draw.graph import Graph, of_shape
 from mponet.draw.look import Look
 from mponet.draw.markup import Markup, element, joined
 from mponet.draw.overlay import Overlay
@@ -20,6 +21,7 @@ from mponet.models.infer import LayerInfo
 from mponet.models.layers import Model, Residual
 from mponet.models.outline import Line, count, dimensions, outline
 from mponet.models.outline import joined as grouped
+from mponet.plan import Plan
 
 #: Widths of a diagram on a wide and on a narrow screen.
 WIDE, NARROW = 700.0, 350.0
@@ -57,13 +59,13 @@ STYLE = (
     ".end { display: grid; grid-template-columns: 1fr 9.5em 8em 9em; gap: 0 10px; padding: 2px 10px }",
     ".end span { text-align: right }",
     ".more > summary { cursor: pointer; color: $muted } .more table { margin: 6px 0; font-size: .93em }",
-    ".more div { overflow-x: auto }",
+    ".rows { overflow-x: auto }",
     "#tip { position: fixed; z-index: 2; max-width: min(460px, calc(100vw - 16px)); padding: 6px 10px;"
     " border: 1px solid $muted; border-radius: 6px; background: $surface; color: $ink; pointer-events: none;"
     " overflow-wrap: anywhere; font-size: .93em; box-shadow: 0 2px 8px rgb(0 0 0 / .25) }",
     ".narrow { display: none }",
     "@media (max-width: 640px) { .narrow { display: block } .wide { display: none }"
-    " .layer > summary, .end { grid-template-columns: 1fr auto auto } .layer > summary > .what, .end > :first-child"
+    " .layer > summary, .end { grid-template-columns: auto auto 1fr } .layer > summary > .what, .end > :first-child"
     " { grid-column: 1 / -1 } .layer > summary > .amount { color: $muted; font-size: .93em; text-align: left }"
     " .amount[data-what]::before { content: attr(data-what) ' ' }"
     " .inside { padding: 2px 8px 8px } .sheet, .sheet ol { padding-left: 10px } .sheet li::before { left: -10px;"
@@ -109,11 +111,28 @@ def sheet_page(model: Model, look: Look | None = None) -> str:
     return page(str(model), *body, style=STYLE, script=script)
 
 
+def plan_page(plan: Plan) -> str:
+    """The page of a contraction plan, ending in a newline."""
+    words = f"{plan}: {spoken(of_shape(plan.shape))}"
+    body = (
+        element("h1", str(plan)),
+        element("p", str(plan.shape)),
+        _figure(lambda per_row: framed(plan, per_row), words),
+        element("div", _steps(plan), class_="rows"),
+        *(element("p", line, class_="muted") for line in (*reading(of_shape(plan.shape)), FRAMES)),
+    )
+    return page(str(plan), *body, style=(*STYLE, *CONTRACTION))
+
+
 def figure(graph: Graph, overlay: Overlay | None, words: str) -> Markup:
     """A diagram in a page, once for wide and once for narrow screens; the page has `STYLE`."""
+    return _figure(lambda per_row: draw(graph, overlay, per_row), words)
+
+
+def _figure(drawn: Callable[[int], Drawing], words: str) -> Markup:
     found = []
     for width, look in ((WIDE, "wide"), (NARROW, "narrow")):
-        drawing = fitting(graph, overlay, width)
+        drawing = fitting(drawn, width)
         picture = svg(drawing.width, drawing.height, words, drawing.body, theme="page")
         found.append(element("div", picture, class_=look))
     return element("figure", *found)
@@ -200,16 +219,20 @@ def _operator(line: Line, look: Look) -> Markup:
 
 
 def _plan(info: LayerInfo, look: Look) -> Markup:
-    """The steps of the chosen plan."""
+    """The chosen plan."""
     assert info.mpo is not None
     plan = choose(info.mpo, look.batch, training=False)
+    return _more(f"plan for {look.batch} images: {plan}", _steps(plan))
+
+
+def _steps(plan: Plan) -> Markup:
+    """The steps of a plan, and what there is to say about it."""
     heads = ("step", "cores", "from", "product for one row", "products", "share")
     cells = [
         (str(r.step), r.cores, r.side, r.product, count(r.multiplications), f"{100 * r.share:.0f} %")
         for r in rows(plan)
     ]
-    said = [element("p", note) for note in notes(plan)]
-    return _more(f"plan for {look.batch} images: {plan}", joined([_table(heads, cells), *said]))
+    return joined([_table(heads, cells), *(element("p", note) for note in notes(plan))])
 
 
 def _block(line: Line, look: Look) -> Markup:
@@ -234,7 +257,7 @@ def _block(line: Line, look: Look) -> Markup:
 
 def _more(title: str, content: Markup) -> Markup:
     """Something that most readers leave folded."""
-    return element("details", element("summary", title), element("div", content), class_="more")
+    return element("details", element("summary", title), element("div", content, class_="rows"), class_="more")
 
 
 def _table(heads: Sequence[str], cells: Iterable[Sequence[str]]) -> Markup:
