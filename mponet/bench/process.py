@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,8 +18,13 @@ LAST_LINES = 3
 ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
-def run(task: dict[str, Any], seconds: float = SECONDS) -> dict[str, Any]:
+def run(task: dict[str, Any], *, environment: Mapping[str, str] | None = None, seconds: float = SECONDS) -> Any:
     """The answer of `mponet.bench.worker` to a task.
+
+    Args:
+        task: what it is to do; JSON.
+        environment: variables to set for it.
+        seconds: it is ended after so many.
 
     Raises:
         BackendError: the process failed, with the last lines that it said, or took too long.
@@ -29,7 +35,12 @@ def run(task: dict[str, Any], seconds: float = SECONDS) -> dict[str, Any]:
         command = [sys.executable, "-P", "-m", "mponet.bench.worker", str(answer), json.dumps(task)]
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=seconds, env=_environment(), check=False
+                command,
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                env=_environment(environment or {}),
+                check=False,
             )
         except subprocess.TimeoutExpired:
             raise BackendError(
@@ -42,11 +53,10 @@ def run(task: dict[str, Any], seconds: float = SECONDS) -> dict[str, Any]:
                 f"measuring {task['backend']} stopped with status {done.returncode}; expected an answer; it said: "
                 f"{said or 'nothing'}"
             )
-        found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
-        return found
+        return json.loads(answer.read_text(encoding="utf-8"))["answer"]
 
 
-def _environment() -> dict[str, str]:
+def _environment(more: Mapping[str, str]) -> dict[str, str]:
     """Ours, with our own import path."""
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-    return {**os.environ, "PYTHONPATH": path, **ENVIRONMENT}
+    return {**os.environ, "PYTHONPATH": path, **ENVIRONMENT, **more}

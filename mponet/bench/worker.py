@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mponet.bench import layers
-from mponet.bench.rows import Row
+from mponet.bench import layers, memory, networks
+from mponet.bench.rows import Network, Row
 from mponet.files import write_json
 from mponet.shape import MPOShape
 
@@ -35,19 +35,38 @@ def task_of(row: Row) -> dict[str, Any]:
     }
 
 
-def _layers(task: dict[str, Any]) -> dict[str, Any]:
-    return layers.measure(
-        task["backend"], row_of(task["row"]), rounds=task["rounds"], patience=task["patience"], peers=task["peers"]
-    )
+def _layers(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """Layers, one after the other."""
+    options = {key: task[key] for key in ("rounds", "patience", "peers")}
+    return [layers.measure(task["backend"], row_of(row), **options) for row in task["rows"]]
 
 
-JOBS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"layers": _layers}
+def _memory(task: dict[str, Any]) -> dict[str, Any]:
+    return memory.measure(task["backend"], row_of(task["row"]), task["contender"])
+
+
+def _contenders(task: dict[str, Any]) -> dict[str, Any]:
+    """Who there is in a framework, and where it runs."""
+    names = memory.names(task["backend"], row_of(task["row"]), peers=task["peers"])
+    return {"names": names, "about": memory.about(task["backend"])}
+
+
+def _network(task: dict[str, Any]) -> dict[str, Any]:
+    return networks.measure(task["backend"], Network(**task["network"]), rounds=task["rounds"])
+
+
+JOBS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "layers": _layers,
+    "contenders": _contenders,
+    "memory": _memory,
+    "network": _network,
+}
 
 
 def main(answer: str, task: str) -> None:
     """Do what is asked, and write the answer."""
     asked = json.loads(task)
-    write_json(Path(answer), JOBS[asked["job"]](asked))
+    write_json(Path(answer), {"answer": JOBS[asked["job"]](asked)})
 
 
 if __name__ == "__main__":

@@ -1,23 +1,29 @@
 """``mponet bench``: how fast are the layers, beside the framework's own and beside other packages?"""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
+from rich.status import Status
 
 from mponet.backend import TRAINABLE, installed, normalize
-from mponet.bench import verdict
+from mponet.bench import chart, verdict
+from mponet.bench import growth as sizes
+from mponet.bench.memory import ENVIRONMENT, together
 from mponet.bench.process import run
 from mponet.bench.rounds import PATIENCE, ROUNDS
-from mponet.bench.rows import ROWS
+from mponet.bench.rows import NETWORKS, ROWS, Network, Row
 from mponet.bench.worker import task_of
 from mponet.cli import timings
 from mponet.cli.output import notice
 from mponet.errors import BackendError, InputError
 from mponet.files import write_json
+
+N = TypeVar("N", Row, Network)
 
 
 @click.group(
@@ -26,6 +32,8 @@ Examples:
   mponet bench layers --backends torch
   mponet bench layers --backends torch,jax,tensorflow --json bench.json
   mponet bench layers --rows fc2-d4,fc2-d16 --no-peers --rounds 30
+  mponet bench models --backends jax
+  mponet bench growth --backends torch --chart growth.svg
 
 Peers are packages of their own: pip install -r benchmarks/peers.txt.  Those that are missing are named.
 Measure on a machine that does nothing else.
@@ -56,10 +64,23 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
     return complete
 
 
+_rows = click.option("--rows", metavar="A,B,...", help=f"Of {', '.join(row.name for row in ROWS)}; all if left out.")
+_peers = click.option(
+    "--peers/--no-peers", default=True, help="Other packages, too, or ours and the dense layer alone."
+)
+_chart = click.option(
+    "--chart",
+    "chart_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.svg",
+    help="Draw it; needs matplotlib.",
+)
+
+
 @bench.command()
 @_common
-@click.option("--rows", metavar="A,B,...", help=f"Of {', '.join(row.name for row in ROWS)}; all if left out.")
-@click.option("--peers/--no-peers", default=True, help="Other packages, too, or ours and the dense layer alone.")
+@_rows
+@_peers
 def layers(
     backends: Sequence[str], rows: str | None, peers: bool, rounds: int, patience: float, json_file: Path | None
 ) -> None:
@@ -71,17 +92,113 @@ def layers(
     wanted = rows_of(rows)
     before, found = verdict.machine(), []
     for backend in backends:
-        measured = []
-        for row in wanted:
-            with Console(stderr=True).status(f"{backend}: {row.name}"):
-                task = {"job": "layers", "backend": backend, "row": task_of(row), "rounds": rounds}
-                measured.append(run({**task, "patience": patience, "peers": peers}))
+        measured = [_timed(backend, [row], rounds, patience, peers=peers)[0] for row in wanted]
         timings.layers(backend, measured, peers=peers)
         found += measured
-    after = verdict.machine()
-    timings.machine(before, after)
-    summaries = {name: verdict.over_peers([row for row in found if row["backend"] == name]) for name in backends}
-    _write(json_file, {"bench": "layers", "before": before, "after": after, "rows": found, "over_peers": summaries})
+    over = {name: verdict.over_peers([row for row in found if row["backend"] == name]) for name in backends}
+    _end("layers", before, json_file, rows=found, over_peers=over)
+
+
+@bench.command()
+@_common
+@_rows
+@_peers
+def memory(
+    backends: Sequence[str], rows: str | None, peers: bool, rounds: int, patience: float, json_file: Path | None
+) -> None:
+    """Measure the memory that a step of a layer has in use at its peak, each contender in a process of its own.
+
+    PyTorch: what its allocator gave out.  JAX: what XLA accounts for.  TensorFlow: what the process holds.  Ours should
+    stay within 1.1 times the activations of the dense layer (inputs, outputs and their gradients) and our parameters
+    with their gradients.
+    """
+    wanted = rows_of(rows)
+    before, found = verdict.machine(), []
+    for backend in backends:
+        measured = [_memory(backend, row, peers=peers) for row in wanted]
+        timings.memory(backend, measured)
+        found += measured
+    _end("memory", before, json_file, rows=found)
+
+
+@bench.command()
+@_common
+@click.option("--rows", metavar="A,B,...", help=f"Of {', '.join(one.name for one in NETWORKS)}; all if left out.")
+def models(backends: Sequence[str], rows: str | None, rounds: int, patience: float, json_file: Path | None) -> None:
+    """Time whole networks, with operators against normal: training steps, and logits in inference mode."""
+    wanted = named(rows, NETWORKS)
+    before, found = verdict.machine(), []
+    for backend in backends:
+        measured = []
+        for one in wanted:
+            with _busy(backend, one.name):
+                measured.append(run({"job": "network", "backend": backend, "network": asdict(one), "rounds": rounds}))
+        timings.networks(backend, measured)
+        found += measured
+    _end("models", before, json_file, rows=found)
+
+
+@bench.command()
+@_common
+@_chart
+def growth(
+    backends: Sequence[str], rounds: int, patience: float, json_file: Path | None, chart_file: Path | None
+) -> None:
+    """Time layers of growing width, bond and batch, and compare the exponents with those of the multiplications."""
+    before, found = verdict.machine(), []
+    for backend in backends:
+        curves = []
+        for axis in sizes.axes():
+            curves.append(sizes.curves(axis, _timed(backend, axis.rows, rounds, patience, peers=False)))
+        timings.growth(backend, curves)
+        if chart_file is not None:
+            chart.growth(_of_backend(chart_file, backend, backends), curves, f"mponet on {backend}")
+        found.append({"backend": backend, "curves": curves})
+    _end("growth", before, json_file, backends=found)
+
+
+@bench.command()
+@_common
+@_chart
+def crossover(
+    backends: Sequence[str], rounds: int, patience: float, json_file: Path | None, chart_file: Path | None
+) -> None:
+    """Map where a layer with operators is faster than a dense one: by width, bond and batch, training steps."""
+    before, found = verdict.machine(), []
+    for backend in backends:
+        rows = sizes.grid()
+        batches = sorted({row.batch for row in rows})
+        measured = [
+            one
+            for batch in batches
+            for one in _timed(backend, [r for r in rows if r.batch == batch], rounds, patience, peers=False)
+        ]
+        timings.crossover(backend, sizes.ratios(measured, "step"))
+        if chart_file is not None:
+            title = f"training step of a layer, mponet over dense, on {backend}"
+            chart.crossover(_of_backend(chart_file, backend, backends), sizes.ratios(measured, "step"), title)
+        found += measured
+    _end("crossover", before, json_file, rows=found)
+
+
+def _timed(backend: str, rows: Sequence[Row], rounds: int, patience: float, *, peers: bool) -> list[dict[str, Any]]:
+    """Layers timed in one process."""
+    what = rows[0].name if len(rows) == 1 else f"{len(rows)} layers from {rows[0].name} to {rows[-1].name}"
+    with _busy(backend, what):
+        task = {"job": "layers", "backend": backend, "rows": [task_of(row) for row in rows], "rounds": rounds}
+        measured: list[dict[str, Any]] = run({**task, "patience": patience, "peers": peers})
+    return measured
+
+
+def _memory(backend: str, row: Row, *, peers: bool) -> dict[str, Any]:
+    """One layer, every contender in a process of its own."""
+    task = {"backend": backend, "row": task_of(row)}
+    asked = run({"job": "contenders", "peers": peers, **task})
+    measured = []
+    for name in asked["names"]:
+        with _busy(backend, f"{row.name}, {name}"):
+            measured.append(run({"job": "memory", "contender": name, **task}, environment=ENVIRONMENT))
+    return together(backend, row, measured, asked["about"])
 
 
 def backends_of(names: str | None) -> list[str]:
@@ -103,22 +220,41 @@ def backends_of(names: str | None) -> list[str]:
     return found
 
 
-def rows_of(names: str | None) -> list[Any]:
-    """The rows that are named, in the order of the table; all for None.
+def rows_of(names: str | None) -> list[Row]:
+    """The rows that are named, in the order of the table; all for None."""
+    return named(names, ROWS)
+
+
+def named(names: str | None, known: Sequence[N]) -> list[N]:
+    """Those of ``known`` that are named, in their order; all for None.
 
     Raises:
-        InputError: one is unknown.
+        InputError: one is unknown, or none is named.
     """
     if names is None:
-        return list(ROWS)
+        return list(known)
     wanted = [name.strip() for name in names.split(",") if name.strip()]
-    known = {row.name: row for row in ROWS}
-    if unknown := [name for name in wanted if name not in known]:
-        raise InputError(f"--rows names {', '.join(unknown)}; expected some of {', '.join(known)}")
-    return [row for row in ROWS if row.name in wanted]
+    unknown = sorted(set(wanted) - {one.name for one in known})
+    if unknown or not wanted:
+        raise InputError(
+            f"--rows names {', '.join(unknown) or 'nothing'}; expected some of {', '.join(one.name for one in known)}"
+        )
+    return [one for one in known if one.name in wanted]
 
 
-def _write(path: Path | None, value: dict[str, Any]) -> None:
+def _busy(backend: str, what: str) -> Status:
+    return Console(stderr=True).status(f"{backend}: {what}")
+
+
+def _of_backend(path: Path, backend: str, backends: Sequence[str]) -> Path:
+    """The file of a framework; its name goes into that of the file where there are several."""
+    return path if len(backends) == 1 else path.with_stem(f"{path.stem}-{backend}")
+
+
+def _end(what: str, before: dict[str, Any], path: Path | None, **found: Any) -> None:
+    """How quiet it was, and the file."""
+    after = verdict.machine()
+    timings.machine(before, after)
     if path is not None:
-        write_json(path, value)
+        write_json(path, {"bench": what, "before": before, "after": after, **found})
         notice(f"written: {path}")
