@@ -185,7 +185,7 @@ def plans(ready: Sequence[Ready], batch: int) -> dict[str, Any]:
     found = next(one.native for one in ready if one.contender.name == OURS).plans(batch)
     return {
         "forward": str(found.forward),
-        "backward": str(found.backward),
+        "training": str(found.training),
         "multiplications": found.forward.multiplications(batch),
     }
 

@@ -1,0 +1,207 @@
+"""Prints the tables of docs/performance.md, as Markdown, from what `mponet bench` wrote: ``performance.py FILE...``.
+
+Each file is that of ``mponet bench layers``, ``memory``, ``models``, ``growth`` or ``crossover`` with ``--json``; the
+tables come in the order of the files.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mponet.bench import growth, verdict
+from mponet.bench.contender import DENSE, OURS
+from mponet.bench.layers import PASSES
+
+
+def layers(found: dict[str, Any]) -> Iterator[str]:
+    """Ours against dense and the best peer, everybody against dense, and what that comes to, by framework."""
+    for backend, rows in by_backend(found["rows"]):
+        yield from where(backend, rows)
+        yield from head(
+            "layer", "operator", "batch", "pass", "dense ms", "ours ms", "ours / dense", "of minima", "target"
+        )
+        operators = {row["row"]: row for row in rows}
+        for line in verdict.lines(rows):
+            row = operators[line.row]
+            cells = (f"`{line.row}`", f"`{row['notation']}`", row["batch"]) if line.which == PASSES[0] else ("", "", "")
+            target = "" if line.target is None else f"{line.target:.2f} {line.mark}"
+            times = milliseconds(line.dense), milliseconds(line.ours), ratio(line.ratio), ratio(line.least)
+            yield cells_of(*cells, line.which, *times, target)
+        yield ""
+        names = [name for name in verdict.spreads(rows) if name != DENSE]
+        yield from head("layer", *names)
+        for row in rows:
+            yield cells_of(f"`{row['row']}`", *(beside_dense(row, name) for name in names))
+        noise = verdict.spreads(rows)
+        yield cells_of("spread", *("" if noise[name] is None else f"{noise[name]:.0%}" for name in names))
+        yield ""
+        yield from peers(rows, found["over_peers"][backend])
+    yield quiet(found)
+
+
+def peers(rows: list[dict[str, Any]], over: dict[str, Any]) -> Iterator[str]:
+    """How much faster than the best peer; where not; who could not take part; versions."""
+    for which in PASSES:
+        one = over[which]
+        if one["mean"] is not None:
+            target = f"(geometric mean; target {one['target']})"
+            yield f"- {which}: the best peer takes {one['mean']:.2f} times as long {target}"
+        for faster in one["faster"]:
+            yield f"- {which}, `{faster['row']}`: {faster['name']} is faster, {faster['ours_over_peer']:.2f} times"
+    for name, reasons in verdict.absent(rows).items():
+        for reason in dict.fromkeys(reason for _, reason in reasons):
+            names = ", ".join(f"`{row}`" for row, given in reasons if given == reason)
+            yield f"- {name} cannot take {names}: {reason}"
+    packages = {p: v for row in rows for entry in row["contenders"] for p, v in entry["versions"].items()}
+    if packages:
+        yield f"- versions: {', '.join(f'{package} {version}' for package, version in packages.items())}"
+    yield ""
+
+
+def memory(found: dict[str, Any]) -> Iterator[str]:
+    """Megabytes at the peak of a step."""
+    for backend, rows in by_backend(found["rows"]):
+        yield from where(backend, rows)
+        names = list(dict.fromkeys(one["name"] for row in rows for one in row["contenders"]))
+        names.sort(key=lambda name: name != OURS)
+        yield from head("layer", "limit of ours, MB", *names)
+        for row in rows:
+            totals = {one["name"]: one.get("total") for one in row["contenders"]}
+            cells = [f"{totals[name] / 1e6:.2f}" if totals.get(name) else "-" for name in names]
+            yield cells_of(f"`{row['row']}`", f"{row['limit'] / 1e6:.2f}", *cells)
+        yield ""
+
+
+def models(found: dict[str, Any]) -> Iterator[str]:
+    """Whole networks."""
+    for backend, rows in by_backend(found["rows"]):
+        yield from where(backend, rows)
+        yield from head(
+            "network", "batch", "pass", "normal ms", "MPO ms", "MPO / normal", "of minima", "target", "spread"
+        )
+        for row in rows:
+            for which in ("step", "inference"):
+                one, target = row[which], row["targets"][which]
+                yield cells_of(
+                    f"`{row['network']}`",
+                    row["batch"],
+                    which,
+                    milliseconds(one["dense"]["median"]),
+                    milliseconds(one["mpo"]["median"]),
+                    ratio(one["ratio"]),
+                    ratio(one["ratio_of_minima"]),
+                    "" if target is None else f"{target:.2f} {one['mark']}",
+                    f"{one['mpo']['spread']:.0%}",
+                )
+        yield ""
+    yield quiet(found)
+
+
+def grown(found: dict[str, Any]) -> Iterator[str]:
+    """Exponents along each axis, measured and of the multiplications."""
+    for one in found["backends"]:
+        yield from ("", f"**{one['backend']}**", "")
+        yield from head("grows", "from", "to", "of", "forward", "step", "multiplications")
+        for curve in one["curves"]:
+            for name in (OURS, DENSE):
+                side = curve[name]
+                powers = *(side["measured"][which] for which in PASSES), side["theory"]
+                ends = curve["sizes"][0], curve["sizes"][-1]
+                yield cells_of(curve["axis"], *ends, name, *(ratio(power) for power in powers))
+        yield ""
+    yield quiet(found)
+
+
+def crossed(found: dict[str, Any]) -> Iterator[str]:
+    """Ours over dense in a training step, by batch, bond and width."""
+    for backend, rows in by_backend(found["rows"]):
+        yield from where(backend, rows)
+        ratios = growth.ratios(rows, "step")
+        batches, widths, bonds = (sorted({key[k] for key in ratios}) for k in range(3))
+        yield from head("batch", "bond", *(f"width {width}" for width in widths))
+        for batch in batches:
+            for bond in bonds:
+                yield cells_of(batch, bond, *(ratio(ratios.get((batch, width, bond))) for width in widths))
+        yield ""
+    yield quiet(found)
+
+
+PAGES: dict[str, Callable[[dict[str, Any]], Iterator[str]]] = {
+    "layers": layers,
+    "memory": memory,
+    "models": models,
+    "growth": grown,
+    "crossover": crossed,
+}
+
+
+def by_backend(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """The rows of each framework, in the order in which they were measured."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row["backend"], []).append(row)
+    yield from found.items()
+
+
+def where(backend: str, rows: list[dict[str, Any]]) -> Iterator[str]:
+    """What it ran on."""
+    versions = ", ".join(f"{package} {version}" for package, version in rows[0]["versions"].items())
+    yield from ("", f"**{backend}** ({versions}; {rows[0]['device']}, {rows[0]['threads']} threads)", "")
+
+
+def quiet(found: dict[str, Any]) -> str:
+    """Machine, and how busy it was."""
+    before, after = found["before"], found["after"]
+    loads = " and ".join("unknown" if one["load"] is None else f"{one['load']:.2f}" for one in (before, after))
+    return (
+        f"{before['processor']}, {before['cores']} cores, Python {before['python']}; processes that wanted to run "
+        f"before and after: {loads}."
+    )
+
+
+def beside_dense(row: dict[str, Any], name: str) -> str:
+    """``forward / step`` of a contender over the dense layer's; milliseconds where there is none."""
+    times = [verdict.seconds(row, name, which) for which in PASSES]
+    ratios = [verdict.ratio(row, name, which) for which in PASSES]
+    if None in times:
+        return "cannot"
+    if None in ratios:
+        return f"{' / '.join(map(milliseconds, times))} ms"
+    return " / ".join(map(ratio, ratios))
+
+
+def head(*headings: str) -> tuple[str, str]:
+    """The head of a table."""
+    return cells_of(*headings), f"|{'---|' * len(headings)}"
+
+
+def cells_of(*cells: Any) -> str:
+    """A row of a table."""
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def milliseconds(seconds: float | None) -> str:
+    """To three digits."""
+    return "-" if seconds is None else f"{seconds * 1e3:.3g}" if seconds < 1 else f"{seconds * 1e3:.0f}"
+
+
+def ratio(value: float | None) -> str:
+    """To two decimals."""
+    return "-" if value is None else f"{value:.2f}"
+
+
+def main(files: list[str]) -> None:
+    """Print the tables of all files."""
+    if not files:
+        sys.exit("usage: python docs/performance.py FILE...; what `mponet bench ... --json FILE` wrote")
+    for file in files:
+        found = json.loads(Path(file).read_text(encoding="utf-8"))
+        if found.get("bench") not in PAGES:
+            sys.exit(f"{file} is no file of mponet bench; expected one written with --json")
+        print("\n".join([f"\n## {found['bench']}", *PAGES[found["bench"]](found)]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,60 @@
+"""What `mponet bench` times: every contender computes the operator, and a step gives every gradient."""
+
+from importlib import import_module
+
+import numpy as np
+import pytest
+
+from mponet.bench.layers import CLOSE, expected, prepare, problem
+from mponet.bench.rows import Row
+from mponet.shape import MPOShape
+
+ROW = Row("small", MPOShape.of((4, 4, 4), (3, 3, 3), 2), 6)
+#: The layer of TensorNetwork asks for three sites or more, all factors and bonds alike.
+UNEVEN = Row("uneven", MPOShape.of((2, 3), (4, 2), 3), 5)
+
+
+@pytest.fixture
+def bench(backend):
+    return import_module(f"{backend.__name__}.bench")
+
+
+def leaves(tree):
+    if isinstance(tree, (tuple, list)):
+        return [leaf for branch in tree for leaf in leaves(branch)]
+    return [tree]
+
+
+def installed(bench):
+    return [one for one in bench.contenders() if not one.absent]
+
+
+def test_ours_and_the_dense_layer_take_part_first(bench):
+    assert [one.name for one in bench.contenders()][:4] == ["dense", "ours", "low rank", "paper's sweep"]
+
+
+@pytest.mark.filterwarnings("default")  # of other packages
+@pytest.mark.parametrize("row", [ROW, UNEVEN], ids=lambda row: row.name)
+def test_every_contender_computes_the_operator(bench, row):
+    ready, cannot = prepare(bench, installed(bench), row)
+    assert {one.contender.kind for one in ready} >= {"ours", "dense", "peer", "other"}
+    assert all(one.error is None or one.error <= CLOSE for one in ready)
+    assert set(cannot) <= ({"DenseMPO"} if row is UNEVEN else set())
+
+
+def test_a_step_gives_every_gradient_and_the_peak_of_its_memory(bench):
+    mpo, bias, inputs, slopes = problem(ROW)
+    parameters = [core.size for core in mpo.cores] + [bias.size]
+    for one in installed(bench)[:2]:
+        passes = bench.Passes(one.make(mpo, bias), inputs, slopes)
+        sizes = sorted(int(np.prod(leaf.shape)) for leaf in leaves(passes.step()))
+        for size in (inputs.size, *(parameters if one.name == "ours" else (ROW.shape.dense_parameters, bias.size))):
+            assert size in sizes
+        assert passes.outputs() == pytest.approx(expected(mpo, bias, inputs, compared=True), abs=1e-4)
+        assert bench.step_memory(passes) >= 0
+
+
+def test_settings_say_threads_and_device(bench):
+    found = bench.settings()
+    assert found["threads"] >= 1
+    assert found["device"]

@@ -1,0 +1,100 @@
+"""``mponet bench`` as people call it; nothing is measured here.  Needs click and rich."""
+
+import json
+
+import pytest
+
+from core.command import failing, run
+from core.timed import measured, timed
+from mponet.bench.rows import ROWS
+from mponet.cli import bench
+
+
+@pytest.fixture(autouse=True)
+def _a_screen(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(bench, "installed", lambda name: name == "torch")
+
+
+@pytest.fixture
+def tasks(monkeypatch):
+    """The tasks that processes would get; layers take 2 seconds where dense ones take 4, and a peer 5."""
+    found = []
+
+    def answer(task, **_):
+        found.append(task)
+        if task["job"] == "contenders":
+            return {"names": ["dense", "ours"], "about": {"versions": {"toy": "1"}, "device": "cpu", "threads": 2}}
+        if task["job"] == "memory":
+            return {"name": task["contender"], "kind": "ours", "versions": {}, "step": 10**6, "parameters": 0}
+        if task["job"] == "network":
+            sides = {kind: timed(1.0) for kind in ("dense", "mpo")}
+            times = {**sides, "ratio": 1.0, "ratio_of_minima": 1.0, "mark": "✓"}
+            targets = {"step": task["network"]["step"], "inference": task["network"]["inference"]}
+            facts = {"versions": {"toy": "1"}, "device": "cpu", "threads": 2, "batch": 3, "targets": targets}
+            return {"network": task["network"]["name"], "step": times, "inference": times, **facts}
+        return [
+            measured(row["name"], ours=2.0, **({"dense": 4.0} if row["compared"] else {}), peer=5.0, odd="no [way]")
+            | {"batch": row["batch"]}
+            for row in task["rows"]
+        ]
+
+    monkeypatch.setattr(bench, "run", answer)
+    return found
+
+
+def test_layers_tells_ratios_targets_peers_and_writes_all_figures(tasks, tmp_path):
+    file = tmp_path / "bench.json"
+    result = run("bench", "layers", "--rounds", "16", "--json", str(file))
+    assert result.exit_code == 0, result.output
+    assert [row["name"] for task in tasks for row in task["rows"]] == [row.name for row in ROWS]
+    assert {(task["backend"], task["rounds"], task["peers"]) for task in tasks} == {("torch", 16, True)}
+    assert "toy: " not in result.stdout
+    assert "torch: toy 1, cpu, 2 threads, float32" in result.stdout
+    assert "geometric mean 2.50; target 3.0" in result.stdout
+    assert "odd cannot take" in result.stdout
+    assert "no [way]" in result.stdout
+    assert "resnet-unit: no dense layer of this size is measured; ours runs at 0.0 GFLOP/s" in result.stdout
+    found = json.loads(file.read_text(encoding="utf-8"))
+    assert found["bench"] == "layers"
+    assert len(found["rows"]) == len(ROWS)
+    assert found["over_peers"]["torch"]["step"]["mean"] == pytest.approx(2.5)
+
+
+def test_rows_and_peers_are_chosen(tasks):
+    result = run("bench", "layers", "--rows", "fc2-d16, fc2-d4", "--no-peers", "--backend", "pytorch")
+    assert result.exit_code == 0, result.output
+    assert [row["name"] for task in tasks for row in task["rows"]] == ["fc2-d4", "fc2-d16"]
+    assert not any(task["peers"] for task in tasks)
+    assert "peer" not in result.stdout
+
+
+def test_memory_gives_every_contender_a_process(tasks, tmp_path):
+    result = run("bench", "memory", "--rows", "fc2-d4")
+    assert result.exit_code == 0, result.output
+    assert [task.get("contender") for task in tasks] == [None, "dense", "ours"]
+    assert "1.42" in result.stdout  # a megabyte, inputs, and the gradient of the outputs
+
+
+def test_models_are_timed(tasks):
+    result = run("bench", "models", "--rows", "lenet5")
+    assert result.exit_code == 0, result.output
+    assert tasks[0]["network"]["model"] == "lenet5"
+    assert "inference" in result.stdout
+
+
+def test_growth_and_crossover_print_tables_and_draw(tasks, tmp_path):
+    pytest.importorskip("matplotlib")
+    for command in ("growth", "crossover"):
+        chart, file = tmp_path / f"{command}.svg", tmp_path / f"{command}.json"
+        result = run("bench", command, "--chart", str(chart), "--json", str(file))
+        assert result.exit_code == 0, result.output
+        assert chart.read_text(encoding="utf-8").startswith("<?xml")
+        assert json.loads(file.read_text(encoding="utf-8"))["bench"] == command
+
+
+def test_an_unknown_row_or_framework_is_one_clear_line():
+    failing(run("bench", "layers", "--rows", "fc2-d4,nonsense"), "--rows names nonsense", "expected some of", "fc2-d16")
+    failing(run("bench", "layers", "--rows", ","), "--rows names nothing")
+    failing(run("bench", "layers", "--backends", "jax"), "there is no jax to measure", "pip install")
+    failing(run("bench", "layers", "--backends", "numpy"), "there is no numpy to measure")
