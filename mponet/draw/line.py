@@ -1,5 +1,7 @@
 """An operator in one line of text: ``●─16─●─16─●─16─●  in 4·7·7·4  out 4·4·4·4``."""
 
+from collections.abc import Sequence
+
 from mponet.draw.graph import Graph, neighbours
 from mponet.errors import GraphError
 
@@ -31,15 +33,19 @@ def line(graph: Graph, width: int = WIDTH) -> str:
     for k in range(len(joined)):
         dims = [graph.edges[bond].dim for bond in joined[k].get(k + 1, ())]
         pieces.append(_mark(graph, k) + "".join(f"{_stroke(dim)}{dim}{_stroke(dim)}" for dim in dims))
-    legs = [f"{word} {_factors(graph, word)}" for word in ("in", "out")]
-    chain, rows = "".join(pieces), [""]
-    if len("  ".join([chain, *legs])) <= width:
-        return "  ".join([chain, *legs])
+    legs = [[f"{word} ", *_factors(graph, word)] for word in ("in", "out")]
+    whole = "  ".join("".join(part) for part in (pieces, *legs))
+    return whole if len(whole) <= width else "\n".join(row for part in (pieces, *legs) for row in _rows(part, width))
+
+
+def _rows(pieces: Sequence[str], width: int) -> list[str]:
+    """Pieces one behind the other, in rows of at most ``width`` columns."""
+    rows = [""]
     for piece in pieces:
         if len(rows[-1]) + len(piece) > width:
             rows.append("")
         rows[-1] += piece
-    return "\n".join([*rows, *legs])
+    return rows
 
 
 def _mark(graph: Graph, node: int) -> str:
@@ -54,6 +60,7 @@ def _stroke(dim: int) -> str:
     return "━" if dim >= HEAVY else "─"
 
 
-def _factors(graph: Graph, word: str) -> str:
-    legs = (edge for edge in graph.edges if len(edge.ends) == 1 and edge.name.startswith(word))
-    return "·".join(str(edge.dim) for edge in legs) or "none"
+def _factors(graph: Graph, word: str) -> list[str]:
+    """Dimensions of the legs of a kind, with dots between."""
+    dims = [str(edge.dim) for edge in graph.edges if len(edge.ends) == 1 and edge.name.startswith(word)]
+    return [f"{dim}·" for dim in dims[:-1]] + dims[-1:] if dims else ["none"]

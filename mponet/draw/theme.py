@@ -44,7 +44,7 @@ COLOURS: dict[str, Colour] = {
 SHADES: tuple[Colour, ...] = (
     Colour("#c9dff2", "#22344a"),
     Colour("#93bfe2", "#2f5479"),
-    Colour("#559ad0", "#4580b3"),
+    Colour("#559ad0", "#3f78ab"),
     Colour("#1f6fae", "#7db5e3"),
     Colour("#0a3f73", "#cfe6fb"),
 )
