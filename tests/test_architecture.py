@@ -20,7 +20,7 @@ ORDER = [
     *("errors", "files", "notebook"),
     *("shape", "mpo", "decompose", "network", "plan", "contract", "measure", "initialize", "layer"),
     *("models", "recipe", "data", "backend", "mponet", "train", "checkpoint", "run", "suite"),
-    *("crosscheck", "draw", "bench", "cli"),
+    *("crosscheck", "draw", "bench", "report", "cli"),
     "__main__",
 ]
 

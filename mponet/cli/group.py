@@ -14,6 +14,7 @@ from mponet.errors import MPONetError
 COMMANDS = {
     "run": "Train a network, and record what happened.",
     "suite": "Train the paper's networks over several seeds, and tabulate them beside its figures.",
+    "report": "Make one page of a suite or a run, with tables, curves and spectra.",
     "evaluate": "Measure a trained network on its test set.",
     "info": "Show the layers, counts and compression ratios of a network.",
     "draw": "Draw a network, its operators as tensor diagrams.",

@@ -62,6 +62,15 @@ class RunFolder:
                 (path / CONFIG).unlink(missing_ok=True)
         return cls(path, settings)
 
+    @classmethod
+    def existing(cls, path: Path) -> "RunFolder":
+        """The folder of a run that has begun, with the settings that it was started with.
+
+        Raises:
+            CheckpointError: its config.json is absent or damaged.
+        """
+        return cls(path, _settings(path))
+
     def check(self) -> None:
         """See that the folder, if anything is in it, holds a run of these settings; nothing is written.
 
@@ -141,15 +150,33 @@ class RunFolder:
         return str(path) if path.exists() else None
 
 
+def starts_of(path: Path) -> list[dict[str, Any]]:
+    """Who trained in a folder: backend, device and versions of every start; nobody where it has not begun.
+
+    Raises:
+        CheckpointError: its config.json is damaged.
+    """
+    if not (path / CONFIG).exists():
+        return []
+    try:
+        return [dict(start) for start in _read(path / CONFIG, FORMAT)["starts"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(_damaged(path / CONFIG, error)) from error
+
+
 def _begun(path: Path) -> bool:
     return (path / CHECKPOINT).exists() or ((path / METRICS).exists() and (path / METRICS).stat().st_size > 0)
 
 
-def _check_same(path: Path, settings: Settings) -> None:
+def _settings(path: Path) -> Settings:
     try:
-        found = from_dict(_read(path / CONFIG, FORMAT)["settings"])
+        return from_dict(_read(path / CONFIG, FORMAT)["settings"])
     except (KeyError, TypeError, ValueError) as error:  # errors of ours are ValueErrors, too
         raise CheckpointError(_damaged(path / CONFIG, error)) from error
+
+
+def _check_same(path: Path, settings: Settings) -> None:
+    found = _settings(path)
     if lines := differences(settings.as_dict(), found.as_dict()):
         raise RecipeError(_other(path, lines))
 

@@ -13,6 +13,7 @@ from mponet.errors import MPONetError
 from mponet.measure import whole_ratio
 from mponet.models import build
 from mponet.models.infer import parameter_count, rho
+from mponet.models.layers import Model
 from mponet.run import Result
 from mponet.suite.cells import Cell, Network, Suite
 from mponet.suite.published import Figure, Published, find
@@ -138,6 +139,27 @@ def figure(values: Sequence[float]) -> Figure | None:
     return Figure(fmean(values), stdev(values) if len(values) > 1 else None)
 
 
+def row(model: Model, data: str, normal: Sequence[Result], mpo: Sequence[Result]) -> Row:
+    """A row of the table.
+
+    Args:
+        model: the MPO-Net.
+        data: name of the data set.
+        normal: results of the normal network, none of them diverged.
+        mpo: likewise of the MPO-Net.
+    """
+    return Row(
+        model.name,
+        model.bond,
+        data,
+        _accuracies(normal),
+        _accuracies(mpo),
+        rho(model),
+        whole_ratio(parameter_count(model), parameter_count(build(model.name, "dense"))),
+        find(model, data),
+    )
+
+
 def _result(cell: Cell, home: Path) -> Result | None:
     try:
         return outcome(cell, home)
@@ -146,17 +168,11 @@ def _result(cell: Cell, home: Path) -> Result | None:
 
 
 def _row(suite: Suite, network: Network, results: Mapping[tuple[str, str, int | None], Sequence[Result]]) -> Row:
-    model = build(network.model, "mpo", network.bond)
-    data = suite.data_of(network.model)
-    return Row(
-        network.model,
-        network.bond,
-        data,
-        _accuracies(results.get((network.model, "dense", None), ())),
-        _accuracies(results.get((network.model, "mpo", network.bond), ())),
-        rho(model),
-        whole_ratio(parameter_count(model), parameter_count(build(network.model, "dense"))),
-        find(model, data),
+    return row(
+        build(network.model, "mpo", network.bond),
+        suite.data_of(network.model),
+        results.get((network.model, "dense", None), ()),
+        results.get((network.model, "mpo", network.bond), ()),
     )
 
 

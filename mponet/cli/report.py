@@ -1,0 +1,49 @@
+"""``mponet report``: everything about a suite or a run on one page."""
+
+from pathlib import Path
+
+import click
+
+from mponet.cli.output import emit, json_option
+from mponet.files import write_atomically, writing
+from mponet.report import report as page_of
+
+NAME = "report.html"
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  mponet report runs/suite-torch-short
+  mponet report runs/fc2-digits-torch-short-seed0 -o fc2.html
+  mponet report runs --with crosscheck.json --with bench.json
+"""
+)
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help=f"Where to write the page; {NAME} in DIR if left out.",
+)
+@click.option(
+    "--with",
+    "given",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="JSON of mponet crosscheck, mponet bench or benchmarks/plumbing.py; those that lie in DIR are found.",
+)
+@json_option
+def report(folder: Path, out: Path | None, given: tuple[Path, ...], as_json: bool) -> None:
+    """Make one page of a suite or a run, with tables, curves and spectra.
+
+    DIR is the folder of a suite or of a run, or has such folders in it: then they are compared, such as one suite on
+    three frameworks.  The page needs no network.  The same DIR gives the same bytes.
+    """
+    page = page_of(folder, given).encode()
+    file = out or folder / NAME
+    with writing(file):
+        write_atomically(file, page)
+    emit({"file": str(file), "bytes": len(page)}) if as_json else click.echo(f"{file}: {len(page) / 1000:.0f} kB")

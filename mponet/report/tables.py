@@ -1,0 +1,164 @@
+"""The tables of a report: ours beside the paper's, every training, versions and commands."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from mponet.draw.markup import Markup, element, joined
+from mponet.report.lots import Lot
+from mponet.report.training import Training
+from mponet.suite import Row
+from mponet.suite.write import flat, percent, ratio, seeds
+
+STYLE = (
+    ".wide { overflow-x: auto; margin: 8px 0 } .wide table { font-size: .93em } .wide td { white-space: nowrap }",
+    ".wide :is(td, th):first-child { position: sticky; left: 0; background: $surface }",
+    ".wide thead th { vertical-align: bottom } .group { border-left: 1px solid $rule; padding-left: 12px }",
+    ".paper { color: $muted } .best { font-weight: 600 }",
+    ".message { display: inline-block; white-space: normal; min-width: 300px }",
+    "pre { background: $raised; border-radius: 6px; padding: 8px 12px }",
+    "pre { white-space: pre-wrap; overflow-wrap: anywhere }",
+)
+#: Headings in two lines: groups with their columns; the first two columns, or three, are words.
+GROUPS = (("normal", 3), ("MPO-Net", 3), ("rho", 2), ("", 2))
+HEADINGS = (*("best", "last", "paper", "best", "last", "paper", "ours", "paper"), "whole", "seeds")
+FIRSTS = (0, 3, 6)  # columns with which a group begins
+CAPTION = (
+    "Test accuracy in %, mean ± sample standard deviation over the trainings. best: the largest of all evaluations on "
+    "the test set during a training; last: the one at its end. The paper's figures are the best over all evaluations "
+    "on the test set, mean ± deviation of 5 trainings. rho (Eq. 9): weights of the operators over weights of the "
+    "layers that they replace; whole: parameters of the MPO-Net over those of the normal network."
+)
+
+
+def beside_the_paper(lots: Sequence[Lot]) -> Markup:
+    """A row for every network and lot, those of one network together."""
+    several = len(lots) > 1
+    words = ("network", "data", *(("trained by",) if several else ()))
+    groups = [element("th", name, colspan=str(width), class_="group", scope="colgroup") for name, width in GROUPS]
+    heads = [
+        *(element("th", name, scope="col") for name in words),
+        *(element("th", name, class_=_side(place), scope="col") for place, name in enumerate(HEADINGS)),
+    ]
+    head = element("thead", element("tr", element("th", colspan=str(len(words))), *groups), element("tr", *heads))
+    body = element("tbody", joined([_line(row, lot.label if several else None) for row, lot in _together(lots)], "\n"))
+    sources = dict.fromkeys(row.published.source for lot in lots for row in lot.rows if row.published)
+    source = f" Paper: {'; '.join(sources)}." if sources else ""
+    return joined([scrolling(element("table", head, body)), element("p", CAPTION + source, class_="muted")], "\n")
+
+
+def _together(lots: Sequence[Lot]) -> list[tuple[Row, Lot]]:
+    """Rows in the order in which their networks first come."""
+    pairs = [(row, lot) for lot in lots for row in lot.rows]
+    order = list(dict.fromkeys((row.data, row.model, row.bond) for row, _ in pairs))
+    return sorted(pairs, key=lambda pair: order.index((pair[0].data, pair[0].model, pair[0].bond)))
+
+
+def trainings(lots: Sequence[Lot]) -> Markup:
+    """A row for every training, with its accuracy or what became of it."""
+    heads = ["training", "backend", "state", "best", "last", "loss", "steps", "step", "time", "what happened"]
+    rows = [_training(lot, one, len(lots) > 1) for lot in lots for one in lot.trainings]
+    if not any(one.message for lot in lots for one in lot.trainings):
+        heads, rows = heads[:-1], [row[:-1] for row in rows]
+    return table(heads, rows, right=range(3, 9))
+
+
+def versions(lots: Sequence[Lot]) -> Markup:
+    """Who trained: each backend with its device and versions, and how many trainings it began or took up again."""
+    counts: dict[str, int] = {}
+    for lot in lots:
+        for one in lot.trainings:
+            for start in one.starts:
+                key = json.dumps(start, sort_keys=True)
+                counts[key] = counts.get(key, 0) + 1
+    rows = []
+    for key, count in counts.items():
+        noted: dict[str, Any] = json.loads(key)
+        told = ", ".join(f"{name} {number}" for name, number in sorted(noted.get("versions", {}).items()))
+        rows.append([str(noted.get("backend")), str(noted.get("device")), told, str(count)])
+    return table(("backend", "device", "versions", "starts"), rows, right=(3,))
+
+
+def command(lot: Lot) -> str:
+    """What the lot was trained by, without the folders that nobody else has."""
+    options: tuple[tuple[str, str | int | None], ...]
+    if lot.suite is not None:
+        suite = lot.suite
+        models = ",".join(map(str, suite.networks))
+        words = ["suite", "--backend", suite.backend, "--preset", suite.preset, "--models", models]
+        words += ["--seeds", str(suite.seeds)]
+        options = (("--data", suite.data), ("--epochs", suite.epochs), ("--steps", suite.steps))
+    else:
+        settings, variants = lot.trainings[0].settings, [one.variant for one in lot.trainings]
+        words = ["run", settings.model, "--variant", variants[0] if len(variants) == 1 else "both"]
+        words += ["--backend", lot.backend, "--data", settings.data, "--preset", lot.preset]
+        words += ["--steps", str(settings.recipe.steps), "--seed", str(settings.seed)]
+        options = (("--bond", settings.bond),)
+    words += [word for name, value in options if value is not None for word in (name, str(value))]
+    return shlex.join(["mponet", *words, "--out", lot.name or "DIR"])
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] | range = ()) -> Markup:
+    """A table with numbers on the right in the columns ``right``; cells may be markup."""
+    aligned = ["right" if place in right else None for place in range(len(heads))]
+    head = [element("th", name, class_=side, scope="col") for name, side in zip(heads, aligned, strict=True)]
+    lines = [
+        element("tr", *(element("td", cell, class_=side) for cell, side in zip(row, aligned, strict=True)))
+        for row in rows
+    ]
+    return scrolling(element("table", element("thead", element("tr", *head)), element("tbody", joined(lines, "\n"))))
+
+
+def scrolling(inside: Markup) -> Markup:
+    """A table that scrolls by itself where the page is narrow."""
+    return element("div", inside, class_="wide", tabindex="0")
+
+
+def _line(row: Row, label: str | None) -> Markup:
+    paper = row.published
+    numbers = (
+        percent(row.normal.best),
+        percent(row.normal.last),
+        percent(paper.normal if paper else None),
+        percent(row.mpo.best),
+        percent(row.mpo.last),
+        (paper.note if paper else None) or percent(paper.mpo if paper else None),
+        ratio(row.rho),
+        ratio(paper.rho if paper else None),
+        ratio(row.whole_ratio),
+        seeds(row),
+    )
+    kinds = ("best", "", "paper", "best", "", "paper", "", "paper", "", "")
+    network = row.model if row.bond is None else f"{row.model} D={row.bond}"
+    return element(
+        "tr",
+        *(element("td", word) for word in (network, row.data, *(() if label is None else (label,)))),
+        *(
+            element("td", text, class_=_side(k, kind))
+            for k, (text, kind) in enumerate(zip(numbers, kinds, strict=True))
+        ),
+    )
+
+
+def _side(place: int, kind: str = "") -> str:
+    """Classes of a number's cell."""
+    return " ".join(word for word in ("right", kind, "group" if place in FIRSTS else "") if word)
+
+
+def _training(lot: Lot, one: Training, several: bool) -> list[str]:
+    result, measured = one.result, one.accuracies
+    last = one.records[-1] if one.records else None
+    name = f"{lot.name}/{one.name}" if several and lot.name else one.name
+    return [
+        name,
+        one.backend,
+        one.state,
+        f"{max(measured):.2%}" if measured else "",
+        f"{measured[-1]:.2%}" if measured else "",
+        "" if result is None or result.loss is None else f"{result.loss:.3g}",
+        "" if last is None else str(last.step),
+        "" if result is None or result.step_ms is None else f"{result.step_ms:.2f} ms",
+        "" if last is None else f"{last.seconds:.0f} s",
+        element("span", flat(one.message or ""), class_="message"),
+    ]
