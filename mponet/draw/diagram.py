@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import hypot
 
 from mponet.draw.graph import Edge, Graph, node_text
-from mponet.draw.layout import PER_ROW, Box, Layout, Point, Wire, layout, shown, text_width, thickness, upward
+from mponet.draw.layout import GAP, PER_ROW, Box, Layout, Point, Wire, layout, shown, text_width, thickness, upward
 from mponet.draw.markup import Markup, element, joined, number
 from mponet.draw.overlay import Overlay
 from mponet.draw.svg import svg
@@ -86,7 +86,9 @@ def draw(graph: Graph, overlay: Overlay | None = None, per_row: int = PER_ROW) -
         overlay: amounts to colour it by.
         per_row: nodes of a chain in one row.
     """
-    places = layout(graph, per_row)
+    amounts = overlay.edges.values() if overlay else ()
+    gap = max([GAP, *(text_width(overlay.text(amount), 11) + 8 for amount in amounts if overlay)])
+    places = layout(graph, per_row, gap)
     parts = [
         *(_edge(edge, wire, overlay) for edge, wire in zip(graph.edges, places.wires, strict=True)),
         *_arrows(graph, places),
@@ -177,13 +179,12 @@ def _edge(edge: Edge, wire: Wire, overlay: Overlay | None) -> Markup:
     what = f"{edge.name}: dimension {edge.dim}"
     if overlay is not None and amount is not None:
         what += f", {overlay.title} {overlay.text(amount)}"
-    return element(
-        "path",
-        element("title", what),
-        d=_path(wire),
-        class_=f"edge {_kind(edge)}{colour}{trivial}",
-        stroke_width=thickness(edge.dim),
+    path, width = _path(wire), thickness(edge.dim)
+    line = element(
+        "path", element("title", what), d=path, class_=f"edge {_kind(edge)}{colour}{trivial}", stroke_width=width
     )
+    # faint shades have an outline, to stand out from the ground
+    return joined([element("path", d=path, class_="edge", stroke_width=width + 3), line]) if colour else line
 
 
 def _path(wire: Wire) -> str:

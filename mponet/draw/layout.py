@@ -91,14 +91,15 @@ def upward(edge: Edge) -> bool:
     return not edge.name.startswith(("in", "batch"))
 
 
-def layout(graph: Graph, per_row: int = PER_ROW) -> Layout:
+def layout(graph: Graph, per_row: int = PER_ROW, gap: float = GAP) -> Layout:
     """Positions for a network.
 
     Args:
         graph: the network.
         per_row: nodes of a chain in one row.
+        gap: least room between neighbours, for what is written at their bonds.
     """
-    return _Builder(graph, arrange(graph, per_row)).build()
+    return _Builder(graph, arrange(graph, per_row), gap).build()
 
 
 @dataclass(slots=True)
@@ -114,7 +115,8 @@ class _Ports:
 class _Builder:
     """Works a layout out, step by step: sides, sizes, positions, lines."""
 
-    def __init__(self, graph: Graph, places: Arrangement) -> None:
+    def __init__(self, graph: Graph, places: Arrangement, gap: float) -> None:
+        self.gap = gap
         self.graph, self.places, self.place = graph, places, places.places
         self.bar = places.bar
         self.around: list[int] = []  # bonds that go around, in order
@@ -217,7 +219,7 @@ class _Builder:
             if self.graph.other(node, k) in following and k not in self.around
         ]
         widths = [self._label_width(k, joined=not single) + (22 if single else 44) for k in onward]
-        room = max((GAP if single else WIDE) if following else 0.0, *widths, 0.0)
+        room = max((self.gap if single else WIDE) if following else 0.0, *widths, 0.0)
         return room + (30 + 24 * len(inside) + max(map(self._label_width, inside)) if inside else 0.0)
 
     def _label_width(self, k: int, joined: bool = True) -> float:

@@ -1,0 +1,161 @@
+"""Writes docs/gallery.md and the pictures in docs/gallery/: ``python docs/gallery.py``; a test compares them."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensornetwork as tn
+
+from mponet.choice import choose
+from mponet.decompose import from_matrix
+from mponet.draw import Look, save
+from mponet.models import build
+from mponet.mpo import mixed_canonical
+from mponet.network import apply
+from mponet.shape import MPOShape
+
+HEAD = """# Gallery
+
+    python docs/gallery.py
+
+makes this page and its pictures from the code as it is; a test compares the two.  How to draw your own, and in which
+formats: [Drawing](drawing.md).  The pictures are light or dark as the screen is.
+"""
+FIVE = ("fc2", "lenet5", "vgg16", "resnet20", "densenet40-12")
+VARIANTS = {"mpo": "with operators", "dense": "normal"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A picture of the gallery.
+
+    Attributes:
+        name: of its file, without the ending.
+        title: of its section.
+        text: what is to be seen.
+        how: command or code that draws it.
+        thing: what is drawn.
+        look: how.
+    """
+
+    name: str
+    title: str
+    text: str
+    how: str
+    thing: Any
+    look: Look = field(default_factory=Look)
+
+
+def entries() -> Iterator[Entry]:
+    """Every picture, in the order of the page."""
+    yield from operators()
+    yield from networks()
+    for model in FIVE:
+        for variant, words in VARIANTS.items():
+            command = f"mponet draw {model} --variant {variant} -o {model}-{variant}.svg"
+            text = "From top to bottom; blocks that are alike are drawn once and counted." if variant == "mpo" else ""
+            yield Entry(f"{model}-{variant}", f"{model}, {words}", text, command, build(model, variant))
+
+
+def operators() -> Iterator[Entry]:
+    """One operator, in every look, and its plan."""
+    shape = MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), 16)
+    rows, columns = np.indices((784, 256)) / 64
+    mpo = mixed_canonical(from_matrix(np.exp(-((rows - 3 * columns) ** 2)), *FACTORS, max_bond=16).mpo, 2)
+    yield Entry(
+        "operator",
+        "An operator",
+        "The first layer of FC2: a box for each core, factors of the outputs up, of the inputs down, bonds between.",
+        "mponet draw fc2 --layer fc1 -o operator.svg",
+        shape,
+    )
+    yield Entry(
+        "entropy",
+        "Gauge and entanglement",
+        "A matrix with a ridge, decomposed: arrows are isometries, the centre has a frame, shades and S are entropies.",
+        'save(mixed_canonical(mpo, 2), "entropy.svg", look=Look("entropy"))',
+        mpo,
+        Look("entropy"),
+    )
+    yield Entry(
+        "error",
+        "What a cut would cost",
+        "The same operator: the relative error of cutting each bond alone to 4.",
+        'save(mixed_canonical(mpo, 2), "error.svg", look=Look("error", cut=4))',
+        mpo,
+        Look("error", cut=4),
+    )
+    yield Entry(
+        "share",
+        "Where the parameters are",
+        "",
+        "mponet draw fc2 --layer fc1 --colour share -o share.svg",
+        shape,
+        Look("share"),
+    )
+    yield Entry(
+        "plan",
+        "A contraction plan",
+        "Cores in a frame are merged first; then the batch meets the groups in the order of their numbers.",
+        'save(choose(MPOShape.of((8, 8, 8, 8), (8, 8, 8, 8), 8), 512), "plan.svg")',
+        choose(MPOShape.of((8, 8, 8, 8), (8, 8, 8, 8), 8), 512),
+    )
+
+
+FACTORS = ((4, 7, 7, 4), (4, 4, 4, 4))
+
+
+def networks() -> Iterator[Entry]:
+    """Networks that are no chains."""
+    rows, columns = np.indices((36, 24)) / 12
+    mpo = from_matrix(np.exp(-((rows - columns) ** 2)), (3, 4, 3), (2, 4, 3), max_bond=4).mpo
+    yield Entry(
+        "input",
+        "An operator and its input",
+        "The graph that defines what a layer computes.",
+        'save(mponet.network.apply(mpo, inputs), "input.svg")',
+        apply(mpo, np.ones((5, 36))),
+    )
+    ring = {f"core{k}": [(f"bond{k - 1 or 6}", 4), (f"in{k}", 3), (f"out{k}", 5), (f"bond{k}", 4)] for k in range(1, 7)}
+    yield Entry("ring", "A ring", "", 'save(nodes, "ring.svg")  # TensorNetwork nodes', connected(ring))
+    tree = {
+        "root": [("out1", 16), ("left", 4), ("right", 8)],
+        "node1": [("left", 4), ("a", 4), ("b", 4)],
+        "node2": [("right", 8), ("c", 4), ("d", 2)],
+        **{f"leaf{k}": [(edge, 2 if edge == "d" else 4), (f"in{k}", 7)] for k, edge in enumerate("abcd", start=1)},
+    }
+    yield Entry("tree", "A tree", "", 'save(nodes, "tree.svg")', connected(tree))
+
+
+def connected(spec: dict[str, list[tuple[str, int]]]) -> list[Any]:
+    """TensorNetwork nodes whose edges of one name are joined; the others dangle."""
+    nodes, ends = {}, {}
+    for name, axes in spec.items():
+        names = [edge for edge, _ in axes]
+        nodes[name] = tn.Node(np.zeros([dim for _, dim in axes]), name=name, axis_names=names, backend="numpy")
+        for edge in names:
+            if edge in ends:
+                tn.connect(ends.pop(edge)[edge], nodes[name][edge], name=edge)
+            else:
+                ends[edge] = nodes[name]
+    for edge, node in ends.items():
+        node[edge].set_name(edge)
+    return list(nodes.values())
+
+
+def main(folder: Path) -> None:
+    """Write the page and its pictures into ``folder``."""
+    (folder / "gallery").mkdir(exist_ok=True)
+    parts = [HEAD]
+    for entry in entries():
+        save(entry.thing, folder / "gallery" / f"{entry.name}.svg", look=entry.look)
+        text = f"{entry.text}\n\n" if entry.text else ""
+        parts.append(f"## {entry.title}\n\n{text}    {entry.how}\n\n![{entry.title}](gallery/{entry.name}.svg)\n")
+    (folder / "gallery.md").write_text("\n".join(parts), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent)
