@@ -51,7 +51,7 @@ def growth(path: Path, curves: Sequence[Mapping[str, Any]], title: str) -> None:
             axes.set_xticks([], minor=True)
             axes.tick_params(axis="x", labelsize=7.5)
             axes.grid(color="#dddddd", linewidth=0.5)
-            axes.legend(fontsize=7.5, loc="upper left")
+            axes.legend(fontsize=7.5, loc="upper left", handlelength=3.2)
             low, high = axes.get_ylim()
             axes.set_ylim(low, high * (high / low) ** 0.35)  # room for the legend
         figure.axes[0].set_ylabel("seconds")

@@ -13,7 +13,7 @@ from mponet.shape import MPOShape
 
 WIDTHS = (256, 512, 1024, 2048, 4096, 8192)
 BONDS = (2, 4, 8, 16, 32, 64)
-BATCHES = (1, 4, 16, 64, 256, 1024, 4096, 8192)
+BATCHES = (1, 8, 32, 128, 512, 2048, 8192)
 #: Where the others stay.
 WIDTH, BOND, BATCH, SITES = 2048, 8, 128, 3
 #: Sizes of the map of where operators overtake dense layers.

@@ -33,7 +33,7 @@ def test_ours_and_the_dense_layer_take_part_first(bench):
     assert [one.name for one in bench.contenders()][:4] == ["dense", "ours", "low rank", "paper's sweep"]
 
 
-@pytest.mark.filterwarnings("default")  # of other packages
+@pytest.mark.filterwarnings("ignore")  # other packages warn of old habits
 @pytest.mark.parametrize("row", [ROW, UNEVEN], ids=lambda row: row.name)
 def test_every_contender_computes_the_operator(bench, row):
     ready, cannot = prepare(bench, installed(bench), row)

@@ -1,6 +1,10 @@
 """``mponet bench`` as people call it; nothing is measured here.  Needs click and rich."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,7 +36,7 @@ def tasks(monkeypatch):
             times = {**sides, "ratio": 1.0, "ratio_of_minima": 1.0, "mark": "✓"}
             targets = {"step": task["network"]["step"], "inference": task["network"]["inference"]}
             facts = {"versions": {"toy": "1"}, "device": "cpu", "threads": 2, "batch": 3, "targets": targets}
-            return {"network": task["network"]["name"], "step": times, "inference": times, **facts}
+            return {"backend": "torch", "network": task["network"]["name"], "step": times, "inference": times, **facts}
         return [
             measured(row["name"], ours=2.0, **({"dense": 4.0} if row["compared"] else {}), peer=5.0, odd="no [way]")
             | {"batch": row["batch"]}
@@ -98,3 +102,31 @@ def test_an_unknown_row_or_framework_is_one_clear_line():
     failing(run("bench", "layers", "--rows", ","), "--rows names nothing")
     failing(run("bench", "layers", "--backends", "jax"), "there is no jax to measure", "pip install")
     failing(run("bench", "layers", "--backends", "numpy"), "there is no numpy to measure")
+
+
+def test_markdown_tables_come_from_the_files(tasks, tmp_path):
+    files = [tmp_path / f"{command}.json" for command in ("layers", "memory", "models", "growth", "crossover")]
+    for file in files:
+        assert run("bench", file.stem, "--json", str(file)).exit_code == 0
+    page = markdown(*files)
+    assert page.returncode == 0, page.stderr
+    assert "| `fc2-d4` | `M" in page.stdout
+    assert "the best peer takes 2.50 times as long" in page.stdout
+    assert "- odd cannot take `4096-n2-d4`, " in page.stdout
+    assert [line for line in page.stdout.splitlines() if line.startswith("## ")] == [f"## {f.stem}" for f in files]
+    widths = {line.count("|") for line in page.stdout.splitlines() if line.startswith("| `lenet5`")}
+    assert widths == {10}
+
+
+def test_markdown_of_something_else_is_refused(tmp_path):
+    file = tmp_path / "other.json"
+    file.write_text("{}", encoding="utf-8")
+    for arguments in ((), (file,)):
+        assert markdown(*arguments).returncode == 1
+
+
+def markdown(*files):
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"}
+    script = Path(__file__).parents[2] / "docs" / "performance.py"
+    return subprocess.run([sys.executable, script, *files], capture_output=True, encoding="utf-8", env=environment)

@@ -21,6 +21,7 @@ def measured(name="small", target=1.0, **seconds):
         "contenders": entries,
         "plans": {"forward": "a", "training": "b", "multiplications": 10**6},
         "versions": {"toy": "1"},
+        "notation": "M",
         "device": "cpu",
         "threads": 2,
     }
