@@ -5,15 +5,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, pairwise, product
 
-from mponet.cost import predict
+from mponet.cost import USUAL, Machine, Purpose, predict, workspace
 from mponet.plan import Plan
 from mponet.shape import MPOShape
 
 #: More groups than this are never cheaper for shapes of many sites, and their number grows as 3^sites.
 MAX_GROUPS = 4
-TILES = (16, 32, 64, 128)
+TILES = (2, 4, 8, 16, 32, 64, 128)
 #: Rows assumed where the batch is not known.
 USUAL_BATCH = 128
+#: A sweep keeps within this share of the layer's inputs, outputs and their gradients, so that it takes the memory of a
+#: dense layer; where the dense weight is below a mebibyte, within the memory of that and its gradient.
+ROOM = 0.1
+SMALL = 1 << 20
 
 
 def candidates(shape: MPOShape, batch: int | None = None) -> Iterator[Plan]:
@@ -28,19 +32,51 @@ def candidates(shape: MPOShape, batch: int | None = None) -> Iterator[Plan]:
 
 
 @lru_cache(maxsize=4096)
-def choose(shape: MPOShape, batch: int | None, *, training: bool, itemsize: int = 4) -> Plan:
-    """The plan with the least predicted time; ties go to the one listed first, so the choice is deterministic.
+def choose(
+    shape: MPOShape,
+    batch: int | None,
+    *,
+    purpose: Purpose = "forward",
+    itemsize: int = 4,
+    machine: Machine = USUAL,
+) -> Plan:
+    """The plan with the least predicted time among those that keep within the room; ties go to the one listed first.
 
     Args:
         shape: the layer.
         batch: rows of the batch; None when it is not known while tracing, then `USUAL_BATCH` is assumed and no tiles
             are used.
-        training: count the backward pass too.
+        purpose: what is run.
         itemsize: bytes per number.
+        machine: where it is run.
     """
+    return ranked(shape, batch, purpose=purpose, itemsize=itemsize, machine=machine)[0]
+
+
+def ranked(
+    shape: MPOShape,
+    batch: int | None,
+    *,
+    purpose: Purpose = "forward",
+    itemsize: int = 4,
+    machine: Machine = USUAL,
+) -> list[Plan]:
+    """The candidates, best first: those within the room by predicted time, then the others by what they take."""
     rows = USUAL_BATCH if batch is None else batch
-    options = candidates(shape, batch)
-    return min(options, key=lambda plan: predict(plan, rows, training=training, itemsize=itemsize))
+
+    def key(plan: Plan) -> tuple[int, float]:
+        taken = workspace(plan, rows, purpose=purpose)
+        excess = 0 if batch is None or taken * itemsize <= room(shape, rows, itemsize) else taken
+        return excess, predict(plan, rows, purpose=purpose, itemsize=itemsize, machine=machine)
+
+    return sorted(candidates(shape, batch), key=key)
+
+
+def room(shape: MPOShape, batch: int, itemsize: int = 4) -> float:
+    """Bytes that a sweep of this layer may take beside its inputs, outputs and their gradients."""
+    activations = 2 * batch * (shape.in_features + shape.out_features) * itemsize
+    dense = shape.dense_parameters * itemsize
+    return max(ROOM * activations, 2 * dense if dense <= SMALL else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +84,37 @@ class Plans:
     """The plans of a layer for one size of batch.
 
     Attributes:
-        forward: for the forward pass.
-        backward: for the backward pass, which runs the sweep again.
+        forward: for a forward pass alone.
+        training: for a forward and a backward pass, which runs the sweep again.
+        inference: for a forward pass whose weights are kept, since no core changes.
     """
 
     forward: Plan
-    backward: Plan
+    training: Plan
+    inference: Plan
 
     def __post_init__(self) -> None:
-        _ = self.forward.splits, self.backward.splits  # now: a compiler that traces a layer must not work them out
+        # now: a compiler that traces a layer must not work them out
+        _ = self.forward.grouping, self.training.grouping, self.inference.grouping
+
+    @classmethod
+    def alike(cls, plan: Plan) -> "Plans":
+        """The same plan for everything."""
+        return cls(plan, plan, plan)
 
     @classmethod
     def of(cls, shape: MPOShape, batch: int | None, itemsize: int = 4) -> "Plans":
         """The chosen plans; batches share a choice up to the next power of two, so that few choices are made."""
-        rows = None if batch is None else 1 << max(batch - 1, 0).bit_length()
-        return cls(*(choose(shape, rows, training=training, itemsize=itemsize) for training in (False, True)))
+        return _plans(shape, None if batch is None else 1 << max(batch - 1, 0).bit_length(), itemsize)
+
+
+@lru_cache(maxsize=4096)
+def _plans(shape: MPOShape, rows: int | None, itemsize: int) -> Plans:
+    return Plans(
+        choose(shape, rows, purpose="forward", itemsize=itemsize),
+        choose(shape, rows, purpose="training", itemsize=itemsize),
+        choose(shape, rows, purpose="inference", itemsize=itemsize),
+    )
 
 
 def _orders(count: int) -> list[tuple[int, ...]]:

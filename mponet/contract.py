@@ -33,7 +33,7 @@ def forward(plan: Plan, cores: Sequence[A], inputs: A, ops: Ops[A], bias: A | No
 
 def weights_of(plan: Plan, cores: Sequence[A], ops: Ops[A]) -> list[A]:
     """The weights of the plan's steps, of which `sweep` makes use: all that a forward pass wants of the cores."""
-    return merge.weights(plan, merge.groups(plan, cores, ops), ops)
+    return merge.weights(plan, merge.chains(plan, cores, ops), ops)
 
 
 def sweep(plan: Plan, weights: Sequence[A], inputs: A, ops: Ops[A], bias: A | None = None) -> A:
@@ -43,7 +43,14 @@ def sweep(plan: Plan, weights: Sequence[A], inputs: A, ops: Ops[A], bias: A | No
 
 
 def backward(
-    plan: Plan, cores: Sequence[A], inputs: A, gradient: A, ops: Ops[A], *, wrt_inputs: bool = True
+    plan: Plan,
+    cores: Sequence[A],
+    inputs: A,
+    gradient: A,
+    ops: Ops[A],
+    *,
+    wrt_inputs: bool = True,
+    weights: Sequence[A] | None = None,
 ) -> tuple[A | None, tuple[A, ...]]:
     """Gradients of ``sum(gradient * forward(...))`` with respect to the inputs and to each core.
 
@@ -55,11 +62,12 @@ def backward(
         ops: the array library.
         wrt_inputs: whether the inputs' gradient is wanted (that of a network's first layer is not); None stands for it
             if not.
+        weights: `weights_of` this plan and these cores, if they are still at hand.
     """
-    chains = merge.groups(plan, cores, ops)
     # one group whose inputs need no gradient is one product with the inputs: no weight is needed at all
-    weights = merge.weights(plan, chains, ops) if wrt_inputs or len(plan.steps) > 1 else []
-
+    missing = weights is None and (wrt_inputs or len(plan.steps) > 1)
+    chains = merge.chains(plan, cores, ops, final=missing)
+    weights = merge.weights(plan, chains, ops) if missing else weights or []
     body = partial(_back, plan, weights, ops, wrt_inputs)
     widths = (plan.shape.in_features,) if wrt_inputs else ()
     input_slopes, totals = _over_rows(plan, body, (inputs, gradient), widths, ops)

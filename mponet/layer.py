@@ -60,4 +60,4 @@ def weights_kept(shape: MPOShape) -> str:
 
 def usual_plan(shape: MPOShape) -> str:
     """The plan of a training step at the usual batch, for a repr."""
-    return str(choose(shape, USUAL_BATCH, training=True))
+    return str(choose(shape, USUAL_BATCH, purpose="training"))

@@ -52,6 +52,9 @@ class Ops(Protocol[A]):
     def settle(self, total: A, like: A) -> A:
         """The sum that `gather` has made, in the dtype of ``like``."""
 
+    def scratch(self, like: A, shape: tuple[int, ...]) -> A | None:
+        """Memory for a result that is copied from before the next is asked for; None where the library has its own."""
+
     def rows(self, array: A) -> int:
         """Length of the first axis; -1 while it is not known."""
 

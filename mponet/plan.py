@@ -14,15 +14,13 @@ two steps stays in the cache.
 """
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import accumulate, pairwise
 from math import prod
-from typing import Literal, NamedTuple
 
 from mponet.errors import PlanError
+from mponet.grouping import Grouping, Side, grouping, merging
 from mponet.shape import MPOShape
-
-Side = Literal["left", "right", "closing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,35 +48,6 @@ class Step:
     def multiplications(self) -> int:
         """Multiplications for one row of the batch."""
         return self.prefix * self.rows * self.inner * self.suffix
-
-
-class Merging(NamedTuple):
-    """How neighbouring cores become one.
-
-    Attributes:
-        multiplications: of all the products.
-        split: site before which the last product joins two chains.
-    """
-
-    multiplications: int
-    split: int
-
-
-@lru_cache(maxsize=4096)
-def merging(shape: MPOShape, first: int, end: int) -> Merging:
-    """The cheapest order to merge the cores from ``first`` to before ``end``; one core needs no product."""
-    if end - first == 1:
-        return Merging(0, first)
-    outer = shape.bond_dims[first] * prod(shape.site_sizes[first:end]) * shape.bond_dims[end]
-    return min(
-        Merging(
-            merging(shape, first, split).multiplications
-            + merging(shape, split, end).multiplications
-            + outer * shape.bond_dims[split],
-            split,
-        )
-        for split in range(first + 1, end)
-    )
 
 
 @dataclass(frozen=True)
@@ -149,21 +118,14 @@ class Plan:
         return tuple(steps)
 
     @cached_property
+    def grouping(self) -> Grouping:
+        """How the cores become the weights of the steps."""
+        return grouping(self.shape, self.spans, tuple((s.group, s.side, s.suffix == 1) for s in self.steps))
+
+    @cached_property
     def merge_multiplications(self) -> int:
         """Multiplications to merge the cores into groups, once per batch."""
         return sum(merging(self.shape, *span).multiplications for span in self.spans)
-
-    @cached_property
-    def splits(self) -> dict[tuple[int, int], int]:
-        """Site before which the last product of each chain ``(first, end)`` joins two, for all groups (`merging`)."""
-        found: dict[tuple[int, int], int] = {}
-        pending = list(self.spans)
-        while pending:
-            first, end = pending.pop()
-            if end - first > 1:
-                split = found[first, end] = merging(self.shape, first, end).split
-                pending += [(first, split), (split, end)]
-        return found
 
     @cached_property
     def sweep_multiplications(self) -> int:

@@ -54,6 +54,10 @@ class Ops:
         """The sum, in the dtype of ``like``."""
         return total.astype(like.dtype)
 
+    def scratch(self, like: Array, shape: tuple[int, ...]) -> Array | None:
+        """None: the library has its own."""
+        return None
+
     def rows(self, array: Array) -> int:
         """Length of the first axis; -1 where `jax.export` leaves it open."""
         return array.shape[0] if isinstance(array.shape[0], int) else -1

@@ -35,13 +35,13 @@ def _apply(plans: Plans, inputs: Array, cores: Cores, bias: Array | None) -> Arr
 
 def _forward(plans: Plans, inputs: Array, cores: Cores, bias: Array | None) -> tuple[Array, Saved]:
     """Saves the inputs and the cores, nothing between."""
-    return _apply(plans, inputs, cores, bias), (inputs, cores, bias)
+    return contract.forward(plans.training, cores, inputs, OPS, bias), (inputs, cores, bias)
 
 
 def _backward(plans: Plans, saved: Saved, gradient: Array) -> tuple[Array | None, Cores, Array | None]:
     inputs, cores, bias = saved
     # a gradient of the inputs that nobody uses is dropped by the compiler
-    slope, slopes = contract.backward(plans.backward, cores, inputs, gradient, OPS)
+    slope, slopes = contract.backward(plans.training, cores, inputs, gradient, OPS)
     return slope, slopes, None if bias is None else gradient.sum(0)
 
 

@@ -39,6 +39,10 @@ class Ops:
         """The sum itself."""
         return total
 
+    def scratch(self, like: Array, shape: tuple[int, ...]) -> Array | None:
+        """None: the library has its own."""
+        return None
+
     def rows(self, array: Array) -> int:
         """Length of the first axis."""
         return array.shape[0]

@@ -87,6 +87,10 @@ class Ops:
         """The sum itself."""
         return total
 
+    def scratch(self, like: Array, shape: tuple[int, ...]) -> Array | None:
+        """None: the library has its own."""
+        return None
+
     def rows(self, array: Array) -> int:
         """Length of the first axis; -1 while it is not known."""
         rows: int | None = array.shape[0]

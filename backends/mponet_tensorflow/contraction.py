@@ -29,9 +29,9 @@ def apply_mpo(plans: Plans, inputs: Array, cores: Sequence[Array], bias: Array |
         cores, biases = arrays[: plans.forward.shape.sites], arrays[plans.forward.shape.sites :]
 
         def backward(gradient: Array) -> tuple[Array, ...]:  # keeps the inputs and the cores, nothing between
-            slope, slopes = contract.backward(plans.backward, cores, inputs, gradient, OPS)
+            slope, slopes = contract.backward(plans.training, cores, inputs, gradient, OPS)
             return slope, *slopes, *(tf.reduce_sum(gradient, 0) for _ in biases)
 
-        return contract.forward(plans.forward, cores, inputs, OPS, *biases), backward
+        return contract.forward(plans.training, cores, inputs, OPS, *biases), backward
 
     return run(*(tf.convert_to_tensor(array) for array in (inputs, *cores, *biases)))

@@ -244,7 +244,7 @@ class MPODense(Drawn, keras.layers.Layer):
     def __repr__(self) -> str:
         if not self.built:
             return f"<MPODense name={self.name}, units={self.units}, bond={self.bond}, built=False>"
-        shape, plan = self.shape, self.plans(128).backward
+        shape, plan = self.shape, self.plans(128).training
         return (
             f"<MPODense name={self.name}, {shape.in_features}, {shape.out_features}, {shape}, "
             f"use_bias={self.use_bias}, weights={weights_kept(shape)}, plan='{plan}'>"
@@ -263,7 +263,7 @@ class MPODense(Drawn, keras.layers.Layer):
 def _plans(shape: MPOShape, batch: int | None, itemsize: int) -> Plans:
     """The core's choice, in tiles that pay here; the same objects every time, since they keep what they compute."""
     chosen = Plans.of(shape, batch, itemsize)
-    return Plans(_coarse(chosen.forward), _coarse(chosen.backward))
+    return Plans(_coarse(chosen.forward), _coarse(chosen.training), _coarse(chosen.inference))
 
 
 def _coarse(plan: Plan) -> Plan:

@@ -1,6 +1,8 @@
 """PyTorch tensors: as an array library for plans, and to and from numpy."""
 
+import threading
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch._C import _functorch
 
+from mponet.cost import apart
 from mponet.errors import BackendError
 from mponet.ops import Body
 
@@ -51,6 +54,10 @@ class Ops:
         """The sum, in the dtype of ``like``."""
         return total.to(like.dtype)
 
+    def scratch(self, like: Array, shape: tuple[int, ...]) -> Array | None:
+        """None: the library has its own."""
+        return None
+
     def rows(self, array: Array) -> int:
         """Length of the first axis."""
         return array.shape[0]
@@ -85,7 +92,7 @@ class InPlace(Ops):
             return super().gather(total, a, b)
         if a.ndim == 2:
             return torch.mm(a.T, b) if total is None else total.addmm_(a.T, b)
-        if not _apart(a, b):
+        if not apart(a.shape[1], b.shape[1], a.shape[2]):
             return _across(a, b) if total is None else total.add_(_across(a, b))
         if total is None:
             return torch.bmm(a, b.mT)
@@ -95,6 +102,17 @@ class InPlace(Ops):
     def settle(self, total: Array, like: Array) -> Array:
         """The sum, in the dtype of ``like``."""
         return (total.sum(0) if total.ndim == 3 else total).to(like.dtype)
+
+    def scratch(self, like: Array, shape: tuple[int, ...]) -> Array | None:
+        """The same memory every time: the system takes back what is freed, and hands it out again page by page."""
+        size = prod(shape)
+        if like.device.type != "cpu" or not _SCRATCH[0] <= size * like.element_size() <= _SCRATCH[1]:
+            return None
+        kept: Array | None = getattr(_local, str(like.dtype), None)
+        if kept is None or kept.numel() < size:
+            kept = like.new_empty(size)
+            setattr(_local, str(like.dtype), kept)
+        return kept[:size].view(shape)
 
     def tiled(
         self, body: Body[Array], arrays: tuple[Array, ...], widths: Sequence[int], tile: int
@@ -108,6 +126,9 @@ class InPlace(Ops):
         return results, totals or ()
 
 
+#: Bytes of results that have their memory kept, for each thread and dtype: smaller ones the system does not take back.
+_SCRATCH = 1 << 17, 1 << 22
+_local = threading.local()
 OPS = Ops()
 IN_PLACE = InPlace()
 
@@ -121,12 +142,6 @@ def ops_for(*arrays: Array | None) -> Ops:
 def is_mapped(array: Array | None) -> bool:
     """Whether `torch.func` (vmap, grad, jvp) wraps it: then nothing may be written to plain memory."""
     return array is not None and bool(_functorch.is_functorch_wrapped_tensor(array))
-
-
-def _apart(a: Array, b: Array) -> bool:
-    """Whether a product for each ``p`` moves fewer numbers than copies of ``a`` and ``b`` with ``p`` inside."""
-    (_, k, q), m = a.shape, b.shape[1]
-    return k * m <= 2 * q * (k + m)
 
 
 def _across(a: Array, b: Array) -> Array:

@@ -1,12 +1,14 @@
 """``inputs @ W + b`` as one differentiable operation: the core's plan forward, the core's plan backward."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from mponet import contract
 from mponet.choice import Plans
+from mponet.plan import Plan
 from mponet_torch.arrays import Array, is_mapped, ops_for
 
 
@@ -25,27 +27,96 @@ def apply_mpo(plans: Plans, inputs: Array, cores: Sequence[Array], bias: Array |
     arrays = (inputs, bias, *cores)
     if torch.compiler.is_compiling() or any(map(is_mapped, arrays)):
         return _Mapped.apply(plans, *arrays)  # type: ignore[no-any-return, no-untyped-call]
-    if torch.is_grad_enabled() and any(array is not None and array.requires_grad for array in arrays):
+    if wanted(*arrays):
         return _Recorded.apply(plans, *arrays)  # type: ignore[no-any-return, no-untyped-call]
     with torch.no_grad():  # nothing to differentiate: an operation of autograd costs more than a small layer
         return contract.forward(plans.forward, cores, inputs, ops_for(*arrays), bias)
 
 
+def wanted(*arrays: Array | None) -> bool:
+    """Whether somebody differentiates or maps what is computed of these."""
+    recorded = torch.is_grad_enabled() and any(array is not None and array.requires_grad for array in arrays)
+    return recorded or any(map(is_mapped, arrays))
+
+
+def apply_weights(plan: Plan, inputs: Array, weights: Sequence[Array], bias: Array | None = None) -> Array:
+    """`apply_mpo` by weights that were kept; nothing is differentiated."""
+    with torch.no_grad():
+        return contract.sweep(plan, weights, inputs, ops_for(inputs, bias), bias)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The weights of a plan, and what they were made of.
+
+    Attributes:
+        plan: the plan.
+        cores: copies of the cores on a CPU, where comparing them costs next to nothing; elsewhere, where it would make
+            the processor wait for the device, the cores themselves.
+        versions: how often each core had been written to.
+        weights: as `mponet.contract.weights_of` gives them.
+    """
+
+    plan: Plan
+    cores: tuple[Array, ...]
+    versions: tuple[int, ...]
+    weights: list[Array]
+
+    @classmethod
+    def of(cls, plan: Plan, cores: Sequence[Array]) -> "Kept":
+        """The weights of these cores."""
+        with torch.no_grad():
+            same = tuple(core.clone() if core.device.type == "cpu" else core.detach() for core in cores)
+            # copies, because a weight of a single core may be a view of it
+            weights = [weight.clone() for weight in contract.weights_of(plan, cores, ops_for(*cores))]
+        return cls(plan, same, tuple(map(_version, cores)), weights)
+
+    def serves(self, plan: Plan, cores: Sequence[Array]) -> bool:
+        """Whether these are the weights of ``plan`` and ``cores``."""
+        if plan.groups != self.plan.groups or plan.order != self.plan.order:
+            return False
+        return all(map(_is_same, self.cores, self.versions, cores))
+
+
+def _is_same(kept: Array, version: int, core: Array) -> bool:
+    if kept.dtype != core.dtype or kept.device != core.device:
+        return False
+    if core.device.type == "cpu":
+        return torch.equal(kept, core)
+    return kept.data_ptr() == core.data_ptr() and version == _version(core)
+
+
+def _version(array: Array) -> int:
+    """How often an array was written to; arrays of `torch.inference_mode` do not count."""
+    return 0 if array.is_inference() else array._version
+
+
 class _Recorded(torch.autograd.Function):
-    """Saves the inputs and the cores, nothing between."""
+    """Saves the inputs and the cores, nothing between; and the weights, where they are of the size of activations."""
 
     @staticmethod
     def forward(ctx: Any, plans: Plans, inputs: Array, bias: Array | None, *cores: Array) -> Array:
-        ctx.plans, ctx.biased = plans, bias is not None
-        ctx.save_for_backward(inputs, *cores)
-        return contract.forward(plans.forward, cores, inputs, ops_for(inputs, *cores), bias)
+        plan, ops = plans.training, ops_for(inputs, *cores)
+        weights = contract.weights_of(plan, cores, ops)
+        saved = weights if sum(weight.numel() for weight in weights) <= 4 * inputs.numel() else []
+        ctx.plan, ctx.biased = plan, bias is not None
+        ctx.save_for_backward(inputs, *cores, *saved)
+        return contract.sweep(plan, weights, inputs, ops, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: Array) -> tuple[Array | None, ...]:
-        inputs, *cores = ctx.saved_tensors
+        inputs, *saved = ctx.saved_tensors
+        sites = ctx.plan.shape.sites
+        cores, weights = saved[:sites], saved[sites:]
         wrt_inputs = bool(ctx.needs_input_grad[1])
         slope, slopes = contract.backward(
-            ctx.plans.backward, cores, inputs, gradient, ops_for(inputs, gradient, *cores), wrt_inputs=wrt_inputs
+            ctx.plan,
+            cores,
+            inputs,
+            gradient,
+            ops_for(inputs, gradient, *cores),
+            wrt_inputs=wrt_inputs,
+            weights=None if torch.is_grad_enabled() else weights or None,  # they have no history to differentiate
         )
         return None, slope if wrt_inputs else None, gradient.sum(0) if ctx.biased else None, *slopes
 
@@ -60,10 +131,10 @@ class _Mapped(_Recorded):
 
     @staticmethod
     def forward(plans: Plans, inputs: Array, bias: Array | None, *cores: Array) -> Array:  # type: ignore[override]
-        return contract.forward(plans.forward, cores, inputs, ops_for(inputs, *cores), bias)
+        return contract.forward(plans.training, cores, inputs, ops_for(inputs, *cores), bias)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Array) -> None:
         plans, rows, bias, *cores = inputs
-        ctx.plans, ctx.biased = plans, bias is not None
+        ctx.plan, ctx.biased = plans.training, bias is not None
         ctx.save_for_backward(rows, *cores)

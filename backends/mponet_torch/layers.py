@@ -15,9 +15,10 @@ from mponet.initialize import exact_variance
 from mponet.layer import check_bias, check_operator, check_width, usual_plan, weights_kept
 from mponet.mpo import MPO, to_matrix
 from mponet.notebook import Drawn
+from mponet.plan import Plan
 from mponet.shape import MPOShape
 from mponet_torch.arrays import Array, to_numpy
-from mponet_torch.contraction import apply_mpo
+from mponet_torch.contraction import Kept, apply_mpo, apply_weights, wanted
 
 
 class MPOLinear(Drawn, nn.Module):
@@ -64,6 +65,7 @@ class MPOLinear(Drawn, nn.Module):
         for k, core in enumerate(mpo.cores, start=1):
             self.register_parameter(f"core{k}", nn.Parameter(torch.tensor(core, **options)))
         self.bias = nn.Parameter(torch.zeros(self.out_features, **options)) if bias else None
+        self._kept: Kept | None = None
         self._traced = Plans.of(self.shape, None, self.cores[0].element_size())
 
     @property
@@ -185,8 +187,29 @@ class MPOLinear(Drawn, nn.Module):
         check_width(self.shape, inputs.shape)
         leading = inputs.shape[:-1]
         rows, bias, *cores = _autocast(inputs.reshape(prod(leading), self.in_features), self.bias, *self.cores)
-        plans = self.plans(None if torch.compiler.is_compiling() else rows.shape[0])
-        return apply_mpo(plans, rows, cores, bias).reshape(*leading, self.out_features)
+        compiling = torch.compiler.is_compiling()
+        plans = self.plans(None if compiling else rows.shape[0])
+        if self.training or compiling or wanted(rows, bias, *cores):
+            outputs = apply_mpo(plans, rows, cores, bias)
+        else:
+            outputs = apply_weights(plans.inference, rows, self._weights(plans.inference, cores), bias)
+        return outputs.reshape(*leading, self.out_features)
+
+    def train(self, mode: bool = True) -> Self:
+        """As ever; the weights kept for inference are dropped."""
+        self._kept = None
+        return super().train(mode)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The module without what it keeps for inference."""
+        return {**super().__getstate__(), "_kept": None}
+
+    def _weights(self, plan: Plan, cores: Sequence[Array]) -> list[Array]:
+        """The weights of ``plan``, kept until a core is another: compared number by number where that is cheap."""
+        if self._kept is not None and self._kept.serves(plan, cores):
+            return self._kept.weights
+        self._kept = Kept.of(plan, cores)
+        return self._kept.weights
 
     def extra_repr(self) -> str:
         """Shape, counts, and the plan at the usual batch."""

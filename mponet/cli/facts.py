@@ -83,7 +83,7 @@ def _operator(layer: LayerInfo, batch: int) -> dict[str, Any]:
     """What only an operator has."""
     shape = layer.mpo
     assert shape is not None
-    plan = choose(shape, batch, training=False)
+    plan = choose(shape, batch)
     return {
         "notation": str(shape),
         "input_dims": shape.input_dims,

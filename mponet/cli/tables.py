@@ -91,7 +91,7 @@ def _operators(model: Model, batch: int) -> Table:
     for info in infer.leaves(model):
         if info.mpo is not None:
             kept, replaced = count(info.mpo.parameters), count(infer.replaced_weights(info))
-            plan = choose(info.mpo, batch, training=False)
+            plan = choose(info.mpo, batch)
             table.add_row(getattr(info.layer, "name", ""), f"{info.mpo}\n{kept} weights for {replaced}\n{plan}")
     return table
 

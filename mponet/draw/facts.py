@@ -24,7 +24,7 @@ def operator(info: LayerInfo, batch: int) -> Facts:
     """What there is to say about an operator: (what, how much), in the order of reading."""
     shape = info.mpo
     assert shape is not None
-    plan, replaced = choose(shape, batch, training=False), infer.replaced_weights(info)
+    plan, replaced = choose(shape, batch), infer.replaced_weights(info)
     return (
         ("weights", f"{count(shape.parameters)} for {count(replaced)}"),
         ("rho", f"{shape.parameters / replaced:.4g}"),

@@ -221,7 +221,7 @@ def _operator(line: Line, look: Look) -> Markup:
 def _plan(info: LayerInfo, look: Look) -> Markup:
     """The chosen plan."""
     assert info.mpo is not None
-    plan = choose(info.mpo, look.batch, training=False)
+    plan = choose(info.mpo, look.batch)
     return _more(f"plan for {look.batch} images: {plan}", _steps(plan))
 
 

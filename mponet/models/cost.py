@@ -12,6 +12,6 @@ def multiplications(info: LayerInfo, batch: int) -> int:
         batch: examples at a time that the plans are chosen for.
     """
     if info.mpo is not None:
-        return choose(info.mpo, batch, training=False).sweep_multiplications
+        return choose(info.mpo, batch).sweep_multiplications
     inside = sum(multiplications(one, batch) for branch in info.branches for one in branch)
     return inside if info.branches else info.multiplications

@@ -43,7 +43,7 @@ MOMENTUM = Recipe("test", 20, 8, 0.1, momentum=0.9, nesterov=True, weight_decay=
 
 def swept(shape, tile):
     plan = Plan(shape, (1,) * shape.sites, tuple(range(shape.sites)), tile)
-    return Plans(plan, plan)
+    return Plans.alike(plan)
 
 
 def normal(*shape, seed=0):

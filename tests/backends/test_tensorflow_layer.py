@@ -91,7 +91,7 @@ def test_gradients_equal_autodiff_of_einsum(operator, groups, tile, batch, xla):
     arrays = [tf.constant(a) for a in (inputs, *operator.cores)]
 
     def ours(x, *cores):
-        return apply_mpo(Plans(plan, plan), x, cores)
+        return apply_mpo(Plans.alike(plan), x, cores)
 
     def theirs(x, *cores):
         product = tf.einsum(SUBSCRIPTS[3], tf.reshape(x, (-1, 4, 3, 2)), *cores)
@@ -133,7 +133,7 @@ def test_second_order_gradients(operator, inputs, traced, tile):
         return tape.gradient(steepness, arrays)
 
     def ours():
-        return curvature(lambda x, *cores: apply_mpo(Plans(plan, plan), x, cores))
+        return curvature(lambda x, *cores: apply_mpo(Plans.alike(plan), x, cores))
 
     found = (tf.function(ours) if traced else ours)()
     theirs = curvature(lambda x, *c: tf.reshape(tf.einsum(SUBSCRIPTS[3], tf.reshape(x, (-1, 4, 3, 2)), *c), (-1, 24)))
@@ -145,7 +145,7 @@ def test_a_long_tiled_batch_is_one_loop_in_the_graph(operator):
     plan = Plan(CHAIN, (1, 2), (1, 0), 8)
 
     def nodes(batch):
-        traced = tf.function(lambda x: apply_mpo(Plans(plan, plan), x, operator.cores))
+        traced = tf.function(lambda x: apply_mpo(Plans.alike(plan), x, operator.cores))
         graph = traced.get_concrete_function(tf.TensorSpec((batch, 24), tf.float64)).graph
         return len(graph.as_graph_def().node)
 

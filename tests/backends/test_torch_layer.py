@@ -52,7 +52,7 @@ def test_gradcheck_of_every_kind_of_plan(groups, order, tile):
     plan = Plan(module.shape, groups, order, tile)
     inputs = torch.randn(5, 12, dtype=DOUBLE, requires_grad=True)
     cores = [core.detach().clone().requires_grad_() for core in module.cores]
-    assert torch.autograd.gradcheck(lambda x, *c: apply_mpo(Plans(plan, plan), x, c), (inputs, *cores))
+    assert torch.autograd.gradcheck(lambda x, *c: apply_mpo(Plans.alike(plan), x, c), (inputs, *cores))
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
@@ -95,7 +95,7 @@ def test_bfloat16_layer_adds_many_tiles_without_losing_them():
     plan = Plan(shape, (1, 1), (1, 0), 1)
     cores = [torch.ones(size, dtype=torch.bfloat16, requires_grad=True) for size in shape.core_shapes]
     inputs = torch.full((1024, 16), 1.0, dtype=torch.bfloat16)
-    outputs = apply_mpo(Plans(plan, plan), inputs, cores)
+    outputs = apply_mpo(Plans.alike(plan), inputs, cores)
     slopes = torch.autograd.grad(outputs, cores, torch.full_like(outputs, 1 / 16))
     # each entry of a core's gradient is a sum over 1024 rows of 4 * 4 / 16 = 1: in bfloat16 it would stop at 256
     assert all(torch.equal(slope.float(), torch.full(slope.shape, 1024.0)) for slope in slopes)
@@ -120,13 +120,75 @@ def test_the_seed_of_torch_governs_and_the_default_dtype_holds():
     assert MPOLinear(12, 6, 2, dtype=torch.float64, device="cpu").core1.dtype == torch.float64
 
 
-def test_autograd_keeps_the_inputs_and_the_cores_and_nothing_between():
+@pytest.mark.parametrize(("shape", "batch"), [(((16, 16), (16, 16), 8), 64), (((32, 32), (32, 32), 4), 512)])
+def test_autograd_keeps_inputs_cores_and_small_weights_and_nothing_between(shape, batch):
+    module = MPOLinear(*shape, bias=False, seed=0)
+    inputs = torch.randn(batch, module.in_features)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        module(inputs)
+    weights = [step.rows * step.inner for step in module.plans(batch).training.steps]
+    assert sum(weights) <= 4 * inputs.numel()
+    assert sorted(kept) == sorted([inputs.numel(), *(core.numel() for core in module.cores), *weights])
+
+
+def test_weights_larger_than_activations_are_not_kept():
     module = MPOLinear((16, 16), (16, 16), 8, bias=False, seed=0)
-    inputs = torch.randn(64, 256)
+    inputs = torch.randn(2, 256)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
         module(inputs)
     assert sorted(kept) == sorted([inputs.numel(), *(core.numel() for core in module.cores)])
+
+
+def eval_layer():
+    return MPOLinear((4, 4), (4, 4), 8, seed=0, dtype=DOUBLE).eval()
+
+
+@torch.no_grad()
+def test_inference_keeps_weights_until_a_core_changes(monkeypatch):
+    from mponet import contract
+
+    merged = []
+    merge = contract.weights_of
+    monkeypatch.setattr(contract, "weights_of", lambda *a: merged.append(a) or merge(*a))
+    module, inputs = eval_layer(), torch.randn(6, 16, dtype=DOUBLE)
+    first = module(inputs)
+    assert torch.equal(module(inputs), first)
+    assert len(merged) == 1
+    module.core2.data.mul_(2.0)  # behind the back of autograd's version counter
+    torch.testing.assert_close(module(inputs) - module.bias, 2.0 * (first - module.bias), rtol=1e-14, atol=1e-14)
+    assert len(merged) == 2
+
+
+@torch.no_grad()
+def test_inference_gives_what_training_gives():
+    module, inputs = eval_layer(), torch.randn(6, 16, dtype=DOUBLE)
+    kept = module(inputs)
+    torch.testing.assert_close(module.train()(inputs), kept, rtol=1e-14, atol=1e-14)
+    with torch.inference_mode():
+        torch.testing.assert_close(module.eval()(inputs), kept, rtol=0, atol=0)
+
+
+def test_a_layer_in_eval_mode_has_gradients_all_the_same():
+    module, inputs = eval_layer(), torch.randn(6, 16, dtype=DOUBLE, requires_grad=True)
+    with torch.no_grad():
+        module(inputs)
+    module(inputs).sum().backward()
+    assert all(core.grad is not None for core in module.cores)
+    assert inputs.grad is not None
+
+
+@torch.no_grad()
+def test_kept_weights_do_not_travel(tmp_path):
+    module, inputs = eval_layer(), torch.randn(6, 16, dtype=DOUBLE)
+    outputs = module(inputs)
+    assert list(module.state_dict()) == ["core1", "core2", "bias"]
+    copied = copy.deepcopy(module)
+    assert copied._kept is None
+    assert torch.equal(copied(inputs), outputs)
+    module.train()
+    assert module._kept is None
 
 
 def test_inputs_without_gradient_cost_none(monkeypatch):

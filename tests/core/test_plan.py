@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.strategies import shapes
-from mponet.choice import MAX_GROUPS, TILES, Plans, candidates, choose
-from mponet.cost import Machine, predict
+from mponet.choice import MAX_GROUPS, TILES, Plans, candidates, choose, room
+from mponet.cost import Machine, cost, predict, workspace
 from mponet.errors import PlanError
 from mponet.plan import Plan
 from mponet.shape import MPOShape
 
+PURPOSES = ("inference", "forward", "training")
 SHAPE = MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), 8)
 
 
@@ -117,7 +118,7 @@ def test_many_sites_have_a_bounded_number_of_plans():
 
 @pytest.mark.parametrize(
     ("batch", "tiles"),
-    [(None, {None}), (0, {None}), (31, {None}), (32, {None, 16}), (100, {None, 16, 32}), (256, {None, *TILES})],
+    [(None, {None}), (0, {None}), (3, {None}), (31, {None, 2, 4, 8}), (32, {None, 2, 4, 8, 16}), (256, {None, *TILES})],
 )
 def test_a_tile_is_at_most_half_of_the_batch(batch, tiles):
     assert {plan.tile for plan in candidates(SHAPE, batch)} == tiles
@@ -126,34 +127,65 @@ def test_a_tile_is_at_most_half_of_the_batch(batch, tiles):
 # ---------------------------------------------------------------- choice
 
 
-@given(shapes(), st.sampled_from([None, 0, 1, 2, 100, 10_000]), st.booleans(), st.sampled_from([2, 4, 8]))
-def test_the_cheapest_candidate_is_chosen_and_again(shape, batch, training, itemsize):
-    plan = choose(shape, batch, training=training, itemsize=itemsize)
+@given(shapes(), st.sampled_from([None, 0, 1, 2, 100, 10_000]), st.sampled_from(PURPOSES), st.sampled_from([2, 4, 8]))
+def test_the_cheapest_candidate_that_has_room_is_chosen_and_again(shape, batch, purpose, itemsize):
+    plan = choose(shape, batch, purpose=purpose, itemsize=itemsize)
     choose.cache_clear()
-    assert choose(shape, batch, training=training, itemsize=itemsize) == plan
+    assert choose(shape, batch, purpose=purpose, itemsize=itemsize) == plan
     rows = 128 if batch is None else batch
-    times = {c: predict(c, rows, training=training, itemsize=itemsize) for c in candidates(shape, batch)}
-    assert plan in times
-    assert times[plan] == min(times.values())
-    assert plan == next(c for c, time in times.items() if time == times[plan])
+
+    def taken(one):
+        return workspace(one, rows, purpose=purpose) * itemsize
+
+    everything = list(candidates(shape, batch))
+    modest = [one for one in everything if batch is None or taken(one) <= room(shape, rows, itemsize)]
+    assert plan in everything
+    if not modest:
+        assert taken(plan) == min(map(taken, everything))
+    else:
+        times = {one: predict(one, rows, purpose=purpose, itemsize=itemsize) for one in modest}
+        assert times[plan] == min(times.values())
+        assert plan == next(one for one, time in times.items() if time == times[plan])
 
 
 @given(shapes(), st.sampled_from([0, 1, 3, 64, 1000]))
 def test_a_prediction_is_a_time(shape, batch):
     for plan in candidates(shape, batch):
-        forward, both = (predict(plan, batch, training=training) for training in (False, True))
+        inference, forward, both = (predict(plan, batch, purpose=purpose) for purpose in PURPOSES)
         assert isfinite(both)
-        assert 0.0 < forward < both
-        assert predict(plan, batch, training=False, itemsize=8) > forward
-        assert predict(plan, 2 * batch + 2, training=False) > forward
-        assert predict(plan, batch, training=False, machine=Machine(call=1.0)) > len(plan.steps)
+        assert 0.0 < inference <= forward < both
+        assert predict(plan, batch, itemsize=8) > forward
+        assert predict(plan, 2 * batch + 2) > forward
+        assert predict(plan, batch, machine=Machine(call=1.0)) > len(plan.steps)
+
+
+@given(shapes(max_size=4096), st.sampled_from([1, 3, 64]))
+def test_kept_weights_leave_the_sweep_to_pay(shape, batch):
+    for plan in candidates(shape, batch):
+        alone, kept = (cost(plan, batch, purpose=purpose) for purpose in ("forward", "inference"))
+        assert kept.merging == 0.0
+        assert alone[1:] == kept[1:]
+        assert alone.seconds == predict(plan, batch)
+
+
+def test_a_sweep_takes_the_memory_of_a_dense_layer():
+    """For the layers of the paper and of benchmarks: a tenth of what a dense layer has of activations and gradients."""
+    for dims, bond, batch in [
+        ((64, 64), 4, 512),
+        ((64, 64), 16, 512),
+        ((4, 4, 8, 8, 4), 4, 100),
+        ((16, 16, 16), 4, 512),
+    ]:
+        shape = MPOShape.of(dims, dims, bond)
+        plan = choose(shape, batch, purpose="training")
+        assert workspace(plan, batch, purpose="training") <= 0.1 * 4 * batch * shape.in_features
 
 
 @pytest.mark.parametrize(("batch", "rows"), [(None, None), (0, 1), (1, 1), (2, 2), (3, 4), (64, 64), (65, 128)])
 def test_batches_share_the_plans_of_the_next_power_of_two(batch, rows):
     plans = Plans.of(SHAPE, batch, itemsize=8)
-    assert plans.forward == choose(SHAPE, rows, training=False, itemsize=8)
-    assert plans.backward == choose(SHAPE, rows, training=True, itemsize=8)
+    for purpose in PURPOSES:
+        assert getattr(plans, purpose) == choose(SHAPE, rows, purpose=purpose, itemsize=8)
     assert plans == Plans.of(SHAPE, rows, itemsize=8)
 
 
