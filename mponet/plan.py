@@ -19,6 +19,7 @@ from itertools import accumulate, pairwise
 from math import prod
 
 from mponet.errors import PlanError
+from mponet.notebook import Drawn
 from mponet.grouping import Grouping, Side, grouping, merging
 from mponet.shape import MPOShape
 
@@ -51,7 +52,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Drawn):
     """A way to contract an MPO of some shape with a batch.
 
     Attributes:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from time import perf_counter
 
 import click
 from click.core import ParameterSource
@@ -10,7 +11,16 @@ from click.core import ParameterSource
 from mponet import models
 from mponet.checkpoint import load as read
 from mponet.cli.evaluate import find
-from mponet.cli.output import bond_option, emit, is_path, json_option, model_or_path_argument, notice, variant_option
+from mponet.cli.output import (
+    bond_option,
+    count,
+    emit,
+    is_path,
+    json_option,
+    model_or_path_argument,
+    notice,
+    variant_option,
+)
 from mponet.draw import FORMATS, Look, line, operators, render, save
 from mponet.draw.overlay import KINDS, Kind
 from mponet.draw.text import sites
@@ -90,8 +100,9 @@ def draw(
     thing = network if layer is None else _operator(network, layer, cores)
     text = _lines(network, look, layer) if as_line else _text(thing)
     if output is not None:
+        start = perf_counter()
         save(thing, output, look=look, theme=theme)
-        notice(f"wrote {output}")
+        notice(f"wrote {output}: {count(output.stat().st_size)} bytes in {perf_counter() - start:.2f} s")
     if as_json:
         named = {"model": network.name, "variant": network.variant, "bond": network.bond}
         written = {} if output is None else {"file": str(output)}

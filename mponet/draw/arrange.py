@@ -79,7 +79,7 @@ def crossings(band: Sequence[Sequence[int]], joined: Joined) -> int:
 def _wrapped(row: Sequence[int], per_row: int) -> list[Band]:
     """A row as rows of nearly the same length."""
     count = -(-len(row) // max(per_row, 1))
-    ends = [len(row) * k // count for k in range(count + 1)]
+    ends = [-(-len(row) * k // count) for k in range(count + 1)]
     return [[[node] for node in row[a:b]] for a, b in pairwise(ends)]
 
 

@@ -28,7 +28,7 @@ STYLE = (
     "button { cursor: pointer } button:hover { border-color: $muted }",
     ":focus-visible { outline: 2px solid $focus; outline-offset: 2px }",
     "@media (max-width: 640px) { main { padding: 12px 12px 40px } body { font-size: 14px } }",
-    "@media print { main { max-width: none; padding: 0 } .screen { display: none } }",
+    "@media print { main { max-width: none; padding: 0 } .screen { display: none !important } }",
 )
 
 

@@ -30,6 +30,8 @@
   const find = () => {
     const words = search.value.trim().toLowerCase();
     if (before === null && words) before = layers.map((layer) => layer.open);
+    // what an earlier word unfolded folds again
+    if (before !== null) layers.forEach((layer, k) => { layer.open = before[k]; });
     hits = words ? layers.filter((layer) => layer.dataset.words.includes(words)) : [];
     at = -1;
     layers.forEach((layer) => layer.classList.toggle("hit", hits.includes(layer)));
@@ -37,10 +39,7 @@
       layer.classList.toggle("miss", words !== "" && !hits.includes(layer) && !layer.querySelector(".hit"));
     });
     hits.forEach(unfoldTo);
-    if (!words && before !== null) {
-      layers.forEach((layer, k) => { layer.open = before[k]; });
-      before = null;
-    }
+    if (!words) before = null;
     found.textContent = words ? `${hits.length} of ${layers.length} layers` : "";
   };
   search.addEventListener("input", find);
@@ -58,6 +57,7 @@
   });
 
   document.addEventListener("keydown", (event) => {
+    if (event.defaultPrevented) return;  // the search has done it
     const on = document.activeElement;
     if (event.key === "Escape") {
       tip.hidden = true;

@@ -47,7 +47,8 @@ STYLE = (
     ".layer > summary::-webkit-details-marker { display: none }",
     ".layer > summary > .what::before { content: '▸'; display: inline-block; width: 1.1em; color: $muted }",
     ".layer[open] > summary > .what::before { content: '▾' }",
-    ".layer > summary > .what { overflow-wrap: anywhere } .layer > summary > .amount { text-align: right }",
+    ".layer > summary > .what { overflow-wrap: anywhere } .layer > summary > .amount { text-align: right;"
+    " white-space: nowrap }",
     ".layer > summary:hover { background: $mark }",
     ".layer.hit > summary { background: $mark; box-shadow: inset 3px 0 $accent } .layer.miss > summary { opacity: .4 }",
     ".inside { padding: 2px 12px 10px }",
@@ -55,7 +56,8 @@ STYLE = (
     ".ways { display: grid; grid-template-columns: 20px 1fr }",
     ".ways > .around { border: 2px solid $line; border-right: 0; margin: 0 0 13px }",
     ".meeting { padding-left: 12px } .meeting b { display: inline-block; width: 20px; height: 20px; line-height: 16px;"
-    " border: 2px solid $line; border-radius: 10px; text-align: center; margin: 0 6px 0 -3px; background: $surface }",
+    " border: 2px solid $line; border-radius: 10px; text-align: center; font-size: .8em;"
+    " margin: 0 6px 0 -3px; background: $surface }",
     ".end { display: grid; grid-template-columns: 1fr 9.5em 8em 9em; gap: 0 10px; padding: 2px 10px }",
     ".end span { text-align: right }",
     ".more > summary { cursor: pointer; color: $muted } .more table { margin: 6px 0; font-size: .93em }",
@@ -63,10 +65,11 @@ STYLE = (
     "#tip { position: fixed; z-index: 2; max-width: min(460px, calc(100vw - 16px)); padding: 6px 10px;"
     " border: 1px solid $muted; border-radius: 6px; background: $surface; color: $ink; pointer-events: none;"
     " overflow-wrap: anywhere; font-size: .93em; box-shadow: 0 2px 8px rgb(0 0 0 / .25) }",
+    "@media print { .beside, .layer > summary { break-inside: avoid } }",
     ".narrow { display: none }",
     "@media (max-width: 640px) { .narrow { display: block } .wide { display: none }"
-    " .layer > summary, .end { grid-template-columns: auto auto 1fr } .layer > summary > .what, .end > :first-child"
-    " { grid-column: 1 / -1 } .layer > summary > .amount { color: $muted; font-size: .93em; text-align: left }"
+    " .layer > summary, .end { display: flex; flex-wrap: wrap } .layer > summary > .what, .end > :first-child"
+    " { flex: 0 0 100% } .layer > summary > .amount { color: $muted; font-size: .93em }"
     " .amount[data-what]::before { content: attr(data-what) ' ' }"
     " .inside { padding: 2px 8px 8px } .sheet, .sheet ol { padding-left: 10px } .sheet li::before { left: -10px;"
     " width: 10px } dl.facts { grid-template-columns: 1fr } dl.facts dd { margin: 0 0 4px } .heads { display: none } }",

@@ -98,6 +98,9 @@ def test_search_unfolds_to_what_it_finds_and_gives_back_what_was(page):
     assert page.locator("#found").inner_text().startswith("1 of ")
     page.keyboard.press("Enter")
     assert page.locator("#found").inner_text() == "1 of 1: conv"
+    assert not is_open(page, "block1_layer1..12")  # the first letters alone had unfolded it
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.parentElement.classList.contains('hit')")
     page.keyboard.press("Escape")
     assert page.locator("details.layer.hit, details.layer.miss").count() == 0
     assert not is_open(page, "block2_layer1..12")
