@@ -50,9 +50,10 @@ def axes() -> tuple[Axis, ...]:
     )
 
 
-def grid() -> list[Row]:
-    """The layers of the map, the factors those that a layer takes by itself."""
-    return [square(width, bond, batch, None) for batch in MAP_BATCHES for width in MAP_WIDTHS for bond in MAP_BONDS]
+def grid() -> list[list[Row]]:
+    """The layers of the map, one batch after the other, the factors those that a layer takes by itself."""
+    sizes = [(width, bond) for width in MAP_WIDTHS for bond in MAP_BONDS]
+    return [[square(width, bond, batch, None) for width, bond in sizes] for batch in MAP_BATCHES]
 
 
 def curves(axis: Axis, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

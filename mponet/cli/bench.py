@@ -19,11 +19,13 @@ from mponet.bench.rounds import PATIENCE, ROUNDS
 from mponet.bench.rows import NETWORKS, ROWS, Network, Row
 from mponet.bench.worker import task_of
 from mponet.cli import timings
-from mponet.cli.output import notice
+from mponet.cli.output import fail, notice
 from mponet.errors import BackendError, InputError
 from mponet.files import write_json
 
 N = TypeVar("N", Row, Network)
+Figures = dict[str, Any]
+FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
 
 
 @click.group(
@@ -43,6 +45,13 @@ def bench() -> None:
     """Measure speed and memory beside dense layers and other packages."""
 
 
+def _in_folder(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse a file that cannot be written before minutes of measuring, not after."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise click.BadParameter(f"there is no folder {path.parent}; expected one that is there", context, parameter)
+    return path
+
+
 def _common(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every measurement; ``backends`` comes as names."""
 
@@ -51,149 +60,193 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, backends=backends_of(backends), **others)
 
     for option in (
-        click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-                     help="Write all figures to FILE."),
-        click.option("--rounds", type=click.IntRange(min=2), default=ROUNDS, show_default=True,
-                     help="Rounds, two samples of everything each."),
-        click.option("--patience", type=click.FloatRange(min=0, min_open=True), default=PATIENCE, show_default=True,
-                     help="Seconds for all samples of one; what is slower takes part in fewer rounds, at least three."),
-        click.option("--backend", "--backends", "backends", metavar="A,B,...",
-                     help="Frameworks to measure; all that are installed if left out."),
-    ):  # fmt: skip
+        click.option(
+            "--json", "json_file", type=FILE, callback=_in_folder, metavar="FILE", help="Write all figures to FILE."
+        ),
+        click.option(
+            "--backend",
+            "--backends",
+            "backends",
+            metavar="A,B,...",
+            help="Frameworks to measure; all that are installed if left out.",
+        ),
+    ):
         option(complete)
     return complete
 
 
-_rows = click.option("--rows", metavar="A,B,...", help=f"Of {', '.join(row.name for row in ROWS)}; all if left out.")
+_rounds = click.option(
+    "--rounds",
+    type=click.IntRange(min=2),
+    default=ROUNDS,
+    show_default=True,
+    help="Rounds, two samples of everything each.",
+)
+_patience = click.option(
+    "--patience",
+    type=click.FloatRange(min=0, min_open=True),
+    default=PATIENCE,
+    show_default=True,
+    help="Seconds for all samples of a peer; one that is slower takes part in fewer rounds, at least three.",
+)
 _peers = click.option(
     "--peers/--no-peers", default=True, help="Other packages, too, or ours and the dense layer alone."
 )
 _chart = click.option(
     "--chart",
     "chart_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FILE,
+    callback=_in_folder,
     metavar="FILE.svg",
     help="Draw it; needs matplotlib.",
 )
 
 
-@bench.command()
+def _rows(known: Sequence[Row] | Sequence[Network]) -> Callable[..., Any]:
+    names = ", ".join(one.name for one in known)
+    return click.option("--rows", metavar="A,B,...", help=f"Of {names}; all if left out.")
+
+
+@bench.command(short_help="Time layers beside dense ones and peers.")
 @_common
-@_rows
+@_patience
+@_rounds
 @_peers
+@_rows(ROWS)
 def layers(
     backends: Sequence[str], rows: str | None, peers: bool, rounds: int, patience: float, json_file: Path | None
 ) -> None:
     """Time layers: forward, and forward and backward with the gradients of parameters and inputs.
 
-    Everything takes turns in one process per layer and framework.  All contenders hold the same operator, and their
-    outputs are checked before they are timed.  Ratios are to the dense layer of the same framework.
+    As people run the framework: PyTorch eagerly, JAX under jit, TensorFlow under tf.function; in training mode, where
+    no layer may keep anything from call to call.  Everything takes turns in one process per layer and framework.  All
+    contenders hold the same operator, and their outputs are checked before they are timed.  Ratios are to the dense
+    layer of the same framework.
+
+    Exit status 1 when a process failed; the others go on.
     """
-    wanted = rows_of(rows)
-    before, found = verdict.machine(), []
-    for backend in backends:
-        measured = [_timed(backend, [row], rounds, patience, peers=peers)[0] for row in wanted]
-        timings.layers(backend, measured, peers=peers)
-        found += measured
+    wanted, before = named(rows, ROWS), verdict.machine()
+    found, broken = _each(
+        backends,
+        wanted,
+        lambda backend, row: _timed(backend, [row], rounds, patience, peers=peers)[0],
+        lambda backend, measured: timings.layers(backend, measured, peers=peers),
+    )
     over = {name: verdict.over_peers([row for row in found if row["backend"] == name]) for name in backends}
-    _end("layers", before, json_file, rows=found, over_peers=over)
+    _end("layers", before, json_file, broken, rows=found, over_peers=over)
 
 
-@bench.command()
+@bench.command(short_help="Measure the memory of a training step of layers.")
 @_common
-@_rows
 @_peers
-def memory(
-    backends: Sequence[str], rows: str | None, peers: bool, rounds: int, patience: float, json_file: Path | None
-) -> None:
+@_rows(ROWS)
+def memory(backends: Sequence[str], rows: str | None, peers: bool, json_file: Path | None) -> None:
     """Measure the memory that a step of a layer has in use at its peak, each contender in a process of its own.
 
     PyTorch: what its allocator gave out.  JAX: what XLA accounts for.  TensorFlow: what the process holds.  Ours should
     stay within 1.1 times the activations of the dense layer (inputs, outputs and their gradients) and our parameters
     with their gradients.
+
+    Exit status 1 when a process failed; the others go on.
     """
-    wanted = rows_of(rows)
-    before, found = verdict.machine(), []
-    for backend in backends:
-        measured = [_memory(backend, row, peers=peers) for row in wanted]
-        timings.memory(backend, measured)
-        found += measured
-    _end("memory", before, json_file, rows=found)
+    wanted, before = named(rows, ROWS), verdict.machine()
+    found, broken = _each(backends, wanted, lambda backend, row: _memory(backend, row, peers=peers), timings.memory)
+    _end("memory", before, json_file, broken, rows=found)
 
 
-@bench.command()
+@bench.command(short_help="Time whole networks beside their normal twins.")
 @_common
-@click.option("--rows", metavar="A,B,...", help=f"Of {', '.join(one.name for one in NETWORKS)}; all if left out.")
-def models(backends: Sequence[str], rows: str | None, rounds: int, patience: float, json_file: Path | None) -> None:
-    """Time whole networks, with operators against normal: training steps, and logits in inference mode."""
-    wanted = named(rows, NETWORKS)
-    before, found = verdict.machine(), []
-    for backend in backends:
-        measured = []
-        for one in wanted:
-            with _busy(backend, one.name):
-                measured.append(run({"job": "network", "backend": backend, "network": asdict(one), "rounds": rounds}))
-        timings.networks(backend, measured)
-        found += measured
-    _end("models", before, json_file, rows=found)
+@_rounds
+@_rows(NETWORKS)
+def models(backends: Sequence[str], rows: str | None, rounds: int, json_file: Path | None) -> None:
+    """Time whole networks, with operators against normal: training steps, and logits in inference mode.
+
+    Exit status 1 when a process failed; the others go on.
+    """
+
+    def measure(backend: str, one: Network) -> Figures:
+        with _busy(backend, one.name):
+            return dict(run({"job": "network", "backend": backend, "network": asdict(one), "rounds": rounds}))
+
+    wanted, before = named(rows, NETWORKS), verdict.machine()
+    found, broken = _each(backends, wanted, measure, timings.networks)
+    _end("models", before, json_file, broken, rows=found)
 
 
-@bench.command()
+@bench.command(short_help="Time layers of growing width, bond and batch.")
 @_common
+@_rounds
 @_chart
-def growth(
-    backends: Sequence[str], rounds: int, patience: float, json_file: Path | None, chart_file: Path | None
-) -> None:
+def growth(backends: Sequence[str], rounds: int, json_file: Path | None, chart_file: Path | None) -> None:
     """Time layers of growing width, bond and batch, and compare the exponents with those of the multiplications."""
     before, found = verdict.machine(), []
     for backend in backends:
-        curves = []
-        for axis in sizes.axes():
-            curves.append(sizes.curves(axis, _timed(backend, axis.rows, rounds, patience, peers=False)))
+        curves = [
+            sizes.curves(axis, _timed(backend, axis.rows, rounds, PATIENCE, peers=False)) for axis in sizes.axes()
+        ]
         timings.growth(backend, curves)
         if chart_file is not None:
             chart.growth(_of_backend(chart_file, backend, backends), curves, f"mponet on {backend}")
         found.append({"backend": backend, "curves": curves})
-    _end("growth", before, json_file, backends=found)
+    _end("growth", before, json_file, False, backends=found)
 
 
-@bench.command()
+@bench.command(short_help="Map where operators are faster than dense layers.")
 @_common
+@_rounds
 @_chart
-def crossover(
-    backends: Sequence[str], rounds: int, patience: float, json_file: Path | None, chart_file: Path | None
-) -> None:
+def crossover(backends: Sequence[str], rounds: int, json_file: Path | None, chart_file: Path | None) -> None:
     """Map where a layer with operators is faster than a dense one: by width, bond and batch, training steps."""
     before, found = verdict.machine(), []
     for backend in backends:
-        rows = sizes.grid()
-        batches = sorted({row.batch for row in rows})
-        measured = [
-            one
-            for batch in batches
-            for one in _timed(backend, [r for r in rows if r.batch == batch], rounds, patience, peers=False)
-        ]
-        timings.crossover(backend, sizes.ratios(measured, "step"))
+        measured: list[Figures] = []
+        for rows in sizes.grid():
+            measured += _timed(backend, rows, rounds, PATIENCE, peers=False)
+        ratios = sizes.ratios(measured, "step")
+        timings.crossover(backend, ratios)
         if chart_file is not None:
             title = f"training step of a layer, mponet over dense, on {backend}"
-            chart.crossover(_of_backend(chart_file, backend, backends), sizes.ratios(measured, "step"), title)
+            chart.crossover(_of_backend(chart_file, backend, backends), ratios, title)
         found += measured
-    _end("crossover", before, json_file, rows=found)
+    _end("crossover", before, json_file, False, rows=found)
 
 
-def _timed(backend: str, rows: Sequence[Row], rounds: int, patience: float, *, peers: bool) -> list[dict[str, Any]]:
+def _each(
+    backends: Sequence[str],
+    wanted: Sequence[N],
+    measure: Callable[[str, N], Figures],
+    show: Callable[[str, list[Figures]], None],
+) -> tuple[list[Figures], bool]:
+    """All figures, shown by framework, and whether a process failed: that is told at once and stops no other."""
+    found, broken = [], False
+    for backend in backends:
+        measured = []
+        for one in wanted:
+            try:
+                measured.append(measure(backend, one))
+            except BackendError as error:
+                broken = True
+                fail(str(error))
+        if measured:
+            show(backend, measured)
+        found += measured
+    return found, broken
+
+
+def _timed(backend: str, rows: Sequence[Row], rounds: int, patience: float, *, peers: bool) -> list[Figures]:
     """Layers timed in one process."""
     what = rows[0].name if len(rows) == 1 else f"{len(rows)} layers from {rows[0].name} to {rows[-1].name}"
     with _busy(backend, what):
         task = {"job": "layers", "backend": backend, "rows": [task_of(row) for row in rows], "rounds": rounds}
-        measured: list[dict[str, Any]] = run({**task, "patience": patience, "peers": peers})
+        measured: list[Figures] = run({**task, "patience": patience, "peers": peers})
     return measured
 
 
-def _memory(backend: str, row: Row, *, peers: bool) -> dict[str, Any]:
+def _memory(backend: str, row: Row, *, peers: bool) -> Figures:
     """One layer, every contender in a process of its own."""
     task = {"backend": backend, "row": task_of(row)}
-    asked = run({"job": "contenders", "peers": peers, **task})
+    with _busy(backend, row.name):
+        asked = run({"job": "contenders", "peers": peers, **task})
     measured = []
     for name in asked["names"]:
         with _busy(backend, f"{row.name}, {name}"):
@@ -218,11 +271,6 @@ def backends_of(names: str | None) -> list[str]:
             "installed; for example: pip install 'mponet[torch]'"
         )
     return found
-
-
-def rows_of(names: str | None) -> list[Row]:
-    """The rows that are named, in the order of the table; all for None."""
-    return named(names, ROWS)
 
 
 def named(names: str | None, known: Sequence[N]) -> list[N]:
@@ -251,10 +299,12 @@ def _of_backend(path: Path, backend: str, backends: Sequence[str]) -> Path:
     return path if len(backends) == 1 else path.with_stem(f"{path.stem}-{backend}")
 
 
-def _end(what: str, before: dict[str, Any], path: Path | None, **found: Any) -> None:
-    """How quiet it was, and the file."""
+def _end(what: str, before: Figures, path: Path | None, broken: bool, **found: Any) -> None:
+    """How quiet it was, the file, and the exit status."""
     after = verdict.machine()
     timings.machine(before, after)
     if path is not None:
         write_json(path, {"bench": what, "before": before, "after": after, **found})
         notice(f"written: {path}")
+    if broken:
+        click.get_current_context().exit(1)

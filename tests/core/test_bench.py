@@ -340,7 +340,7 @@ def test_growth_has_one_size_that_grows_and_fits_exponents():
 
 
 def test_the_map_covers_its_sizes():
-    found = [measured(row.name, dense=2.0, ours=1.0) for row in growth.grid()]
+    found = [measured(row.name, dense=2.0, ours=1.0) for rows_of_batch in growth.grid() for row in rows_of_batch]
     ratios = growth.ratios(found, "step")
     assert len(ratios) == len(growth.MAP_WIDTHS) * len(growth.MAP_BONDS) * len(growth.MAP_BATCHES)
     assert ratios[1, 256, 2] == 0.5

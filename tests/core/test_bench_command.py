@@ -12,6 +12,7 @@ from core.command import failing, run
 from core.timed import measured, timed
 from mponet.bench.rows import ROWS
 from mponet.cli import bench
+from mponet.errors import BackendError
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +103,30 @@ def test_an_unknown_row_or_framework_is_one_clear_line():
     failing(run("bench", "layers", "--rows", ","), "--rows names nothing")
     failing(run("bench", "layers", "--backends", "jax"), "there is no jax to measure", "pip install")
     failing(run("bench", "layers", "--backends", "numpy"), "there is no numpy to measure")
+
+
+def test_a_process_that_fails_stops_no_other(tasks, monkeypatch, tmp_path):
+    answer = bench.run
+
+    def failing_for_one(task, **options):
+        if task["rows"][0]["name"] == "fc2-d4":
+            raise BackendError("measuring torch stopped with status -9")
+        return answer(task, **options)
+
+    monkeypatch.setattr(bench, "run", failing_for_one)
+    file = tmp_path / "bench.json"
+    result = run("bench", "layers", "--rows", "fc2-d4,fc2-d16", "--json", str(file))
+    assert result.exit_code == 1
+    assert "error: measuring torch stopped with status -9" in result.stderr
+    assert [row["row"] for row in json.loads(file.read_text(encoding="utf-8"))["rows"]] == ["fc2-d16"]
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(tasks, tmp_path):
+    for option in ("--json", "--chart"):
+        result = run("bench", "growth", option, str(tmp_path / "absent" / "x"))
+        assert result.exit_code == 2
+        assert "there is no folder" in result.stderr
+    assert not tasks
 
 
 def test_markdown_tables_come_from_the_files(tasks, tmp_path):
