@@ -19,8 +19,8 @@ from itertools import accumulate, pairwise
 from math import prod
 
 from mponet.errors import PlanError
-from mponet.notebook import Drawn
 from mponet.grouping import Grouping, Side, grouping, merging
+from mponet.notebook import Drawn
 from mponet.shape import MPOShape
 
 
