@@ -40,7 +40,6 @@ COLOURED = ("svg", "png", "html")
 Examples:
   mponet draw fc2
   mponet draw resnet20 --k 2 --unit -o resnet20.html
-  mponet draw vgg16 -o vgg16.svg --colour share
   mponet draw runs/fc2-digits-torch-short-seed0 -o trained.html --colour entropy
   mponet draw fc2 --layer fc1 -o fc1.png
   mponet draw lenet5 --line

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from mponet.choice import choose
-from mponet.draw.layout import shown
+from mponet.draw.room import shown
 from mponet.errors import ModelError
 from mponet.measure import whole_ratio
 from mponet.models import build, infer

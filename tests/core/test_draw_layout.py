@@ -11,7 +11,8 @@ from core import networks
 from core.strategies import mpos, random_mpo
 from mponet.draw.arrange import arrange
 from mponet.draw.graph import of_mpo, of_nodes, of_shape
-from mponet.draw.layout import layout, thickness
+from mponet.draw.layout import layout
+from mponet.draw.room import thickness
 from mponet.errors import GraphError
 from mponet.mpo import MPO, left_canonical, mixed_canonical, right_canonical
 from mponet.network import apply, network

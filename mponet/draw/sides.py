@@ -1,0 +1,89 @@
+"""At which side of its box each edge leaves, and which way a bond goes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from mponet.draw.arrange import Arrangement
+from mponet.draw.graph import Edge, Graph
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Edges at the four sides of a box, from left to right and from top to bottom."""
+
+    up: tuple[int, ...] = ()
+    down: tuple[int, ...] = ()
+    left: tuple[int, ...] = ()
+    right: tuple[int, ...] = ()
+
+    def sorted(self, key: Callable[[int], float]) -> "Ports":
+        """The same with the edges to the left and to the right in another order."""
+        return replace(self, left=tuple(sorted(self.left, key=key)), right=tuple(sorted(self.right, key=key)))
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """The sides of all edges.
+
+    Attributes:
+        ports: of each node.
+        around: bonds that go around: out to the right, below the row, and back from the left.
+        turning: bonds between the same ends of two rows.
+        bulging: bonds between nodes of one column.
+    """
+
+    ports: tuple[Ports, ...]
+    around: tuple[int, ...]
+    turning: tuple[int, ...]
+    bulging: tuple[int, ...]
+
+
+def sides(graph: Graph, arrangement: Arrangement) -> Sides:
+    """The sides of all edges of a network whose nodes have their places."""
+    ends: list[tuple[int, str, int]] = []  # node, side, edge
+    ways: dict[str, list[int]] = {"around": [], "turning": [], "bulging": [], "": []}
+    for k, edge in enumerate(graph.edges):
+        if len(edge.ends) == 1:
+            ends.append((edge.ends[0], "up" if upward(edge) else "down", k))
+        elif arrangement.bar is not None and arrangement.bar in edge.ends:
+            ends.append((graph.other(arrangement.bar, k), "down", k))
+        else:
+            way, taken = _bond(edge, arrangement)
+            ways[way].append(k)
+            ends += [(node, side, k) for node, side in taken]
+    ports = tuple(
+        Ports(*(_at(ends, node, side) for side in ("up", "down", "left", "right"))) for node in range(len(graph.nodes))
+    )
+    return Sides(ports, tuple(ways["around"]), tuple(ways["turning"]), tuple(ways["bulging"]))
+
+
+def upward(edge: Edge) -> bool:
+    """Whether a leg is drawn upwards: inputs and the batch come from below."""
+    return not edge.name.startswith(("in", "batch"))
+
+
+def _at(ends: Sequence[tuple[int, str, int]], node: int, side: str) -> tuple[int, ...]:
+    return tuple(k for at, found, k in ends if (at, found) == (node, side))
+
+
+def _bond(edge: Edge, arrangement: Arrangement) -> tuple[str, tuple[tuple[int, str], tuple[int, str]]]:
+    """Which way a bond goes, and at which sides of its two nodes."""
+    places = arrangement.places
+    first, second = sorted(edge.ends, key=places.__getitem__)
+    (band1, column1, _), (band2, column2, _) = places[first], places[second]
+    if band1 == band2 and column1 == column2:
+        return "bulging", ((first, "right"), (second, "right"))
+    if band1 == band2 and column2 - column1 == 1:
+        return "", ((first, "right"), (second, "left"))
+    end = _end(arrangement, band1, column1)
+    if band1 != band2 and end and end == _end(arrangement, band2, column2):
+        return "turning", ((first, end), (second, end))
+    # out of one row and into the next, or out of the end of a ring and into its start
+    out, into = (second, first) if band1 == band2 else (first, second)
+    return "around", ((out, "right"), (into, "left"))
+
+
+def _end(arrangement: Arrangement, band: int, column: int) -> str:
+    """Which end of its row a column is; a single column is neither."""
+    last = len(arrangement.bands[band]) - 1
+    return "" if last == 0 or 0 < column < last else "right" if column else "left"
