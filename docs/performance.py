@@ -93,7 +93,7 @@ def models(found: dict[str, Any]) -> Iterator[str]:
                     ratio(one["ratio"]),
                     ratio(one["ratio_of_minima"]),
                     "" if target is None else f"{target:.2f} {one['mark']}",
-                    f"{one['mpo']['spread']:.0%}",
+                    f"{one['spread']:.0%}",
                 )
         yield ""
     yield quiet(found)

@@ -50,8 +50,9 @@ def measure(backend: str, network: Network, *, rounds: int = ROUNDS) -> dict[str
     for which in PASSES:
         found[which] = {kind: Summary.of(times[which][kind]).as_dict() for kind in VARIANTS}
         ratio, least = (found[which]["mpo"][figure] / found[which]["dense"][figure] for figure in ("median", "minimum"))
-        verdict = mark(ratio, least, found["targets"][which])
-        found[which] |= {"ratio": ratio, "ratio_of_minima": least, "mark": verdict}
+        noise = max(found[which][kind]["spread"] for kind in VARIANTS)
+        verdict = mark(ratio, least, found["targets"][which], noise)
+        found[which] |= {"ratio": ratio, "ratio_of_minima": least, "mark": verdict, "spread": noise}
     return found
 
 

@@ -12,6 +12,8 @@ from mponet.bench.layers import PASSES
 from mponet.bench.rows import OVER_PEERS
 from mponet.bench.statistics import geometric_mean, typical_spread
 
+#: Interquartile range over median beyond which samples do not bear a verdict.
+NOISY = 0.5
 Figure = Literal["median", "minimum"]
 
 
@@ -29,7 +31,7 @@ class Line:
         target: the most that ``ratio`` should be.
         peer: the fastest peer, by median.
         over_peer: its time over ours.
-        spread: of our samples.
+        spread: of our samples or of the dense layer's, whichever is larger.
     """
 
     row: str
@@ -45,16 +47,23 @@ class Line:
 
     @property
     def mark(self) -> str:
-        """Whether the target is met, ``?`` where noise decides: medians and minima disagree; empty without a target."""
-        return mark(self.ratio, self.least, self.target)
+        """Whether the target is met, as `mark` says it."""
+        return mark(self.ratio, self.least, self.target, self.spread)
 
 
-def mark(ratio: float | None, least: float | None, target: float | None) -> str:
-    """``✓``, ``✗``, or ``?`` where the ratio of medians and that of minima say different things."""
+def mark(ratio: float | None, least: float | None, target: float | None, spread: float) -> str:
+    """``✓`` or ``✗``; ``?`` where noise decides; empty without a target.
+
+    Args:
+        ratio: of medians.
+        least: of minima; where it says something else than ``ratio``, noise decides.
+        target: the most that they should be.
+        spread: of the samples; above `NOISY`, noise decides.
+    """
     if ratio is None or least is None or target is None:
         return ""
     met = {ratio <= target, least <= target}
-    return "?" if len(met) > 1 else "✓" if met == {True} else "✗"
+    return "?" if len(met) > 1 or spread > NOISY else "✓" if met == {True} else "✗"
 
 
 def seconds(row: dict[str, Any], name: str, which: str, figure: Figure = "median") -> float | None:
@@ -74,6 +83,7 @@ def lines(rows: Iterable[dict[str, Any]]) -> Iterator[Line]:
     for row in rows:
         for which in PASSES:
             mine = _entry(row, OURS)[which]
+            noise = [entry[which]["spread"] for entry in row["contenders"] if entry["name"] in (OURS, DENSE)]
             peer, fastest = best_peer(row, which)
             yield Line(
                 row["row"],
@@ -85,7 +95,7 @@ def lines(rows: Iterable[dict[str, Any]]) -> Iterator[Line]:
                 row["targets"][which],
                 peer,
                 None if fastest is None else fastest / mine["median"],
-                mine["spread"],
+                max(noise),
             )
 
 

@@ -77,7 +77,7 @@ def networks(backend: str, rows: Sequence[dict[str, Any]]) -> None:
                 _times(found["ratio_of_minima"]),
                 _times(row["targets"][which]),
                 found["mark"],
-                f"{found['mpo']['spread']:.0%}",
+                f"{found['spread']:.0%}",
             )
     console.print(table)
 
@@ -115,7 +115,7 @@ def machine(before: dict[str, Any], after: dict[str, Any]) -> None:
     people().print(
         f"\nPython {before['python']}, {before['processor']}, {before['cores']} cores; processes that wanted to run "
         f"before and after: {loads}.  Spread: interquartile range over median; ?: noise decides, as medians and minima "
-        "disagree.",
+        f"disagree, or the spread is above {verdict.NOISY:.0%}.",
         style="dim",
     )
 

@@ -195,8 +195,9 @@ def test_a_row_without_a_dense_layer_has_no_ratio():
     ("ratio", "least", "target", "expected"),
     [(0.9, 0.8, 1.0, "✓"), (1.1, 1.2, 1.0, "✗"), (1.1, 0.9, 1.0, "?"), (0.9, 1.1, 1.0, "?"), (1.0, 1.0, None, "")],
 )
-def test_a_verdict_needs_medians_and_minima_to_agree(ratio, least, target, expected):
-    assert verdict.mark(ratio, least, target) == expected
+def test_a_verdict_needs_medians_and_minima_to_agree_and_little_noise(ratio, least, target, expected):
+    assert verdict.mark(ratio, least, target, 0.1) == expected
+    assert verdict.mark(ratio, least, target, 0.6) == ("" if target is None else "?")
 
 
 def test_the_mean_over_peers_and_whoever_is_faster():
