@@ -5,6 +5,7 @@ import pytest
 
 from frameworks import probe
 from mponet import MPO, MPOShape, from_matrix, to_matrix
+from mponet.draw import render
 from mponet.errors import ShapeError
 from mponet.initialize import exact_variance
 from mponet.network import reference
@@ -162,3 +163,12 @@ def test_bad_bias_and_bad_operator_are_refused(lab):
         layer.assign(mpo, np.zeros(6))
     with pytest.raises(ShapeError, match="operator is"):
         layer.assign(sample(SHAPES[1])[0])
+
+
+@pytest.mark.parametrize("shape", SHAPES[2:4], ids=str)
+def test_a_layer_shows_itself_in_notebooks_as_its_operator(lab, shape):
+    mpo, bias, _, _ = sample(shape)
+    layer = lab.layer.from_mpo(mpo, bias, dtype=lab.float64)
+    assert layer._repr_svg_() == mpo._repr_svg_()
+    assert layer._repr_html_() == mpo._repr_html_()
+    assert render(layer, "txt") == render(mpo, "txt")
