@@ -166,3 +166,19 @@ def test_a_name_that_is_a_program_does_nothing(browser, tmp_path):
     assert evil in opened.locator("#tip").inner_text()
     assert said == []
     opened.close()
+
+
+def test_a_network_in_a_notebook_folds_within_its_frame(browser):
+    opened = browser.new_page()
+    said = []
+    opened.on("console", lambda message: said.append(message.text))
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.set_content(f"<!DOCTYPE html><p id='cell'>Out[1]:</p>{build('lenet5')._repr_html_()}")
+    frame = opened.frame_locator("iframe")
+    frame.locator("#search").fill("mpo")
+    assert frame.locator("details.layer.hit").count() == 3
+    frame.get_by_role("button", name="Fold all", exact=True).click()
+    assert frame.locator("details.layer[open]").count() == 0
+    assert opened.evaluate("getComputedStyle(document.getElementById('cell')).color") == "rgb(0, 0, 0)"
+    assert said == []
+    opened.close()

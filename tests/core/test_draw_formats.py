@@ -33,6 +33,7 @@ from mponet.models.layers import Dense, Model, Residual
 from mponet.models.start import start
 from mponet.mpo import MPO, left_canonical, mixed_canonical
 from mponet.network import network
+from mponet.notebook import Drawn
 from mponet.plan import Plan
 from mponet.shape import MPOShape
 
@@ -358,3 +359,12 @@ def test_showing_values_in_notebooks_loads_no_drawing_before():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "mponet.draw" not in done.splitlines()[0].split()
     assert done.splitlines()[1] == "True"
+
+
+def test_a_layer_without_cores_yet_shows_nothing():
+    """Keras makes the cores of a layer when it first sees inputs."""
+
+    class Unbuilt(Drawn):
+        built = False
+
+    assert (Unbuilt()._repr_svg_(), Unbuilt()._repr_html_()) == (None, None)
