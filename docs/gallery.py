@@ -39,6 +39,7 @@ class Entry:
         how: command or code that draws it.
         thing: what is drawn.
         look: how.
+        called: what its title calls it.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Entry:
     how: str
     thing: Any
     look: Look = field(default_factory=Look)
+    called: str = ""
 
 
 def entries() -> Iterator[Entry]:
@@ -71,6 +73,7 @@ def operators() -> Iterator[Entry]:
         "The first layer of FC2: a box for each core, factors of the outputs up, of the inputs down, bonds between.",
         "mponet draw fc2 --layer fc1 -o operator.svg",
         shape,
+        called="fc1 of fc2 (mpo)",
     )
     yield Entry(
         "entropy",
@@ -95,6 +98,7 @@ def operators() -> Iterator[Entry]:
         "mponet draw fc2 --layer fc1 --colour share -o share.svg",
         shape,
         Look("share"),
+        "fc1 of fc2 (mpo)",
     )
     yield Entry(
         "plan",
@@ -116,18 +120,20 @@ def networks() -> Iterator[Entry]:
         "input",
         "An operator and its input",
         "The graph that defines what a layer computes.",
-        'save(mponet.network.apply(mpo, inputs), "input.svg")',
+        'save(mponet.network.apply(mpo, inputs), "input.svg", name="An operator and five inputs")',
         apply(mpo, np.ones((5, 36))),
+        called="An operator and five inputs",
     )
     ring = {f"core{k}": [(f"bond{k - 1 or 6}", 4), (f"in{k}", 3), (f"out{k}", 5), (f"bond{k}", 4)] for k in range(1, 7)}
-    yield Entry("ring", "A ring", "", 'save(nodes, "ring.svg")  # TensorNetwork nodes', connected(ring))
+    how = 'save(nodes, "ring.svg", name="A ring")  # TensorNetwork nodes, joined in any way'
+    yield Entry("ring", "A ring", "", how, connected(ring), called="A ring")
     tree = {
         "root": [("out1", 16), ("left", 4), ("right", 8)],
         "node1": [("left", 4), ("a", 4), ("b", 4)],
         "node2": [("right", 8), ("c", 4), ("d", 2)],
         **{f"leaf{k}": [(edge, 2 if edge == "d" else 4), (f"in{k}", 7)] for k, edge in enumerate("abcd", start=1)},
     }
-    yield Entry("tree", "A tree", "", 'save(nodes, "tree.svg")', connected(tree))
+    yield Entry("tree", "A tree", "", 'save(nodes, "tree.svg", name="A tree")', connected(tree), called="A tree")
 
 
 def connected(spec: dict[str, list[tuple[str, int]]]) -> list[Any]:
@@ -151,7 +157,7 @@ def main(folder: Path) -> None:
     (folder / "gallery").mkdir(exist_ok=True)
     parts = [HEAD]
     for entry in entries():
-        save(entry.thing, folder / "gallery" / f"{entry.name}.svg", look=entry.look)
+        save(entry.thing, folder / "gallery" / f"{entry.name}.svg", look=entry.look, name=entry.called)
         text = f"{entry.text}\n\n" if entry.text else ""
         parts.append(f"## {entry.title}\n\n{text}    {entry.how}\n\n![{entry.title}](gallery/{entry.name}.svg)\n")
     (folder / "gallery.md").write_text("\n".join(parts), encoding="utf-8")

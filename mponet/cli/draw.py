@@ -97,10 +97,11 @@ def draw(
         network, cores = models.build(model, variant, bond), {}
     look = Look(colour, cut, cores)
     thing = network if layer is None else _operator(network, layer, cores)
-    text = _lines(network, look, layer) if as_line else _text(thing)
+    name = "" if layer is None else f"{layer} of {network}"
+    text = _lines(network, look, layer) if as_line else _text(thing, name)
     if output is not None:
         start = perf_counter()
-        save(thing, output, look=look, theme=theme)
+        save(thing, output, look=look, theme=theme, name=name)
         notice(f"wrote {output}: {count(output.stat().st_size)} bytes in {perf_counter() - start:.2f} s")
     if as_json:
         named = {"model": network.name, "variant": network.variant, "bond": network.bond}
@@ -140,8 +141,8 @@ def _operator(model: Model, layer: str, cores: Mapping[str, MPO]) -> MPO | MPOSh
     return cores.get(layer, shapes[layer])
 
 
-def _text(thing: Model | MPO | MPOShape) -> str:
-    return str(render(thing, "txt")).removesuffix("\n")
+def _text(thing: Model | MPO | MPOShape, name: str) -> str:
+    return str(render(thing, "txt", name=name)).removesuffix("\n")
 
 
 def _lines(model: Model, look: Look, layer: str | None) -> str:

@@ -3,8 +3,10 @@
 The same graph gets the same places every time: whatever is equally good goes to the node listed first.
 """
 
+from bisect import bisect_right, insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 from mponet.draw.graph import Graph, neighbours
@@ -65,7 +67,7 @@ def arrange(graph: Graph, per_row: int) -> Arrangement:
     bands: list[Band] = []
     for part, row in zip(parts, rows, strict=False):
         if row is None:
-            bands.append(_columns(joined, part))
+            bands.append([list(column) for column in _columns(graph, tuple(part))])
         else:
             bands += _folded(row, per_row) if _is_ring(joined, row) else _wrapped(row, per_row)
     return Arrangement(tuple(tuple(tuple(column) for column in band) for band in bands))
@@ -178,10 +180,13 @@ def _walk(joined: Joined, start: int, before: int | None, count: int) -> list[in
     return walked
 
 
-def _columns(joined: Joined, part: Sequence[int]) -> Band:
+@lru_cache(maxsize=32)  # a page tries several widths, which change nothing here
+def _columns(graph: Graph, part: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     """Columns by distance from the node where that takes the fewest crossings, then the least height."""
+    joined = neighbours(graph)
     options = (_sorted(_layers(joined, root), joined) for root in part)
-    return min(options, key=lambda band: (crossings(band, joined), max(map(len, band)), _inside(band, joined)))
+    best = min(options, key=lambda band: (crossings(band, joined), max(map(len, band)), _inside(band, joined)))
+    return tuple(map(tuple, best))
 
 
 def _inside(band: Band, joined: Joined) -> int:
@@ -216,5 +221,10 @@ def _mean(places: Mapping[int, int], others: Iterable[int]) -> float:
 
 def _crossings(left: Sequence[int], right: Sequence[int], joined: Joined) -> int:
     place = {node: row for row, node in enumerate(right)}
-    lines = [(row, place[other]) for row, node in enumerate(left) for other in joined[node] if other in place]
-    return sum((a - c) * (b - d) < 0 for k, (a, b) in enumerate(lines) for c, d in lines[:k])
+    lines = sorted((row, place[other]) for row, node in enumerate(left) for other in joined[node] if other in place)
+    seen: list[int] = []
+    found = 0
+    for _, end in lines:
+        found += len(seen) - bisect_right(seen, end)  # those that start above and end below
+        insort(seen, end)
+    return found

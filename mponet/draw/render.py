@@ -20,7 +20,7 @@ from mponet.draw.text import diagram as text_diagram
 from mponet.draw.text import sheet as text_sheet
 from mponet.draw.theme import Theme
 from mponet.draw.web import STYLE as WEB
-from mponet.draw.web import figure, plan_page, sheet_page
+from mponet.draw.web import figure, key, plan_page, sheet_page
 from mponet.errors import InputError
 from mponet.files import write_atomically, writing
 from mponet.models.layers import Model
@@ -50,7 +50,9 @@ class Picture:
     dot: Callable[[], str]
 
 
-def render(thing: Any, format: str = "svg", *, look: Look | None = None, theme: Theme = "auto") -> str | bytes:
+def render(
+    thing: Any, format: str = "svg", *, look: Look | None = None, theme: Theme = "auto", name: str = ""
+) -> str | bytes:
     """The picture of a thing.
 
     Args:
@@ -58,6 +60,7 @@ def render(thing: Any, format: str = "svg", *, look: Look | None = None, theme: 
         format: one of `FORMATS`.
         look: how operators are coloured; see `mponet.draw.look.Look`.
         theme: ``auto`` follows the screen, ``light`` and ``dark`` are fixed; for ``svg`` and ``png``.
+        name: of an operator or of a network of nodes, for its title.
 
     Returns:
         Bytes for ``png``, else text.  The same thing gives the same bytes every time.
@@ -67,7 +70,7 @@ def render(thing: Any, format: str = "svg", *, look: Look | None = None, theme: 
         GraphError: the nodes are no network.
         BackendError: ``png`` without its converter.
     """
-    drawn = picture(thing, look or Look())
+    drawn = picture(thing, look or Look(), name)
     match format:
         case "txt":
             return f"{drawn.text()}\n"
@@ -82,7 +85,7 @@ def render(thing: Any, format: str = "svg", *, look: Look | None = None, theme: 
     raise InputError(f"format is {format!r}; expected one of {', '.join(FORMATS)}")
 
 
-def save(thing: Any, path: Path | str, *, look: Look | None = None, theme: Theme = "auto") -> None:
+def save(thing: Any, path: Path | str, *, look: Look | None = None, theme: Theme = "auto", name: str = "") -> None:
     """Write the picture of a thing to a file, whole or not at all; the ending of its name is the format.
 
     Raises:
@@ -90,12 +93,12 @@ def save(thing: Any, path: Path | str, *, look: Look | None = None, theme: Theme
         InputError: as for `render`.
     """
     path = Path(path)
-    drawn = render(thing, path.suffix.removeprefix(".").lower(), look=look, theme=theme)
+    drawn = render(thing, path.suffix.removeprefix(".").lower(), look=look, theme=theme, name=name)
     with writing(path):
         write_atomically(path, drawn if isinstance(drawn, bytes) else drawn.encode())
 
 
-def picture(thing: Any, look: Look) -> Picture:
+def picture(thing: Any, look: Look, name: str = "") -> Picture:
     """The picture of a thing, not yet drawn.
 
     Raises:
@@ -107,15 +110,15 @@ def picture(thing: Any, look: Look) -> Picture:
     if isinstance(thing, Plan):
         return _of_plan(thing)
     if isinstance(thing, MPO | MPOShape):
-        return _of_operator(thing, look)
+        return _of_operator(thing, look, name)
     if isinstance(thing, Graph):
-        return _of_graph(thing, "Tensor network", [], None)
+        return _of_graph(thing, name or "Tensor network", [], None)
     if callable(getattr(thing, "to_mpo", None)):
-        return _of_operator(thing.to_mpo(), look)
+        return _of_operator(thing.to_mpo(), look, name)
     if isinstance(thing, Sequence | set | frozenset) and thing and all(hasattr(node, "edges") for node in thing):
         # a set has another order in every process
         nodes = thing if isinstance(thing, Sequence) else sorted(thing, key=lambda node: str(node.name))
-        return _of_graph(of_nodes(nodes), "Tensor network", [], None)
+        return _of_graph(of_nodes(nodes), name or "Tensor network", [], None)
     raise InputError(
         f"there is no picture of {type(thing).__name__}; expected an MPO, an MPOShape, a Model, a Plan, an MPO layer "
         "or TensorNetwork nodes; convert it to one of them"
@@ -160,7 +163,7 @@ def _of_plan(plan: Plan) -> Picture:
     )
 
 
-def _of_operator(operator: MPO | MPOShape, look: Look) -> Picture:
+def _of_operator(operator: MPO | MPOShape, look: Look, name: str) -> Picture:
     if isinstance(operator, MPO):
         graph, overlay = look.operator(operator)
         shape = operator.shape
@@ -171,23 +174,32 @@ def _of_operator(operator: MPO | MPOShape, look: Look) -> Picture:
         f"{shape.in_features} → {shape.out_features}; {count(shape.parameters)} weights for "
         f"{count(shape.dense_parameters)}"
     )
-    drawn = _of_graph(graph, str(shape), [note], overlay)
-    text = f"{shape}: {note}\n\n{text_diagram(shape)}\n\n{line(graph)}"
+    title = f"{name}: {shape}" if name else str(shape)
+    drawn = _of_graph(graph, title, [note], overlay)
+    text = f"{title}\n{note}\n\n{text_diagram(shape)}\n\n{line(graph)}"
     return Picture(lambda: text, drawn.svg, drawn.html, drawn.dot)
 
 
 def _of_graph(graph: Graph, title: str, notes: Sequence[str], overlay: Overlay | None) -> Picture:
-    nodes = [node_text(graph, node) for node in range(len(graph.nodes))]
+    return Picture(
+        lambda: "\n".join([title, *notes, "", *_nodes(graph)]),
+        lambda theme: diagram(graph, title, overlay=overlay, notes=notes, theme=theme),
+        lambda: _page(graph, title, notes, overlay),
+        lambda: graphviz.dot(graph),
+    )
+
+
+def _page(graph: Graph, title: str, notes: Sequence[str], overlay: Overlay | None) -> str:
+    """A network in a page: its diagram, how to read it, and its nodes in words."""
     body = (
         element("h1", title),
         *(element("p", note) for note in notes),
         figure(graph, overlay, f"{title}: {spoken(graph)}"),
-        *(element("p", words, class_="muted") for words in reading(graph)),
-        element("ul", *(element("li", words) for words in nodes)),
+        key(reading(graph), overlay),
+        element("ul", *(element("li", words) for words in _nodes(graph))),
     )
-    return Picture(
-        lambda: "\n".join([title, *notes, "", *nodes]),
-        lambda theme: diagram(graph, title, overlay=overlay, notes=notes, theme=theme),
-        lambda: page(title, *body, style=WEB),
-        lambda: graphviz.dot(graph),
-    )
+    return page(title, *body, style=WEB)
+
+
+def _nodes(graph: Graph) -> list[str]:
+    return [node_text(graph, node) for node in range(len(graph.nodes))]

@@ -1,6 +1,6 @@
 """At which side of its box each edge leaves, and which way a bond goes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from mponet.draw.arrange import Arrangement
@@ -42,18 +42,21 @@ def sides(graph: Graph, arrangement: Arrangement) -> Sides:
     """The sides of all edges of a network whose nodes have their places."""
     ends: list[tuple[int, str, int]] = []  # node, side, edge
     ways: dict[str, list[int]] = {"around": [], "turning": [], "bulging": [], "": []}
+    places = arrangement.places
     for k, edge in enumerate(graph.edges):
         if len(edge.ends) == 1:
             ends.append((edge.ends[0], "up" if upward(edge) else "down", k))
         elif arrangement.bar is not None and arrangement.bar in edge.ends:
             ends.append((graph.other(arrangement.bar, k), "down", k))
         else:
-            way, taken = _bond(edge, arrangement)
+            way, taken = _bond(edge, arrangement, places)
             ways[way].append(k)
             ends += [(node, side, k) for node, side in taken]
-    ports = tuple(
-        Ports(*(_at(ends, node, side) for side in ("up", "down", "left", "right"))) for node in range(len(graph.nodes))
-    )
+    at: dict[tuple[int, str], tuple[int, ...]] = {}
+    for node, side, k in ends:
+        at[node, side] = (*at.get((node, side), ()), k)
+    names = ("up", "down", "left", "right")
+    ports = tuple(Ports(*(at.get((node, side), ()) for side in names)) for node in range(len(graph.nodes)))
     return Sides(ports, tuple(ways["around"]), tuple(ways["turning"]), tuple(ways["bulging"]))
 
 
@@ -62,13 +65,10 @@ def upward(edge: Edge) -> bool:
     return not edge.name.startswith(("in", "batch"))
 
 
-def _at(ends: Sequence[tuple[int, str, int]], node: int, side: str) -> tuple[int, ...]:
-    return tuple(k for at, found, k in ends if (at, found) == (node, side))
-
-
-def _bond(edge: Edge, arrangement: Arrangement) -> tuple[str, tuple[tuple[int, str], tuple[int, str]]]:
+def _bond(
+    edge: Edge, arrangement: Arrangement, places: Mapping[int, tuple[int, int, int]]
+) -> tuple[str, tuple[tuple[int, str], tuple[int, str]]]:
     """Which way a bond goes, and at which sides of its two nodes."""
-    places = arrangement.places
     first, second = sorted(edge.ends, key=places.__getitem__)
     (band1, column1, _), (band2, column2, _) = places[first], places[second]
     if band1 == band2 and column1 == column2:

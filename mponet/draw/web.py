@@ -132,6 +132,15 @@ def figure(graph: Graph, overlay: Overlay | None, words: str) -> Markup:
     return _figure(lambda per_row: draw(graph, overlay, per_row), words)
 
 
+def key(words: Sequence[str], overlay: Overlay | None) -> Markup:
+    """How to read a diagram: words, and the scale of its shades."""
+    parts = [element("p", joined(words, " "), class_="muted")] if words else []
+    if overlay is not None:
+        drawing = scale(overlay)
+        parts.append(svg(drawing.width, drawing.height, overlay.title, drawing.body, theme="page"))
+    return joined(parts)
+
+
 def _figure(drawn: Callable[[int], Drawing], words: str) -> Markup:
     found = []
     for width, look in ((WIDE, "wide"), (NARROW, "narrow")):
@@ -279,8 +288,4 @@ def _key(model: Model, lines: Iterable[Sequence[Line]], look: Look) -> Markup:
     graph, overlay = (None, None) if first is None else look.network(first)
     said = [] if graph is None else reading(graph)
     said += [REPEATED] if any(len(line.infos) > 1 for line, *_ in lines) else []
-    parts = [element("p", joined(said, " "), class_="muted")] if said else []
-    if overlay is not None:
-        drawing = scale(overlay)
-        parts.append(svg(drawing.width, drawing.height, overlay.title, drawing.body, theme="page"))
-    return joined(parts)
+    return key(said, overlay)

@@ -41,7 +41,7 @@ def test_a_file_of_every_format(format, tmp_path):
 def test_one_layer_alone():
     model = build("lenet5")
     (shape,) = (layer.mpo for layer in model.layers if getattr(layer, "name", "") == "conv3")
-    assert run("draw", "lenet5", "--layer", "conv3").stdout == render(shape, "txt")
+    assert run("draw", "lenet5", "--layer", "conv3").stdout == render(shape, "txt", name="conv3 of lenet5 (mpo)")
     failing(run("draw", "lenet5", "--layer", "conv1"), "conv1", "conv3, fc1, fc2")
 
 
