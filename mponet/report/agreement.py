@@ -15,10 +15,11 @@ FAINTEST = 1e-4  # share of a bound that has the faintest shade
 Found = tuple[str, Comparison]  # the network's name, and what was compared
 
 STYLE = (
-    ".heats { display: flex; flex-wrap: wrap; gap: 4px 28px }",
+    ".heats { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 4px 28px }",
     ".heat { font-size: .87em } .heat caption { text-align: left; font-weight: 600; padding: 6px 0 2px }",
     ".heat td { text-align: center; padding: 5px 8px; min-width: 68px; border: 2px solid $surface }",
-    ".heat th { font-weight: 400; border: 0; padding: 2px 8px 2px 0 } .heat thead th { text-align: center }",
+    ".heat th { font-weight: 400; border: 0; padding: 2px 8px 2px 0; vertical-align: middle }",
+    ".heat thead th { text-align: center }",
     *(f".heat .s{k} {{ background: $shade{k}; color: $on{k} }}" for k in range(len(SHADES))),
     ".beyond { background: $alert; color: $surface; font-weight: 600 }",
     ".key span { display: inline-block; padding: 1px 10px }",
@@ -93,7 +94,7 @@ def _cell(pair: Sequence[Found]) -> Markup:
     name, worst = max(pair, key=lambda one: one[1].error / one[1].bound)
     share = worst.error / worst.bound
     hint = f"{name}: {worst.worst}, {worst.error:.1e} of {worst.bound:.1e} allowed{worst.measured}"
-    return element("td", f"{worst.error:.0e}", class_=_class(share, worst.ok), title=hint)
+    return element("td", f"{worst.error:.0e}" if worst.error else "0", class_=_class(share, worst.ok), title=hint)
 
 
 def _class(share: float, ok: bool) -> str:
@@ -106,10 +107,7 @@ def _class(share: float, ok: bool) -> str:
 def key() -> Markup:
     """What the shades mean."""
     ends = [FAINTEST ** (1 - k / len(SHADES)) for k in range(1, len(SHADES) + 1)]
-    steps = [
-        element("span", f"to {end:.0%}" if end > 0.01 else f"to {end:.1g}", class_=f"s{k}")
-        for k, end in enumerate(ends)
-    ]
+    steps = [element("span", f"to {float(f'{100 * end:.2g}'):g} %", class_=f"s{k}") for k, end in enumerate(ends)]
     beyond = element("span", "beyond", class_="beyond")
     return element("p", "Share of the bound that an error takes: ", *steps, beyond, class_="heat key muted")
 

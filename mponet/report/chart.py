@@ -144,8 +144,12 @@ def plain_numbers(axis: Any) -> None:
     ticker = _module("matplotlib.ticker")
     low, high = sorted(axis.get_view_interval())
     decades = log10(high / low)
-    between = (1.0, 2.0, 5.0) if decades < 2.2 else (1.0,)
-    axis.set_major_locator(ticker.LogLocator(base=10.0, subs=between, numticks=9))
+    if decades < 0.7:
+        axis.set_major_locator(ticker.MaxNLocator(6))
+        axis.set_minor_locator(ticker.NullLocator())
+    else:
+        between = (1.0, 2.0, 5.0) if decades < 2.2 else (1.0,)
+        axis.set_major_locator(ticker.LogLocator(base=10.0, subs=between, numticks=9))
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: short(value)))
     axis.set_minor_formatter(ticker.NullFormatter())
 

@@ -3,10 +3,11 @@
 A document of a benchmark is a list of rows, or an object whose ``rows`` is one; a row is an object with
 
 - ``backend``, and a name under ``row``, ``layer``, ``network``, ``model`` or ``name``;
-- either ``contenders``, as `mponet bench layers` writes them: objects with ``name``, ``kind`` and, for each pass, an
-  object with its ``median`` seconds; ``targets`` by pass;
-- or ``ratio``, a number, or ``ratios``, numbers by pass: ours over dense, lowered over plain; ``target``, ``targets``
-  likewise;
+- ``contenders``, as `mponet bench layers` and `memory` write them: objects with ``kind`` and, for each pass, an object
+  with its ``median`` seconds, or with the ``total`` bytes;
+- or, for each pass, an object with a ``ratio``, as `mponet bench models` writes them;
+- or ``ratio``, a number, or ``ratios``, numbers by pass: ours over dense, lowered over plain;
+- if it likes, ``target``, a number, or ``targets``, numbers by pass;
 - if it likes, ``memory``: two numbers of bytes, that of ``dense`` or ``plain`` and that of ``ours`` or ``lowered``.
 
 What else is in it is left alone, and a row without any of these is none.
@@ -78,7 +79,7 @@ def ratio_charts(documents: Sequence[Document]) -> Iterator[Markup]:
         for backend in dict.fromkeys(one.backend for one in found):
             own = [one for one in found if one.backend == backend]
             for memory in (False, True):
-                if shown := [one for one in own if (one.what == MEMORY) == memory]:
+                if shown := [one for one in own if one.what.startswith(MEMORY) == memory]:
                     yield _ratios(document.name, backend, shown, "memory" if memory else "time")
 
 
@@ -109,6 +110,8 @@ def _values(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         yield from ((str(what), number) for what, value in row["ratios"].items() if (number := _number(value)))
     elif number := _number(row.get("ratio")):
         yield "step", number
+    else:
+        yield from ((what, number) for what, value in row.items() if (number := _inner(value, "ratio")))
     memory = row.get(MEMORY)
     if isinstance(memory, Mapping):
         base, ours = (next((_number(memory[key]) for key in keys if key in memory), None) for keys in (BASES, OURS))
@@ -117,9 +120,10 @@ def _values(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def _contenders(entries: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, float]]:
-    for what in dict.fromkeys(key for one in entries for key, value in one.items() if isinstance(value, Mapping)):
-        seconds = [(str(one.get("kind")), _median(one.get(what))) for one in entries]
-        known = [(kind, value) for kind, value in seconds if value]
+    passes = dict.fromkeys(key for one in entries for key, value in one.items() if _inner(value, "median"))
+    measured = {what: [(one.get("kind"), _inner(one.get(what), "median")) for one in entries] for what in passes}
+    for what, pairs in {**measured, MEMORY: [(one.get("kind"), _number(one.get("total"))) for one in entries]}.items():
+        known = [(kind, value) for kind, value in pairs if value]
         dense = next((value for kind, value in known if kind == "dense"), None)
         if dense:
             yield from ((what, value / dense) for kind, value in known if kind == "ours")
@@ -128,8 +132,9 @@ def _contenders(entries: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, flo
                 yield f"{what}, {PEER}", min(peers) / dense
 
 
-def _median(value: Any) -> float | None:
-    return _number(value.get("median")) if isinstance(value, Mapping) else None
+def _inner(value: Any, key: str) -> float | None:
+    """A positive number within an object."""
+    return _number(value.get(key)) if isinstance(value, Mapping) else None
 
 
 def _number(value: Any) -> float | None:
@@ -138,7 +143,7 @@ def _number(value: Any) -> float | None:
 
 
 def _ratios(name: str, backend: str, found: Sequence[Ratio], kind: str) -> Markup:
-    title = f"{backend}: {kind} over that of the framework's own"
+    title = f"{backend}: {kind}, ours over dense"
     layers, whats = (list(dict.fromkeys(getattr(one, key) for one in found)) for key in ("name", "what"))
     with drawing(f"ratios {name} {backend} {kind}", title, height=_height(len(layers))) as chart:
         axes = chart.axes
@@ -171,7 +176,7 @@ def _ratios(name: str, backend: str, found: Sequence[Ratio], kind: str) -> Marku
                 alpha=0.7,
             )
         _rows(axes, layers)
-        axes.set_xlabel("1 is as much as the framework's own; logarithmic")
+        axes.set_xlabel("1 is as much as the dense layer or the normal network")
     return chart.figure(title, f"from {name}; left of the line is better; bars: targets.")
 
 
