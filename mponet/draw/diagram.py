@@ -115,9 +115,9 @@ def heading(title: str, notes: Sequence[str], width: float) -> Drawing:
 
 
 def broken(text: str, columns: int) -> list[str]:
-    """A text in lines of at most ``columns`` characters where commas and blanks allow."""
+    """A text in lines of at most ``columns`` characters, behind commas and blanks where there are any."""
     lines = [""]
-    for piece in re.findall(r"[^ ,]*[ ,]?", text):
+    for piece in re.findall(rf"[^ ,]{{,{columns}}}[ ,]?", text):
         if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > columns:
             lines.append("")
         lines[-1] += piece

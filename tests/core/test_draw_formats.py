@@ -28,7 +28,7 @@ from mponet.draw.overlay import entropy, error, share
 from mponet.draw.png import png
 from mponet.draw.theme import COLOURS, ON_SHADES, SERIES, SHADES
 from mponet.errors import CheckpointError, GraphError, InputError
-from mponet.models import build, infer
+from mponet.models import build, infer, published
 from mponet.models.layers import Dense, Model, Residual
 from mponet.models.start import start
 from mponet.mpo import MPO, left_canonical, mixed_canonical
@@ -368,3 +368,25 @@ def test_a_layer_without_cores_yet_shows_nothing():
         built = False
 
     assert (Unbuilt()._repr_svg_(), Unbuilt()._repr_html_()) == (None, None)
+
+
+# ---------------------------------------------------------------- everything there is
+
+
+@pytest.mark.parametrize("name", [*published(), "resnet20-unit", "densenet7-1", "fc2-code"])
+def test_every_network_has_every_picture(name):
+    for variant in ("dense", "mpo"):
+        model = build(name, variant)
+        root = ElementTree.fromstring(render(model, "svg"))
+        width, height = float(root.get("width")), float(root.get("height"))
+        assert all(0 <= float(text.get("x", 0)) <= width for text in root.iter("{http://www.w3.org/2000/svg}text"))
+        assert height < 8000  # blocks that are alike are drawn once
+        page = render(model, "html")
+        assert page.count('class="layer operator"') == sum(info.mpo is not None for info in infer.leaves(model))
+        assert render(model, "dot").count("subgraph cluster") == page.count('class="layer operator"')
+
+
+def test_drawing_needs_no_memory_for_the_cores():
+    huge = MPOShape.of((1024, 1024, 1024), (1024, 1024, 1024), 65536)  # a core of half a terabyte
+    for format in ("txt", "svg", "html", "dot"):
+        assert "65536" in render(huge, format)
