@@ -1,9 +1,30 @@
-"""Settings of the property tests: what the run as a whole has set, with fewer examples and no deadline.
+"""What the tests of the core share: settings of the property tests, and the browser that is installed.
 
-The first example of a test imports TensorNetwork or warms a cache; a deadline would fail on that, not on a defect.
+The first example of a property test imports TensorNetwork or warms a cache; a deadline would fail on that, not on a
+defect, so there is none.
 """
 
+import shutil
+
+import pytest
 from hypothesis import settings
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 settings.register_profile("core", settings(), max_examples=40, deadline=None)
 settings.load_profile("core")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A Chromium without a window; the test is skipped on a machine that has none."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"no Chromium on this machine: none of {', '.join(BROWSERS)}")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # as root, in a container, there is no other sandbox to be had
+        launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield launched
+        launched.close()

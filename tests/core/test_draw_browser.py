@@ -1,26 +1,9 @@
 """The page of a network in a real browser: fold, unfold, search, hover, keys; no error, no request to the outside."""
 
-import shutil
-
 import pytest
 
 from mponet.draw import save
 from mponet.models import build
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FOUND = next(filter(None, map(shutil.which, BROWSERS)), None)
-pytestmark = pytest.mark.skipif(FOUND is None, reason=f"no Chromium on this machine: none of {', '.join(BROWSERS)}")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        # as root, in a container, there is no other sandbox to be had
-        launched = playwright.chromium.launch(executable_path=FOUND, args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")

@@ -8,73 +8,19 @@ from html.parser import HTMLParser
 import pytest
 
 from core.command import failing, run
-from core.toy import ToyBackend
-from mponet.crosscheck import Comparison, Report
+from core.folders import STEPS, checked, fill, fill_suite
 from mponet.errors import CheckpointError, InputError
-from mponet.models.start import start
 from mponet.report import accuracy, bonds, chart, learning, report, speed
 from mponet.report.lots import lots
 from mponet.report.sources import Document, find
-from mponet.run import RunFolder, metrics, resolve, spectra
-from mponet.run.lines import line
-from mponet.run.result import result
+from mponet.run import resolve, spectra
 from mponet.suite import plan
 from mponet.suite.cells import DEFAULT, SEEDS
 from mponet.suite.folder import settle
 from mponet.suite.published import FC2, FC2_NORMAL, RESNETS
 from mponet.suite.write import percent
-from mponet.train import Record
 
 HOSTILE = "<script>alert(1)<img src=x onerror=alert(2)>&\"'"
-STEPS = 200
-
-
-def records(base, steps=STEPS, every=20, upto=None):
-    """A training that becomes better and ends at ``base``; every second record has an accuracy."""
-    return [
-        Record(
-            step,
-            step / 50,
-            2.0 / step,
-            0.1,
-            base - (steps - step) / 4000 if step % (2 * every) == 0 else None,
-            5000.0,
-            step / 100,
-        )
-        for step in range(every, (upto or steps) + 1, every)
-    ]
-
-
-def fill(folder, settings, variant, base, *, upto=None, message=None, measured=True, steps=STEPS, every=20):
-    """The folder of a run as the library writes it, with given accuracies."""
-    folder.mkdir(parents=True, exist_ok=True)
-    home = RunFolder(folder, settings)
-    home.note_start(ToyBackend(), None)
-    home.metrics(variant).parent.mkdir(exist_ok=True)
-    course = records(base, steps, every, upto)
-    home.metrics(variant).write_text("".join(line(metrics.as_dict(one)) for one in course))
-    model = settings.network(variant)
-    if measured and spectra.has_operators(model):
-        once = spectra.measure(model, start(model, settings.seed), 0, 0.0).as_dict()
-        moments = [once, *({"step": one.step, "epoch": one.epoch} for one in course if one.accuracy is not None)]
-        home.spectra(variant).write_text("".join(line(once | moment) for moment in moments))
-    if upto is None or message is not None:
-        home.note_result(variant, result(settings, variant, course, checkpoint=None, message=message), "toy")
-
-
-def fill_suite(home, entries, *, data="digits", seeds=2, backend="torch", only=lambda cell: True, **options):
-    """A suite whose accuracies all differ; gives them by cell."""
-    home.mkdir(parents=True, exist_ok=True)
-    suite = plan(
-        entries, backend=backend, images={data: 1437}, seeds=seeds, data=data, steps=options.get("steps", STEPS)
-    )
-    settle(home, suite)
-    given = {}
-    for number, cell in enumerate(suite.cells()):
-        if only(cell):
-            given[str(cell)] = 0.9 + 0.00137 * number
-            fill(cell.folder(home), cell.settings, cell.variant, given[str(cell)], **options)
-    return given
 
 
 @pytest.fixture(scope="module")
@@ -224,14 +170,6 @@ def test_versions_are_those_that_trained(page):
 
 
 # ---------------------------------------------------------------- cross-check and benchmarks
-
-
-def checked(error=1e-16):
-    pairs = [("torch", "jax"), ("torch", "numpy"), ("jax", "numpy")]
-    found = [Comparison("forward", *pair, error, "logits", 1e-12) for pair in pairs]
-    found += [Comparison("gradients", "torch", "jax", 1e-11, "fc1/core1", 1e-10)]
-    one = Report("fc2", "mpo", 4, "float64", 0, 8, {}, tuple(found))
-    return {"ok": one.ok, "reports": [one.as_dict()]}
 
 
 def test_a_crosscheck_in_the_folder_becomes_a_map(tmp_path, small):
