@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mponet.errors import BackendError, CheckpointError
 from mponet.models.dropout import Masks
 from mponet.models.layers import Model
+from mponet.planner import Planner
 from mponet.recipe import Recipe
 
 Numbers = NDArray[np.floating[Any]]
@@ -97,6 +98,7 @@ class Backend(Protocol):
     """What every adapter offers.  Arrays go in and out as numpy, images NHWC, parameters in the canonical layout."""
 
     name: str
+    PLANNER: Planner
 
     def versions(self) -> dict[str, str]:
         """Versions of the packages underneath."""

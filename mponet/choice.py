@@ -1,7 +1,6 @@
 """Which plan to take: the candidates for a shape, and the choice among them by the cost model."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, pairwise, product
 
@@ -65,11 +64,17 @@ def ranked(
     rows = USUAL_BATCH if batch is None else batch
 
     def key(plan: Plan) -> tuple[int, float]:
-        taken = workspace(plan, rows, purpose=purpose)
-        excess = 0 if batch is None or taken * itemsize <= room(shape, rows, itemsize) else taken
+        excess = 0 if fits(plan, batch, purpose, itemsize) else workspace(plan, rows, purpose=purpose)
         return excess, predict(plan, rows, purpose=purpose, itemsize=itemsize, machine=machine)
 
     return sorted(candidates(shape, batch), key=key)
+
+
+def fits(plan: Plan, batch: int | None, purpose: Purpose, itemsize: int = 4) -> bool:
+    """Whether a plan keeps within the room; a batch that is not known is not measured by it."""
+    if batch is None:
+        return True
+    return workspace(plan, batch, purpose=purpose) * itemsize <= room(plan.shape, batch, itemsize)
 
 
 def room(shape: MPOShape, batch: int, itemsize: int = 4) -> float:
@@ -77,44 +82,6 @@ def room(shape: MPOShape, batch: int, itemsize: int = 4) -> float:
     activations = 2 * batch * (shape.in_features + shape.out_features) * itemsize
     dense = shape.dense_parameters * itemsize
     return max(ROOM * activations, 2 * dense if dense <= SMALL else 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Plans:
-    """The plans of a layer for one size of batch.
-
-    Attributes:
-        forward: for a forward pass alone.
-        training: for a forward and a backward pass, which runs the sweep again.
-        inference: for a forward pass whose weights are kept, since no core changes.
-    """
-
-    forward: Plan
-    training: Plan
-    inference: Plan
-
-    def __post_init__(self) -> None:
-        # now: a compiler that traces a layer must not work them out
-        _ = self.forward.grouping, self.training.grouping, self.inference.grouping
-
-    @classmethod
-    def alike(cls, plan: Plan) -> "Plans":
-        """The same plan for everything."""
-        return cls(plan, plan, plan)
-
-    @classmethod
-    def of(cls, shape: MPOShape, batch: int | None, itemsize: int = 4) -> "Plans":
-        """The chosen plans; batches share a choice up to the next power of two, so that few choices are made."""
-        return _plans(shape, None if batch is None else 1 << max(batch - 1, 0).bit_length(), itemsize)
-
-
-@lru_cache(maxsize=4096)
-def _plans(shape: MPOShape, rows: int | None, itemsize: int) -> Plans:
-    return Plans(
-        choose(shape, rows, purpose="forward", itemsize=itemsize),
-        choose(shape, rows, purpose="training", itemsize=itemsize),
-        choose(shape, rows, purpose="inference", itemsize=itemsize),
-    )
 
 
 def _orders(count: int) -> list[tuple[int, ...]]:

@@ -2,10 +2,8 @@
 
 from typing import Any
 
-import flax
 import jax
 import numpy as np
-import optax  # type: ignore[import-untyped]
 from flax import nnx
 
 from mponet.backend import Parameters
@@ -19,16 +17,13 @@ from mponet_jax.contraction import apply_mpo as apply_mpo
 from mponet_jax.layers import MPOLinear as MPOLinear
 from mponet_jax.layers import put
 from mponet_jax.lower import canonical, lower, native_order, slots
+from mponet_jax.planning import PLANNER as PLANNER
+from mponet_jax.planning import versions as versions
 from mponet_jax.train import Trainer as Trainer
 from mponet_jax.train import gradients as gradients
 from mponet_jax.train import predict as predict
 
 name = "jax"
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages underneath."""
-    return {"jax": jax.__version__, "flax": flax.__version__, "optax": optax.__version__}
 
 
 def build(model: Model, parameters: Parameters, *, dtype: str = "float32", device: str | None = None) -> Sequential:

@@ -65,25 +65,23 @@ class Ops:
     def tiled(
         self, body: Body[Array], arrays: tuple[Array, ...], widths: Sequence[int], tile: int
     ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        """``body`` over blocks of ``tile`` rows, its row results joined, its sums carried along.
-
-        The first block may be the shorter one: it starts the sums, and `lax.scan` runs over full tiles only.
-        """
+        """``body`` over blocks of ``tile`` rows: `lax.scan` over full tiles, then what is left, if anything is."""
         nowhere = (None,) * len(widths)
-        count = (self.rows(arrays[0]) - 1) // tile
-        first = self.rows(arrays[0]) - count * tile
-        head, sums = body(tuple(array[:first] for array in arrays), nowhere, None)
+        count, left = divmod(self.rows(arrays[0]), tile)
+        whole = count * tile
+        blocks = tuple(array[:whole].reshape(count, tile, *array.shape[1:]) for array in arrays)
+        sums = jax.eval_shape(lambda *tiles: body(tiles, nowhere, None)[1], *(block[0] for block in blocks))
 
         def step(carried: tuple[Array, ...], blocks: tuple[Array, ...]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
             rows, totals = body(blocks, nowhere, carried)
             return totals, rows
 
-        tiles = tuple(array[first:].reshape(count, tile, *array.shape[1:]) for array in arrays)
-        totals, tails = lax.scan(step, sums, tiles)
-        joined = tuple(
-            jnp.concatenate((block, tail.reshape(-1, *tail.shape[2:]))) for block, tail in zip(head, tails, strict=True)
-        )
-        return joined, totals
+        totals, tiles = lax.scan(step, tuple(jnp.zeros(total.shape, total.dtype) for total in sums), blocks)
+        results = tuple(rows.reshape(whole, *rows.shape[2:]) for rows in tiles)
+        if left == 0:
+            return results, totals
+        rest, totals = body(tuple(array[whole:] for array in arrays), nowhere, totals)
+        return tuple(map(jnp.concatenate, zip(results, rest, strict=True))), totals
 
 
 OPS = Ops()

@@ -6,7 +6,7 @@ from functools import partial
 import jax
 
 from mponet import contract
-from mponet.choice import Plans
+from mponet.planner import Plans
 from mponet_jax.arrays import OPS, Array
 
 Cores = tuple[Array, ...]

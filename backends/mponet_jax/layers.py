@@ -12,15 +12,16 @@ from flax.nnx import reprlib
 from flax.nnx.nn.dtypes import promote_dtype
 from numpy.typing import ArrayLike, NDArray
 
-from mponet.choice import Plans
 from mponet.decompose import from_matrix
 from mponet.initialize import exact_variance
 from mponet.layer import check_bias, check_operator, check_width, usual_plan, weights_kept
 from mponet.mpo import MPO, to_matrix
 from mponet.notebook import Drawn
+from mponet.planner import Plans, plans_for
 from mponet.shape import MPOShape
 from mponet_jax.arrays import PRECISION, Array, accumulator, from_numpy, supported, to_numpy
 from mponet_jax.contraction import apply_mpo
+from mponet_jax.planning import PLANNER
 
 
 class MPOLinear(Drawn, nnx.Module):
@@ -217,7 +218,7 @@ class MPOLinear(Drawn, nnx.Module):
 
 def _plans(shape: MPOShape, batch: int | None, dtype: np.dtype[Any]) -> Plans:
     """Not a method: nnx.tabulate compiles the methods that a forward pass calls, and a plan is no array."""
-    return Plans.of(shape, batch, dtype.itemsize)
+    return plans_for(shape, batch, dtype.name, PLANNER)
 
 
 def put(parameter: nnx.Variable[Array], value: ArrayLike, device: Any = None) -> None:

@@ -16,14 +16,11 @@ from mponet.models.start import check
 from mponet.recipe import Recipe
 from mponet_numpy.lower import Network as Network
 from mponet_numpy.lower import lower
+from mponet_numpy.planning import PLANNER as PLANNER
+from mponet_numpy.planning import versions as versions
 
 name = "numpy"
 DTYPES = ("float64", "float32")
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages underneath."""
-    return {"numpy": np.__version__}
 
 
 def devices() -> tuple[str, ...]:

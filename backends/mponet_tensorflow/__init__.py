@@ -11,16 +11,13 @@ from mponet_tensorflow.arrays import devices as devices
 from mponet_tensorflow.contraction import apply_mpo as apply_mpo
 from mponet_tensorflow.layers import MPODense as MPODense
 from mponet_tensorflow.lower import canonical, lower, native_order, slots
+from mponet_tensorflow.planning import PLANNER as PLANNER
+from mponet_tensorflow.planning import versions as versions
 from mponet_tensorflow.train import Trainer as Trainer
 from mponet_tensorflow.train import gradients as gradients
 from mponet_tensorflow.train import predict as predict
 
 name = "tensorflow"
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages underneath."""
-    return {"tensorflow": tf.__version__, "keras": keras.__version__}
 
 
 def build(model: Model, parameters: Parameters, *, dtype: str = "float32", device: str | None = None) -> keras.Model:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from mponet import contract
-from mponet.choice import Plans
+from mponet.planner import Plans
 from mponet_tensorflow.arrays import OPS, Array
 
 

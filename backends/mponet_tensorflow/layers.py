@@ -2,29 +2,25 @@
 
 import random
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from math import prod
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mponet.choice import Plans
 from mponet.decompose import from_matrix
 from mponet.errors import ShapeError
 from mponet.initialize import exact_variance
 from mponet.layer import check_bias, check_operator, check_width, weights_kept
 from mponet.mpo import MPO, to_matrix
 from mponet.notebook import Drawn
-from mponet.plan import Plan
+from mponet.planner import Plans, plans_for
 from mponet.shape import MPOShape
 from mponet_tensorflow.arrays import Array, from_numpy, keras, tf, to_numpy
 from mponet_tensorflow.contraction import apply_mpo
+from mponet_tensorflow.planning import PLANNER
 
 Size = int | Sequence[int]
-# Rows of the smallest tile in use.  TensorFlow is slow to start an operation: tiles of 16 rows, which pay elsewhere,
-# cost more than none, while tiles of 128 cost little and still bound the memory.
-_LEAST_TILE = 128
 
 
 @keras.saving.register_keras_serializable(package="mponet")
@@ -211,7 +207,7 @@ class MPODense(Drawn, keras.layers.Layer):
 
     def plans(self, batch: int | None) -> Plans:
         """The plans in use for a batch of so many rows; None while tracing, where the batch may vary."""
-        return _plans(self.shape, batch, tf.as_dtype(self.compute_dtype).size)
+        return plans_for(self.shape, batch, self.compute_dtype, PLANNER)
 
     def call(self, inputs: Array) -> Array:
         """``activation(inputs @ W + b)``, ``(..., inputs)`` to ``(..., units)``.
@@ -257,17 +253,6 @@ class MPODense(Drawn, keras.layers.Layer):
         if shape.in_features != features:
             raise ShapeError(f"{self.name} is built for {features} inputs; expected {shape.in_features} for {shape}")
         return shape
-
-
-@lru_cache(maxsize=4096)
-def _plans(shape: MPOShape, batch: int | None, itemsize: int) -> Plans:
-    """The core's choice, in tiles that pay here; the same objects every time, since they keep what they compute."""
-    chosen = Plans.of(shape, batch, itemsize)
-    return Plans(_coarse(chosen.forward), _coarse(chosen.training), _coarse(chosen.inference))
-
-
-def _coarse(plan: Plan) -> Plan:
-    return plan if plan.tile is None else plan.with_tile(max(plan.tile, _LEAST_TILE))
 
 
 def _values(numbers: NDArray[Any]) -> Callable[..., Array]:

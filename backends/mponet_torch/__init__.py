@@ -14,16 +14,13 @@ from mponet_torch.arrays import devices as devices
 from mponet_torch.contraction import apply_mpo as apply_mpo
 from mponet_torch.layers import MPOLinear as MPOLinear
 from mponet_torch.lower import canonical, lower, native_order, slots
+from mponet_torch.planning import PLANNER as PLANNER
+from mponet_torch.planning import versions as versions
 from mponet_torch.train import Trainer as Trainer
 from mponet_torch.train import gradients as gradients
 from mponet_torch.train import predict as predict
 
 name = "torch"
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages underneath."""
-    return {"torch": torch.__version__}
 
 
 def build(model: Model, parameters: Parameters, *, dtype: str = "float32", device: str | None = None) -> nn.Sequential:

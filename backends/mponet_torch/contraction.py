@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from mponet import contract
-from mponet.choice import Plans
 from mponet.plan import Plan
+from mponet.planner import Plans
 from mponet_torch.arrays import Array, is_mapped, ops_for
 
 

@@ -9,16 +9,17 @@ import torch
 from numpy.typing import ArrayLike
 from torch import nn
 
-from mponet.choice import Plans
 from mponet.decompose import from_matrix
 from mponet.initialize import exact_variance
 from mponet.layer import check_bias, check_operator, check_width, usual_plan, weights_kept
 from mponet.mpo import MPO, to_matrix
 from mponet.notebook import Drawn
 from mponet.plan import Plan
+from mponet.planner import Plans, plans_for
 from mponet.shape import MPOShape
 from mponet_torch.arrays import Array, to_numpy
 from mponet_torch.contraction import Kept, apply_mpo, apply_weights, wanted
+from mponet_torch.planning import PLANNER
 
 
 class MPOLinear(Drawn, nn.Module):
@@ -66,7 +67,7 @@ class MPOLinear(Drawn, nn.Module):
             self.register_parameter(f"core{k}", nn.Parameter(torch.tensor(core, **options)))
         self.bias = nn.Parameter(torch.zeros(self.out_features, **options)) if bias else None
         self._kept: Kept | None = None
-        self._traced = Plans.of(self.shape, None, self.cores[0].element_size())
+        self._traced = plans_for(self.shape, None, _name(self.cores[0].dtype), PLANNER)
 
     @property
     def cores(self) -> tuple[Array, ...]:
@@ -176,7 +177,7 @@ class MPOLinear(Drawn, nn.Module):
 
     def plans(self, batch: int | None) -> Plans:
         """The plans in use for a batch of so many rows; None while tracing, where the batch may vary."""
-        return self._traced if batch is None else Plans.of(self.shape, batch, self.cores[0].element_size())
+        return self._traced if batch is None else plans_for(self.shape, batch, _name(self.cores[0].dtype), PLANNER)
 
     def forward(self, inputs: Array) -> Array:
         """``inputs @ W + b``, ``(..., in_features)`` to ``(..., out_features)``.
@@ -218,6 +219,10 @@ class MPOLinear(Drawn, nn.Module):
             f"{shape.in_features}, {shape.out_features}, {shape}, bias={self.bias is not None}, "
             f"weights={weights_kept(shape)}, plan='{usual_plan(shape)}'"
         )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _autocast(inputs: Array, *arrays: Array | None) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mponet import MPOShape, contract
-from mponet.choice import Plans
+from mponet.planner import Plans
 from mponet.errors import BackendError, CheckpointError, ModelError, ShapeError
 from mponet.initialize import exact_variance
 from mponet.models import build

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mponet import MPOShape
-from mponet.choice import Plans
+from mponet.planner import Plans, Question
 from mponet.errors import ShapeError
 from mponet.initialize import exact_variance
 from mponet.mpo import to_matrix
@@ -105,7 +105,7 @@ def test_gradients_equal_autodiff_of_einsum(operator, groups, tile, batch, xla):
 
 @pytest.mark.parametrize("xla", [False, True])
 def test_unknown_batches_have_gradients(operator, xla):
-    plans = Plans.of(CHAIN, None, 8)
+    plans = Plans.of(Question(CHAIN, None, 8))
     cores = [tf.constant(core) for core in operator.cores]
     spec = tf.TensorSpec((None, 24), tf.float64)
     traced = tf.function(

@@ -14,7 +14,7 @@ if "torch" not in os.environ.get("MPONET_BACKENDS", ""):
 
 import torch
 
-from mponet.choice import Plans
+from mponet.planner import Plans
 from mponet.models import build
 from mponet.models.start import start
 from mponet.plan import Plan

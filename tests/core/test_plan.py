@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.strategies import shapes
-from mponet.choice import MAX_GROUPS, TILES, Plans, candidates, choose, room
+from mponet.choice import MAX_GROUPS, TILES, candidates, choose, room
 from mponet.cost import Machine, cost, predict, workspace
 from mponet.errors import PlanError
 from mponet.plan import Plan
@@ -179,14 +179,6 @@ def test_a_sweep_takes_the_memory_of_a_dense_layer():
         shape = MPOShape.of(dims, dims, bond)
         plan = choose(shape, batch, purpose="training")
         assert workspace(plan, batch, purpose="training") <= 0.1 * 4 * batch * shape.in_features
-
-
-@pytest.mark.parametrize(("batch", "rows"), [(None, None), (0, 1), (1, 1), (2, 2), (3, 4), (64, 64), (65, 128)])
-def test_batches_share_the_plans_of_the_next_power_of_two(batch, rows):
-    plans = Plans.of(SHAPE, batch, itemsize=8)
-    for purpose in PURPOSES:
-        assert getattr(plans, purpose) == choose(SHAPE, rows, purpose=purpose, itemsize=8)
-    assert plans == Plans.of(SHAPE, rows, itemsize=8)
 
 
 # ---------------------------------------------------------------- printing

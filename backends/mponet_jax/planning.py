@@ -1,0 +1,47 @@
+"""How `mponet.planner` knows this framework: by its versions, and by passes made ready to be timed."""
+
+from collections.abc import Callable
+
+import flax
+import jax
+import numpy as np
+import optax  # type: ignore[import-untyped]
+
+from mponet import contract
+from mponet.cost import Purpose
+from mponet.plan import Plan
+from mponet.planner import Planner
+from mponet_jax.arrays import OPS, Array, dtype_of, from_numpy
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages underneath."""
+    return {"jax": jax.__version__, "flax": flax.__version__, "optax": optax.__version__}
+
+
+def runner(plan: Plan, batch: int, purpose: Purpose, dtype: str) -> Callable[[], None]:
+    """A pass by ``plan`` on random numbers, on the default device; it waits for the result."""
+    shape, rng = plan.shape, np.random.default_rng(0)
+    sizes = ((batch, shape.in_features), (batch, shape.out_features), *shape.core_shapes)
+
+    def both(inputs: Array, slopes: Array, *cores: Array) -> object:
+        outputs = contract.forward(plan, cores, inputs, OPS)
+        return outputs, contract.backward(plan, cores, inputs, slopes, OPS) if purpose == "training" else None
+
+    def sweep(inputs: Array, *weights: Array) -> object:
+        return contract.sweep(plan, weights, inputs, OPS)
+
+    with jax.ensure_compile_time_eval():  # layers ask while they are traced
+        inputs, slopes, *cores = (from_numpy(rng.normal(size=size), dtype_of(dtype)) for size in sizes)
+        kept = purpose == "inference"
+        arrays = (inputs, *contract.weights_of(plan, cores, OPS)) if kept else (inputs, slopes, *cores)
+        compiled = jax.jit(sweep if kept else both).lower(*arrays).compile()
+
+    def run() -> None:
+        with jax.ensure_compile_time_eval():
+            jax.block_until_ready(compiled(*arrays))
+
+    return run
+
+
+PLANNER = Planner("jax", versions, runner)

@@ -1,0 +1,101 @@
+"""``mponet plan``: how a layer is contracted, and why so."""
+
+from typing import Any
+
+import click
+
+from mponet.backend import TRAINABLE, load
+from mponet.choice import USUAL_BATCH, room
+from mponet.cli.output import emit, json_option
+from mponet.cost import Purpose, cost, workspace
+from mponet.machine import machine_of
+from mponet.plan import Plan
+from mponet.planner import FINALISTS, ITEMSIZE, PURPOSES, Plans, Question
+from mponet.shape import MPOShape
+
+
+class Factors(click.ParamType):  # type: ignore[type-arg]
+    """``4,7,7,4``: positive whole numbers."""
+
+    name = "factors"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """The numbers."""
+        try:
+            return tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is no list of whole numbers; expected for example 4,7,7,4", param, ctx)
+
+
+FACTORS = Factors()
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  mponet plan 64,64 64,64 --bond 4 --batch 512
+  mponet plan 4,7,7,4 4,4,4,4 --bond 16 --batch 100 --purpose forward --backend jax
+  mponet plan 8,8,8,8 8,8,8,8 --bond 8 --measure           time the best few here
+
+With MPONET_PLAN=measure, layers choose as --measure does.
+"""
+)
+@click.argument("inputs", type=FACTORS)
+@click.argument("outputs", type=FACTORS)
+@click.option("--bond", type=FACTORS, required=True, metavar="D", help="Bond dimension, or one for each inner bond.")
+@click.option("--batch", type=click.IntRange(0), default=USUAL_BATCH, show_default=True, help="Rows.")
+@click.option("--purpose", type=click.Choice(PURPOSES), default="training", show_default=True, help="What is run.")
+@click.option(
+    "--dtype", type=click.Choice(tuple(ITEMSIZE)), default="float32", show_default=True, help="Of the numbers."
+)
+@click.option("--backend", metavar="B", help=f"{', '.join(TRAINABLE)}; else MPONET_BACKEND, else the first installed.")
+@click.option("--measure", is_flag=True, help=f"Also time the best {FINALISTS} candidates.")
+@click.option("--top", type=click.IntRange(1), default=8, show_default=True, help="Candidates that are shown.")
+@json_option
+def plan(
+    inputs: tuple[int, ...],
+    outputs: tuple[int, ...],
+    bond: tuple[int, ...],
+    batch: int,
+    purpose: Purpose,
+    dtype: str,
+    backend: str | None,
+    measure: bool,
+    top: int,
+    as_json: bool,
+) -> None:
+    """Explain how a layer with factors INPUTS and OUTPUTS is contracted.
+
+    Each candidate is a way to merge neighbouring cores into groups, an order to sweep a batch through them, and a size
+    of tiles.  Shown are predicted times and what they are made of, memory beside that of the activations, and the
+    winner.
+    """
+    shape = MPOShape.of(inputs, outputs, bond[0] if len(bond) == 1 else bond)
+    planner = load(backend).PLANNER
+    question = Question(shape, batch, ITEMSIZE[dtype], machine_of(planner.name, planner.versions()))
+    plans = Plans.of(question, planner.runner if measure else None, dtype)
+    if as_json:
+        emit({"backend": planner.name, **_facts(plans, question, purpose, top)})
+    else:
+        click.echo(f"{planner.name}: {plans.explain(purpose, top)}")
+
+
+def _facts(plans: Plans, question: Question, purpose: Purpose, top: int) -> dict[str, Any]:
+    def facts(plan: Plan) -> dict[str, Any]:
+        parts = cost(plan, question.rows, purpose=purpose, itemsize=question.itemsize, machine=question.machine)
+        return {
+            "plan": str(plan),
+            "predicted_seconds": parts.seconds,
+            **parts._asdict(),
+            "measured_seconds": plans.seconds.get((purpose, plan)),
+            "workspace_bytes": workspace(plan, question.rows, purpose=purpose) * question.itemsize,
+        }
+
+    return {
+        "shape": str(question.shape),
+        "batch": question.batch,
+        "purpose": purpose,
+        "room_bytes": room(question.shape, question.rows, question.itemsize),
+        "chosen": facts(getattr(plans, purpose)),
+        "candidates": [facts(one) for one in question.ranked(purpose)[:top]],
+    }

@@ -1,0 +1,58 @@
+"""``mponet tune``: the constants of this machine, for the choice of plans."""
+
+from dataclasses import asdict
+
+import click
+from rich.status import Status
+
+from mponet.backend import TRAINABLE, load
+from mponet.cli.output import emit, json_option
+from mponet.cost import USUAL
+from mponet.machine import DEFAULTS, path, save
+from mponet.tune import Tuning
+from mponet.tune import tune as measure
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  mponet tune
+  mponet tune --backend jax
+  mponet tune --dry-run --json
+"""
+)
+@click.option("--backend", metavar="B", help=f"{', '.join(TRAINABLE)}; else MPONET_BACKEND, else the first installed.")
+@click.option("--dry-run", is_flag=True, help="Measure and show; keep nothing.")
+@json_option
+def tune(backend: str | None, dry_run: bool, as_json: bool) -> None:
+    """Measure this machine for the choice of plans; half a minute, on a machine that does nothing else.
+
+    The constants are kept in the user's cache folder (or MPONET_CACHE) and serve the same processor, number of cores
+    and version of the framework.  Without them, cautious ones of a two-core machine serve.
+    """
+    planner = load(backend).PLANNER
+    with Status("measuring") as status:
+        tuning = measure(planner.runner, DEFAULTS.get(planner.name, USUAL), progress=status.update)
+    file = None if dry_run else save(planner.name, planner.versions(), tuning.machine)
+    if as_json:
+        facts = {"error": tuning.error, "error_before": tuning.before, "file": str(file) if file else None}
+        emit({"backend": planner.name, "machine": asdict(tuning.machine), **facts})
+    else:
+        _show(planner.name, tuning)
+        click.echo(f"kept in {file}" if file else f"not kept; without --dry-run they go to {path(planner.name)}")
+
+
+def _show(name: str, tuning: Tuning) -> None:
+    machine = tuning.machine
+    click.echo(f"{name}, {len(tuning.samples)} passes timed")
+    for label, value, unit in (
+        ("large products", machine.flops / 1e9, "GFLOP/s"),
+        ("near memory", machine.near / 1e9, "GB/s"),
+        ("shared cache", machine.middle / 1e9, "GB/s"),
+        ("far memory", machine.far / 1e9, "GB/s"),
+        ("a call", machine.call * 1e6, "us"),
+        ("a small product", machine.product * 1e6, "us"),
+        ("half speed at", machine.half, "rows or columns"),
+    ):
+        click.echo(f"  {label:<16}{value:>10.3g} {unit}")
+    click.echo(f"predictions are off by a factor of {tuning.error:.2f} (before: {tuning.before:.2f}), root mean square")

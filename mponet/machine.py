@@ -1,0 +1,95 @@
+"""The machine that plans are made for: cautious constants for each framework, or those that `mponet tune` measured.
+
+Measured constants lie in the user's cache beside the fingerprint of what they were measured with: another processor,
+number of cores or version of the framework takes the cautious ones again.
+"""
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from mponet.cost import USUAL, Machine
+from mponet.errors import PlanError
+from mponet.files import write_json
+
+#: What a call takes: Python and the waking of threads in torch, a node of a graph in TensorFlow, a loop's body in JAX.
+DEFAULTS: Mapping[str, Machine] = {
+    "torch": USUAL,
+    "jax": replace(USUAL, call=1e-5),
+    "tensorflow": replace(USUAL, call=4e-5),
+}
+VARIABLE = "MPONET_CACHE"
+
+
+def machine_of(backend: str, versions: Mapping[str, str]) -> Machine:
+    """The constants for a framework: measured with the same fingerprint, else the cautious ones.
+
+    Args:
+        backend: its name.
+        versions: of its packages.
+
+    Raises:
+        PlanError: the file is there and does not hold such constants.
+    """
+    found = _measured(path(backend))
+    if found is not None and found[0] == fingerprint(versions):
+        return found[1]
+    return DEFAULTS.get(backend, USUAL)
+
+
+def save(backend: str, versions: Mapping[str, str], machine: Machine) -> Path:
+    """Keep measured constants; the file that they lie in."""
+    file = path(backend)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    content = {"fingerprint": fingerprint(versions), "machine": asdict(machine)}
+    write_json(file, content)
+    _measured.cache_clear()
+    return file
+
+
+def path(backend: str) -> Path:
+    """Where constants are kept: ``$MPONET_CACHE``, else the user's cache folder."""
+    root = os.environ.get(VARIABLE) or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = Path(root).expanduser()
+    return (folder if os.environ.get(VARIABLE) else folder / "mponet") / f"machine-{backend}.json"
+
+
+def fingerprint(versions: Mapping[str, str]) -> dict[str, Any]:
+    """What constants depend on: the processor, its cores that are ours, and the framework."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"processor": _processor(), "cores": cores, "system": platform.system(), "versions": dict(versions)}
+
+
+@lru_cache(maxsize=16)
+def _measured(file: Path) -> tuple[dict[str, Any], Machine] | None:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    try:
+        content = json.loads(text)
+        numbers = {field.name: content["machine"][field.name] for field in fields(Machine)}
+        if not all(type(number) in (int, float) and number > 0 for number in numbers.values()):
+            raise ValueError(f"constants {numbers}")
+        return content["fingerprint"], Machine(**numbers)
+    except (ValueError, LookupError, TypeError) as error:
+        raise PlanError(
+            f"{file} holds {error}; expected the constants of a machine as `mponet tune` writes them; run it again, or "
+            "remove the file"
+        ) from error
+
+
+@lru_cache(maxsize=1)
+def _processor() -> str:
+    """The processor's name; Python does not tell it on Linux."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())
