@@ -134,6 +134,13 @@ def networks() -> Iterator[Entry]:
         **{f"leaf{k}": [(edge, 2 if edge == "d" else 4), (f"in{k}", 7)] for k, edge in enumerate("abcd", start=1)},
     }
     yield Entry("tree", "A tree", "", 'save(nodes, "tree.svg", name="A tree")', connected(tree), called="A tree")
+    tucker = {
+        **{f"factor{k}": [(f"in{k}", 16), (f"rank{k}", 4)] for k in (1, 2)},
+        "core": [("rank1", 4), ("rank2", 4), ("rank3", 3), ("rank4", 3)],
+        **{f"factor{k}": [(f"rank{k}", 3), (f"out{k - 2}", 12)] for k in (3, 4)},
+    }
+    how = 'save(nodes, "tucker.svg", name="A Tucker layer")'
+    yield Entry("tucker", "A Tucker layer", "", how, connected(tucker), called="A Tucker layer")
 
 
 def connected(spec: dict[str, list[tuple[str, int]]]) -> list[Any]:

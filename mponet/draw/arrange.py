@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
-from mponet.draw.graph import Graph, neighbours
+from mponet.draw.graph import Graph, neighbours, upward
 from mponet.network import LEG
 
 #: Rounds of sorting columns by their neighbours; a tree needs none.
@@ -184,9 +184,27 @@ def _walk(joined: Joined, start: int, before: int | None, count: int) -> list[in
 def _columns(graph: Graph, part: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     """Columns by distance from the node where that takes the fewest crossings, then the least height."""
     joined = neighbours(graph)
-    options = (_sorted(_layers(joined, root), joined) for root in part)
+    options = (
+        _sorted(band, joined) for root in part for band in (_layers(joined, root), _two_sided(graph, joined, root))
+    )
     best = min(options, key=lambda band: (crossings(band, joined), max(map(len, band)), _inside(band, joined)))
     return tuple(map(tuple, best))
+
+
+def _two_sided(graph: Graph, joined: Joined, root: int) -> Band:
+    """Columns to both sides of a node: what hangs on it with inputs alone to the left, all else to the right."""
+    apart = (part for part in _components(_without(joined, root)) if root not in part and _takes(graph, part))
+    left = {node for part in apart for node in part}
+    layers = _layers(joined, root)
+    sides = ([[n for n in layer if (n in left) == before] for layer in layers[1:]] for before in (True, False))
+    inputs, others = ([column for column in side if column] for side in sides)
+    return [*inputs[::-1], [root], *others]
+
+
+def _takes(graph: Graph, part: Sequence[int]) -> bool:
+    """Whether a part of a network has inputs and no outputs."""
+    legs = [graph.edges[k] for node in part for k in graph.nodes[node].edges if len(graph.edges[k].ends) == 1]
+    return bool(legs) and not any(map(upward, legs))
 
 
 def _inside(band: Band, joined: Joined) -> int:

@@ -5,12 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import hypot
 
-from mponet.draw.graph import Edge, Graph, node_text
+from mponet.draw.graph import Edge, Graph, node_text, upward
 from mponet.draw.layout import PER_ROW, Box, Layout, Point, Wire, layout
 from mponet.draw.markup import Markup, element, joined, number
 from mponet.draw.overlay import Overlay
 from mponet.draw.room import GAP, shown, text_width, thickness
-from mponet.draw.sides import upward
 from mponet.draw.svg import svg
 from mponet.draw.theme import SHADES, Theme, shade
 

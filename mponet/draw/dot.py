@@ -5,10 +5,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from mponet.draw.graph import Graph
+from mponet.draw.graph import Graph, upward
 from mponet.draw.look import Look
 from mponet.draw.room import shown, thickness
-from mponet.draw.sides import upward
 from mponet.models.infer import LayerInfo
 from mponet.models.layers import Model
 from mponet.models.outline import Line, count, dimensions, outline

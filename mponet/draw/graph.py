@@ -121,6 +121,11 @@ def of_nodes(nodes: Sequence[Any]) -> Graph:
     return _oriented(graph, [np.asarray(node.tensor) for node in nodes])
 
 
+def upward(edge: Edge) -> bool:
+    """Whether a leg is drawn upwards: inputs and the batch come from below."""
+    return not edge.name.startswith(("in", "batch"))
+
+
 def neighbours(graph: Graph) -> tuple[dict[int, list[int]], ...]:
     """Of every node, the nodes that it is joined to, each with the bonds between the two."""
     found: tuple[dict[int, list[int]], ...] = tuple({} for _ in graph.nodes)

@@ -6,9 +6,9 @@ from math import inf
 from typing import Literal
 
 from mponet.draw.arrange import Arrangement, arrange
-from mponet.draw.graph import Edge, Graph
+from mponet.draw.graph import Edge, Graph, upward
 from mponet.draw.room import GAP, HEIGHT, LEG, PORT, Room
-from mponet.draw.sides import Ports, Sides, sides, upward
+from mponet.draw.sides import Ports, Sides, sides
 
 Point = tuple[float, float]
 #: Where a label stands: above a leg, below one, around a level bond, or in the middle of any other line.

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from mponet.draw.arrange import Arrangement
-from mponet.draw.graph import Edge, Graph
+from mponet.draw.graph import Edge, Graph, upward
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +58,6 @@ def sides(graph: Graph, arrangement: Arrangement) -> Sides:
     names = ("up", "down", "left", "right")
     ports = tuple(Ports(*(at.get((node, side), ()) for side in names)) for node in range(len(graph.nodes)))
     return Sides(ports, tuple(ways["around"]), tuple(ways["turning"]), tuple(ways["bulging"]))
-
-
-def upward(edge: Edge) -> bool:
-    """Whether a leg is drawn upwards: inputs and the batch come from below."""
-    return not edge.name.startswith(("in", "batch"))
 
 
 def _bond(
