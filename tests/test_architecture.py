@@ -18,7 +18,8 @@ import pytest
 # notebook asks, as `mponet.backend` finds the adapters.
 ORDER = [
     *("errors", "files", "notebook"),
-    *("shape", "mpo", "decompose", "network", "plan", "contract", "measure", "initialize", "layer"),
+    *("shape", "mpo", "decompose", "network", "grouping", "plan", "cost", "choice", "machine", "planner", "tune"),
+    *("ops", "merge", "contract", "measure", "initialize", "layer"),
     *("models", "recipe", "data", "backend", "mponet", "train", "checkpoint", "run", "suite"),
     *("crosscheck", "draw", "bench", "report", "cli"),
     "__main__",
@@ -49,12 +50,16 @@ PLACEMENT = {"device", "dtype", "param_dtype", "**kwargs"}
 DIFFERENCES = (
     ("mponet_jax", "arrays.py", "PRECISION accumulator", "XLA is told the precision of every product and sum"),
     ("mponet_jax", "arrays.py", "supported", "JAX turns float64 into float32 without a word"),
-    ("mponet_jax", "contraction.py", "Saved", "custom_vjp hands what is saved from one function to another"),
+    ("mponet_jax", "contraction.py", "Cores Saved", "custom_vjp hands what is saved from one function to another"),
     ("mponet_jax", "layers.py", "MPOLinear.__init__", "the arguments of nnx.Linear"),
     ("mponet_jax", "layers.py", "put", "arrays cannot be written to, and keep the device they were put on"),
     ("mponet_jax", "blocks.py", "Sequential ReLU MaxPool AvgPool", "nnx has functions for these, or no named layers"),
     ("mponet_jax", "blocks.py", "BatchNorm.__init__", "no nnx layer is extended: its variance cancels"),
     ("mponet_jax", "blocks.py", "Dropout.__init__ Dropout.kept", "an nnx random stream is made with the layer"),
+    ("mponet_torch", "arrays.py", "InPlace IN_PLACE ops_for", "arrays that nobody differentiates can be written to"),
+    ("mponet_torch", "arrays.py", "is_mapped", "vmap and grad wrap plain arrays, which must not be written to"),
+    ("mponet_torch", "contraction.py", "Kept apply_weights wanted", "an eager layer in eval mode keeps its weights"),
+    ("mponet_torch", "layers.py", "MPOLinear.train", "drops the weights that are kept in eval mode"),
     ("mponet_torch", "blocks.py", "PaddedConv2d", "torch pads both sides alike"),
     ("mponet_torch", "blocks.py", "BatchNorm.__init__", "the arguments of torch's own"),
     ("mponet_tensorflow", "blocks.py", "Concat FlattenNHWC ReshapeNHWC Residual", "Keras has layers for these"),
