@@ -241,6 +241,7 @@ def _lines(axes: Any, number: int, label: str, found: Sequence[Row]) -> None:
 
 
 def _finish(axes: Any) -> None:
+    axes.margins(y=0.09)  # the numbers below the points belong to the picture
     percent(axes)
     axes.set_ylabel("test accuracy")
     legend(axes)
