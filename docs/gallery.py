@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import tensornetwork as tn
 
-from mponet.choice import choose
 from mponet.decompose import from_matrix
 from mponet.draw import Look, save
 from mponet.models import build
 from mponet.mpo import mixed_canonical
 from mponet.network import apply
+from mponet.plan import Plan
 from mponet.shape import MPOShape
 
 HEAD = """# Gallery
@@ -104,8 +104,8 @@ def operators() -> Iterator[Entry]:
         "plan",
         "A contraction plan",
         "Cores in a frame are merged first; then the batch meets the groups in the order of their numbers.",
-        'save(choose(MPOShape.of((8, 8, 8, 8), (8, 8, 8, 8), 8), 512), "plan.svg")',
-        choose(MPOShape.of((8, 8, 8, 8), (8, 8, 8, 8), 8), 512),
+        'save(Plan(MPOShape.of((8, 8, 8, 8), (8, 8, 8, 8), 8), (2, 2), (1, 0), 16), "plan.svg")',
+        Plan(MPOShape.of((8, 8, 8, 8), (8, 8, 8, 8), 8), (2, 2), (1, 0), 16),
     )
 
 
