@@ -150,36 +150,32 @@ def _resnets_table(data: str, lots: Sequence[Own]) -> Markup:
 
 def _networks(data: str, lots: Sequence[Own]) -> Markup:
     title = f"Networks on {data}: accuracy against all parameters"
-    named: set[str] = set()
+    names: dict[str, tuple[float, float]] = {}
     with drawing(f"networks-{data}", title) as chart:
         axes = chart.axes
         for number, label, found in lots:
-            pairs = [(_counts(row), row) for row in found]
-            _points(
-                axes,
-                number,
-                f"{label}, normal",
-                [(normal, row.normal.best) for (normal, _), row in pairs],
-                filled=False,
-            )
-            _points(axes, number, label, [(mpo, row.mpo.best) for (_, mpo), row in pairs], joined=False)
-            for (normal, mpo), row in pairs:
+            pairs = [(*_counts(row.model, row.bond), row) for row in found]
+            normals = [(normal, row.normal.best) for normal, _, row in pairs]
+            _points(axes, number, f"{label}, normal", normals, filled=False, joined=False)
+            _points(axes, number, label, [(mpo, row.mpo.best) for _, mpo, row in pairs], joined=False)
+            for normal, mpo, row in pairs:
                 if row.normal.best and row.mpo.best:
                     ends = [row.normal.best.mean, row.mpo.best.mean]
                     axes.plot([normal, mpo], ends, color=series(number)["color"], linewidth=0.8, alpha=0.6)
-                if row.mpo.best and row.model not in named:
-                    named.add(row.model)
-                    axes.annotate(row.model, (mpo, row.mpo.best.mean), (4, 5), textcoords="offset points", size=7.5)
+                if row.mpo.best:
+                    names.setdefault(row.model, (mpo, row.mpo.best.mean))
         for one in _of_the_paper(lots):
-            normal, mpo = _counts_of(one.model, one.bond)
+            normal, mpo = _counts(one.model, one.bond)
             at = [(normal, one.normal), *([(mpo, one.mpo)] if one.mpo else [])]
             axes.plot([x for x, _ in at], [y.mean for _, y in at], "x", color=colour("muted"), markersize=4)
-            if one.model not in named:
-                x, y = at[-1]
-                axes.annotate(one.model, (x, y.mean), (4, 5), textcoords="offset points", size=7.5)
+            names.setdefault(one.model, (at[-1][0], at[-1][1].mean))
+        for place, (name, where) in enumerate(sorted(names.items(), key=lambda item: item[1])):
+            above = (4, 5 if place % 2 else -10)  # neighbours would write over one another
+            axes.annotate(name, where, above, textcoords="offset points", size=7.5)
         axes.plot([], [], "x", color=colour("muted"), label="paper")
         axes.set_xscale("log")
         plain_numbers(axes.xaxis)
+        axes.margins(x=0.12)
         axes.set_xlabel("parameters of the whole network")
         _finish(axes)
     return chart.figure(title, "open: normal; filled: with operators; crosses: the paper's, both.")
@@ -256,9 +252,6 @@ def _mpo(row: Row) -> Model:
     return build(row.model, "mpo", row.bond)
 
 
-def _counts(row: Row) -> tuple[int, int]:
-    return _counts_of(row.model, row.bond)
-
-
-def _counts_of(name: str, bond: int | None) -> tuple[int, int]:
+def _counts(name: str, bond: int | None) -> tuple[int, int]:
+    """Parameters of the whole network, normal and with operators."""
     return parameter_count(build(name, "dense")), parameter_count(build(name, "mpo", bond))
