@@ -130,7 +130,7 @@ def workspace(plan: Plan, batch: int, *, purpose: Purpose = "forward") -> int:
 
 def apart(rows: int, inner: int, suffix: int) -> bool:
     """Whether sums over a broadcast product are cheaper for each product than with copies of its two factors."""
-    return suffix > 1 and rows * inner <= 2 * suffix * (rows + inner)
+    return suffix > 1 and rows * inner <= 8 * suffix * (rows + inner)
 
 
 def _products(

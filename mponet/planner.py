@@ -114,8 +114,8 @@ class Plans:
 
 @lru_cache(maxsize=4096)
 def plans_for(shape: MPOShape, batch: int | None, dtype: str, backend: "Planner") -> Plans:
-    """The plans of a backend's layer; batches share a choice up to the next power of two, so that few are made."""
-    rows = None if batch is None else 1 << max(batch - 1, 0).bit_length()
+    """The plans of a backend's layer; batches within an eighth of one another share a choice, so that few are made."""
+    rows = None if batch is None else rounded(batch)
     if rows != batch:
         return plans_for(shape, rows, dtype, backend)
     question = Question(shape, rows, ITEMSIZE.get(dtype, 4), machine_of(backend.name, backend.versions()))
@@ -135,6 +135,12 @@ class Planner:
     name: str
     versions: Callable[[], Mapping[str, str]]
     runner: Runner
+
+
+def rounded(batch: int) -> int:
+    """The batch, rounded up to four binary digits."""
+    unit = 1 << max(batch.bit_length() - 4, 0)
+    return max(-(-batch // unit) * unit, 1)
 
 
 def mode() -> str:

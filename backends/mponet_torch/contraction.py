@@ -9,7 +9,7 @@ import torch
 from mponet import contract
 from mponet.plan import Plan
 from mponet.planner import Plans
-from mponet_torch.arrays import Array, is_mapped, ops_for
+from mponet_torch.arrays import IN_PLACE, Array, is_mapped, ops_for
 
 
 def apply_mpo(plans: Plans, inputs: Array, cores: Sequence[Array], bias: Array | None = None) -> Array:
@@ -27,22 +27,25 @@ def apply_mpo(plans: Plans, inputs: Array, cores: Sequence[Array], bias: Array |
     arrays = (inputs, bias, *cores)
     if torch.compiler.is_compiling() or any(map(is_mapped, arrays)):
         return _Mapped.apply(plans, *arrays)  # type: ignore[no-any-return, no-untyped-call]
-    if wanted(*arrays):
+    if _recorded(*arrays):
         return _Recorded.apply(plans, *arrays)  # type: ignore[no-any-return, no-untyped-call]
     with torch.no_grad():  # nothing to differentiate: an operation of autograd costs more than a small layer
-        return contract.forward(plans.forward, cores, inputs, ops_for(*arrays), bias)
+        return contract.forward(plans.forward, cores, inputs, IN_PLACE, bias)
 
 
 def wanted(*arrays: Array | None) -> bool:
     """Whether somebody differentiates or maps what is computed of these."""
-    recorded = torch.is_grad_enabled() and any(array is not None and array.requires_grad for array in arrays)
-    return recorded or any(map(is_mapped, arrays))
+    return _recorded(*arrays) or any(map(is_mapped, arrays))
+
+
+def _recorded(*arrays: Array | None) -> bool:
+    return torch.is_grad_enabled() and any(array is not None and array.requires_grad for array in arrays)
 
 
 def apply_weights(plan: Plan, inputs: Array, weights: Sequence[Array], bias: Array | None = None) -> Array:
     """`apply_mpo` by weights that were kept; nothing is differentiated."""
     with torch.no_grad():
-        return contract.sweep(plan, weights, inputs, ops_for(inputs, bias), bias)
+        return contract.sweep(plan, weights, inputs, IN_PLACE, bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ class Kept:
         with torch.no_grad():
             same = tuple(core.clone() if core.device.type == "cpu" else core.detach() for core in cores)
             # copies, because a weight of a single core may be a view of it
-            weights = [weight.clone() for weight in contract.weights_of(plan, cores, ops_for(*cores))]
+            weights = [weight.clone() for weight in contract.weights_of(plan, cores, IN_PLACE)]
         return cls(plan, same, tuple(map(_version, cores)), weights)
 
     def serves(self, plan: Plan, cores: Sequence[Array]) -> bool:
@@ -96,12 +99,12 @@ class _Recorded(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, plans: Plans, inputs: Array, bias: Array | None, *cores: Array) -> Array:
-        plan, ops = plans.training, ops_for(inputs, *cores)
-        weights = contract.weights_of(plan, cores, ops)
+        plan = plans.training
+        weights = contract.weights_of(plan, cores, IN_PLACE)
         saved = weights if sum(weight.numel() for weight in weights) <= 4 * inputs.numel() else []
         ctx.plan, ctx.biased = plan, bias is not None
         ctx.save_for_backward(inputs, *cores, *saved)
-        return contract.sweep(plan, weights, inputs, ops, bias)
+        return contract.sweep(plan, weights, inputs, IN_PLACE, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: Array) -> tuple[Array | None, ...]:

@@ -67,6 +67,7 @@ class MPOLinear(Drawn, nn.Module):
             self.register_parameter(f"core{k}", nn.Parameter(torch.tensor(core, **options)))
         self.bias = nn.Parameter(torch.zeros(self.out_features, **options)) if bias else None
         self._kept: Kept | None = None
+        self._plans: dict[tuple[int, torch.dtype], Plans] = {}
         self._traced = plans_for(self.shape, None, _name(self.cores[0].dtype), PLANNER)
 
     @property
@@ -177,7 +178,12 @@ class MPOLinear(Drawn, nn.Module):
 
     def plans(self, batch: int | None) -> Plans:
         """The plans in use for a batch of so many rows; None while tracing, where the batch may vary."""
-        return self._traced if batch is None else plans_for(self.shape, batch, _name(self.cores[0].dtype), PLANNER)
+        if batch is None:
+            return self._traced
+        key = batch, self.core1.dtype
+        if key not in self._plans:  # a lookup that hashes the shape takes as long as a small product
+            self._plans[key] = plans_for(self.shape, batch, _name(self.core1.dtype), PLANNER)
+        return self._plans[key]
 
     def forward(self, inputs: Array) -> Array:
         """``inputs @ W + b``, ``(..., in_features)`` to ``(..., out_features)``.
