@@ -1,5 +1,6 @@
 """What `mponet bench` times on this framework, and how."""
 
+import ctypes
 import gc
 import os
 import re
@@ -12,6 +13,9 @@ from mponet.mpo import MPO
 from mponet_tensorflow.arrays import Array, keras, tf, to_numpy
 from mponet_tensorflow.layers import MPODense
 from mponet_tensorflow.peers import PEERS
+
+# of glibc's malloc.h, and bytes of a large block
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _LARGE = -1, -3, 1 << 16
 
 
 class Passes:
@@ -59,12 +63,13 @@ def settings() -> dict[str, Any]:
 def step_memory(passes: Passes) -> int:
     """Bytes that a step has in use at its peak beyond what was there before it, results included.
 
-    TensorFlow keeps no account on a CPU: it is what the process adds to its resident memory, which `mponet bench
-    memory` makes exact to a page by having large blocks returned at once.
+    TensorFlow keeps no account on a CPU: it is what the process adds to its resident memory, exact to a page or so
+    because large blocks are made to go back to the system at once.
 
     Raises:
         BackendError: the system does not tell.
     """
+    _return_at_once()
     passes.step()
     status, mark = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if not mark.exists():
@@ -93,6 +98,14 @@ def _done(results: Any) -> Any:
     if tf.config.list_physical_devices("GPU"):
         tf.test.experimental.sync_devices()
     return results
+
+
+def _return_at_once() -> None:
+    """Have the C library give large blocks back when they are freed, where it is glibc."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, _LARGE)
+        mallopt(_TRIM_THRESHOLD, _LARGE)
 
 
 def _kilobytes(status: Path, what: str) -> int:

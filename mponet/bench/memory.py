@@ -9,8 +9,6 @@ from mponet.bench.rows import MEMORY, Row
 from mponet.errors import InputError
 
 ITEM = 4  # bytes of a float32
-#: Large blocks go back to the system at once, so that what a process holds is what is in use.
-ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
 def names(backend: str, row: Row, *, peers: bool) -> list[str]:

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,12 +17,11 @@ LAST_LINES = 3
 ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
-def run(task: dict[str, Any], *, environment: Mapping[str, str] | None = None, seconds: float = SECONDS) -> Any:
+def run(task: dict[str, Any], seconds: float = SECONDS) -> Any:
     """The answer of `mponet.bench.worker` to a task.
 
     Args:
         task: what it is to do; JSON.
-        environment: variables to set for it.
         seconds: it is ended after so many.
 
     Raises:
@@ -39,7 +37,7 @@ def run(task: dict[str, Any], *, environment: Mapping[str, str] | None = None, s
                 capture_output=True,
                 text=True,
                 timeout=seconds,
-                env=_environment(environment or {}),
+                env=_environment(),
                 check=False,
             )
         except subprocess.TimeoutExpired:
@@ -56,7 +54,7 @@ def run(task: dict[str, Any], *, environment: Mapping[str, str] | None = None, s
         return json.loads(answer.read_text(encoding="utf-8"))["answer"]
 
 
-def _environment(more: Mapping[str, str]) -> dict[str, str]:
+def _environment() -> dict[str, str]:
     """Ours, with our own import path."""
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-    return {**os.environ, "PYTHONPATH": path, **ENVIRONMENT, **more}
+    return {**os.environ, "PYTHONPATH": path, **ENVIRONMENT}

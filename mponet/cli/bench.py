@@ -13,7 +13,7 @@ from rich.status import Status
 from mponet.backend import TRAINABLE, installed, normalize
 from mponet.bench import chart, verdict
 from mponet.bench import growth as sizes
-from mponet.bench.memory import ENVIRONMENT, together
+from mponet.bench.memory import together
 from mponet.bench.process import run
 from mponet.bench.rounds import PATIENCE, ROUNDS
 from mponet.bench.rows import NETWORKS, ROWS, Network, Row
@@ -250,7 +250,7 @@ def _memory(backend: str, row: Row, *, peers: bool) -> Figures:
     measured = []
     for name in asked["names"]:
         with _busy(backend, f"{row.name}, {name}"):
-            measured.append(run({"job": "memory", "contender": name, **task}, environment=ENVIRONMENT))
+            measured.append(run({"job": "memory", "contender": name, **task}))
     return together(backend, row, measured, asked["about"])
 
 
