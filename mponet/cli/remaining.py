@@ -8,14 +8,12 @@ class Ahead:
     """The rest of a suite.
 
     Attributes:
-        number: of the cell that is watched, from 1.
         count: of all cells.
         finished: how many are.
         seconds: that those of known pace take which are neither finished nor watched.
         unknown: how many there are of unknown pace.
     """
 
-    number: int
     count: int
     finished: int
     seconds: float
@@ -27,7 +25,7 @@ class Ahead:
         known = clock(self.seconds + (left or 0.0)) if self.seconds or left is not None else ""
         more = f"{unknown} of unknown pace" if unknown else ""
         return (
-            f"suite: {self.finished} of {self.count} cells finished, this is number {self.number}; left: "
+            f"suite: {self.finished} of {self.count} cells finished; left: "
             f"{' and '.join(part for part in (known, more) if part)}"
         )
 

@@ -175,7 +175,7 @@ def _ahead(planned: Suite, home: Path, number: int) -> Ahead:
     others = [state for place, state in enumerate(cells, 1) if place != number and not state.finished]
     known = [state.left for state in others if state.left is not None]
     finished = sum(state.finished for state in cells)
-    return Ahead(number, len(cells), finished, sum(known), len(others) - len(known))
+    return Ahead(len(cells), finished, sum(known), len(others) - len(known))
 
 
 def _tell(home: Path, as_json: bool) -> None:
