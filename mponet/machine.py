@@ -10,12 +10,13 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from functools import lru_cache
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from mponet.cost import USUAL, Machine
 from mponet.errors import PlanError
-from mponet.files import write_json
+from mponet.files import write_json, writing
 
 #: What a call takes: Python and the waking of threads in torch, a node of a graph in TensorFlow, a loop's body in JAX.
 DEFAULTS: Mapping[str, Machine] = {
@@ -43,11 +44,15 @@ def machine_of(backend: str, versions: Mapping[str, str]) -> Machine:
 
 
 def save(backend: str, versions: Mapping[str, str], machine: Machine) -> Path:
-    """Keep measured constants; the file that they lie in."""
+    """Keep measured constants; the file that they lie in.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
     file = path(backend)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    content = {"fingerprint": fingerprint(versions), "machine": asdict(machine)}
-    write_json(file, content)
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, {"fingerprint": fingerprint(versions), "machine": asdict(machine)})
     _measured.cache_clear()
     return file
 
@@ -68,19 +73,17 @@ def fingerprint(versions: Mapping[str, str]) -> dict[str, Any]:
 @lru_cache(maxsize=16)
 def _measured(file: Path) -> tuple[dict[str, Any], Machine] | None:
     try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    try:
-        content = json.loads(text)
+        content = json.loads(file.read_text(encoding="utf-8"))
         numbers = {field.name: content["machine"][field.name] for field in fields(Machine)}
-        if not all(type(number) in (int, float) and number > 0 for number in numbers.values()):
+        if not all(type(number) in (int, float) and 0 < number < inf for number in numbers.values()):
             raise ValueError(f"constants {numbers}")
         return content["fingerprint"], Machine(**numbers)
-    except (ValueError, LookupError, TypeError) as error:
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise PlanError(
-            f"{file} holds {error}; expected the constants of a machine as `mponet tune` writes them; run it again, or "
-            "remove the file"
+            f"{file} gives no constants: {type(error).__name__}: {error}; expected those of a machine as `mponet tune` "
+            "writes them; run it again, or remove the file"
         ) from error
 
 

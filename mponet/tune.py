@@ -78,15 +78,12 @@ def samples() -> Iterator[Sample]:
             yield Sample(Plan(fc2, groups, order), 100, purpose)
 
 
-def tune(
-    runner: Runner, start: Machine, *, dtype: str = "float32", progress: Callable[[str], None] | None = None
-) -> Tuning:
-    """Measure, and fit.
+def tune(runner: Runner, start: Machine, *, progress: Callable[[str], None] | None = None) -> Tuning:
+    """Measure in float32, for which `Machine` has its constants, and fit.
 
     Args:
         runner: of the backend.
         start: the constants to begin with.
-        dtype: of the numbers.
         progress: told of each sample as it is timed.
     """
     chosen = tuple(samples())
@@ -94,7 +91,7 @@ def tune(
     for sample in chosen:
         if progress is not None:
             progress(f"{sample.plan.shape}, batch {sample.batch}, {sample.purpose}: {sample.plan}")
-        seconds.append(timed([sample.plan], sample.batch, sample.purpose, dtype, runner)[sample.plan])
+        seconds.append(timed([sample.plan], sample.batch, sample.purpose, "float32", runner)[sample.plan])
     machine = fit(chosen, seconds, start)
     return Tuning(machine, chosen, tuple(seconds), off(chosen, seconds, machine), off(chosen, seconds, start))
 

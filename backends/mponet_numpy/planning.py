@@ -6,9 +6,12 @@ import numpy as np
 
 from mponet import contract
 from mponet.cost import Purpose
+from mponet.errors import BackendError
 from mponet.plan import Plan
 from mponet.planner import Planner
 from mponet_numpy.arrays import OPS
+
+DTYPES = ("float64", "float32", "float16")
 
 
 def versions() -> dict[str, str]:
@@ -17,7 +20,13 @@ def versions() -> dict[str, str]:
 
 
 def runner(plan: Plan, batch: int, purpose: Purpose, dtype: str) -> Callable[[], None]:
-    """A pass by ``plan`` on random numbers."""
+    """A pass by ``plan`` on random numbers.
+
+    Raises:
+        BackendError: numpy has no such numbers.
+    """
+    if dtype not in DTYPES:
+        raise BackendError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}: numpy has no other")
     shape, rng = plan.shape, np.random.default_rng(0)
     sizes = ((batch, shape.in_features), (batch, shape.out_features), *shape.core_shapes)
     inputs, slopes, *cores = (rng.normal(size=size).astype(dtype) for size in sizes)
