@@ -1,0 +1,347 @@
+"""The planner: which plan wins, whom it times, what it says of itself.  Times come from a made-up clock."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mponet.planner
+from core.strategies import shapes
+from mponet.choice import candidates, fits, ranked
+from mponet.cost import USUAL, Machine
+from mponet.errors import PlanError
+from mponet.plan import Plan
+from mponet.planner import (
+    FINALISTS,
+    PURPOSES,
+    ROUNDS,
+    VARIABLE,
+    Planner,
+    Plans,
+    Question,
+    mode,
+    plans_for,
+    rounded,
+    timed,
+)
+from mponet.shape import MPOShape
+from mponet_numpy import PLANNER as NUMPY
+
+SHAPE = MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), 8)
+#: Nothing keeps within a tenth of its inputs and outputs, because the weights alone take more.
+CRAMPED = MPOShape.of((64, 64), (64, 64), 64)
+#: Four of 24 plans keep within it in training.
+ROOMY = MPOShape.of((64, 64), (64, 64), 8)
+
+
+class Clock:
+    """A library whose passes take as long as they are told: the clock stands still but for them."""
+
+    def __init__(self, seconds, disturbed=()):
+        self.now = 0.0
+        self.seconds, self.disturbed = seconds, disturbed
+        self.asked, self.runs = [], []
+
+    def __call__(self):
+        return self.now
+
+    def runner(self, plan, batch, purpose, dtype):
+        self.asked.append((plan, batch, purpose, dtype))
+
+        def run():
+            self.runs.append(plan)
+            self.now += self.seconds(plan) * (100.0 if len(self.runs) in self.disturbed else 1.0)
+
+        return run
+
+
+@pytest.fixture(autouse=True)
+def _undisturbed(monkeypatch, tmp_path):
+    """No choice of another test, no constants of this machine."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setenv("MPONET_CACHE", str(tmp_path))
+    plans_for.cache_clear()
+    yield
+    plans_for.cache_clear()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    def start(seconds, disturbed=()):
+        made = Clock(seconds, disturbed)
+        monkeypatch.setattr(mponet.planner, "perf_counter", made)
+        return made
+
+    return start
+
+
+def backend(runner=None, name="made-up"):
+    return Planner(name, lambda: {"made-up": "1"}, runner)
+
+
+# ---------------------------------------------------------------- by the model
+
+
+@given(shapes(max_size=4096), st.sampled_from([None, 1, 100]))
+def test_without_a_runner_each_purpose_has_the_favourite_of_the_model(shape, batch):
+    plans = Plans.of(Question(shape, batch))
+    for purpose in PURPOSES:
+        assert getattr(plans, purpose) == ranked(shape, batch, purpose=purpose)[0]
+    assert plans.seconds == {}
+
+
+def test_constants_of_the_machine_decide():
+    """Where starting an operation takes forever, few operations win; where it takes nothing, few multiplications."""
+    shape = MPOShape.of((16, 16), (16, 16), 1)
+    slow, quick = (Plans.of(Question(shape, 4, machine=Machine(call=call))).forward for call in (10.0, 1e-12))
+    assert slow.groups == (2,)
+    assert quick.multiplications(4) < slow.multiplications(4)
+
+
+def test_plans_that_somebody_made_are_alike():
+    plan = Plan(SHAPE, (2, 2), (1, 0))
+    assert Plans.alike(plan) == Plans(plan, plan, plan)
+
+
+def test_plans_are_values():
+    """Compilers keep what they compiled by them: what was measured makes no difference."""
+    one, other = Plans.of(Question(SHAPE, 8)), Plans.of(Question(SHAPE, 8))
+    timed_ones = Plans(one.forward, one.training, one.inference, one.question, {("forward", one.forward): 1.0})
+    assert one == other == timed_ones
+    assert len({one, other, timed_ones}) == 1
+
+
+# ---------------------------------------------------------------- by measuring
+
+
+@pytest.mark.parametrize("batch", [1, 100])
+def test_the_fastest_of_the_finalists_wins_whatever_the_model_says(clock, batch):
+    question = Question(SHAPE, batch)
+    for place in range(FINALISTS):
+        wanted = {purpose: question.ranked(purpose)[place] for purpose in PURPOSES}
+        made = clock(lambda plan, wanted=wanted: 1.0 if plan in wanted.values() else 2.0)
+        plans = Plans.of(question, made.runner)
+        for purpose in PURPOSES:
+            best = min(question.ranked(purpose)[:FINALISTS], key=lambda plan: plan not in wanted.values())
+            assert getattr(plans, purpose) == best
+            assert plans.seconds[purpose, best] == 1.0
+
+
+def test_the_finalists_alone_are_timed(clock):
+    question = Question(SHAPE, 100, itemsize=8)
+    made = clock(lambda plan: 1.0)
+    plans = Plans.of(question, made.runner, "float64")
+    expected = [(plan, purpose) for purpose in PURPOSES for plan in question.ranked(purpose)[:FINALISTS]]
+    assert made.asked == [(plan, 100, purpose, "float64") for plan, purpose in expected if question.fits(plan, purpose)]
+    assert set(plans.seconds) == {(purpose, plan) for plan, _, purpose, _ in made.asked}
+    # a tie goes to the favourite of the model
+    assert plans.training == question.ranked("training")[0]
+
+
+def test_only_plans_that_fit_are_timed(clock):
+    """Few candidates of these have room: those that have none must not win, however fast."""
+    question = Question(ROOMY, 256)
+    fitting = [plan for plan in candidates(ROOMY, 256) if fits(plan, 256, "training")]
+    assert 0 < len(fitting) < FINALISTS
+    made = clock(lambda plan: 2.0 if plan in fitting else 1.0)
+    plans = Plans.of(question, made.runner)
+    assert {plan for purpose, plan in plans.seconds if purpose == "training"} == set(fitting)
+    assert plans.training in fitting
+
+
+def test_where_nothing_fits_the_smallest_is_taken(clock):
+    question = Question(CRAMPED, 1)
+    options = question.ranked("training")
+    assert not question.fits(options[0], "training")
+    made = clock(lambda plan: 2.0 if plan == options[0] else 1.0)
+    assert Plans.of(question, made.runner).training == options[0]
+
+
+def test_rounds_take_turns_and_the_median_counts(clock):
+    """One disturbed pass of the fastest plan changes nothing; the first pass of each is warming up."""
+    options = [Plan(SHAPE, (4,), (0,)), Plan(SHAPE, (2, 2), (1, 0)), Plan(SHAPE, (2, 2), (0, 1))]
+    made = clock(lambda plan: float(1 + options.index(plan)), disturbed=(1, 4))
+    assert timed(options, 8, "forward", "float32", made.runner) == dict(zip(options, (1.0, 2.0, 3.0), strict=True))
+    assert made.runs == options * (1 + ROUNDS)
+
+
+def test_numpy_measures_itself():
+    question = Question(MPOShape.of((2, 3), (3, 2), 2), 4)
+    plans = Plans.of(question, NUMPY.runner)
+    for purpose in PURPOSES:
+        mine = {plan: seconds for (of, plan), seconds in plans.seconds.items() if of == purpose}
+        assert all(seconds > 0 for seconds in mine.values())
+        assert mine[getattr(plans, purpose)] == min(mine.values())
+
+
+# ---------------------------------------------------------------- what layers ask
+
+
+@given(st.integers(0, 100_000))
+def test_a_batch_is_rounded_up_by_an_eighth_at_most(batch):
+    rows = rounded(batch)
+    assert max(batch, 1) <= rows <= max(batch * 9 / 8, 1)
+    assert rounded(rows) == rows
+
+
+def test_batches_near_one_another_share_their_plans():
+    shared = {batch: plans_for(SHAPE, batch, "float32", NUMPY) for batch in range(97, 105)}
+    assert len({id(plans) for plans in shared.values()}) == 1
+    assert shared[97].question.batch == rounded(97) == 104
+    assert plans_for(SHAPE, 1, "float32", NUMPY) is plans_for(SHAPE, 0, "float32", NUMPY)
+    assert plans_for(SHAPE, None, "float32", NUMPY).question.batch is None
+
+
+@pytest.mark.parametrize(("dtype", "itemsize"), [("float64", 8), ("float32", 4), ("bfloat16", 2), ("float16", 2)])
+def test_numbers_have_their_size(dtype, itemsize):
+    assert plans_for(SHAPE, 8, dtype, NUMPY).question == Question(SHAPE, 8, itemsize, USUAL)
+
+
+def test_layers_measure_when_they_are_told_to(clock, monkeypatch):
+    made = clock(lambda plan: 1.0)
+    plans_for(SHAPE, 8, "float32", backend(made.runner))
+    assert made.asked == []
+    monkeypatch.setenv(VARIABLE, "measure")
+    plans_for(SHAPE, 9, "float32", backend(made.runner))
+    assert {batch for _, batch, _, _ in made.asked} == {9}
+
+
+def test_a_choice_is_measured_once(clock, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "measure")
+    made = clock(lambda plan: 1.0)
+    planner = backend(made.runner)
+    first = plans_for(SHAPE, 100, "float32", planner)
+    count = len(made.runs)
+    assert plans_for(SHAPE, 100, "float32", planner) is plans_for(SHAPE, 97, "float32", planner) is first
+    assert len(made.runs) == count
+
+
+def test_a_batch_that_is_not_known_is_not_measured(clock, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "measure")
+    made = clock(lambda plan: 1.0)
+    plans = plans_for(SHAPE, None, "float32", backend(made.runner))
+    assert made.asked == []
+    assert plans.forward.tile is None
+
+
+# ---------------------------------------------------------------- MPONET_PLAN
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        (None, "model"),
+        ("", "model"),
+        ("  ", "model"),
+        ("''", "model"),
+        ("model", "model"),
+        ("Model", "model"),
+        ("measure", "measure"),
+        (" MEASURE ", "measure"),
+        ('"measure"', "measure"),
+        ("'Measure'", "measure"),
+    ],
+)
+def test_the_variable_is_read_kindly(monkeypatch, said, meant):
+    if said is not None:
+        monkeypatch.setenv(VARIABLE, said)
+    assert mode() == meant
+
+
+@pytest.mark.parametrize("said", ["fast", "1", "measured", "model,measure"])
+def test_another_word_is_refused(monkeypatch, said):
+    monkeypatch.setenv(VARIABLE, said)
+    with pytest.raises(PlanError) as caught:
+        mode()
+    for part in (VARIABLE, repr(said), "model or measure", "unset"):
+        assert part in str(caught.value)
+    with pytest.raises(PlanError):
+        plans_for(SHAPE, 8, "float32", NUMPY)
+
+
+# ---------------------------------------------------------------- explaining
+
+COLUMNS = ("plan", "predicted", "measured", "merging", "products", "moving", "calls", "MB")
+NUMBER = re.compile(r"-|[\d.]+ (?:ms|us)")
+
+
+def rows_of(text):
+    """The lines of the candidates: between the heading and the reason."""
+    return text.splitlines()[2:-1]
+
+
+@pytest.mark.parametrize("purpose", PURPOSES)
+@pytest.mark.parametrize("batch", [None, 8])
+def test_an_explanation_has_every_column_and_marks_the_winner(purpose, batch):
+    plans = plans_for(SHAPE, batch, "float32", NUMPY)
+    text = plans.explain(purpose, top=5)
+    heading, columns, *rows, reason = text.splitlines()
+    for part in (str(SHAPE), f"batch {batch or 'unknown'}", purpose, "candidates", "room for"):
+        assert part in heading
+    assert tuple(columns.split()) == COLUMNS
+    assert len(rows) == 5
+    for row in rows:
+        assert len(NUMBER.findall(row[46:])) == 6
+    assert [row[2:46].strip() for row in rows if row.startswith(">")] == [str(getattr(plans, purpose))]
+    assert reason.startswith("> ")
+
+
+def test_parts_add_up_to_the_prediction():
+    for row in rows_of(Plans.of(Question(SHAPE, 100)).explain("training")):
+        seconds = [float(n) * (1e-3 if unit == "ms" else 1e-6) for n, unit in re.findall(r"([\d.]+) (ms|us)", row)]
+        assert len(seconds) == 5
+        # two decimals of a millisecond, five numbers
+        assert abs(seconds[0] - sum(seconds[1:])) <= 5 * 0.5e-5
+
+
+def test_three_reasons(clock):
+    predicted = Plans.of(Question(SHAPE, 100)).explain()
+    assert predicted.endswith("is predicted to be the fastest of those that keep within the room")
+    cramped = Plans.of(Question(CRAMPED, 1)).explain("training")
+    assert cramped.endswith("takes the least memory: none keeps within the room")
+    assert all(row.endswith(" over the room") for row in rows_of(cramped))
+    made = clock(lambda plan: 0.25)
+    measured = Plans.of(Question(SHAPE, 100), made.runner).explain()
+    assert measured.endswith("was the fastest of those that were timed here")
+    assert "250.00 ms" in measured
+    assert "250.00 ms" not in predicted
+
+
+def test_a_winner_far_down_the_list_is_shown(clock):
+    question = Question(SHAPE, 100)
+    slow = question.ranked("training")[:FINALISTS]
+    made = clock(lambda plan: 1.0 if plan == slow[-1] else 2.0)
+    plans = Plans.of(question, made.runner)
+    assert plans.training == slow[-1]
+    for top in (1, 2, FINALISTS - 1):
+        rows = rows_of(plans.explain("training", top))
+        assert len(rows) == top
+        assert rows[-1].startswith(f"> {slow[-1]} ")
+
+
+GOLDEN = """\
+M^{8,8}_{8,8}(4), batch 2, forward: 3 candidates, room for 0.03 MB
+  plan                                          predicted   measured   merging  products    moving     calls      MB
+> sweep cores 2 > 1                               31.8 us   12.50 ms    6.1 us   16.6 us    7.2 us    2.0 us    0.00
+  sweep cores 1 > 2                               31.8 us          -    6.1 us   16.6 us    7.2 us    2.0 us    0.00
+> was the fastest of those that were timed here"""
+
+
+def test_an_explanation_is_the_same_everywhere():
+    shape = MPOShape.of((8, 8), (8, 8), 4)
+    machine = Machine(flops=1e9, half=1e-4, near=1e9, middle=1e9, far=1e9, call=1e-6, product=1e-7)
+    plan = Plan(shape, (1, 1), (1, 0))
+    plans = Plans(plan, plan, plan, Question(shape, 2, machine=machine), {("forward", plan): 0.0125})
+    assert plans.explain("forward", 2) == GOLDEN
+
+
+@pytest.mark.parametrize("purpose", PURPOSES)
+def test_plans_that_nobody_chose_have_no_explanation(purpose):
+    with pytest.raises(PlanError, match=r"plans\(batch\)\.explain"):
+        Plans.alike(Plan(SHAPE, (4,), (0,))).explain(purpose)
+
+
+def test_a_purpose_that_there_is_not_is_refused():
+    with pytest.raises(PlanError, match=r"'speed'.*forward, training, inference"):
+        Plans.of(Question(SHAPE, 8)).explain("speed")

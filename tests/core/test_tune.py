@@ -1,0 +1,120 @@
+"""Measuring a machine: what is timed is legal, and constants that made the times are found again."""
+
+from dataclasses import asdict, fields, replace
+
+import numpy as np
+import pytest
+
+import mponet.planner
+from mponet.choice import candidates
+from mponet.cost import USUAL, Machine, predict
+from mponet.machine import DEFAULTS
+from mponet.plan import Plan
+from mponet.planner import ROUNDS
+from mponet.tune import CONSTANTS, REACH, Sample, fit, off, samples, tune
+
+SAMPLES = tuple(samples())
+#: Another machine in every respect: slower, faster, and in between.
+OTHER = Machine(flops=4e10, half=8.0, near=3e10, middle=1e10, far=3e9, call=5e-6, product=4e-7)
+MACHINES = [USUAL, OTHER, *DEFAULTS.values(), replace(USUAL, flops=2e12, near=3e11, call=2e-6)]
+
+
+def times(machine, disturb=0.0):
+    """What a machine that keeps to the model would take, each time off by a factor."""
+    factors = np.exp(disturb * np.random.default_rng(0).normal(size=len(SAMPLES)))
+    found = (predict(one.plan, one.batch, purpose=one.purpose, machine=machine) for one in SAMPLES)
+    return [time * factor for time, factor in zip(found, factors, strict=True)]
+
+
+# ---------------------------------------------------------------- what is timed
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda one: f"{one.plan.shape} {one.purpose} {one.batch}")
+def test_every_sample_is_a_plan_that_could_be_chosen(sample):
+    assert isinstance(sample, Sample)
+    assert sample.batch >= 1
+    untiled = Plan(sample.plan.shape, sample.plan.groups, sample.plan.order)
+    assert untiled in list(candidates(sample.plan.shape))
+    assert sample.plan.tile is None or sample.plan.tile <= sample.batch
+
+
+def test_no_sample_is_timed_twice():
+    assert len(set(SAMPLES)) == len(SAMPLES) > len(CONSTANTS)
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_every_constant_matters_to_some_sample(name):
+    """Half of it, or twice: the prediction for some sample moves by 5 % at least: a fit sees that."""
+    moves = [
+        abs(np.log(np.array(times(replace(USUAL, **{name: getattr(USUAL, name) * factor}))) / np.array(times(USUAL))))
+        for factor in (0.5, 2.0)
+    ]
+    assert min(move.max() for move in moves) > 0.05
+
+
+def test_all_constants_but_the_sizes_of_caches_are_fitted():
+    assert {field.name for field in fields(Machine)} - set(CONSTANTS) == {"cache", "shared"}
+
+
+# ---------------------------------------------------------------- fitting
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda m: f"{m.flops:.0e} {m.call:.0e}")
+def test_perfect_predictions_are_off_by_nothing(machine):
+    assert off(SAMPLES, times(machine), machine) == 1.0
+
+
+@pytest.mark.parametrize("factor", [1.5, 1 / 1.5])
+def test_off_is_the_factor(factor):
+    assert off(SAMPLES, [time * factor for time in times(USUAL)], USUAL) == pytest.approx(1.5, rel=1e-12)
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda m: f"{m.flops:.0e} {m.call:.0e}")
+def test_constants_are_found_again(machine):
+    found = fit(SAMPLES, times(machine), USUAL)
+    for name in CONSTANTS:
+        assert getattr(found, name) == pytest.approx(getattr(machine, name), rel=0.03), name
+    assert (found.cache, found.shared) == (USUAL.cache, USUAL.shared)
+    assert off(SAMPLES, times(machine), found) < 1.003
+
+
+def test_the_fit_is_no_worse_than_the_truth():
+    """Times 10 % off: least squares have what no others have, the least squares; those of the truth are no less."""
+    seconds = times(OTHER, disturb=0.1)
+    found = fit(SAMPLES, seconds, USUAL)
+    assert 1.0 < off(SAMPLES, seconds, found) <= off(SAMPLES, seconds, OTHER) * 1.001
+
+
+def test_nonsense_moves_no_constant_out_of_reach():
+    found = asdict(fit(SAMPLES, [1e6] * len(SAMPLES), USUAL))
+    for name in CONSTANTS:
+        assert 1 / REACH <= found[name] / getattr(USUAL, name) * (1 + 1e-9) <= REACH * (1 + 1e-8)
+
+
+# ---------------------------------------------------------------- the whole of it
+
+
+def test_a_machine_that_keeps_to_the_model_is_recognised(monkeypatch):
+    now, asked, told = [0.0], [], []
+
+    def runner(plan, batch, purpose, dtype):
+        asked.append((Sample(plan, batch, purpose), dtype))
+
+        def run():
+            now[0] += predict(plan, batch, purpose=purpose, machine=OTHER)
+
+        return run
+
+    monkeypatch.setattr(mponet.planner, "perf_counter", lambda: now[0])
+    tuning = tune(runner, USUAL, progress=told.append)
+    assert asked == [(sample, "float32") for sample in SAMPLES]
+    assert now[0] == pytest.approx((1 + ROUNDS) * sum(times(OTHER)))
+    assert tuning.samples == SAMPLES
+    assert tuning.seconds == pytest.approx(times(OTHER), rel=1e-6)
+    assert tuning.before == pytest.approx(off(SAMPLES, times(OTHER), USUAL), rel=1e-6)
+    assert tuning.error < 1.003 < tuning.before
+    assert tuning.machine.flops == pytest.approx(OTHER.flops, rel=0.03)
+    assert len(told) == len(SAMPLES)
+    for line, sample in zip(told, SAMPLES, strict=True):
+        assert str(sample.plan) in line
+        assert sample.purpose in line
