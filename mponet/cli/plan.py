@@ -10,7 +10,7 @@ from mponet.cli.output import emit, json_option
 from mponet.cost import Purpose, cost, workspace
 from mponet.machine import machine_of
 from mponet.plan import Plan
-from mponet.planner import FINALISTS, ITEMSIZE, PURPOSES, Plans, Question
+from mponet.planner import FINALISTS, ITEMSIZE, PURPOSES, Plans, Question, mode, rounded
 from mponet.shape import MPOShape
 
 
@@ -37,13 +37,19 @@ Examples:
   mponet plan 4,7,7,4 4,4,4,4 --bond 16 --batch 100 --purpose forward --backend jax
   mponet plan 8,8,8,8 8,8,8,8 --bond 8 --measure           time the best few here
 
-With MPONET_PLAN=measure, layers choose as --measure does.
+With MPONET_PLAN=measure, layers choose as --measure does, and so does this command.
 """
 )
 @click.argument("inputs", type=FACTORS)
 @click.argument("outputs", type=FACTORS)
 @click.option("--bond", type=FACTORS, required=True, metavar="D", help="Bond dimension, or one for each inner bond.")
-@click.option("--batch", type=click.IntRange(0), default=USUAL_BATCH, show_default=True, help="Rows.")
+@click.option(
+    "--batch",
+    type=click.IntRange(0),
+    default=USUAL_BATCH,
+    show_default=True,
+    help="Rows; rounded up to four binary digits, as layers do, whose batches share their plans.",
+)
 @click.option("--purpose", type=click.Choice(PURPOSES), default="training", show_default=True, help="What is run.")
 @click.option(
     "--dtype", type=click.Choice(tuple(ITEMSIZE)), default="float32", show_default=True, help="Of the numbers."
@@ -72,8 +78,8 @@ def plan(
     """
     shape = MPOShape.of(inputs, outputs, bond[0] if len(bond) == 1 else bond)
     planner = load(backend).PLANNER
-    question = Question(shape, batch, ITEMSIZE[dtype], machine_of(planner.name, planner.versions()))
-    plans = Plans.of(question, planner.runner if measure else None, dtype)
+    question = Question(shape, rounded(batch), ITEMSIZE[dtype], machine_of(planner.name, planner.versions()))
+    plans = Plans.of(question, planner.runner if measure or mode() == "measure" else None, dtype)
     if as_json:
         emit({"backend": planner.name, **_facts(plans, question, purpose, top)})
     else:

@@ -79,7 +79,7 @@ def test_constants_are_found_again(machine):
 
 
 def test_the_fit_is_no_worse_than_the_truth():
-    """Times 10 % off: least squares have what no others have, the least squares; those of the truth are no less."""
+    """Times 10 % off: least squares are the least, those of the truth no less; few outliers make the loss another."""
     seconds = times(OTHER, disturb=0.1)
     found = fit(SAMPLES, seconds, USUAL)
     assert 1.0 < off(SAMPLES, seconds, found) <= off(SAMPLES, seconds, OTHER) * 1.001
