@@ -3,12 +3,12 @@
 from typing import Any
 
 from mponet import models
+from mponet.choice import choose
 from mponet.measure import whole_ratio
 from mponet.models import infer
 from mponet.models.cost import multiplications
 from mponet.models.infer import LayerInfo
 from mponet.models.layers import PAPER, Model, Residual
-from mponet.choice import choose
 
 
 def describe(model: Model, batch: int) -> dict[str, Any]:

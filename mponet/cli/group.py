@@ -18,7 +18,7 @@ COMMANDS = {
     "evaluate": "Measure a trained network on its test set.",
     "info": "Show the layers, counts and compression ratios of a network.",
     "draw": "Draw a network, its operators as tensor diagrams.",
-    "plan": "Explain how a layer is contracted: the candidates, and why one of them wins.",
+    "plan": "Explain how a layer with factors INPUTS and OUTPUTS is contracted.",
     "tune": "Measure this machine for the choice of plans.",
     "backends": "Show which frameworks are installed, and which one is used.",
     "crosscheck": "Prove that the frameworks compute the same numbers.",

@@ -7,12 +7,12 @@ from rich import box
 from rich.table import Table
 
 from mponet import models
+from mponet.choice import choose
 from mponet.cli.output import count, people
 from mponet.models import infer
 from mponet.models.cost import multiplications
 from mponet.models.layers import PAPER, Model
 from mponet.models.outline import TIMES, Line, joined, outline
-from mponet.choice import choose
 
 WORDS = {"network", "data", "source", "layer", "kind"}  # headings of columns that are not numbers
 

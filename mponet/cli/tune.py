@@ -25,10 +25,11 @@ Examples:
 @click.option("--dry-run", is_flag=True, help="Measure and show; keep nothing.")
 @json_option
 def tune(backend: str | None, dry_run: bool, as_json: bool) -> None:
-    """Measure this machine for the choice of plans; half a minute, on a machine that does nothing else.
+    """Measure this machine for the choice of plans.
 
-    The constants are kept in the user's cache folder (or MPONET_CACHE) and serve the same processor, number of cores
-    and version of the framework.  Without them, cautious ones of a two-core machine serve.
+    It takes half a minute, and the machine should do nothing else.  The constants are kept in the user's cache folder
+    (or MPONET_CACHE) and serve the same processor, number of cores and version of the framework.  Without them,
+    cautious ones of a two-core machine serve.
     """
     planner = load(backend).PLANNER
     with Status("measuring") as status:

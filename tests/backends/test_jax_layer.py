@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from mponet import MPOShape, contract
-from mponet.planner import Plans
 from mponet.errors import BackendError, CheckpointError, ModelError, ShapeError
 from mponet.initialize import exact_variance
 from mponet.models import build
 from mponet.models.start import start
 from mponet.mpo import to_matrix
 from mponet.plan import Plan
+from mponet.planner import Plans
 from mponet.recipe import Recipe
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from mponet import MPOShape
-from mponet.planner import Plans, Question
 from mponet.errors import ShapeError
 from mponet.initialize import exact_variance
 from mponet.mpo import to_matrix
 from mponet.plan import Plan
+from mponet.planner import Plans, Question
 
 REQUESTED = "tensorflow" in os.environ.get("MPONET_BACKENDS", "").replace(" ", "").split(",")
 pytestmark = pytest.mark.skipif(not REQUESTED, reason="MPONET_BACKENDS does not name tensorflow")

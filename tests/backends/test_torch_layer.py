@@ -14,10 +14,10 @@ if "torch" not in os.environ.get("MPONET_BACKENDS", ""):
 
 import torch
 
-from mponet.planner import Plans
 from mponet.models import build
 from mponet.models.start import start
 from mponet.plan import Plan
+from mponet.planner import Plans
 from mponet.shape import MPOShape
 from mponet_torch import MPOLinear, apply_mpo
 from mponet_torch import build as build_native
