@@ -38,6 +38,8 @@ def weights_of(plan: Plan, cores: Sequence[A], ops: Ops[A]) -> list[A]:
 
 def sweep(plan: Plan, weights: Sequence[A], inputs: A, ops: Ops[A], bias: A | None = None) -> A:
     """`forward` with the weights at hand."""
+    if len(weights) == 1 and plan.tile is None:
+        return ops.affine(inputs, weights[0], bias)
     body = partial(_ahead, plan, weights, ops, bias)
     return _over_rows(plan, body, (inputs,), (plan.shape.out_features,), ops)[0][0]
 

@@ -32,7 +32,7 @@ class Merge(NamedTuple):
         right: number of the right chain.
         facing: shapes of the two as matrices, the bond between them inside.
         sizes: ``(left, i1, j1, i2, j2, right)`` of the product.
-        axes: the order that they are brought into.
+        axes: the order that they are brought into; None where that moves nothing but axes of length 1.
         inverse: the order that undoes it.
         shape: what the result is needed as: a matrix of the next product, or a weight.
         final: whether it is a weight, which no other product is made of.
@@ -42,7 +42,7 @@ class Merge(NamedTuple):
     right: int
     facing: tuple[tuple[int, int], tuple[int, int]]
     sizes: tuple[int, ...]
-    axes: tuple[int, ...]
+    axes: tuple[int, ...] | None
     inverse: tuple[int, ...]
     shape: tuple[int, int]
     final: bool
@@ -50,7 +50,7 @@ class Merge(NamedTuple):
     @property
     def ordered(self) -> tuple[int, ...]:
         """The sizes in their new order."""
-        return tuple(self.sizes[axis] for axis in self.axes)
+        return self.sizes if self.axes is None else tuple(self.sizes[axis] for axis in self.axes)
 
 
 class Layout(NamedTuple):
@@ -153,7 +153,8 @@ def _merge(
     numbers = _merge(shape, first, split, CHAIN, facing[0], merges), _merge(shape, split, end, CHAIN, facing[1], merges)
     order = tuple(part for axis in axes for part in PARTS[axis])
     sizes = (*left[:3], *right[1:])
-    merges.append(Merge(*numbers, facing, sizes, order, _inverse(order), matrix, final))
+    moved = None if _stays(sizes, order) else order
+    merges.append(Merge(*numbers, facing, sizes, moved, _inverse(order), matrix, final))
     return shape.sites + len(merges) - 1
 
 
@@ -161,6 +162,12 @@ def _chain(shape: MPOShape, first: int, end: int) -> tuple[int, int, int, int]:
     """``(D_left, I, J, D_right)`` of the cores from ``first`` to before ``end``."""
     inputs, outputs = prod(shape.input_dims[first:end]), prod(shape.output_dims[first:end])
     return shape.bond_dims[first], inputs, outputs, shape.bond_dims[end]
+
+
+def _stays(sizes: Sequence[int], axes: Sequence[int]) -> bool:
+    """Whether an order moves nothing but axes of length 1, so that the numbers stay where they are."""
+    moved = [axis for axis in axes if sizes[axis] > 1]
+    return moved == sorted(moved)
 
 
 def _inverse(axes: tuple[int, ...]) -> tuple[int, ...]:

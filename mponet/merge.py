@@ -15,10 +15,11 @@ def chains(plan: Plan, cores: Sequence[A], ops: Ops[A], *, final: bool = True) -
     found = dict(enumerate(cores))
     for number, merge in enumerate(plan.grouping.merges, start=len(cores)):
         if final or not merge.final:
-            a, b = _facing(merge, found, ops)
-            product = ops.matmul(a, b, ops.scratch(a, (merge.facing[0][0], merge.facing[1][1])))
-            ordered = ops.transpose(ops.reshape(product, merge.sizes), merge.axes)
-            found[number] = ops.reshape(ordered, merge.shape)
+            a, b = _facing(merge, found, len(cores), ops)
+            product = ops.matmul(a, b, ops.scratch(a, (merge.facing[0][0], merge.facing[1][1])) if merge.axes else None)
+            if merge.axes is not None:
+                product = ops.transpose(ops.reshape(product, merge.sizes), merge.axes)
+            found[number] = ops.reshape(product, merge.shape)
     return found
 
 
@@ -42,14 +43,20 @@ def core_slopes(plan: Plan, found: Mapping[int, A], weight_slopes: Sequence[A], 
     merges = plan.grouping.merges
     for number in range(sites + len(merges) - 1, sites - 1, -1):
         merge = merges[number - sites]
-        a, b = _facing(merge, found, ops)
-        product = ops.transpose(ops.reshape(slopes[number], merge.ordered), merge.inverse)
-        slope = ops.reshape(product, (merge.facing[0][0], merge.facing[1][1]))
+        a, b = _facing(merge, found, sites, ops)
+        slope = slopes[number]
+        if merge.axes is not None:
+            slope = ops.transpose(ops.reshape(slope, merge.ordered), merge.inverse)
+        slope = ops.reshape(slope, (merge.facing[0][0], merge.facing[1][1]))
         slopes[merge.left] = ops.matmul(slope, ops.transpose(b, (1, 0)))
         slopes[merge.right] = ops.matmul(ops.transpose(a, (1, 0)), slope)
     return tuple(ops.reshape(slopes[k], shapes[k]) for k in range(sites))
 
 
-def _facing(merge: Merge, found: Mapping[int, A], ops: Ops[A]) -> tuple[A, A]:
-    """The two chains as matrices with the bond between them inside; products are made as such."""
-    return ops.reshape(found[merge.left], merge.facing[0]), ops.reshape(found[merge.right], merge.facing[1])
+def _facing(merge: Merge, found: Mapping[int, A], sites: int, ops: Ops[A]) -> tuple[A, A]:
+    """The two chains as matrices with the bond between them inside; products are made as such, cores are not."""
+    left, right = found[merge.left], found[merge.right]
+    return (
+        ops.reshape(left, merge.facing[0]) if merge.left < sites else left,
+        ops.reshape(right, merge.facing[1]) if merge.right < sites else right,
+    )

@@ -40,6 +40,9 @@ class Ops(Protocol[A]):
     def matmul(self, a: A, b: A, into: A | None = None) -> A:
         """``(m, k) @ (k, n)``, or ``(m, k) @ (p, k, n) -> (p, m, n)``."""
 
+    def affine(self, a: A, b: A, bias: A | None) -> A:
+        """``(m, k) @ (k, n) + (n)``: what the library has for a dense layer."""
+
     def add(self, array: A, bias: A) -> A:
         """``array + bias``, in the memory of ``array``, which nobody else has, where the library can."""
 

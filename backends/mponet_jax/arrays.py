@@ -39,6 +39,11 @@ class Ops:
         # dot_general and einsum compile to the same or slower; an expanded batch copies the small factor p times
         return jnp.matmul(a, b, precision=PRECISION)
 
+    def affine(self, a: Array, b: Array, bias: Array | None) -> Array:
+        """``(m, k) @ (k, n) + (n)``."""
+        product = self.matmul(a, b)
+        return product if bias is None else product + bias
+
     def add(self, array: Array, bias: Array) -> Array:
         """``array + bias``."""
         return array + bias

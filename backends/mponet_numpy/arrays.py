@@ -25,6 +25,10 @@ class Ops:
         """``(m, k) @ (k, n)`` or ``(m, k) @ (p, k, n)``."""
         return np.matmul(a, b, out=into)
 
+    def affine(self, a: Array, b: Array, bias: Array | None) -> Array:
+        """``(m, k) @ (k, n) + (n)``."""
+        return a @ b if bias is None else a @ b + bias
+
     def add(self, array: Array, bias: Array) -> Array:
         """``array + bias`` in the memory of ``array``."""
         array += bias

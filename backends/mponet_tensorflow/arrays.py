@@ -70,6 +70,11 @@ class Ops:
         """``(m, k) @ (k, n)`` or ``(m, k) @ (p, k, n)``."""
         return tf.matmul(a, b)  # broadcasts ``a`` without copying it
 
+    def affine(self, a: Array, b: Array, bias: Array | None) -> Array:
+        """``(m, k) @ (k, n) + (n)``."""
+        product = tf.matmul(a, b)
+        return product if bias is None else tf.nn.bias_add(product, bias)
+
     def add(self, array: Array, bias: Array) -> Array:
         """``array + bias``."""
         return tf.nn.bias_add(array, bias)

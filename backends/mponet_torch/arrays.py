@@ -39,6 +39,10 @@ class Ops:
         # torch.matmul may fold p into n, which copies b; an expanded bmm reads it in place
         return a @ b if b.ndim == 2 else torch.bmm(a.expand(b.shape[0], *a.shape), b)
 
+    def affine(self, a: Array, b: Array, bias: Array | None) -> Array:
+        """``(m, k) @ (k, n) + (n)``."""
+        return torch.mm(a, b) if bias is None else torch.addmm(bias, a, b)
+
     def add(self, array: Array, bias: Array) -> Array:
         """``array + bias``."""
         return array + bias

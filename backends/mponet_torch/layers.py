@@ -203,8 +203,9 @@ class MPOLinear(Drawn, nn.Module):
         return outputs.reshape(*leading, self.out_features)
 
     def train(self, mode: bool = True) -> Self:
-        """As ever; the weights kept for inference are dropped."""
-        self._kept = None
+        """As ever; in training no weights are kept for inference."""
+        if mode:
+            self._kept = None
         return super().train(mode)
 
     def __getstate__(self) -> dict[str, Any]:
