@@ -13,6 +13,7 @@ import numpy as np
 from mponet.errors import InputError
 from mponet.mpo import MPO, Array
 from mponet.shape import MPOShape
+from mponet.wiring import Wiring
 
 #: Target variance of the entries of ``W``, from (inputs, outputs).
 VARIANCES: dict[str, Callable[[int, int], float]] = {
@@ -47,13 +48,26 @@ def exact_variance(shape: MPOShape, rng: np.random.Generator, rule: str | float 
     Raises:
         InputError: there is no such rule, or the variance is not positive and finite.
     """
-    target = target_variance(rule, shape.in_features, shape.out_features) if isinstance(rule, str) else rule
-    if not 0.0 < target < inf:
-        raise InputError(f"variance is {target}; expected a positive, finite number")
-    share = exp(log(target) / shape.sites)
+    share = _share(shape.in_features, shape.out_features, shape.sites, rule)
     return MPO(
         shape,
         tuple(rng.normal(0.0, sqrt(share / sqrt(size[0] * size[3])), size) for size in shape.core_shapes),
+    )
+
+
+def exact_tensors(wiring: Wiring, rng: np.random.Generator, rule: str | float = "glorot") -> tuple[Array, ...]:
+    """`exact_variance` for any network: normal tensors, one for each node, with ``Var(W)`` equal to the target.
+
+    Every entry of ``W`` is a sum over all bonds of products of one entry of each node: ``Var(W) = prod Var(node) * prod
+    D`` over all nodes and bonds.  What a bond adds is taken off half by half from the two nodes that it joins.
+
+    Raises:
+        InputError: there is no such rule, or the variance is not positive and finite.
+    """
+    share = _share(wiring.in_features, wiring.out_features, len(wiring.names), rule)
+    bonds = (prod(wiring.dims[edge] for edge in edges if edge in wiring.bonds) for edges in wiring.edges)
+    return tuple(
+        rng.normal(0.0, sqrt(share / sqrt(bond)), size) for bond, size in zip(bonds, wiring.sizes, strict=True)
     )
 
 
@@ -94,3 +108,15 @@ def truncated_normal(size: tuple[int, ...], sigma: float, rng: np.random.Generat
 def normal(size: tuple[int, ...], inputs: int, outputs: int, rng: np.random.Generator, rule: str = "glorot") -> Array:
     """A dense weight of the same target variance as `exact_variance` gives to an MPO."""
     return rng.normal(0.0, sqrt(target_variance(rule, inputs, outputs)), size)
+
+
+def _share(inputs: int, outputs: int, tensors: int, rule: str | float) -> float:
+    """The target variance to the power of one over the number of tensors.
+
+    Raises:
+        InputError: there is no such rule, or the variance is not positive and finite.
+    """
+    target = target_variance(rule, inputs, outputs) if isinstance(rule, str) else rule
+    if not 0.0 < target < inf:
+        raise InputError(f"variance is {target}; expected a positive, finite number")
+    return exp(log(target) / tensors)

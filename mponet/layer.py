@@ -7,12 +7,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mponet.choice import USUAL_BATCH, choose
-from mponet.errors import ShapeError
+from mponet.errors import GraphError, ShapeError
 from mponet.mpo import MPO
+from mponet.pairwise_choice import pairwise_plan
 from mponet.shape import MPOShape
+from mponet.wiring import Wiring
 
 
-def check_width(shape: MPOShape, input_shape: Sequence[int | None]) -> None:
+def check_width(shape: MPOShape | Wiring, input_shape: Sequence[int | None]) -> None:
     """Refuse inputs that are not ``(..., in_features)``: a reshape would swallow a wrong width.
 
     Raises:
@@ -35,6 +37,21 @@ def check_operator(shape: MPOShape, mpo: MPO) -> None:
         raise ShapeError(f"operator is {mpo.shape}; expected {shape}; make a new layer with from_mpo")
 
 
+def check_names(wiring: Wiring, layer: object) -> None:
+    """Refuse nodes that are called as something that the layer has already, as ``forward``.
+
+    Raises:
+        GraphError: one is.
+    """
+    own = set(dir(layer))  # not hasattr: some properties of Keras raise what they like
+    taken = [name for name in wiring.names if name in own]
+    if taken:
+        raise GraphError(
+            f"nodes are called {', '.join(taken)}, which a layer has already; expected names of their own, because the "
+            "layer's parameters are called as the nodes; rename them with node.set_name"
+        )
+
+
 def check_bias(bias: ArrayLike, features: int, *, wanted: bool) -> NDArray[Any]:
     """The bias as an array ``(features,)``.
 
@@ -53,9 +70,14 @@ def check_bias(bias: ArrayLike, features: int, *, wanted: bool) -> NDArray[Any]:
     return values
 
 
-def weights_kept(shape: MPOShape) -> str:
+def weights_kept(shape: MPOShape | Wiring) -> str:
     """``15104 of 200704``, for a repr."""
     return f"{shape.parameters} of {shape.dense_parameters}"
+
+
+def usual_pairs(wiring: Wiring) -> str:
+    """The plan of a network at the usual batch, for a repr."""
+    return str(pairwise_plan(wiring, USUAL_BATCH))
 
 
 def usual_plan(shape: MPOShape) -> str:

@@ -24,6 +24,7 @@ from mponet.mpo import MPO, Array, as_float64
 
 Node = Any  # tensornetwork.Node; the package has no type information
 LEG = re.compile(r"(in|out)([1-9][0-9]*)")
+ELSE = "; a layer of any graph is NetworkLinear.from_nodes(nodes), in Keras NetworkDense"
 
 
 def network(mpo: MPO) -> tuple[Node, ...]:
@@ -86,7 +87,7 @@ def contract(nodes: Sequence[Node]) -> Array:
     """
     import tensornetwork as tn
 
-    edges = _dangling(nodes)
+    edges = dangling(nodes)
     result, *others = nodes
     for node in others:
         result = tn.contract_between(result, node, allow_outer_product=True)
@@ -106,7 +107,7 @@ def from_network(nodes: Sequence[Node]) -> MPO:
     Raises:
         GraphError: the graph is no chain with one ``in`` and one ``out`` edge on every site.
     """
-    edges = _dangling(nodes)
+    edges = dangling(nodes)
     if "batch" in edges:
         raise GraphError("the graph has the dangling edge 'batch'; expected a bare operator; leave the input node out")
     chain = _sites(nodes, edges)
@@ -114,8 +115,37 @@ def from_network(nodes: Sequence[Node]) -> MPO:
     return MPO.from_cores([_core(node, k, place) for k, node in enumerate(chain)])
 
 
-def _dangling(nodes: Sequence[Node]) -> dict[str, Any]:
-    """The dangling edges by name, names checked."""
+def graph(names: Sequence[str], edges: Sequence[Sequence[str]], tensors: Sequence[Array]) -> tuple[Node, ...]:
+    """The nodes of any graph, float64 numpy tensors: axes whose edges have one name are joined.
+
+    Args:
+        names: of the nodes.
+        edges: for each node the names of its axes' edges, which become those of the axes, too.
+        tensors: one for each node.
+    """
+    import tensornetwork as tn
+
+    nodes = []
+    ends: dict[str, Node] = {}
+    for name, axes, tensor in zip(names, edges, tensors, strict=True):
+        node = tn.Node(np.array(tensor), name=name, axis_names=list(axes), backend="numpy")
+        for axis in axes:
+            if axis in ends:
+                tn.connect(ends[axis][axis], node[axis], name=axis)
+            else:
+                node[axis].set_name(axis)
+                ends[axis] = node
+        nodes.append(node)
+    return tuple(nodes)
+
+
+def dangling(nodes: Sequence[Node]) -> dict[str, Any]:
+    """The dangling edges by name.
+
+    Raises:
+        GraphError: there are no nodes, one has an edge to itself or to a node that was not given, or a dangling edge is
+            not called ``batch``, ``in1, in2, ...`` or ``out1, out2, ...``, or shares its name.
+    """
     if not nodes:
         raise GraphError("the graph has no nodes; expected at least one")
     found: dict[str, Any] = {}
@@ -146,18 +176,20 @@ def _sites(nodes: Sequence[Node], edges: dict[str, Any]) -> list[Node]:
         odd = sorted(set(edges) ^ expected, key=_leg_order)
         raise GraphError(
             f"the graph has {sites} nodes and the dangling edges {sorted(edges, key=_leg_order)}; expected "
-            f"in1..in{sites} and out1..out{sites}, one pair on every node; too many or missing: {odd}"
+            f"in1..in{sites} and out1..out{sites}, one pair on every node; too many or missing: {odd}{ELSE}"
         )
     chain = []
     for k in range(1, sites + 1):
         node, other = edges[f"in{k}"].node1, edges[f"out{k}"].node1
         if node is not other:
-            raise GraphError(f"in{k} is on node {node.name!r} and out{k} on {other.name!r}; expected both on one node")
+            raise GraphError(
+                f"in{k} is on node {node.name!r} and out{k} on {other.name!r}; expected both on one node{ELSE}"
+            )
         chain.append(node)
     if len({id(node) for node in chain}) != sites:
         raise GraphError(
             f"the legs are on the nodes {[node.name for node in chain]} only; expected one in and one out edge on each "
-            f"of the {sites} nodes"
+            f"of the {sites} nodes{ELSE}"
         )
     return chain
 
@@ -174,7 +206,7 @@ def _core(node: Node, k: int, place: dict[int, int]) -> Array:
         if second - first != 1:
             raise GraphError(
                 f"edge {edge.name!r} joins sites {first + 1} and {second + 1}; expected bonds between neighbours only: "
-                "a ring or a tree is no MPO"
+                f"a ring or a tree is no MPO{ELSE}"
             )
         # both ends must fuse parallel edges in the same order: that of the axes of the left one
         groups["right" if first == k else "left"].append((ends[first], axis))

@@ -188,7 +188,7 @@ def _table(plans: Plans, question: Question, purpose: Purpose, top: int) -> str:
         times = (parts.seconds, measured, *parts)
         lines.append(
             f"{'>' if plan == chosen else ' '} {plan!s:<44}"
-            + "".join(f"{_time(time):>{11 if k < 2 else 10}}" for k, time in enumerate(times))
+            + "".join(f"{time_text(time):>{11 if k < 2 else 10}}" for k, time in enumerate(times))
             + f"{taken / 1e6:>8.2f}{'' if question.fits(plan, purpose) else ' over the room'}"
         )
     return "\n".join([*lines, f"> {_reason(plans, question, purpose, chosen)}"])
@@ -202,7 +202,8 @@ def _reason(plans: Plans, question: Question, purpose: Purpose, chosen: Plan) ->
     return "is predicted to be the fastest of those that keep within the room"
 
 
-def _time(seconds: float | None) -> str:
+def time_text(seconds: float | None) -> str:
+    """``1.20 ms`` or ``15.0 us``, and a dash for what was not measured."""
     if seconds is None:
         return "-"
     return f"{seconds * 1e3:.2f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.1f} us"

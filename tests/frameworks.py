@@ -21,17 +21,22 @@ def probe(name):
     return {"torch": _torch, "jax": _jax, "tensorflow": _tensorflow}[name]()
 
 
+def weights(layer):
+    """Names of the cores of an operator's layer, or of the nodes of another network's."""
+    return layer.wiring.names if hasattr(layer, "wiring") else [f"core{k + 1}" for k in range(layer.shape.sites)]
+
+
 def _torch():
     import torch
 
-    from mponet_torch import MPOLinear
+    from mponet_torch import MPOLinear, NetworkLinear
 
     def tensor(array):
         return torch.tensor(np.asarray(array))
 
     def gradients(layer, inputs, slope):
         x = tensor(inputs).requires_grad_()
-        parameters = [*layer.cores, *([] if layer.bias is None else [layer.bias])]
+        parameters = [*(getattr(layer, name) for name in weights(layer)), *([] if layer.bias is None else [layer.bias])]
         found = torch.autograd.grad((layer(x) * tensor(slope)).sum(), [x, *parameters])
         return [value.numpy() for value in found]
 
@@ -48,7 +53,31 @@ def _torch():
                 layer.bias.copy_(tensor(bias))
         return layer
 
+    def slopes(function, arrays, slope):
+        leaves = [tensor(a).requires_grad_() for a in arrays]
+        return [v.numpy() for v in torch.autograd.grad((function(*leaves) * tensor(slope)).sum(), leaves)]
+
+    def reloaded(layer, folder):
+        torch.save(layer.state_dict(), folder / "layer.pt")
+        again = NetworkLinear(layer.wiring, layer.bias is not None, seed=9, dtype=layer.tensors[0].dtype)
+        again.load_state_dict(torch.load(folder / "layer.pt", weights_only=True))
+        return again
+
+    def losses(layer, inputs, targets, steps):
+        optimizer = torch.optim.Adam(layer.parameters(), lr=1e-2)
+        for _ in range(steps):
+            loss = torch.nn.functional.mse_loss(layer(tensor(inputs)), tensor(targets))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            yield loss.item()
+
     return SimpleNamespace(
+        network=NetworkLinear,
+        wired=lambda wiring, **options: NetworkLinear(wiring, **options),
+        slopes=slopes,
+        reloaded=reloaded,
+        losses=losses,
         layer=MPOLinear,
         float64=torch.float64,
         sized=lambda inputs, outputs, bond, **options: MPOLinear(inputs, outputs, bond, **options),
@@ -63,16 +92,17 @@ def _torch():
 def _jax():
     import jax
     import jax.numpy as jnp
+    import optax
     from flax import nnx
 
-    from mponet_jax import MPOLinear
+    from mponet_jax import MPOLinear, NetworkLinear
 
     def gradients(layer, inputs, slope):
         def total(layer, x):
             return (layer(x) * slope).sum()
 
         slopes, x = nnx.grad(total, argnums=(0, 1))(layer, jnp.asarray(inputs))
-        cores = [getattr(slopes, f"core{k + 1}")[...] for k in range(layer.shape.sites)]
+        cores = [getattr(slopes, name)[...] for name in weights(layer)]
         biases = [] if layer.bias is None else [slopes.bias[...]]
         return [np.asarray(value) for value in (x, *cores, *biases)]
 
@@ -90,7 +120,34 @@ def _jax():
             layer.bias[...] = jnp.asarray(bias)
         return layer
 
+    def slopes(function, arrays, slope):
+        leaves = [jnp.asarray(a) for a in arrays]
+        total = jax.grad(lambda *leaves: (function(*leaves) * slope).sum(), argnums=tuple(range(len(leaves))))
+        return [np.asarray(v) for v in total(*leaves)]
+
+    def reloaded(layer, folder):
+        flat = {"/".join(path): np.asarray(leaf[...]) for path, leaf in nnx.to_flat_state(nnx.state(layer))}
+        np.savez(folder / "layer.npz", **flat)
+        abstract = nnx.eval_shape(
+            lambda: NetworkLinear(layer.wiring, use_bias=layer.use_bias, dtype=layer.dtype, rngs=nnx.Rngs(9))
+        )
+        graph, state = nnx.split(abstract)
+        loaded = np.load(folder / "layer.npz")
+        return nnx.merge(graph, jax.tree.map_with_path(lambda path, _: jnp.asarray(loaded[path[0].key]), state))
+
+    def losses(layer, inputs, targets, steps):
+        optimizer = nnx.Optimizer(layer, optax.adam(1e-2), wrt=nnx.Param)
+        for _ in range(steps):
+            loss, slopes = nnx.value_and_grad(lambda layer: jnp.mean((layer(inputs) - targets) ** 2))(layer)
+            optimizer.update(layer, slopes)
+            yield float(loss)
+
     return SimpleNamespace(
+        network=NetworkLinear,
+        wired=lambda wiring, seed=0, **options: NetworkLinear(wiring, rngs=nnx.Rngs(seed), **options),
+        slopes=slopes,
+        reloaded=reloaded,
+        losses=losses,
         layer=MPOLinear,
         float64=jnp.float64,
         sized=lambda inputs, outputs, bond, **options: MPOLinear(inputs, outputs, bond, rngs=nnx.Rngs(0), **options),
@@ -106,14 +163,14 @@ def _tensorflow():
     import keras
     import tensorflow as tf
 
-    from mponet_tensorflow import MPODense
+    from mponet_tensorflow import MPODense, NetworkDense
 
     def gradients(layer, inputs, slope):
         x = tf.constant(inputs)
         with tf.GradientTape() as tape:
             tape.watch(x)
             total = tf.reduce_sum(layer(x) * slope)
-        wanted = [x, *layer.cores, *([] if layer.bias is None else [layer.bias])]
+        wanted = [x, *(getattr(layer, name) for name in weights(layer)), *([] if layer.bias is None else [layer.bias])]
         wanted = [getattr(v, "value", v) for v in wanted]
         return [v.numpy() for v in tape.gradient(total, wanted)]
 
@@ -135,7 +192,33 @@ def _tensorflow():
         layer.build((None, int(np.prod(inputs))))
         return layer
 
+    def wired(wiring, **options):
+        layer = NetworkDense(wiring, **options)
+        layer.build((None, wiring.in_features))
+        return layer
+
+    def slopes(function, arrays, slope):
+        leaves = [tf.constant(a) for a in arrays]
+        with tf.GradientTape() as tape:
+            tape.watch(leaves)
+            total = tf.reduce_sum(function(*leaves) * slope)
+        return [v.numpy() for v in tape.gradient(total, leaves)]
+
+    def reloaded(layer, folder):
+        keras.Sequential([keras.Input((layer.wiring.in_features,)), layer]).save(folder / "model.keras")
+        return keras.saving.load_model(folder / "model.keras").layers[-1]
+
+    def losses(layer, inputs, targets, steps):
+        model = keras.Sequential([keras.Input((layer.wiring.in_features,)), layer])
+        model.compile(keras.optimizers.Adam(1e-2), "mse")
+        yield from model.fit(inputs, targets, batch_size=len(inputs), epochs=steps, verbose=0).history["loss"]
+
     return SimpleNamespace(
+        network=NetworkDense,
+        wired=wired,
+        slopes=slopes,
+        reloaded=reloaded,
+        losses=losses,
         layer=MPODense,
         float64="float64",
         sized=sized,

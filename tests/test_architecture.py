@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 
 # Each unit of mponet (a module or a package) imports only units left of it.  "mponet" is the package itself, whose
-# __init__ hands out the public names.  What draws a value is far right of it: `mponet.notebook` finds that by name when a
-# notebook asks, as `mponet.backend` finds the adapters.
+# __init__ hands out the public names.  What draws a value is far right of it: `mponet.notebook` finds that by name
+# when a notebook asks, as `mponet.backend` finds the adapters.
 ORDER = [
     *("errors", "files", "notebook"),
-    *("shape", "mpo", "decompose", "network", "grouping", "plan", "cost", "choice", "machine", "planner", "tune"),
-    *("ops", "merge", "contract", "measure", "initialize", "layer"),
+    *("shape", "mpo", "decompose", "network", "wiring"),
+    *("grouping", "plan", "cost", "choice", "machine", "planner", "tune"),
+    *("pairing", "pairwise", "pairwise_choice"),
+    *("ops", "merge", "contract", "contract_pairwise", "measure", "initialize", "layer"),
     *("models", "recipe", "data", "backend", "mponet", "train", "checkpoint", "run", "suite"),
     *("crosscheck", "draw", "bench", "report", "cli"),
     "__main__",
@@ -37,12 +39,12 @@ TWINS = ("mponet_torch", "mponet_jax", "mponet_tensorflow")
 MAX_LINES = 400
 
 #: The same thing under the name that its framework would give it.
-SYNONYMS = {"MPODense": "MPOLinear", "__call__": "forward", "call": "forward"}
+SYNONYMS = {"MPODense": "MPOLinear", "NetworkDense": "NetworkLinear", "__call__": "forward", "call": "forward"}
 #: Methods that a framework asks of its layers, and the others do not know.
 HOOKS = {
     "mponet_torch": {"extra_repr"},
     "mponet_jax": set(),
-    "mponet_tensorflow": {"build", "call", "compute_output_shape", "get_config"},
+    "mponet_tensorflow": {"build", "call", "compute_output_shape", "get_config", "from_config"},
 }
 #: Parameters that say where and in what numbers, each framework in words of its own.
 PLACEMENT = {"device", "dtype", "param_dtype", "**kwargs"}
@@ -53,6 +55,9 @@ DIFFERENCES = (
     ("mponet_jax", "contraction.py", "Cores Saved", "custom_vjp hands what is saved from one function to another"),
     ("mponet_jax", "layers.py", "MPOLinear.__init__", "the arguments of nnx.Linear"),
     ("mponet_jax", "layers.py", "put", "arrays cannot be written to, and keep the device they were put on"),
+    ("mponet_jax", "layers.py", "start", "keys may be traced, where they have no numbers yet"),
+    ("mponet_jax", "network.py", "NetworkLinear.__init__", "the arguments of nnx.Linear"),
+    ("mponet_jax", "pairwise.py", "Saved Tensors", "custom_vjp hands what is saved from one function to another"),
     ("mponet_jax", "blocks.py", "Sequential ReLU MaxPool AvgPool", "nnx has functions for these, or no named layers"),
     ("mponet_jax", "blocks.py", "BatchNorm.__init__", "no nnx layer is extended: its variance cancels"),
     ("mponet_jax", "blocks.py", "Dropout.__init__ Dropout.kept", "an nnx random stream is made with the layer"),
@@ -60,6 +65,12 @@ DIFFERENCES = (
     ("mponet_torch", "arrays.py", "is_mapped", "vmap and grad wrap plain arrays, which must not be written to"),
     ("mponet_torch", "contraction.py", "Kept apply_weights wanted", "an eager layer in eval mode keeps its weights"),
     ("mponet_torch", "layers.py", "MPOLinear.train", "drops the weights that are kept in eval mode"),
+    (
+        "mponet_torch",
+        "layers.py",
+        "autocast dtype_name",
+        "torch casts operations, not layers; its dtypes have no names",
+    ),
     ("mponet_torch", "blocks.py", "PaddedConv2d", "torch pads both sides alike"),
     ("mponet_torch", "blocks.py", "BatchNorm.__init__", "the arguments of torch's own"),
     ("mponet_tensorflow", "blocks.py", "Concat FlattenNHWC ReshapeNHWC Residual", "Keras has layers for these"),
@@ -68,6 +79,10 @@ DIFFERENCES = (
     ("mponet_torch", "peers.py", "TENSORLY tensorly tednet", "packages for torch"),
     ("mponet_tensorflow", "peers.py", "dense_mpo", "a package for TensorFlow"),
     ("mponet_jax", "train.py", "Leaves", "a compiled step takes and gives the parameters as a tuple"),
+    ("mponet_tensorflow", "layers.py", "as_rows as_leading", "leading dimensions may be unknown while it traces"),
+    ("mponet_tensorflow", "layers.py", "given put", "weights are variables of Keras, made by initialisers"),
+    ("mponet_tensorflow", "network.py", "NetworkLinear.__init__", "the arguments of keras.layers.Dense"),
+    ("mponet_tensorflow", "network.py", "NetworkLinear.in_features NetworkLinear.out_features", "Keras says units"),
     ("mponet_tensorflow", "layers.py", "MPOLinear.__init__ Size", "the arguments of keras.layers.Dense"),
     ("mponet_tensorflow", "layers.py", "MPOLinear.in_features MPOLinear.out_features", "Keras says units"),
     ("mponet_tensorflow", "layers.py", "MPOLinear.shape", "known only when the layer is built"),

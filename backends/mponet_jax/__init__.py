@@ -17,6 +17,8 @@ from mponet_jax.contraction import apply_mpo as apply_mpo
 from mponet_jax.layers import MPOLinear as MPOLinear
 from mponet_jax.layers import put
 from mponet_jax.lower import canonical, lower, native_order, slots
+from mponet_jax.network import NetworkLinear as NetworkLinear
+from mponet_jax.pairwise import apply_network as apply_network
 from mponet_jax.planning import PLANNER as PLANNER
 from mponet_jax.planning import versions as versions
 from mponet_jax.train import Trainer as Trainer

@@ -1,6 +1,7 @@
 """`MPOLinear`: a linear layer whose weight is a matrix product operator."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from math import prod
 from typing import Any, Self
 
@@ -66,7 +67,8 @@ class MPOLinear(Drawn, nnx.Module):
         self.use_bias = use_bias
         self.dtype = dtype
         self.param_dtype = supported(accumulator(dtype or jnp.float32) if param_dtype is None else param_dtype)
-        for k, core in enumerate(_start(self.shape, rngs, initializer, self.param_dtype), start=1):
+        cores = start(partial(_cores, self.shape, initializer), self.shape.core_shapes, rngs, self.param_dtype)
+        for k, core in enumerate(cores, start=1):
             setattr(self, f"core{k}", nnx.Param(core))
         self.bias = nnx.Param(jnp.zeros(self.out_features, self.param_dtype)) if use_bias else nnx.data(None)
 
@@ -229,20 +231,29 @@ def put(parameter: nnx.Variable[Array], value: ArrayLike, device: Any = None) ->
     parameter.set_raw_value(from_numpy(value, like.dtype, device))
 
 
-def _start(shape: MPOShape, rngs: nnx.Rngs, initializer: str | float, dtype: Any) -> tuple[Array, ...]:
-    """Starting cores, drawn by numpy from the words of a JAX key."""
+def start(
+    draw: Callable[[np.random.Generator], Sequence[NDArray[Any]]],
+    sizes: Sequence[tuple[int, ...]],
+    rngs: nnx.Rngs,
+    dtype: Any,
+) -> tuple[Array, ...]:
+    """Starting values of these sizes, drawn by numpy from the words of a JAX key."""
 
-    def draw(words: Any) -> tuple[NDArray[Any], ...]:
-        mpo = exact_variance(shape, np.random.default_rng(np.asarray(words).ravel().tolist()), initializer)
-        return tuple(core.astype(dtype) for core in mpo.cores)
+    def drawn(words: Any) -> tuple[NDArray[Any], ...]:
+        rng = np.random.default_rng(np.asarray(words).ravel().tolist())
+        return tuple(values.astype(dtype) for values in draw(rng))
 
     words = jax.random.key_data(rngs.params())
     if not isinstance(words, jax.core.Tracer):
-        return tuple(jnp.asarray(core) for core in draw(words))
+        return tuple(jnp.asarray(values) for values in drawn(words))
     # layers are also made under nnx.eval_shape, nnx.jit and nnx.vmap, where the key has no numbers yet
-    like = tuple(jax.ShapeDtypeStruct(size, dtype) for size in shape.core_shapes)  # type: ignore[no-untyped-call]
-    drawn: tuple[Array, ...] = jax.pure_callback(draw, like, words, vmap_method="sequential")
-    return drawn
+    like = tuple(jax.ShapeDtypeStruct(size, dtype) for size in sizes)  # type: ignore[no-untyped-call]
+    traced: tuple[Array, ...] = jax.pure_callback(drawn, like, words, vmap_method="sequential")
+    return traced
+
+
+def _cores(shape: MPOShape, initializer: str | float, rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
+    return exact_variance(shape, rng, initializer).cores
 
 
 def _device(array: Array) -> jax.Device:

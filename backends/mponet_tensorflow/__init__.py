@@ -11,6 +11,8 @@ from mponet_tensorflow.arrays import devices as devices
 from mponet_tensorflow.contraction import apply_mpo as apply_mpo
 from mponet_tensorflow.layers import MPODense as MPODense
 from mponet_tensorflow.lower import canonical, lower, native_order, slots
+from mponet_tensorflow.network import NetworkDense as NetworkDense
+from mponet_tensorflow.pairwise import apply_network as apply_network
 from mponet_tensorflow.planning import PLANNER as PLANNER
 from mponet_tensorflow.planning import versions as versions
 from mponet_tensorflow.train import Trainer as Trainer

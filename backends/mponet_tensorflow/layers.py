@@ -16,6 +16,7 @@ from mponet.mpo import MPO, to_matrix
 from mponet.notebook import Drawn
 from mponet.planner import Plans, plans_for
 from mponet.shape import MPOShape
+from mponet.wiring import Wiring
 from mponet_tensorflow.arrays import Array, from_numpy, keras, tf, to_numpy
 from mponet_tensorflow.contraction import apply_mpo
 from mponet_tensorflow.planning import PLANNER
@@ -87,7 +88,7 @@ class MPODense(Drawn, keras.layers.Layer):
         seed = random.randint(1, 10**9) if self.seed is None else self.seed
         mpo = exact_variance(self._shape, np.random.default_rng(seed), self.initializer)
         for k, core in enumerate(mpo.cores, start=1):
-            setattr(self, f"core{k}", self.add_weight(name=f"core{k}", shape=core.shape, initializer=_values(core)))
+            setattr(self, f"core{k}", self.add_weight(name=f"core{k}", shape=core.shape, initializer=given(core)))
         self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros") if self.use_bias else None
 
     @property
@@ -187,7 +188,7 @@ class MPODense(Drawn, keras.layers.Layer):
         """The `keras.layers.Dense` with the same weights, activation and dtype policy, built."""
         dense = keras.layers.Dense(self.units, self.activation, use_bias=self.use_bias, dtype=self.dtype_policy)
         dense.build((None, self.shape.in_features))
-        _set(dense.kernel, to_matrix(self.to_mpo()))
+        put(dense.kernel, to_matrix(self.to_mpo()))
         if self.bias is not None:
             dense.bias.assign(self.bias)
         return dense
@@ -201,9 +202,9 @@ class MPODense(Drawn, keras.layers.Layer):
         check_operator(self.shape, mpo)
         values = None if bias is None else check_bias(bias, self.units, wanted=self.use_bias)
         for core, value in zip(self.cores, mpo.cores, strict=True):
-            _set(core, value)
+            put(core, value)
         if values is not None:
-            _set(self.bias, values)
+            put(self.bias, values)
 
     def plans(self, batch: int | None) -> Plans:
         """The plans in use for a batch of so many rows; None while tracing, where the batch may vary."""
@@ -215,9 +216,10 @@ class MPODense(Drawn, keras.layers.Layer):
         Raises:
             ShapeError: the last dimension is not the number of inputs.
         """
-        rows = _rows(tf.cast(inputs, self.compute_dtype), self.shape)  # Keras itself casts floating-point numbers only
+        # Keras itself casts floating-point numbers only
+        rows = as_rows(tf.cast(inputs, self.compute_dtype), self.shape)
         outputs = apply_mpo(self.plans(rows.shape[0]), rows, self.cores, self.bias)
-        return self.activation(_unrows(outputs, inputs))
+        return self.activation(as_leading(outputs, inputs))
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         """``(..., inputs)`` to ``(..., units)``."""
@@ -255,17 +257,22 @@ class MPODense(Drawn, keras.layers.Layer):
         return shape
 
 
-def _values(numbers: NDArray[Any]) -> Callable[..., Array]:
+def given(numbers: NDArray[Any]) -> Callable[..., Array]:
     """A Keras initialiser that gives these numbers."""
     return lambda shape, dtype=None: from_numpy(numbers, tf.as_dtype(dtype))
 
 
-def _set(variable: keras.Variable, numbers: NDArray[Any]) -> None:
+def put(variable: keras.Variable, numbers: NDArray[Any]) -> None:
+    """Overwrite a variable, keeping its dtype."""
     variable.assign(from_numpy(numbers, tf.as_dtype(variable.dtype)))
 
 
-def _rows(inputs: Array, shape: MPOShape) -> Array:
-    """``(..., in_features)`` as ``(batch, in_features)``."""
+def as_rows(inputs: Array, shape: MPOShape | Wiring) -> Array:
+    """``(..., in_features)`` as ``(batch, in_features)``.
+
+    Raises:
+        ShapeError: the last dimension is known and another.
+    """
     known = inputs.shape
     if not known.rank or known[-1] is not None:
         check_width(shape, tuple(known))
@@ -277,7 +284,7 @@ def _rows(inputs: Array, shape: MPOShape) -> Array:
     return tf.reshape(inputs, (prod(leading) if leading.is_fully_defined() else -1, shape.in_features))
 
 
-def _unrows(outputs: Array, inputs: Array) -> Array:
+def as_leading(outputs: Array, inputs: Array) -> Array:
     """``(batch, units)`` with the leading dimensions of the inputs."""
     if inputs.shape.rank == 2:
         return outputs

@@ -1,4 +1,4 @@
-"""mponet for PyTorch: `MPOLinear`, and the `mponet.backend.Backend` functions."""
+"""mponet for PyTorch: `MPOLinear`, `NetworkLinear`, and the `mponet.backend.Backend` functions."""
 
 from typing import Any
 
@@ -14,6 +14,8 @@ from mponet_torch.arrays import devices as devices
 from mponet_torch.contraction import apply_mpo as apply_mpo
 from mponet_torch.layers import MPOLinear as MPOLinear
 from mponet_torch.lower import canonical, lower, native_order, slots
+from mponet_torch.network import NetworkLinear as NetworkLinear
+from mponet_torch.pairwise import apply_network as apply_network
 from mponet_torch.planning import PLANNER as PLANNER
 from mponet_torch.planning import versions as versions
 from mponet_torch.train import Trainer as Trainer

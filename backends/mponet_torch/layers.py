@@ -68,7 +68,7 @@ class MPOLinear(Drawn, nn.Module):
         self.bias = nn.Parameter(torch.zeros(self.out_features, **options)) if bias else None
         self._kept: Kept | None = None
         self._plans: dict[tuple[int, torch.dtype], Plans] = {}
-        self._traced = plans_for(self.shape, None, _name(self.cores[0].dtype), PLANNER)
+        self._traced = plans_for(self.shape, None, dtype_name(self.cores[0].dtype), PLANNER)
 
     @property
     def cores(self) -> tuple[Array, ...]:
@@ -182,7 +182,7 @@ class MPOLinear(Drawn, nn.Module):
             return self._traced
         key = batch, self.core1.dtype
         if key not in self._plans:  # a lookup that hashes the shape takes as long as a small product
-            self._plans[key] = plans_for(self.shape, batch, _name(self.core1.dtype), PLANNER)
+            self._plans[key] = plans_for(self.shape, batch, dtype_name(self.core1.dtype), PLANNER)
         return self._plans[key]
 
     def forward(self, inputs: Array) -> Array:
@@ -193,7 +193,7 @@ class MPOLinear(Drawn, nn.Module):
         """
         check_width(self.shape, inputs.shape)
         leading = inputs.shape[:-1]
-        rows, bias, *cores = _autocast(inputs.reshape(prod(leading), self.in_features), self.bias, *self.cores)
+        rows, bias, *cores = autocast(inputs.reshape(prod(leading), self.in_features), self.bias, *self.cores)
         compiling = torch.compiler.is_compiling()
         plans = self.plans(None if compiling else rows.shape[0])
         if self.training or compiling or wanted(rows, bias, *cores):
@@ -228,11 +228,12 @@ class MPOLinear(Drawn, nn.Module):
         )
 
 
-def _name(dtype: torch.dtype) -> str:
+def dtype_name(dtype: torch.dtype) -> str:
+    """``float32`` of ``torch.float32``."""
     return str(dtype).removeprefix("torch.")
 
 
-def _autocast(inputs: Array, *arrays: Array | None) -> tuple[Any, ...]:
+def autocast(inputs: Array, *arrays: Array | None) -> tuple[Any, ...]:
     """Under autocast, everything in its dtype; casts outside of our operation have torch's own gradients."""
     kind = inputs.device.type
     if not torch.is_autocast_enabled(kind):

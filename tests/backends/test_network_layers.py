@@ -1,0 +1,225 @@
+"""What every framework's layer of a general tensor network promises, one suite for all of them."""
+
+import numpy as np
+import pytest
+import tensornetwork as tn
+
+import graphs
+from frameworks import probe
+from mponet.errors import GraphError, ShapeError
+from mponet.mpo import to_matrix
+from mponet.network import from_network
+from mponet.pairwise import PairPlan
+from mponet.pairwise_choice import path
+from mponet.wiring import Wiring, to_nodes
+
+pytestmark = pytest.mark.usefixtures("double_precision")
+NAMES = list(graphs.WIRINGS)
+#: Inputs and three nodes in three orders: in between, at first, and after all others are merged.
+PATHS = {"first": ((0, 1), (0, 2), (0, 1)), "between": ((2, 3), (0, 1), (0, 1)), "last": ((1, 3), (1, 2), (0, 1))}
+
+
+@pytest.fixture(scope="module")
+def lab(backend_name, backend):
+    return probe(backend_name)
+
+
+@pytest.fixture(params=NAMES)
+def wiring(request):
+    return graphs.WIRINGS[request.param]
+
+
+RING = graphs.WIRINGS["ring"]
+
+
+def made(lab, wiring, *, bias=True):
+    """(layer, its tensors, its bias)."""
+    tensors = graphs.tensors_of(wiring)
+    values = np.random.default_rng(5).normal(size=wiring.out_features) if bias else None
+    return lab.network.from_nodes(to_nodes(wiring, tensors), values, dtype=lab.float64), tensors, values
+
+
+# ---------------------------------------------------------------- values and gradients
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5])
+def test_layer_is_the_product_with_the_matrix_of_its_graph(lab, wiring, rows):
+    layer, tensors, bias = made(lab, wiring)
+    inputs, _ = graphs.batch_of(wiring, rows)
+    room = np.abs(inputs) @ graphs.matrix(wiring, graphs.magnitudes(tensors)) + np.abs(bias)
+    found = lab.call(layer, inputs)
+    expected = inputs @ graphs.matrix(wiring, tensors) + bias
+    assert found.shape == expected.shape
+    assert np.all(np.abs(found - expected) <= graphs.allowed(wiring, 1, room))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rows", [0, 1, 5])
+def test_gradients_of_inputs_nodes_and_bias(lab, wiring, rows, bias):
+    layer, tensors, _ = made(lab, wiring, bias=bias)
+    inputs, slope = graphs.batch_of(wiring, rows)
+    found = lab.gradients(layer, inputs, slope)
+    expected = graphs.gradients(wiring, tensors, inputs, slope) + ([slope.sum(axis=0)] if bias else [])
+    room = graphs.gradients(wiring, graphs.magnitudes(tensors), np.abs(inputs), np.abs(slope))
+    for ours, theirs, size in zip(
+        found, expected, [*room, *([np.abs(slope).sum(axis=0)] if bias else [])], strict=True
+    ):
+        assert ours.shape == theirs.shape
+        assert np.all(np.abs(ours - theirs) <= graphs.allowed(wiring, max(rows, 1), size))
+
+
+@pytest.mark.parametrize("order", PATHS)
+@pytest.mark.parametrize(("rows", "tile"), [(7, 3), (6, 3), (2, 3), (0, 3), (7, None)])
+def test_every_path_and_tile_is_the_same_map(lab, backend, order, rows, tile):
+    plan = PairPlan(RING, PATHS[order], tile)
+    tensors, bias = graphs.tensors_of(RING), np.arange(RING.out_features) / 7
+    inputs, slope = graphs.batch_of(RING, rows)
+    arrays = [inputs, *tensors, bias]
+
+    def ours(inputs, *others):
+        return backend.apply_network(plan, inputs, others[:-1], others[-1])
+
+    found = lab.slopes(ours, arrays, slope)
+    expected = [*graphs.gradients(RING, tensors, inputs, slope), slope.sum(axis=0)]
+    room = graphs.gradients(RING, graphs.magnitudes(tensors), np.abs(inputs), np.abs(slope))
+    for one, other, size in zip(found, expected, [*room, np.abs(slope).sum(axis=0)], strict=True):
+        assert np.all(np.abs(one - other) <= graphs.allowed(RING, max(rows, 1), size))
+
+
+@pytest.mark.parametrize("leading", [(), (1,), (2, 3), (2, 1, 4), (0,), (2, 0)])
+def test_any_leading_dimensions(lab, leading):
+    layer, tensors, bias = made(lab, RING)
+    inputs = np.random.default_rng(2).normal(size=(*leading, RING.in_features))
+    outputs = lab.call(layer, inputs)
+    assert outputs.shape == (*leading, RING.out_features)
+    room = np.abs(inputs) @ graphs.matrix(RING, graphs.magnitudes(tensors)) + np.abs(bias)
+    expected = inputs @ graphs.matrix(RING, tensors) + bias
+    assert np.all(np.abs(outputs - expected) <= graphs.allowed(RING, 1, room))
+
+
+@pytest.mark.parametrize("name", ["ring", "tucker"])
+def test_a_few_steps_of_training_lower_the_loss(lab, name):
+    wiring = graphs.WIRINGS[name]
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(32, wiring.in_features)).astype(np.float32)
+    targets = (inputs @ rng.normal(size=(wiring.in_features, wiring.out_features))).astype(np.float32)
+    losses = list(lab.losses(lab.wired(wiring, seed=1), inputs, targets, 40))
+    assert losses[-1] < 0.9 * losses[0]
+
+
+# ---------------------------------------------------------------- to and from graphs
+
+
+def test_nodes_come_back_as_they_went_in(lab, wiring):
+    layer, tensors, _ = made(lab, wiring)
+    nodes = layer.to_nodes()
+    assert tuple(node.name for node in nodes) == wiring.names
+    assert tuple(tuple(edge.name for edge in node.edges) for node in nodes) == wiring.edges
+    assert all(np.array_equal(node.tensor, tensor) for node, tensor in zip(nodes, tensors, strict=True))
+    again = lab.network.from_nodes(nodes, dtype=lab.float64)
+    assert again.wiring == layer.wiring == wiring
+    assert np.array_equal(again.to_matrix(), layer.to_matrix())
+
+
+def test_to_matrix_is_the_sum_over_all_bonds(lab, wiring):
+    layer, tensors, _ = made(lab, wiring)
+    room = graphs.matrix(wiring, graphs.magnitudes(tensors))
+    assert np.all(np.abs(layer.to_matrix() - graphs.matrix(wiring, tensors)) <= graphs.allowed(wiring, 1, room))
+
+
+def test_a_chain_is_the_operator_of_its_nodes(lab):
+    chain = Wiring.of(
+        {"a": "in1 out1 x", "b": "x in2 out2 y", "c": "y in3 out3"},
+        {"in1": 2, "in2": 3, "in3": 2, "out1": 3, "out2": 2, "out3": 2, "x": 3, "y": 2},
+    )
+    layer, tensors, _ = made(lab, chain, bias=False)
+    expected = to_matrix(from_network(layer.to_nodes()))
+    room = graphs.matrix(chain, graphs.magnitudes(tensors))
+    assert np.all(np.abs(layer.to_matrix() - expected) <= graphs.allowed(chain, 1, room))
+
+
+def test_nodes_without_names_are_numbered_and_not_consumed(lab):
+    a, b = tn.Node(np.ones((2, 3)), backend="numpy"), tn.Node(np.ones((3, 4)), backend="numpy")
+    tn.connect(a[1], b[0])
+    a[0].set_name("in1")
+    b[1].set_name("out1")
+    layer = lab.network.from_nodes([a, b], dtype=lab.float64)
+    assert layer.wiring.names == ("node1", "node2")
+    assert layer.node1.shape == (2, 3)
+    assert np.array_equal(lab.call(layer, np.ones((1, 2))), np.full((1, 4), 6.0))
+    assert a[1] is b[0]
+
+
+def test_a_layer_goes_to_a_file_and_comes_back(lab, wiring, tmp_path):
+    layer, _, _ = made(lab, wiring)
+    inputs, _ = graphs.batch_of(wiring, 3)
+    again = lab.reloaded(layer, tmp_path)
+    assert again.wiring == wiring
+    assert np.array_equal(lab.call(again, inputs), lab.call(layer, inputs))
+
+
+# ---------------------------------------------------------------- what it says and refuses
+
+
+@pytest.mark.parametrize("shape", [(5, 13), (6, 6), (24,), (4, 3)])
+def test_a_wrong_width_names_both_sizes(lab, shape):
+    layer, _, _ = made(lab, RING)
+    with pytest.raises(ShapeError, match=rf"{shape[-1]}.*12"):
+        lab.call(layer, np.ones(shape))
+
+
+def test_bad_tensors_and_bad_biases_are_refused(lab):
+    tensors = graphs.tensors_of(RING)
+    with pytest.raises(ShapeError, match="bias"):
+        lab.network.from_nodes(to_nodes(RING, tensors), np.zeros(7), dtype=lab.float64)
+    layer, _, _ = made(lab, RING, bias=False)
+    before = layer.to_matrix()
+    with pytest.raises(ShapeError, match="expected none"):
+        layer.assign(tensors, np.zeros(6))
+    with pytest.raises(ShapeError, match="2 tensors are given; expected 3: a, b, c"):
+        layer.assign(tensors[:2])
+    with pytest.raises(ShapeError, match=r"node 'b' has the shape \(2,\); expected \(3, 3, 1, 2\)"):
+        layer.assign((tensors[0], np.ones(2), tensors[2]))
+    assert np.array_equal(layer.to_matrix(), before)
+
+
+def test_a_node_must_not_be_called_as_something_that_the_layer_has(lab):
+    with pytest.raises(GraphError, match="nodes are called wiring, which a layer has already"):
+        lab.wired(Wiring.of({"wiring": "in1 out1"}, {"in1": 2, "out1": 2}))
+
+
+def test_a_graph_that_is_no_layer_is_refused(lab):
+    node = tn.Node(np.ones((2, 3)), name="a", axis_names=["in1", "x"], backend="numpy")
+    node["in1"].set_name("in1")
+    node["x"].set_name("x")
+    with pytest.raises(GraphError, match="dangling edge 'x'; expected 'in1'"):
+        lab.network.from_nodes([node])
+
+
+def test_starting_values_have_the_target_variance_and_follow_the_seed(lab):
+    wiring = Wiring.of(
+        {"a": "in1 x y", "b": "x in2 out1 z", "c": "y z out2"},
+        {"in1": 24, "in2": 32, "out1": 24, "out2": 32, "x": 24, "y": 24, "z": 24},
+    )
+    layer = lab.wired(wiring, seed=3)
+    # each node has thousands of entries: the mean square of W is within a few percent of its expectation
+    assert layer.to_matrix().var() == pytest.approx(2 / (768 + 768), rel=0.2)
+    assert np.array_equal(lab.wired(wiring, seed=3).to_matrix(), layer.to_matrix())
+    assert not np.array_equal(lab.wired(wiring, seed=4).to_matrix(), layer.to_matrix())
+    assert "float32" in str(layer.tensors[0].dtype)
+
+
+def test_repr_shows_nodes_counts_and_plan(lab):
+    text = repr(lab.wired(RING))
+    for part in (str(RING), f"{RING.parameters} of {RING.dense_parameters}", "plan="):
+        assert part in text
+
+
+@pytest.mark.parametrize("batch", [None, 1, 1000])
+def test_the_plan_explains_itself(lab, batch):
+    layer = lab.wired(RING)
+    text = layer.explain(batch)
+    assert str(layer.plan(batch)) in text
+    assert "multiplications" in text
+    assert ("batch unknown" if batch is None else "batch 1") in text
+    assert layer.plan(batch).path in (path(RING, batch or 128), path(RING, 1), path(RING, 1024), path(RING, None))
