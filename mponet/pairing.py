@@ -65,7 +65,8 @@ class Passage:
     Attributes:
         weight: its number, as in `Pair`.
         facing: the weight as ``(inner, rows)`` where the suffix is 1, else as ``(rows, inner)``.
-        turn: order of the axes of ``T`` behind the batch that the step wants; None where it has it.
+        turn: order of the axes of ``T`` behind the batch that the step wants; None where it has it, as the first always
+            does.
         sizes: of the axes of ``T`` behind the batch, before they are turned.
         prefix: rows of ``T`` for each row of the batch.
         rows: output size of the product.
@@ -169,9 +170,12 @@ def _lower(wiring: Wiring, line: _Line, order: list[str]) -> Lowered:
         sizes, turn = _sizes(wiring, state), None
         if state[begin : begin + len(inner)] != inner:
             wanted = [edge for edge in state if edge not in inner] + inner
-            turn, state = tuple(state.index(edge) for edge in wanted), wanted
-            moved += prod(sizes)
-            begin = len(state) - len(inner)
+            if k == 0:  # as a whole with the rest of the entry: the gradient's blocks are products and nothing else
+                order, sizes = wanted, _sizes(wiring, wanted)
+            else:
+                turn = tuple(state.index(edge) for edge in wanted)
+                moved += prod(sizes)
+            state, begin = wanted, len(state) - len(inner)
         before, behind = state[:begin], state[begin + len(inner) :]
         free = _ordered([edge for edge in edges if edge not in inner], before, behind, used, k)
         suffix = prod(_sizes(wiring, behind))

@@ -21,7 +21,7 @@ EVERY, CONNECTED = 6, 14
 
 @lru_cache(maxsize=1024)
 def pairwise_plan(wiring: Wiring, batch: int | None, *, itemsize: int = 4, machine: Machine = USUAL) -> PairPlan:
-    """What the model prefers: the path of the fewest multiplications for this batch, or all nodes merged first; tiles.
+    """What the model prefers: the path of the fewest operations for this batch, or all nodes merged first; tiles.
 
     Args:
         wiring: the network.
@@ -57,7 +57,7 @@ def explain(wiring: Wiring, batch: int | None, dtype: str, backend: Planner, top
     lines = [
         options[0].explain(_rows(rows)),
         f"batch {'unknown' if rows is None else rows}: {len(options)} candidates, each the path of the fewest "
-        "multiplications with the batch or without it, in tiles",
+        "operations with the batch or without it, in tiles",
         f"  {'plan':<56}{'predicted':>11}{'multiplications':>17}{'MB':>8}",
     ]
     for k, plan in enumerate(options[:top]):
@@ -129,7 +129,7 @@ def _rows(batch: int | None) -> int:
 def _cheapest(
     tensors: Sequence[tuple[str, ...]], result: tuple[str, ...], dims: Mapping[str, int]
 ) -> tuple[tuple[int, int], ...]:
-    """The pairs of fewest multiplications, by opt_einsum."""
+    """The pairs of fewest operations as opt_einsum counts them: multiplications, twice those of products that sum."""
     import opt_einsum
 
     if len(tensors) == 1:

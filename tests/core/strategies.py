@@ -10,7 +10,9 @@ import numpy as np
 from hypothesis import strategies as st
 
 from mponet.mpo import MPO
+from mponet.pairwise import PairPlan
 from mponet.shape import MPOShape
+from mponet.wiring import Wiring
 
 EPS = float(np.finfo(np.float64).eps)
 #: Scales that keep a number in range and take its square out of it.
@@ -126,3 +128,35 @@ def sweep_rounding(inputs, outputs):
     sides = sum(prod(sizes[:k]) + prod(sizes[k:]) for k in range(len(sizes) + 1))
     bond_dims = MPOShape.of(inputs, outputs, 1).max_bond_dims
     return 10.0 * sides + 8.0 * sum(bond_dims) * sqrt(sum(bond_dims))
+
+
+@st.composite
+def wirings(draw, max_nodes=5, max_size=5_000):
+    """A `Wiring` of any graph: in pieces or not, several bonds between two nodes, legs anywhere, dimensions of 1.
+
+    ``max_size`` bounds the product of all dimensions, which is what a sum over all edges costs.
+    """
+    count = draw(st.integers(1, max_nodes))
+    own = [[] for _ in range(count)]
+    dims, room = {}, max_size
+    pairs = [(j, k) for j in range(count) for k in range(j + 1, count)]
+    joined = draw(st.lists(st.sampled_from(pairs), max_size=6)) if pairs else []
+    places = [(f"bond{k}", pair) for k, pair in enumerate(joined)]
+    for kind in ("in", "out"):
+        legs = draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=3))
+        places += [(f"{kind}{k}", (node,)) for k, node in enumerate(legs, start=1)]
+    for edge, nodes in places:
+        dims[edge] = size if (size := draw(st.integers(1, 4))) <= room else 1
+        room //= dims[edge]
+        for node in nodes:
+            own[node].append(edge)
+    return Wiring.of({f"n{k}": draw(st.permutations(edges)) for k, edges in enumerate(own)}, dims)
+
+
+@st.composite
+def pair_plans(draw, wiring, tiles=(None, 1, 2, 3)):
+    """Any `PairPlan` of a wiring, sensible or not."""
+    path = []
+    for left in range(len(wiring.names) + 1, 1, -1):
+        path.append(tuple(draw(st.lists(st.integers(0, left - 1), min_size=2, max_size=2, unique=True))))
+    return PairPlan(wiring, tuple(path), draw(st.sampled_from(tiles)))
