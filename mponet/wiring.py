@@ -18,10 +18,11 @@ import numpy as np
 from mponet.errors import GraphError, ShapeError
 from mponet.mpo import Array, as_float64
 from mponet.network import LEG, Node, dangling, graph
+from mponet.notebook import Drawn
 
 
 @dataclass(frozen=True)
-class Wiring:
+class Wiring(Drawn):
     """How the nodes of a tensor network are joined.
 
     Attributes:

@@ -11,6 +11,7 @@ from mponet.choice import USUAL_BATCH
 from mponet.errors import ShapeError
 from mponet.initialize import exact_tensors
 from mponet.layer import check_bias, check_names, check_width, usual_pairs, weights_kept
+from mponet.notebook import Drawn
 from mponet.pairwise import PairPlan
 from mponet.pairwise_choice import explain, matrix_of, plan_for
 from mponet.wiring import Wiring, check_tensors, of_nodes, to_nodes
@@ -21,7 +22,7 @@ from mponet_tensorflow.planning import PLANNER
 
 
 @keras.saving.register_keras_serializable(package="mponet")
-class NetworkDense(keras.layers.Layer):
+class NetworkDense(Drawn, keras.layers.Layer):
     """``y = activation(x @ W + b)`` with ``W`` a tensor network of any form; takes and gives any leading dimensions.
 
     A chain with one input and one output leg on every node is a matrix product operator, for which `MPODense` is

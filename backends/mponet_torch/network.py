@@ -12,6 +12,7 @@ from torch import nn
 from mponet.choice import USUAL_BATCH
 from mponet.initialize import exact_tensors
 from mponet.layer import check_bias, check_names, check_width, usual_pairs, weights_kept
+from mponet.notebook import Drawn
 from mponet.pairwise import PairPlan
 from mponet.pairwise_choice import explain, matrix_of, plan_for
 from mponet.wiring import Wiring, check_tensors, of_nodes, to_nodes
@@ -21,7 +22,7 @@ from mponet_torch.pairwise import apply_network
 from mponet_torch.planning import PLANNER
 
 
-class NetworkLinear(nn.Module):
+class NetworkLinear(Drawn, nn.Module):
     """``y = x @ W + b`` with ``W`` a tensor network of any form; takes and gives any leading dimensions.
 
     A chain with one input and one output leg on every node is a matrix product operator, for which `MPOLinear` is

@@ -14,6 +14,7 @@ import numpy as np
 from mponet.errors import GraphError
 from mponet.mpo import MPO, Array
 from mponet.shape import MPOShape
+from mponet.wiring import Wiring
 
 #: Largest error of an entry of ``A^T A`` with which a core counts as an isometry: cores of layers are float32.
 ISOMETRY = 1e-5
@@ -119,6 +120,12 @@ def of_nodes(nodes: Sequence[Any]) -> Graph:
     axes = [tuple(found[id(edge)] for edge in node.edges) for node in nodes]
     graph = Graph(tuple(Node(str(n.name), own) for n, own in zip(nodes, axes, strict=True)), tuple(edges))
     return _oriented(graph, [np.asarray(node.tensor) for node in nodes])
+
+
+def of_wiring(wiring: Wiring) -> Graph:
+    """The graph of a network's integers, without arrows."""
+    pairs = zip(wiring.edges, wiring.sizes, strict=True)
+    return _graph(wiring.names, [tuple(zip(edges, sizes, strict=True)) for edges, sizes in pairs])
 
 
 def upward(edge: Edge) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from mponet.draw import dot as graphviz
 from mponet.draw.contraction import plan_svg, plan_text
 from mponet.draw.diagram import diagram, reading, spoken
-from mponet.draw.graph import Graph, node_text, of_nodes
+from mponet.draw.graph import Graph, node_text, of_nodes, of_wiring
 from mponet.draw.line import line
 from mponet.draw.look import Look
 from mponet.draw.markup import Markup, element
@@ -28,6 +28,7 @@ from mponet.models.outline import count
 from mponet.mpo import MPO
 from mponet.plan import Plan
 from mponet.shape import MPOShape
+from mponet.wiring import Wiring
 
 #: Formats by the ending of a file.
 FORMATS = ("txt", "svg", "png", "html", "dot")
@@ -56,7 +57,8 @@ def render(
     """The picture of a thing.
 
     Args:
-        thing: an `MPO`, an `MPOShape`, a `Model`, a `Plan`, an MPO layer of any framework, or TensorNetwork nodes.
+        thing: an `MPO`, an `MPOShape`, a `Wiring`, a `Model`, a `Plan`, a layer of any framework, or TensorNetwork
+            nodes.
         format: one of `FORMATS`.
         look: how operators are coloured; see `mponet.draw.look.Look`.
         theme: ``auto`` follows the screen, ``light`` and ``dark`` are fixed; for ``svg`` and ``png``.
@@ -115,13 +117,17 @@ def picture(thing: Any, look: Look, name: str = "") -> Picture:
         return _of_graph(thing, name or "Tensor network", [], None)
     if callable(getattr(thing, "to_mpo", None)):
         return _of_operator(thing.to_mpo(), look, name)
+    if isinstance(thing, Wiring):
+        return _of_graph(of_wiring(thing), name or "Tensor network", [_weights(thing)], None)
+    if callable(getattr(thing, "to_nodes", None)):
+        return _of_graph(of_nodes(thing.to_nodes()), name or "Tensor network", [_weights(thing.wiring)], None)
     if isinstance(thing, Sequence | set | frozenset) and thing and all(hasattr(node, "edges") for node in thing):
         # a set has another order in every process
         nodes = thing if isinstance(thing, Sequence) else sorted(thing, key=lambda node: str(node.name))
         return _of_graph(of_nodes(nodes), name or "Tensor network", [], None)
     raise InputError(
-        f"there is no picture of {type(thing).__name__}; expected an MPO, an MPOShape, a Model, a Plan, an MPO layer "
-        "or TensorNetwork nodes; convert it to one of them"
+        f"there is no picture of {type(thing).__name__}; expected an MPO, an MPOShape, a Wiring, a Model, a Plan, a "
+        "layer of ours or TensorNetwork nodes; convert it to one of them"
     )
 
 
@@ -170,10 +176,7 @@ def _of_operator(operator: MPO | MPOShape, look: Look, name: str) -> Picture:
     else:
         graph, overlay = look.shape(operator, str(operator))
         shape = operator
-    note = (
-        f"{shape.in_features} → {shape.out_features}; {count(shape.parameters)} weights for "
-        f"{count(shape.dense_parameters)}"
-    )
+    note = _weights(shape)
     title = f"{name}: {shape}" if name else str(shape)
     drawn = _of_graph(graph, title, [note], overlay)
     text = f"{title}\n{note}\n\n{text_diagram(shape)}\n\n{line(graph)}"
@@ -186,6 +189,13 @@ def _of_graph(graph: Graph, title: str, notes: Sequence[str], overlay: Overlay |
         lambda theme: diagram(graph, title, overlay=overlay, notes=notes, theme=theme),
         lambda: _page(graph, title, notes, overlay),
         lambda: graphviz.dot(graph),
+    )
+
+
+def _weights(shape: MPOShape | Wiring) -> str:
+    return (
+        f"{shape.in_features} → {shape.out_features}; {count(shape.parameters)} weights for "
+        f"{count(shape.dense_parameters)}"
     )
 
 

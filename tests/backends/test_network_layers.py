@@ -6,6 +6,7 @@ import tensornetwork as tn
 
 import graphs
 from frameworks import probe
+from mponet.draw import render
 from mponet.errors import GraphError, ShapeError
 from mponet.mpo import to_matrix
 from mponet.network import from_network
@@ -213,6 +214,14 @@ def test_repr_shows_nodes_counts_and_plan(lab):
     text = repr(lab.wired(RING))
     for part in (str(RING), f"{RING.parameters} of {RING.dense_parameters}", "plan="):
         assert part in text
+
+
+def test_a_layer_shows_itself_in_notebooks_as_its_graph(lab, wiring):
+    layer, _, _ = made(lab, wiring)
+    assert layer._repr_svg_() == render(layer, "svg").rstrip()
+    assert render(layer, "dot") == render(list(layer.to_nodes()), "dot")
+    for name in wiring.names:
+        assert name in render(layer, "txt")
 
 
 @pytest.mark.parametrize("batch", [None, 1, 1000])

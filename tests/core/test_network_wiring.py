@@ -15,6 +15,9 @@ import graphs
 from core import networks
 from core.strategies import wirings
 from mponet import network
+from mponet.draw import render
+from mponet.draw.graph import of_nodes as graph_of
+from mponet.draw.graph import of_wiring
 from mponet.errors import GraphError, ShapeError
 from mponet.initialize import exact_variance
 from mponet.shape import MPOShape
@@ -126,6 +129,16 @@ def test_an_operator_is_a_wiring_too():
     assert wiring.bonds == ("bond1", "bond2")
     assert wiring.parameters == mpo.shape.parameters
     assert all(a.size == b.size for a, b in zip(tensors, mpo.cores, strict=True))
+
+
+@settings(max_examples=20)
+@given(wirings())
+def test_it_is_drawn_as_its_nodes_are(wiring):
+    nodes = to_nodes(wiring, graphs.tensors_of(wiring))
+    drawn, expected = of_wiring(wiring), graph_of(nodes)
+    assert {edge.name for edge in drawn.edges} == {edge.name for edge in expected.edges}
+    assert [node.name for node in drawn.nodes] == [node.name for node in expected.nodes]
+    assert wiring._repr_svg_() == render(wiring).rstrip()
 
 
 def test_nodes_are_copied():
