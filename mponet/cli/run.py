@@ -44,10 +44,10 @@ least {FEWEST} steps.
 @click.option("--data", metavar="NAME", help=f"One of {', '.join(datasets.names())}; digits if left out.")
 @click.option(
     "--preset",
-    metavar="paper|short",
+    metavar="paper|short|code",
     default="short",
     show_default=True,
-    help="The recipe: the authors', or a fast one.",
+    help="The recipe: the paper's, a fast one, or that of the authors' code (LeNet-5: without momentum).",
 )
 @click.option("--epochs", type=click.IntRange(min=1), metavar="E", help="Length in epochs, instead of the preset's.")
 @click.option("--steps", type=click.IntRange(min=1), metavar="S", help="Length in steps, instead of the preset's.")
