@@ -13,12 +13,10 @@ MAX_GROUPS = 4
 TILES = (2, 4, 8, 16, 32, 64, 128)
 #: Rows assumed where the batch is not known.
 USUAL_BATCH = 128
-#: A sweep keeps within this share of the layer's inputs, outputs and their gradients, so that it takes the memory of a
-#: dense layer; where the dense weight has at most four mebibytes, within the memory of that and its gradient.
-ROOM = 0.1
 #: A sweep that begins at the left begins with a broadcast product: a little slower than the mirror image, which the
 #: model does not tell apart.
 HANDICAP = 1.03
+#: Bytes of a dense weight up to which a sweep may take the memory of that and its gradient, whatever the room.
 SMALL = 1 << 22
 
 
@@ -67,25 +65,25 @@ def ranked(
     rows = USUAL_BATCH if batch is None else batch
 
     def key(plan: Plan) -> tuple[int, float]:
-        excess = 0 if fits(plan, batch, purpose, itemsize) else workspace(plan, rows, purpose=purpose)
+        excess = 0 if fits(plan, batch, purpose, itemsize, machine) else workspace(plan, rows, purpose=purpose)
         seconds = predict(plan, rows, purpose=purpose, itemsize=itemsize, machine=machine)
         return excess, seconds if plan.order[0] else seconds * HANDICAP
 
     return sorted(candidates(shape, batch), key=key)
 
 
-def fits(plan: Plan, batch: int | None, purpose: Purpose, itemsize: int = 4) -> bool:
+def fits(plan: Plan, batch: int | None, purpose: Purpose, itemsize: int = 4, machine: Machine = USUAL) -> bool:
     """Whether a plan keeps within the room; a batch that is not known is not measured by it."""
     if batch is None:
         return True
-    return workspace(plan, batch, purpose=purpose) * itemsize <= room(plan.shape, batch, itemsize)
+    return workspace(plan, batch, purpose=purpose) * itemsize <= room(plan.shape, batch, itemsize, machine)
 
 
-def room(shape: MPOShape, batch: int, itemsize: int = 4) -> float:
+def room(shape: MPOShape, batch: int, itemsize: int = 4, machine: Machine = USUAL) -> float:
     """Bytes that a sweep of this layer may take beside its inputs, outputs and their gradients."""
     activations = 2 * batch * (shape.in_features + shape.out_features) * itemsize
     dense = shape.dense_parameters * itemsize
-    return max(ROOM * activations, 2 * dense if dense <= SMALL else 0)
+    return max(machine.room * activations, 2 * dense if dense <= SMALL else 0)
 
 
 def _orders(count: int) -> list[tuple[int, ...]]:

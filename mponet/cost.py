@@ -29,6 +29,8 @@ class Machine:
         shared: bytes of the last cache.
         call: seconds to start one operation.
         product: seconds to start one of the small products inside a broadcast product.
+        room: what a sweep may take beside a layer's inputs, outputs and their gradients, as a share of them.  A tenth
+            is the memory of a dense layer; more where tiles, of which there must be many then, are slow.
     """
 
     flops: float = 1.7e11
@@ -40,6 +42,7 @@ class Machine:
     shared: int = 1 << 25
     call: float = 2.5e-5
     product: float = 1e-7
+    room: float = 0.1
 
     def moving(self, size: int) -> float:
         """Seconds to move a working set of ``size`` bytes."""

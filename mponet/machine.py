@@ -19,10 +19,12 @@ from mponet.errors import PlanError
 from mponet.files import write_json, writing
 
 #: What a call takes: Python and the waking of threads in torch, a node of a graph in TensorFlow, a loop's body in JAX.
+#: Loops over tiles are slow in both, and their compilers plan memory on their own: they may take as much again as the
+#: activations.
 DEFAULTS: Mapping[str, Machine] = {
     "torch": USUAL,
-    "jax": replace(USUAL, call=1e-5),
-    "tensorflow": replace(USUAL, call=4e-5),
+    "jax": replace(USUAL, call=1e-5, room=1.0),
+    "tensorflow": replace(USUAL, call=4e-5, room=1.0),
 }
 VARIABLE = "MPONET_CACHE"
 

@@ -53,7 +53,7 @@ class Question:
 
     def fits(self, plan: Plan, purpose: Purpose) -> bool:
         """Whether a plan keeps within the room."""
-        return fits(plan, self.batch, purpose, self.itemsize)
+        return fits(plan, self.batch, purpose, self.itemsize, self.machine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ def _table(plans: Plans, question: Question, purpose: Purpose, top: int) -> str:
     options = question.ranked(purpose)
     chosen: Plan = getattr(plans, purpose)
     shown = options[:top] if chosen in options[:top] else [*options[: top - 1], chosen]
-    allowed = room(question.shape, question.rows, question.itemsize)
+    allowed = room(question.shape, question.rows, question.itemsize, question.machine)
     lines = [
         f"{question.shape}, batch {'unknown' if question.batch is None else question.batch}, {purpose}: "
         f"{len(options)} candidates, room for {allowed / 1e6:.2f} MB",

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mponet.cost import apart
 from mponet.errors import BackendError
 from mponet.ops import Body
 
@@ -83,6 +84,8 @@ class Ops:
         """``total`` plus ``a.T @ b``, or for three axes ``sum_p a[p] @ b[p].T``."""
         if len(a.shape) == 2:
             product = tf.matmul(a, b, transpose_a=True)
+        elif a.dtype.size >= 4 and apart(a.shape[1], b.shape[1], a.shape[2]):
+            product = tf.reduce_sum(tf.matmul(a, b, transpose_b=True), 0)  # wants no copies of ``a`` and ``b``
         else:
             across, down = (tf.reshape(tf.transpose(x, (1, 0, 2)), (x.shape[1], -1)) for x in (a, b))
             product = tf.matmul(across, down, transpose_b=True)

@@ -1,6 +1,7 @@
 """The planner: which plan wins, whom it times, what it says of itself.  Times come from a made-up clock."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 import mponet.planner
 from core.strategies import shapes
 from mponet.choice import candidates, fits, ranked
-from mponet.cost import USUAL, Machine
+from mponet.cost import USUAL, Machine, workspace
 from mponet.errors import PlanError
 from mponet.plan import Plan
 from mponet.planner import (
@@ -31,6 +32,8 @@ from mponet_numpy import PLANNER as NUMPY
 SHAPE = MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), 8)
 #: Nothing keeps within a tenth of its inputs and outputs, because the weights alone take more.
 CRAMPED = MPOShape.of((64, 64), (64, 64), 64)
+#: Sweeps of three groups, whose states are several times as large as the inputs.
+WIDE = MPOShape.of((4, 4, 8, 8, 4), (4, 4, 8, 8, 4), 4)
 #: Four of 24 plans keep within it in training.
 ROOMY = MPOShape.of((64, 64), (64, 64), 8)
 
@@ -148,6 +151,14 @@ def test_only_plans_that_fit_are_timed(clock):
     plans = Plans.of(question, made.runner)
     assert {plan for purpose, plan in plans.seconds if purpose == "training"} == set(fitting)
     assert plans.training in fitting
+
+
+@pytest.mark.parametrize("purpose", PURPOSES)
+def test_a_machine_with_more_room_takes_wider_tiles(purpose):
+    narrow, wide = (Question(WIDE, 128, machine=replace(USUAL, room=share)) for share in (0.1, 1.0))
+    activations = 2 * 128 * 2 * 4096 * 4
+    taken = [workspace(one.ranked(purpose)[0], 128, purpose=purpose) * 4 for one in (narrow, wide)]
+    assert taken[0] <= 0.1 * activations < taken[1] <= activations
 
 
 def test_where_nothing_fits_the_smallest_is_taken(clock):

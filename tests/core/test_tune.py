@@ -52,8 +52,8 @@ def test_every_constant_matters_to_some_sample(name):
     assert min(move.max() for move in moves) > 0.05
 
 
-def test_all_constants_but_the_sizes_of_caches_are_fitted():
-    assert {field.name for field in fields(Machine)} - set(CONSTANTS) == {"cache", "shared"}
+def test_all_constants_but_the_sizes_of_caches_and_the_room_are_fitted():
+    assert {field.name for field in fields(Machine)} - set(CONSTANTS) == {"cache", "shared", "room"}
 
 
 # ---------------------------------------------------------------- fitting
