@@ -1,7 +1,7 @@
-"""Prints the tables of docs/performance.md, as Markdown, from what `mponet bench` wrote: ``performance.py FILE...``.
+"""Prints docs/measurements.md from what `mponet bench` wrote: ``performance.py FILE...``.
 
-Each file is that of ``mponet bench layers``, ``memory``, ``models``, ``growth`` or ``crossover`` with ``--json``; the
-tables come in the order of the files.
+Each file is that of ``mponet bench layers``, ``memory``, ``models``, ``growth`` or ``crossover`` with ``--json``, or
+what ``benchmarks/parts.py`` printed (``.md``); the tables come in the order of the files.
 """
 
 import json
@@ -192,15 +192,47 @@ def ratio(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
+#: What each table is of, and how to read it.
+HEADS = {
+    "layers": """Milliseconds are medians; ours / dense is their ratio, *of minima* that of the shortest samples.
+Below it everybody as `forward / step` over the dense layer; `low rank` is another map with as many parameters, for
+orientation.""",
+    "memory": "Megabytes at the peak of a training step, with inputs, gradients and parameters.",
+    "models": "A training step, and logits in inference mode, of the network with operators over its normal twin.",
+    "growth": """Exponents: how time grows with the size, from the smallest to the largest, beside those of the
+multiplications.
+
+![Time against width, bond and batch](performance/growth.svg)""",
+    "crossover": """Ours over the dense layer in a training step; above 1 dense wins.
+
+![Ours over dense by width and bond, a panel for each batch](performance/crossover.svg)""",
+}
+PAGE = """# Measurements
+
+`docs/performance.sh` makes this page on two cores without an accelerator; [Performance](performance.md) says how it is
+measured and what follows from it."""
+
+
 def main(files: list[str]) -> None:
     """Print the tables of all files."""
     if not files:
         sys.exit("usage: python docs/performance.py FILE...; what `mponet bench ... --json FILE` wrote")
+    print(PAGE)
+    last = ""
     for file in files:
+        if file.endswith(".md"):
+            print(
+                "\n## Parts of a layer\n\n    python benchmarks/parts.py\n\n"
+                + Path(file).read_text(encoding="utf-8").strip()
+            )
+            continue
         found = json.loads(Path(file).read_text(encoding="utf-8"))
         if found.get("bench") not in PAGES:
             sys.exit(f"{file} is no file of mponet bench; expected one written with --json")
-        print("\n".join([f"\n## {found['bench']}", *PAGES[found["bench"]](found)]))
+        if found["bench"] != last:
+            last = found["bench"]
+            print(f"\n## {last.capitalize()}\n\n    mponet bench {last}\n\n{HEADS[last]}")
+        print("\n".join(PAGES[last](found)))
 
 
 if __name__ == "__main__":
