@@ -9,6 +9,6 @@ for backend in torch jax tensorflow; do
   mponet run fc2 --variant mpo --bond 16 --data mnist --preset paper --backend "$backend" --out "$runs/frameworks/$backend" --resume >&2
 done
 [ -s "$runs/small_bonds.md" ] || python docs/small_bonds.py > "$runs/small_bonds.md"
-[ -s "$runs/lenet5.md" ] || python docs/lenet5.py > "$runs/lenet5.md"
+python docs/lenet5.py "$runs/lenet5" > "$runs/lenet5.md"
 mponet suite --preset short --models "${MODELS:-resnet20-k1}" --seeds 1 --epochs "${EPOCHS:-2}" --out "$runs/cifar10" >&2
 python docs/paper.py "$runs" > docs/paper.md

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import mponet
 from mponet.data import load
-from mponet.recipe import FC2_CLIP, PRESETS, Recipe
+from mponet.recipe import CLIP, PRESETS, Recipe
 from mponet.run import Result, Settings, run
 
 BONDS = (2, 4, 8, 16, 22)
@@ -28,7 +28,7 @@ def changes(epochs: int) -> dict[str, Recipe]:
         "warm-up over half of these epochs": replace(short, warm_up=0.5),
         "exact variance": replace(short, initializer="exact"),
         "rate 0.4": replace(short, learning_rate=0.4),
-        f"clipped to {FC2_CLIP:g}": replace(short, clip=FC2_CLIP),
+        f"clipped to {CLIP:g}": replace(short, clip=CLIP),
     }
 
 

@@ -23,10 +23,10 @@ def test_the_paper_recipe_is_that_of_the_authors_code():
     assert learning_rate(preset("lenet5", "code"), 300_000) == pytest.approx(6.6e-5, abs=1e-6)
 
 
-def test_lenet5_has_momentum_as_the_text_says_and_none_as_in_the_code_on_demand():
-    text, code = preset("lenet5", "paper"), preset("lenet5", "code")
-    assert (text.momentum, text.nesterov, code.momentum) == (0.9, False, 0.0)
-    assert replace(text, name="code", momentum=0.0) == code
+def test_lenet5_trains_as_fc2_does_and_as_in_the_code_on_demand():
+    published = preset("fc2", "paper")
+    assert preset("lenet5", "paper") == replace(published, clip=1.0)
+    assert preset("lenet5", "code") == replace(published, name="code", learning_rate=0.01)
 
 
 def test_the_cosine_ends_at_zero_and_stays_there():
