@@ -9,7 +9,7 @@ import torch
 from mponet import contract
 from mponet.plan import Plan
 from mponet.planner import Plans
-from mponet_torch.arrays import IN_PLACE, Array, is_mapped, ops_for
+from mponet_torch.arrays import IN_PLACE, OPS, Array, is_mapped, ops_for
 
 
 def apply_mpo(plans: Plans, inputs: Array, cores: Sequence[Array], bias: Array | None = None) -> Array:
@@ -28,6 +28,8 @@ def apply_mpo(plans: Plans, inputs: Array, cores: Sequence[Array], bias: Array |
     if torch.compiler.is_compiling() or any(map(is_mapped, arrays)):
         return _Mapped.apply(plans, *arrays)  # type: ignore[no-any-return, no-untyped-call]
     if _recorded(*arrays):
+        if _is_light(plans.training, inputs):
+            return contract.forward(plans.training, cores, inputs, OPS, bias)
         return _Recorded.apply(plans, *arrays)  # type: ignore[no-any-return, no-untyped-call]
     with torch.no_grad():  # nothing to differentiate: an operation of autograd costs more than a small layer
         return contract.forward(plans.forward, cores, inputs, IN_PLACE, bias)
@@ -40,6 +42,18 @@ def wanted(*arrays: Array | None) -> bool:
 
 def _recorded(*arrays: Array | None) -> bool:
     return torch.is_grad_enabled() and any(array is not None and array.requires_grad for array in arrays)
+
+
+def _is_light(plan: Plan, inputs: Array) -> bool:
+    """Whether all that autograd keeps of a pass is small beside the activations: then it may record product by product.
+
+    For a matrix rebuilt and one product it keeps what `_Recorded` does, and its backward pass spends no time in Python.
+    """
+    return len(plan.steps) == 1 and plan.tile is None and _weigh_little(plan.shape.dense_parameters, inputs)
+
+
+def _weigh_little(weights: int, inputs: Array) -> bool:
+    return weights <= 4 * inputs.numel()
 
 
 def apply_weights(plan: Plan, inputs: Array, weights: Sequence[Array], bias: Array | None = None) -> Array:
@@ -101,7 +115,7 @@ class _Recorded(torch.autograd.Function):
     def forward(ctx: Any, plans: Plans, inputs: Array, bias: Array | None, *cores: Array) -> Array:
         plan = plans.training
         weights = contract.weights_of(plan, cores, IN_PLACE)
-        saved = weights if sum(weight.numel() for weight in weights) <= 4 * inputs.numel() else []
+        saved = weights if _weigh_little(sum(weight.numel() for weight in weights), inputs) else []
         ctx.plan, ctx.biased = plan, bias is not None
         ctx.save_for_backward(inputs, *cores, *saved)
         return contract.sweep(plan, weights, inputs, IN_PLACE, bias)
