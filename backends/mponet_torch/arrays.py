@@ -139,13 +139,15 @@ IN_PLACE = InPlace()
 
 def ops_for(*arrays: Array | None) -> Ops:
     """In place, unless autograd records, a compiler traces or `torch.func` maps these arrays."""
-    traced = torch.is_grad_enabled() or torch.compiler.is_compiling() or any(map(is_mapped, arrays))
+    traced = torch.is_grad_enabled() or torch.compiler.is_compiling() or is_mapped(*arrays)
     return OPS if traced else IN_PLACE
 
 
-def is_mapped(array: Array | None) -> bool:
-    """Whether `torch.func` (vmap, grad, jvp) wraps it: then nothing may be written to plain memory."""
-    return array is not None and bool(_functorch.is_functorch_wrapped_tensor(array))
+def is_mapped(*arrays: Array | None) -> bool:
+    """Whether `torch.func` (vmap, grad, jvp) wraps one of them: then nothing may be written to plain memory."""
+    if _functorch.peek_interpreter_stack() is None:  # none is at work, which is sooner known than of every array
+        return False
+    return any(array is not None and _functorch.is_functorch_wrapped_tensor(array) for array in arrays)
 
 
 def _across(a: Array, b: Array) -> Array:

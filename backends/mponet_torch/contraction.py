@@ -25,7 +25,7 @@ def apply_mpo(plans: Plans, inputs: Array, cores: Sequence[Array], bias: Array |
         ``(batch, out_features)``.
     """
     arrays = (inputs, bias, *cores)
-    if torch.compiler.is_compiling() or any(map(is_mapped, arrays)):
+    if torch.compiler.is_compiling() or is_mapped(*arrays):
         return _Mapped.apply(plans, *arrays)  # type: ignore[no-any-return, no-untyped-call]
     if _recorded(*arrays):
         if _is_light(plans.training, inputs):
@@ -37,7 +37,7 @@ def apply_mpo(plans: Plans, inputs: Array, cores: Sequence[Array], bias: Array |
 
 def wanted(*arrays: Array | None) -> bool:
     """Whether somebody differentiates or maps what is computed of these."""
-    return _recorded(*arrays) or any(map(is_mapped, arrays))
+    return _recorded(*arrays) or is_mapped(*arrays)
 
 
 def _recorded(*arrays: Array | None) -> bool:

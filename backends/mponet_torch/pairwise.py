@@ -23,7 +23,7 @@ def apply_network(plan: PairPlan, inputs: Array, tensors: Sequence[Array], bias:
         ``(batch, out_features)``.
     """
     arrays = (inputs, bias, *tensors)
-    if torch.compiler.is_compiling() or any(map(is_mapped, arrays)):
+    if torch.compiler.is_compiling() or is_mapped(*arrays):
         return _Mapped.apply(plan, *arrays)  # type: ignore[no-any-return, no-untyped-call]
     return _Recorded.apply(plan, *arrays)  # type: ignore[no-any-return, no-untyped-call]
 
