@@ -4,11 +4,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 runs="${RUNS:-runs/paper}"
-mponet suite --preset paper --models fc2:2,fc2:4,fc2:8,fc2:16,fc2:22,lenet5 --seeds 1 --out "$runs/mnist" >&2
+mponet suite --preset paper --models fc2:2,fc2:4,fc2:8,fc2:16,fc2:22 --seeds 1 --out "$runs/mnist" >&2
 for backend in torch jax tensorflow; do
   mponet run fc2 --variant mpo --bond 16 --data mnist --preset paper --backend "$backend" --out "$runs/frameworks/$backend" --resume >&2
 done
+for variant in dense mpo; do
+  mponet run lenet5 --variant "$variant" --data mnist --preset paper --backend tensorflow --out "$runs/lenet5-full/lenet5-$variant-seed0" --resume >&2
+done
 [ -s "$runs/small_bonds.md" ] || python docs/small_bonds.py > "$runs/small_bonds.md"
 python docs/lenet5.py "$runs/lenet5" > "$runs/lenet5.md"
-mponet suite --preset short --models "${MODELS:-resnet20-k1}" --seeds 1 --epochs "${EPOCHS:-2}" --out "$runs/cifar10" >&2
+mponet suite --preset short --models "${MODELS:-resnet20-k1,densenet40-12,vgg16}" --seeds 1 --epochs "${EPOCHS:-1}" --out "$runs/cifar10" >&2
 python docs/paper.py "$runs" > docs/paper.md
