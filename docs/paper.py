@@ -42,17 +42,17 @@ LENET_RUNS = """
 
     mponet run lenet5 --variant VARIANT --data mnist --preset paper --backend tensorflow
 
-The paper has 99.17% ± 0.04 for the normal network and 99.17% ± 0.08 for the other (Table I).  The preset is the recipe of
-FC2 with gradients clipped to 1; why, is below.
+The paper has 99.17% ± 0.04 for the normal network and 99.17% ± 0.08 for the other (Table I).  The preset is the recipe
+of FC2 with gradients clipped to 1; why, is below.
 """
 LENET = """
 ## Why LeNet-5 trains at FC2's rate
 
     python docs/lenet5.py FOLDER
 
-The paper's text says "stochastic gradient descent with momentum"; its code has a rate of 0.01 and no momentum.  With that
-neither network comes near Table I, and with a momentum of 0.9 both stay below it.  What counts is the rate: at ten times
-the code's with momentum, or at FC2's without, both reach it.
+The paper's text says "stochastic gradient descent with momentum"; its code has a rate of 0.01 and no momentum.  With
+that neither network comes near Table I, and with a momentum of 0.9 both stay below it.  What counts is the rate: at ten
+times the code's with momentum, or at FC2's without, both reach it.
 
 """
 CIFAR = """
