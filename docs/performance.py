@@ -101,8 +101,10 @@ def models(found: dict[str, Any]) -> Iterator[str]:
 
 def grown(found: dict[str, Any]) -> Iterator[str]:
     """Exponents along each axis, measured and of the multiplications."""
+    several = len(found["backends"]) > 1  # then `mponet bench growth --chart` draws one for each
     for one in found["backends"]:
-        yield from ("", f"**{one['backend']}**", "")
+        chart = f"performance/growth-{one['backend']}.svg" if several else "performance/growth.svg"
+        yield from ("", f"**{one['backend']}**", "", f"![Time against width, bond and batch]({chart})", "")
         yield from head("grows", "from", "to", "of", "forward", "step", "multiplications")
         for curve in one["curves"]:
             for name in (OURS, DENSE):
@@ -200,9 +202,7 @@ orientation.""",
     "memory": "Megabytes at the peak of a training step, with inputs, gradients and parameters.",
     "models": "A training step, and logits in inference mode, of the network with operators over its normal twin.",
     "growth": """Exponents: how time grows with the size, from the smallest to the largest, beside those of the
-multiplications.
-
-![Time against width, bond and batch](performance/growth.svg)""",
+multiplications.""",
     "crossover": """Ours over the dense layer in a training step; above 1 dense wins.
 
 ![Ours over dense by width and bond, a panel for each batch](performance/crossover.svg)""",
