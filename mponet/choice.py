@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import combinations, pairwise, product
+from math import inf
+from typing import NamedTuple
 
-from mponet.cost import USUAL, Machine, Purpose, predict, workspace
+from mponet.cost import USUAL, Machine, Purpose, dense, predict, workspace
 from mponet.plan import Plan
 from mponet.shape import MPOShape
 
@@ -16,7 +18,7 @@ USUAL_BATCH = 128
 #: A sweep that begins at the left begins with a broadcast product: a little slower than the mirror image, which the
 #: model does not tell apart.
 HANDICAP = 1.03
-#: Bytes of a dense weight up to which a sweep may take the memory of that and its gradient, whatever the room.
+#: Bytes of a dense weight up to which a sweep may take the memory of that and its gradient, whatever else there is.
 SMALL = 1 << 22
 
 
@@ -61,29 +63,61 @@ def ranked(
     itemsize: int = 4,
     machine: Machine = USUAL,
 ) -> list[Plan]:
-    """The candidates, best first: those within the room by predicted time, then the others by what they take."""
-    rows = USUAL_BATCH if batch is None else batch
-
-    def key(plan: Plan) -> tuple[int, float]:
-        excess = 0 if fits(plan, batch, purpose, itemsize, machine) else workspace(plan, rows, purpose=purpose)
-        seconds = predict(plan, rows, purpose=purpose, itemsize=itemsize, machine=machine)
-        return excess, seconds if plan.order[0] else seconds * HANDICAP
-
-    return sorted(candidates(shape, batch), key=key)
+    """The candidates, best first: those within the room by predicted time, then the others by it."""
+    allowed = room(shape, batch, purpose, itemsize, machine)
+    options = _weighed(shape, batch, purpose, itemsize, machine)
+    return [one.plan for one in sorted(options, key=lambda one: (one.taken > allowed, one.seconds))]
 
 
 def fits(plan: Plan, batch: int | None, purpose: Purpose, itemsize: int = 4, machine: Machine = USUAL) -> bool:
     """Whether a plan keeps within the room; a batch that is not known is not measured by it."""
     if batch is None:
         return True
-    return workspace(plan, batch, purpose=purpose) * itemsize <= room(plan.shape, batch, itemsize, machine)
+    return workspace(plan, batch, purpose=purpose) * itemsize <= room(plan.shape, batch, purpose, itemsize, machine)
 
 
-def room(shape: MPOShape, batch: int, itemsize: int = 4, machine: Machine = USUAL) -> float:
-    """Bytes that a sweep of this layer may take beside its inputs, outputs and their gradients."""
-    activations = 2 * batch * (shape.in_features + shape.out_features) * itemsize
-    dense = shape.dense_parameters * itemsize
-    return max(machine.room * activations, 2 * dense if dense <= SMALL else 0)
+@lru_cache(maxsize=4096)
+def room(
+    shape: MPOShape, batch: int | None, purpose: Purpose = "forward", itemsize: int = 4, machine: Machine = USUAL
+) -> float:
+    """Bytes that a sweep of this layer may take beside its inputs, outputs and their gradients.
+
+    A share of those (`Machine.room`); or what a dense layer takes, a matrix and its gradient, if that is small or no
+    plan that keeps within the share is predicted to be as fast as a dense layer.  So no layer is slower than a dense
+    one to take less memory, and none takes more.
+    """
+    if batch is None:
+        return inf
+    share = machine.room * 2 * batch * (shape.in_features + shape.out_features) * itemsize
+    matrix = shape.dense_parameters * itemsize
+    if matrix <= SMALL:
+        return max(share, 2 * matrix)
+    options = _weighed(shape, batch, purpose, itemsize, machine)
+    fastest = min((one.seconds for one in options if one.taken <= share), default=inf)
+    wanted = dense(shape, batch, purpose=purpose, itemsize=itemsize, machine=machine).seconds
+    return share if fastest <= wanted else max(share, 2 * matrix)
+
+
+class _Weighed(NamedTuple):
+    """A candidate with its predicted seconds and the bytes that it takes."""
+
+    plan: Plan
+    seconds: float
+    taken: int
+
+
+@lru_cache(maxsize=64)
+def _weighed(
+    shape: MPOShape, batch: int | None, purpose: Purpose, itemsize: int, machine: Machine
+) -> tuple[_Weighed, ...]:
+    """All candidates; where the batch is not known, none is said to take anything."""
+    rows = USUAL_BATCH if batch is None else batch
+    found = []
+    for plan in candidates(shape, batch):
+        seconds = predict(plan, rows, purpose=purpose, itemsize=itemsize, machine=machine)
+        taken = 0 if batch is None else workspace(plan, rows, purpose=purpose) * itemsize
+        found.append(_Weighed(plan, seconds if plan.order[0] else seconds * HANDICAP, taken))
+    return tuple(found)
 
 
 def _orders(count: int) -> list[tuple[int, ...]]:

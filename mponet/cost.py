@@ -10,6 +10,7 @@ from math import ceil, prod
 from typing import Literal, NamedTuple
 
 from mponet.plan import Plan, Step
+from mponet.shape import MPOShape
 
 #: ``forward``: one pass; ``training``: forward and backward; ``inference``: forward, the weights merged beforehand.
 Purpose = Literal["forward", "training", "inference"]
@@ -111,6 +112,14 @@ def cost(plan: Plan, batch: int, *, purpose: Purpose = "forward", itemsize: int 
             moving += tiles * machine.moving(moved * itemsize)
             calls += tiles
     return Cost(_merging(plan, purpose, itemsize, machine), products, moving, calls * machine.call)
+
+
+def dense(
+    shape: MPOShape, batch: int, *, purpose: Purpose = "forward", itemsize: int = 4, machine: Machine = USUAL
+) -> Cost:
+    """The predicted cost of a dense layer of this size: the rebuilt matrix, which nobody has to rebuild."""
+    rebuilt = Plan(shape, (shape.sites,), (0,))
+    return cost(rebuilt, batch, purpose=purpose, itemsize=itemsize, machine=machine)._replace(merging=0.0)
 
 
 def workspace(plan: Plan, batch: int, *, purpose: Purpose = "forward") -> int:

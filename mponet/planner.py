@@ -91,7 +91,7 @@ class Plans:
         for purpose in PURPOSES:
             options = question.ranked(purpose)
             if runner is not None:
-                finalists = [plan for plan in options[:FINALISTS] if question.fits(plan, purpose)] or options[:1]
+                finalists = [plan for plan in options[:FINALISTS] if question.fits(plan, purpose)]
                 times = timed(finalists, question.rows, purpose, dtype, runner)
                 seconds |= {(purpose, plan): time for plan, time in times.items()}
                 options = sorted(times, key=lambda plan: times[plan])
@@ -174,10 +174,11 @@ def _table(plans: Plans, question: Question, purpose: Purpose, top: int) -> str:
     options = question.ranked(purpose)
     chosen: Plan = getattr(plans, purpose)
     shown = options[:top] if chosen in options[:top] else [*options[: top - 1], chosen]
-    allowed = room(question.shape, question.rows, question.itemsize, question.machine)
+    allowed = room(question.shape, question.rows, purpose, question.itemsize, question.machine)
+    like_dense = allowed == 2 * question.shape.dense_parameters * question.itemsize
     lines = [
         f"{question.shape}, batch {'unknown' if question.batch is None else question.batch}, {purpose}: "
-        f"{len(options)} candidates, room for {allowed / 1e6:.2f} MB",
+        f"{len(options)} candidates, room for {allowed / 1e6:.2f} MB{' as for a dense matrix' if like_dense else ''}",
         f"  {'plan':<44}{'predicted':>11}{'measured':>11}{'merging':>10}{'products':>10}{'moving':>10}{'calls':>10}"
         f"{'MB':>8}",
     ]
@@ -197,8 +198,6 @@ def _table(plans: Plans, question: Question, purpose: Purpose, top: int) -> str:
 def _reason(plans: Plans, question: Question, purpose: Purpose, chosen: Plan) -> str:
     if (purpose, chosen) in plans.seconds:
         return "was the fastest of those that were timed here"
-    if not question.fits(chosen, purpose):
-        return "takes the least memory: none keeps within the room"
     return "is predicted to be the fastest of those that keep within the room"
 
 

@@ -101,7 +101,7 @@ def _facts(plans: Plans, question: Question, purpose: Purpose, top: int) -> dict
         "shape": str(question.shape),
         "batch": question.batch,
         "purpose": purpose,
-        "room_bytes": room(question.shape, question.rows, question.itemsize, question.machine),
+        "room_bytes": room(question.shape, question.rows, purpose, question.itemsize, question.machine),
         "chosen": facts(getattr(plans, purpose)),
         "candidates": [facts(one) for one in question.ranked(purpose)[:top]],
     }

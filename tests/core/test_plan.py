@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.strategies import shapes
-from mponet.choice import HANDICAP, MAX_GROUPS, TILES, candidates, choose, room
-from mponet.cost import Machine, cost, predict, workspace
+from mponet.choice import HANDICAP, MAX_GROUPS, SMALL, TILES, candidates, choose, room
+from mponet.cost import USUAL, Machine, cost, dense, predict, workspace
 from mponet.errors import PlanError
 from mponet.plan import Plan
 from mponet.shape import MPOShape
@@ -138,17 +138,50 @@ def test_the_best_candidate_that_has_room_is_chosen_and_again(shape, batch, purp
         return workspace(one, rows, purpose=purpose) * itemsize
 
     everything = list(candidates(shape, batch))
-    modest = [one for one in everything if batch is None or taken(one) <= room(shape, rows, itemsize)]
+    modest = [one for one in everything if batch is None or taken(one) <= room(shape, rows, purpose, itemsize)]
+    times = {
+        one: predict(one, rows, purpose=purpose, itemsize=itemsize) * (1.0 if one.order[0] else HANDICAP)
+        for one in modest
+    }
     assert plan in everything
-    if not modest:
-        assert taken(plan) == min(map(taken, everything))
-    else:
-        times = {
-            one: predict(one, rows, purpose=purpose, itemsize=itemsize) * (1.0 if one.order[0] else HANDICAP)
-            for one in modest
-        }
-        assert times[plan] == min(times.values())
-        assert plan == next(one for one, time in times.items() if time == times[plan])
+    assert times[plan] == min(times.values())
+    assert plan == next(one for one, time in times.items() if time == times[plan])
+
+
+@given(
+    shapes(max_size=4096), st.sampled_from([1, 8, 64, 512, 4096]), st.sampled_from(PURPOSES), st.sampled_from([2, 4, 8])
+)
+def test_no_layer_is_slower_than_dense_to_save_memory_nor_takes_more(shape, batch, purpose, itemsize):
+    """Slower than dense only where that is the fastest that takes no more memory than a dense layer."""
+    plan = choose(shape, batch, purpose=purpose, itemsize=itemsize)
+    share = USUAL.room * 2 * batch * (shape.in_features + shape.out_features) * itemsize
+    dense_takes = 2 * shape.dense_parameters * itemsize
+
+    def taken(one):
+        return workspace(one, batch, purpose=purpose) * itemsize
+
+    def seconds(one):
+        return predict(one, batch, purpose=purpose, itemsize=itemsize) * (1.0 if one.order[0] else HANDICAP)
+
+    assert taken(plan) <= max(share, dense_takes)
+    if seconds(plan) > dense(shape, batch, purpose=purpose, itemsize=itemsize).seconds:
+        allowed = [one for one in candidates(shape, batch) if taken(one) <= max(share, dense_takes)]
+        assert seconds(plan) == min(map(seconds, allowed))
+    elif dense_takes / 2 > SMALL:
+        quicker = [one for one in candidates(shape, batch) if taken(one) <= share and seconds(one) < seconds(plan)]
+        assert not quicker
+
+
+@pytest.mark.parametrize(("bond", "rebuilt"), [(8, False), (32, True), (64, True)])
+def test_a_large_bond_takes_the_memory_of_a_dense_layer_before_its_time_many_times(bond, rebuilt):
+    """At a width of 2048 a sweep within a tenth of the activations takes ten times as long as a dense layer."""
+    shape = MPOShape.from_sizes(2048, 2048, bond, 3)
+    plan = choose(shape, 512, purpose="training")
+    assert (len(plan.groups) == 1) == rebuilt
+    wanted = dense(shape, 512, purpose="training").seconds
+    assert (
+        predict(plan, 512, purpose="training") <= 2 * wanted
+    )  # the matrix has to be made, and its gradient taken apart
 
 
 @given(shapes(), st.sampled_from([0, 1, 3, 64, 1000]))
