@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes docs/paper.md: the paper's MNIST experiments by its own recipe, and short ones on CIFAR-10.  Many hours on two cores; whatever is there
-# is gone on with.  MPONET_DATA names the folder of the data; RUNS, where to train; EPOCHS, of the CIFAR-10 part; MODELS, its networks.
+# is gone on with.  MPONET_DATA names the folder of the data; RUNS, where to train; EPOCHS, of the CIFAR-10 part, for fewer than the preset's; MODELS, its networks.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 runs="${RUNS:-runs/paper}"
@@ -13,5 +13,7 @@ for variant in dense mpo; do
 done
 [ -s "$runs/small_bonds.md" ] || python docs/small_bonds.py > "$runs/small_bonds.md"
 python docs/lenet5.py "$runs/lenet5" > "$runs/lenet5.md"
-mponet suite --preset short --models "${MODELS:-resnet20-k1,densenet40-12,vgg16}" --seeds 1 --epochs "${EPOCHS:-1}" --out "$runs/cifar10" >&2
+for model in ${MODELS:-resnet20-k1 vgg16 densenet40-12}; do
+  mponet suite --preset short --models "$model" --seeds 1 ${EPOCHS:+--epochs "$EPOCHS"} --out "$runs/cifar10/$model" >&2
+done
 python docs/paper.py "$runs" > docs/paper.md
