@@ -71,9 +71,7 @@ def ranked(
 
 def fits(plan: Plan, batch: int | None, purpose: Purpose, itemsize: int = 4, machine: Machine = USUAL) -> bool:
     """Whether a plan keeps within the room; a batch that is not known is not measured by it."""
-    if batch is None:
-        return True
-    return workspace(plan, batch, purpose=purpose) * itemsize <= room(plan.shape, batch, purpose, itemsize, machine)
+    return _taken(plan, batch, purpose, itemsize) <= room(plan.shape, batch, purpose, itemsize, machine)
 
 
 @lru_cache(maxsize=4096)
@@ -82,9 +80,9 @@ def room(
 ) -> float:
     """Bytes that a sweep of this layer may take beside its inputs, outputs and their gradients.
 
-    A share of those (`Machine.room`); or what a dense layer takes, a matrix and its gradient, if that is small or no
-    plan that keeps within the share is predicted to be as fast as a dense layer.  So no layer is slower than a dense
-    one to take less memory, and none takes more.
+    A share of those (`Machine.room`); or, if it is more, what a dense layer takes, a matrix and its gradient, where
+    the matrix is small or no plan that keeps within the share is predicted to be as fast as a dense layer.  Some plan
+    always fits: that which rebuilds the matrix takes no more.  No bound where the batch is not known.
     """
     if batch is None:
         return inf
@@ -106,18 +104,23 @@ class _Weighed(NamedTuple):
     taken: int
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4)  # for `ranked` and the `room` that it asks for; a shape of eight sites has thousands of plans
 def _weighed(
     shape: MPOShape, batch: int | None, purpose: Purpose, itemsize: int, machine: Machine
 ) -> tuple[_Weighed, ...]:
-    """All candidates; where the batch is not known, none is said to take anything."""
+    """All candidates, in their order."""
     rows = USUAL_BATCH if batch is None else batch
     found = []
     for plan in candidates(shape, batch):
         seconds = predict(plan, rows, purpose=purpose, itemsize=itemsize, machine=machine)
-        taken = 0 if batch is None else workspace(plan, rows, purpose=purpose) * itemsize
-        found.append(_Weighed(plan, seconds if plan.order[0] else seconds * HANDICAP, taken))
+        handicap = 1.0 if plan.order[0] else HANDICAP
+        found.append(_Weighed(plan, seconds * handicap, _taken(plan, batch, purpose, itemsize)))
     return tuple(found)
+
+
+def _taken(plan: Plan, batch: int | None, purpose: Purpose, itemsize: int) -> int:
+    """Bytes of the workspace; none where the batch is not known."""
+    return 0 if batch is None else workspace(plan, batch, purpose=purpose) * itemsize
 
 
 def _orders(count: int) -> list[tuple[int, ...]]:

@@ -51,6 +51,10 @@ class Question:
         """The candidates, the one that the model prefers first."""
         return ranked(self.shape, self.batch, purpose=purpose, itemsize=self.itemsize, machine=self.machine)
 
+    def room(self, purpose: Purpose) -> float:
+        """Bytes that a plan may take beside inputs, outputs and their gradients (`mponet.choice.room`)."""
+        return room(self.shape, self.rows, purpose, self.itemsize, self.machine)
+
     def fits(self, plan: Plan, purpose: Purpose) -> bool:
         """Whether a plan keeps within the room."""
         return fits(plan, self.batch, purpose, self.itemsize, self.machine)
@@ -174,7 +178,7 @@ def _table(plans: Plans, question: Question, purpose: Purpose, top: int) -> str:
     options = question.ranked(purpose)
     chosen: Plan = getattr(plans, purpose)
     shown = options[:top] if chosen in options[:top] else [*options[: top - 1], chosen]
-    allowed = room(question.shape, question.rows, purpose, question.itemsize, question.machine)
+    allowed = question.room(purpose)
     like_dense = allowed == 2 * question.shape.dense_parameters * question.itemsize
     lines = [
         f"{question.shape}, batch {'unknown' if question.batch is None else question.batch}, {purpose}: "

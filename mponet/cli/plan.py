@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from mponet.backend import TRAINABLE, load
-from mponet.choice import USUAL_BATCH, room
+from mponet.choice import USUAL_BATCH
 from mponet.cli.output import emit, json_option
 from mponet.cost import Purpose, cost, workspace
 from mponet.machine import machine_of
@@ -101,7 +101,7 @@ def _facts(plans: Plans, question: Question, purpose: Purpose, top: int) -> dict
         "shape": str(question.shape),
         "batch": question.batch,
         "purpose": purpose,
-        "room_bytes": room(question.shape, question.rows, purpose, question.itemsize, question.machine),
+        "room_bytes": question.room(purpose),
         "chosen": facts(getattr(plans, purpose)),
         "candidates": [facts(one) for one in question.ranked(purpose)[:top]],
     }
