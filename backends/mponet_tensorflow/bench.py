@@ -1,10 +1,7 @@
 """What `mponet bench` times on this framework, and how."""
 
-import ctypes
 import gc
 import os
-import re
-from pathlib import Path
 from typing import Any
 
 from mponet.bench.contender import DENSE, OURS, Contender, Numbers
@@ -14,8 +11,8 @@ from mponet_tensorflow.arrays import Array, keras, tf, to_numpy
 from mponet_tensorflow.layers import MPODense
 from mponet_tensorflow.peers import PEERS
 
-# of glibc's malloc.h, and bytes of a large block
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _LARGE = -1, -3, 1 << 16
+#: Has the CPU's blocks counted, all of them (`mponet.bench.process` sets it).
+_COUNTING = "TF_CPU_ALLOCATOR_USE_BFC"
 
 
 class Passes:
@@ -63,24 +60,28 @@ def settings() -> dict[str, Any]:
 def step_memory(passes: Passes) -> int:
     """Bytes that a step has in use at its peak beyond what was there before it, results included.
 
-    TensorFlow keeps no account on a CPU: it is what the process adds to its resident memory, exact to a page or so
-    because large blocks are made to go back to the system at once.
+    By the account of TensorFlow's allocator, of the blocks that it hands out, each less than twice as large as what was
+    asked for.  A process keeps blocks that were freed, so its size says nothing.
 
     Raises:
-        BackendError: the system does not tell.
+        BackendError: on a CPU, where that account is complete only if `_COUNTING` was ``true`` when TensorFlow started.
     """
-    _return_at_once()
+    gpu = bool(tf.config.list_physical_devices("GPU"))
+    if not gpu and os.environ.get(_COUNTING) != "true":
+        raise BackendError(
+            f"{_COUNTING} is {os.environ.get(_COUNTING)!r}; expected 'true' before TensorFlow starts, or small blocks "
+            "are not counted; `mponet bench memory` sets it"
+        )
+    device = "GPU:0" if gpu else "CPU:0"
     passes.step()
-    status, mark = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    if not mark.exists():
-        raise BackendError("there is no /proc/self/clear_refs; expected Linux; measure memory there")
     gc.collect()
-    mark.write_text("5", encoding="ascii")  # the peak so far becomes what is in use now
-    before = _kilobytes(status, "VmRSS")
+    account = tf.config.experimental
+    account.reset_memory_stats(device)
+    before = account.get_memory_info(device)["current"]
     kept = passes.step()
-    peak = _kilobytes(status, "VmHWM")
+    peak = account.get_memory_info(device)["peak"]
     del kept
-    return 1024 * (peak - before)
+    return int(peak - before)
 
 
 def ours(mpo: MPO, bias: Numbers) -> keras.layers.Layer:
@@ -98,18 +99,3 @@ def _done(results: Any) -> Any:
     if tf.config.list_physical_devices("GPU"):
         tf.test.experimental.sync_devices()
     return results
-
-
-def _return_at_once() -> None:
-    """Have the C library give large blocks back when they are freed, where it is glibc."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_MMAP_THRESHOLD, _LARGE)
-        mallopt(_TRIM_THRESHOLD, _LARGE)
-
-
-def _kilobytes(status: Path, what: str) -> int:
-    found = re.search(rf"^{what}:\s+(\d+) kB$", status.read_text(encoding="ascii"), re.MULTILINE)
-    if found is None:
-        raise BackendError(f"{status} says nothing of {what}; expected Linux; measure memory there")
-    return int(found[1])
