@@ -20,13 +20,13 @@ from mponet.cli import run as run_command
 from mponet.cli.group import mponet
 from mponet.data import load
 from mponet.errors import CheckpointError, ModelError, RecipeError
-from mponet.models import TABLE, build, published
+from mponet.models import TABLE
 from mponet.recipe import PRESETS
 from mponet.run import run
 from mponet.suite import execute, plan, read, report, run_suite, states
 from mponet.suite.cells import DEFAULT, networks
 from mponet.suite.folder import at_work, working
-from mponet.suite.published import Figure, find, rows
+from mponet.suite.published import Figure
 from mponet.suite.table import figure
 from mponet.suite.write import comma_separated, markdown, percent
 
@@ -445,43 +445,6 @@ def test_the_figures_of_the_paper_stand_beside_ours(tmp_path):
     text = markdown(report(plan(("fc2:4", "resnet56-unit"), backend="toy", images=images), tmp_path))
     assert "| 98.35 ± 0.20 | 97.80 ± 0.34 | 0.0087 | PRR 2, 023300 (2020), Fig. 2 |" in text
     assert "| 94.33 ± 0.49 | the same accuracy | - |" in text
-
-
-# ---------------------------------------------------------------- published figures
-
-
-@pytest.mark.parametrize(
-    ("name", "bond", "normal", "mpo", "rho"),
-    [
-        ("fc2", 2, (0.9835, 0.0020), (0.9757, 0.0036), 0.0050),
-        ("fc2", None, (0.9835, 0.0020), (0.9835, 0.0012), 0.0767),
-        ("fc2", 22, (0.9835, 0.0020), (0.9841, 0.0013), 0.1031),
-        ("lenet5", None, (0.9917, 0.0004), (0.9917, 0.0008), 0.05),
-        ("vgg16", None, (0.9313, 0.0039), (0.9376, 0.0016), 0.0005),
-        ("vgg19", 4, (0.9336, 0.0026), (0.9380, 0.0009), 0.0005),
-        ("resnet14", None, (0.9338, 0.0022), (0.9338, 0.0013), 0.11),
-        ("resnet116", 3, (0.9514, 0.0031), (0.9517, 0.0026), 0.11),
-        ("densenet40-24", None, (0.9512, 0.0015), (0.9513, 0.0013), 0.089),
-        ("densenet100-24", None, (0.9574, 0.0009), (0.9609, 0.0007), 0.044),
-        ("densenet40-12-conv", None, (0.9356, 0.0026), (0.9352, 0.0040), 0.497),
-    ],
-)
-def test_published_figures_are_those_of_the_paper(name, bond, normal, mpo, rho):
-    model = build(name, "mpo", bond)
-    found = find(model, TABLE[next(key for key in TABLE if name.startswith(key))].data)
-    assert (found.normal, found.mpo, found.rho) == (Figure(*normal), Figure(*mpo), rho)
-
-
-def test_every_published_network_has_a_row_and_no_other():
-    assert {row.model for row in rows()} == set(published()) - {"toy"}
-    assert len(list(rows())) == 11 + 3 + 13 + 5
-
-
-def test_what_the_paper_did_not_train_has_no_published_figure():
-    for name, bond, data in (("fc2", 3, "mnist"), ("fc2-code", 16, "mnist"), ("lenet5", 3, "mnist")):
-        assert find(build(name, "mpo", bond), data) is None
-    assert find(build("fc2", "mpo"), "digits") is None
-    assert find(build("resnet20-k2", "mpo"), "cifar10") is None
 
 
 # ---------------------------------------------------------------- the command
