@@ -71,7 +71,7 @@ def ranked(
 
 def fits(plan: Plan, batch: int | None, purpose: Purpose, itemsize: int = 4, machine: Machine = USUAL) -> bool:
     """Whether a plan keeps within the room; a batch that is not known is not measured by it."""
-    return _taken(plan, batch, purpose, itemsize) <= room(plan.shape, batch, purpose, itemsize, machine)
+    return _taken(plan, batch, purpose, itemsize, machine) <= room(plan.shape, batch, purpose, itemsize, machine)
 
 
 @lru_cache(maxsize=4096)
@@ -114,13 +114,13 @@ def _weighed(
     for plan in candidates(shape, batch):
         seconds = predict(plan, rows, purpose=purpose, itemsize=itemsize, machine=machine)
         handicap = 1.0 if plan.order[0] else HANDICAP
-        found.append(_Weighed(plan, seconds * handicap, _taken(plan, batch, purpose, itemsize)))
+        found.append(_Weighed(plan, seconds * handicap, _taken(plan, batch, purpose, itemsize, machine)))
     return tuple(found)
 
 
-def _taken(plan: Plan, batch: int | None, purpose: Purpose, itemsize: int) -> int:
+def _taken(plan: Plan, batch: int | None, purpose: Purpose, itemsize: int, machine: Machine) -> int:
     """Bytes of the workspace; none where the batch is not known."""
-    return 0 if batch is None else workspace(plan, batch, purpose=purpose) * itemsize
+    return 0 if batch is None else workspace(plan, batch, purpose=purpose, machine=machine) * itemsize
 
 
 def _orders(count: int) -> list[tuple[int, ...]]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from math import ceil, prod
 from typing import Literal, NamedTuple
 
+from mponet.fused import fusable
+from mponet.fused import multiplications as fused_multiplications
 from mponet.plan import Plan, Step
 from mponet.shape import MPOShape
 
@@ -32,6 +34,8 @@ class Machine:
         product: seconds to start one of the small products inside a broadcast product.
         room: what a sweep may take beside a layer's inputs, outputs and their gradients, as a share of them.  A tenth
             is the memory of a dense layer; more where tiles, of which there must be many then, are slow.
+        fused: floating-point operations per second, in 4-byte numbers, of kernels that keep the states of a sweep on
+            the chip (`mponet.fused`); 0 where there are none.
     """
 
     flops: float = 1.7e11
@@ -44,6 +48,7 @@ class Machine:
     call: float = 2.5e-5
     product: float = 1e-7
     room: float = 0.1
+    fused: float = 0.0
 
     def moving(self, size: int) -> float:
         """Seconds to move a working set of ``size`` bytes."""
@@ -101,6 +106,8 @@ def cost(plan: Plan, batch: int, *, purpose: Purpose = "forward", itemsize: int 
         machine: where.
     """
     batch = max(batch, 1)  # an empty batch costs the calls all the same
+    if machine.fused and fusable(plan):
+        return _fused(plan, batch, purpose, itemsize, machine)
     rows = min(batch, plan.tile or batch)
     tiles = ceil(batch / rows)
     products = moving = 0.0
@@ -122,12 +129,14 @@ def dense(
     return cost(rebuilt, batch, purpose=purpose, itemsize=itemsize, machine=machine)._replace(merging=0.0)
 
 
-def workspace(plan: Plan, batch: int, *, purpose: Purpose = "forward") -> int:
+def workspace(plan: Plan, batch: int, *, purpose: Purpose = "forward", machine: Machine = USUAL) -> int:
     """Largest number of elements that a pass keeps beside inputs, outputs and their gradients.
 
     In training the state of every step is there when the backward pass begins, and sums of gradients over a broadcast
     product keep one weight for each of its products.
     """
+    if machine.fused and fusable(plan):
+        return 2 * sum(step.rows * step.inner for step in plan.steps)
     rows = min(batch, plan.tile or batch)
     states = [rows * step.prefix * step.inner * step.suffix for step in plan.steps[1:]]
     weights = sum(step.rows * step.inner for step in plan.steps)
@@ -138,6 +147,24 @@ def workspace(plan: Plan, batch: int, *, purpose: Purpose = "forward") -> int:
         for step in plan.steps
     )
     return weights + sum(states) + sums
+
+
+def _fused(plan: Plan, batch: int, purpose: Purpose, itemsize: int, machine: Machine) -> Cost:
+    """By kernels: one reads the inputs and writes the outputs.
+
+    In training a second does the same backwards, and a third, that reads both, gives the gradients of the weights at
+    twice the multiplications.
+    """
+    passes, kernels = (4, 3) if purpose == "training" else (1, 1)
+    operations = 2 * batch * fused_multiplications(plan)
+    size = batch * (plan.shape.in_features + plan.shape.out_features) * itemsize
+    laying = 0 if purpose == "inference" else len(plan.groups) - 1 if purpose == "forward" else 4 * len(plan.groups)
+    return Cost(
+        _merging(plan, purpose, itemsize, machine),
+        passes * operations / (machine.fused * 4 / itemsize),
+        kernels * machine.moving(size),
+        (kernels + laying) * machine.call,
+    )
 
 
 def apart(rows: int, inner: int, suffix: int) -> bool:

@@ -18,11 +18,29 @@ from mponet.cost import USUAL, Machine
 from mponet.errors import PlanError
 from mponet.files import write_json, writing
 
+_GPU = Machine(
+    flops=4.5e13,
+    half=8.0,
+    near=5e12,
+    middle=5e12,
+    far=2.5e12,
+    cache=1 << 24,
+    shared=1 << 26,
+    call=8e-6,
+    product=1e-9,
+    room=1.0,
+)
 #: What a call takes: Python and the waking of threads in torch, a node of a graph in TensorFlow, a loop's body in JAX.
 #: Loops over tiles are slow in both, and their compilers plan memory on their own: they may take as much again as the
 #: activations.
+#: A GPU has its work queued; broadcast products are as fast as any, loops are slow, and in 16-bit numbers its matrix
+#: units multiply many times faster.  Measured on an H200 (`benchmarks/gpu.py`).
 DEFAULTS: Mapping[str, Machine] = {
     "torch": USUAL,
+    "torch-cuda": _GPU,
+    "torch-cuda-16bit": replace(_GPU, flops=3e14, half=32.0, fused=1e14),
+    "jax-gpu": _GPU,
+    "jax-gpu-16bit": replace(_GPU, flops=3e14, half=32.0),
     "jax": replace(USUAL, call=1e-5, room=1.0),
     "tensorflow": replace(USUAL, call=4e-5, room=1.0),
 }
@@ -41,7 +59,7 @@ def machine_of(backend: str, versions: Mapping[str, str]) -> Machine:
     """
     found = _measured(path(backend))
     if found is not None and found[0] == fingerprint(versions):
-        return found[1]
+        return replace(found[1], fused=DEFAULTS.get(backend, USUAL).fused)  # kernels are not measured
     return DEFAULTS.get(backend, USUAL)
 
 
@@ -76,7 +94,7 @@ def fingerprint(versions: Mapping[str, str]) -> dict[str, Any]:
 def _measured(file: Path) -> tuple[dict[str, Any], Machine] | None:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        numbers = {field.name: content["machine"][field.name] for field in fields(Machine)}
+        numbers = {field.name: content["machine"][field.name] for field in fields(Machine) if field.name != "fused"}
         if not all(type(number) in (int, float) and 0 < number < inf for number in numbers.values()):
             raise ValueError(f"constants {numbers}")
         return content["fingerprint"], Machine(**numbers)

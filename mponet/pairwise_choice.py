@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike
 
 from mponet.choice import TILES, USUAL_BATCH
 from mponet.cost import USUAL, Machine
-from mponet.machine import machine_of
 from mponet.mpo import Array
 from mponet.pairwise import PairPlan
 from mponet.planner import ITEMSIZE, Planner, rounded, time_text
@@ -45,14 +44,13 @@ def ranked(wiring: Wiring, batch: int | None, *, itemsize: int = 4, machine: Mac
 def plan_for(wiring: Wiring, batch: int | None, dtype: str, backend: Planner) -> PairPlan:
     """The plan of a backend's layer; batches within an eighth of one another share a choice, as for a chain."""
     rows = None if batch is None else rounded(batch)
-    machine = machine_of(backend.name, backend.versions())
-    return pairwise_plan(wiring, rows, itemsize=ITEMSIZE.get(dtype, 4), machine=machine)
+    return pairwise_plan(wiring, rows, itemsize=ITEMSIZE.get(dtype, 4), machine=backend.machine(dtype))
 
 
 def explain(wiring: Wiring, batch: int | None, dtype: str, backend: Planner, top: int = 8) -> str:
     """The plan of a backend's layer step by step, and below it the best candidates as a table."""
     rows, itemsize = None if batch is None else rounded(batch), ITEMSIZE.get(dtype, 4)
-    machine = machine_of(backend.name, backend.versions())
+    machine = backend.machine(dtype)
     options = ranked(wiring, rows, itemsize=itemsize, machine=machine)
     lines = [
         options[0].explain(_rows(rows)),

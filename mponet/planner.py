@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from statistics import median
 from time import perf_counter
@@ -54,6 +54,10 @@ class Question:
     def room(self, purpose: Purpose) -> float:
         """Bytes that a plan may take beside inputs, outputs and their gradients (`mponet.choice.room`)."""
         return room(self.shape, self.rows, purpose, self.itemsize, self.machine)
+
+    def taken(self, plan: Plan, purpose: Purpose) -> int:
+        """Bytes that a plan takes beside them."""
+        return workspace(plan, self.rows, purpose=purpose, machine=self.machine) * self.itemsize
 
     def fits(self, plan: Plan, purpose: Purpose) -> bool:
         """Whether a plan keeps within the room."""
@@ -122,7 +126,7 @@ def plans_for(shape: MPOShape, batch: int | None, dtype: str, backend: "Planner"
     rows = None if batch is None else rounded(batch)
     if rows != batch:
         return plans_for(shape, rows, dtype, backend)
-    question = Question(shape, rows, ITEMSIZE.get(dtype, 4), machine_of(backend.name, backend.versions()))
+    question = Question(shape, rows, ITEMSIZE.get(dtype, 4), backend.machine(dtype))
     return Plans.of(question, backend.runner if mode() == "measure" and rows is not None else None, dtype)
 
 
@@ -132,13 +136,27 @@ class Planner:
 
     Attributes:
         name: of the backend.
-        versions: of its packages.
+        versions: of its packages, and of the device if it is no processor.
         runner: makes a pass ready to be timed.
+        device: ``cuda``, ``gpu``; empty for a processor.
+        fuses: whether it has kernels for `mponet.fused.fusable` plans of 16-bit numbers.
     """
 
     name: str
     versions: Callable[[], Mapping[str, str]]
     runner: Runner
+    device: str = ""
+    fuses: bool = False
+
+    def key(self, dtype: str) -> str:
+        """What its constants are called, like ``torch`` or ``torch-cuda-16bit``."""
+        short = self.device and ITEMSIZE.get(dtype) == 2
+        return "-".join(part for part in (self.name, self.device, "16bit" if short else "") if part)
+
+    def machine(self, dtype: str) -> Machine:
+        """The constants of the cost model for numbers of a dtype."""
+        found = machine_of(self.key(dtype), self.versions())
+        return found if self.fuses else replace(found, fused=0.0)
 
 
 def rounded(batch: int) -> int:
@@ -188,7 +206,7 @@ def _table(plans: Plans, question: Question, purpose: Purpose, top: int) -> str:
     ]
     for plan in shown:
         parts = cost(plan, question.rows, purpose=purpose, itemsize=question.itemsize, machine=question.machine)
-        taken = workspace(plan, question.rows, purpose=purpose) * question.itemsize
+        taken = question.taken(plan, purpose)
         measured = plans.seconds.get((purpose, plan))
         times = (parts.seconds, measured, *parts)
         lines.append(

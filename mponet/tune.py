@@ -58,8 +58,12 @@ class Tuning:
     before: float
 
 
-def samples() -> Iterator[Sample]:
-    """What is timed: each constant dominates some of them."""
+def samples(times: int = 1) -> Iterator[Sample]:
+    """What is timed, each constant dominates some of them: batches ``times`` as large for what is that much faster."""
+    yield from (replace(one, batch=one.batch * times) for one in _samples())
+
+
+def _samples() -> Iterator[Sample]:
     for size, batch in ((16, 16), (256, 256), (1024, 1024)):
         yield Sample(Plan(MPOShape.of((size,), (size,), 1), (1,), (0,)), batch, "inference")
     for dims, bond, batch, tiles in (
@@ -78,15 +82,16 @@ def samples() -> Iterator[Sample]:
             yield Sample(Plan(fc2, groups, order), 100, purpose)
 
 
-def tune(runner: Runner, start: Machine, *, progress: Callable[[str], None] | None = None) -> Tuning:
+def tune(runner: Runner, start: Machine, *, times: int = 1, progress: Callable[[str], None] | None = None) -> Tuning:
     """Measure in float32, for which `Machine` has its constants, and fit.
 
     Args:
         runner: of the backend.
         start: the constants to begin with.
+        times: as for `samples`.
         progress: told of each sample as it is timed.
     """
-    chosen = tuple(samples())
+    chosen = tuple(samples(times))
     seconds = []
     for sample in chosen:
         if progress is not None:

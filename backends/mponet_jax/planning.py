@@ -44,4 +44,14 @@ def runner(plan: Plan, batch: int, purpose: Purpose, dtype: str) -> Callable[[],
     return run
 
 
-PLANNER = Planner("jax", versions, runner)
+def _with_device() -> dict[str, str]:
+    return {**versions(), "device": jax.devices()[0].device_kind}
+
+
+def _planner() -> Planner:
+    if jax.default_backend() == "gpu":
+        return Planner("jax", _with_device, runner, "gpu")
+    return Planner("jax", versions, runner)
+
+
+PLANNER = _planner()

@@ -10,6 +10,7 @@ from mponet import contract
 from mponet.plan import Plan
 from mponet.planner import Plans
 from mponet_torch.arrays import IN_PLACE, OPS, Array, is_mapped, ops_for
+from mponet_torch.sweep import back, sweep
 
 
 def apply_mpo(plans: Plans, inputs: Array, cores: Sequence[Array], bias: Array | None = None) -> Array:
@@ -32,7 +33,7 @@ def apply_mpo(plans: Plans, inputs: Array, cores: Sequence[Array], bias: Array |
             return contract.forward(plans.training, cores, inputs, OPS, bias)
         return _Recorded.apply(plans, *arrays)  # type: ignore[no-any-return, no-untyped-call]
     with torch.no_grad():  # nothing to differentiate: an operation of autograd costs more than a small layer
-        return contract.forward(plans.forward, cores, inputs, IN_PLACE, bias)
+        return sweep(plans.forward, contract.weights_of(plans.forward, cores, IN_PLACE), inputs, bias)
 
 
 def wanted(*arrays: Array | None) -> bool:
@@ -59,7 +60,7 @@ def _weigh_little(weights: int, inputs: Array) -> bool:
 def apply_weights(plan: Plan, inputs: Array, weights: Sequence[Array], bias: Array | None = None) -> Array:
     """`apply_mpo` by weights that were kept; nothing is differentiated."""
     with torch.no_grad():
-        return contract.sweep(plan, weights, inputs, IN_PLACE, bias)
+        return sweep(plan, weights, inputs, bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ class _Recorded(torch.autograd.Function):
         saved = weights if _weigh_little(sum(weight.numel() for weight in weights), inputs) else []
         ctx.plan, ctx.biased = plan, bias is not None
         ctx.save_for_backward(inputs, *cores, *saved)
-        return contract.sweep(plan, weights, inputs, IN_PLACE, bias)
+        return sweep(plan, weights, inputs, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: Array) -> tuple[Array | None, ...]:
@@ -126,7 +127,7 @@ class _Recorded(torch.autograd.Function):
         sites = ctx.plan.shape.sites
         cores, weights = saved[:sites], saved[sites:]
         wrt_inputs = bool(ctx.needs_input_grad[1])
-        slope, slopes = contract.backward(
+        slope, slopes = back(
             ctx.plan,
             cores,
             inputs,

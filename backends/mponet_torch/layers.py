@@ -1,6 +1,7 @@
 """`MPOLinear`: a linear layer whose weight is a matrix product operator."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any, Self
 
@@ -19,7 +20,7 @@ from mponet.planner import Plans, plans_for
 from mponet.shape import MPOShape
 from mponet_torch.arrays import Array, to_numpy
 from mponet_torch.contraction import Kept, apply_mpo, apply_weights, wanted
-from mponet_torch.planning import PLANNER
+from mponet_torch.planning import planner_of
 
 
 class MPOLinear(Drawn, nn.Module):
@@ -67,8 +68,10 @@ class MPOLinear(Drawn, nn.Module):
             self.register_parameter(f"core{k}", nn.Parameter(torch.tensor(core, **options)))
         self.bias = nn.Parameter(torch.zeros(self.out_features, **options)) if bias else None
         self._kept: Kept | None = None
-        self._plans: dict[tuple[int, torch.dtype], Plans] = {}
-        self._traced = plans_for(self.shape, None, dtype_name(self.cores[0].dtype), PLANNER)
+        self._plans: dict[tuple[int, torch.dtype, torch.device], Plans] = {}
+        # a compiler makes kernels of its own
+        planner = replace(planner_of(self.core1.device), fuses=False)
+        self._traced = plans_for(self.shape, None, dtype_name(self.core1.dtype), planner)
 
     @property
     def cores(self) -> tuple[Array, ...]:
@@ -176,13 +179,17 @@ class MPOLinear(Drawn, nn.Module):
             if self.bias is not None and values is not None:
                 self.bias.copy_(torch.tensor(values))
 
-    def plans(self, batch: int | None) -> Plans:
-        """The plans in use for a batch of so many rows; None while tracing, where the batch may vary."""
+    def plans(self, batch: int | None, dtype: torch.dtype | None = None) -> Plans:
+        """The plans in use for a batch of so many rows, of the dtype of the cores or (under autocast) another.
+
+        None while tracing, where the batch may vary.
+        """
         if batch is None:
             return self._traced
-        key = batch, self.core1.dtype
+        first = self.core1
+        key = batch, dtype or first.dtype, first.device
         if key not in self._plans:  # a lookup that hashes the shape takes as long as a small product
-            self._plans[key] = plans_for(self.shape, batch, dtype_name(self.core1.dtype), PLANNER)
+            self._plans[key] = plans_for(self.shape, batch, dtype_name(key[1]), planner_of(first.device))
         return self._plans[key]
 
     def forward(self, inputs: Array) -> Array:
@@ -195,7 +202,7 @@ class MPOLinear(Drawn, nn.Module):
         leading = inputs.shape[:-1]
         rows, bias, *cores = autocast(inputs.reshape(prod(leading), self.in_features), self.bias, *self.cores)
         compiling = torch.compiler.is_compiling()
-        plans = self.plans(None if compiling else rows.shape[0])
+        plans = self.plans(None if compiling else rows.shape[0], rows.dtype)
         if self.training or compiling or wanted(rows, bias, *cores):
             outputs = apply_mpo(plans, rows, cores, bias)
         else:

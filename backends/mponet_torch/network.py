@@ -19,7 +19,7 @@ from mponet.wiring import Wiring, check_tensors, of_nodes, to_nodes
 from mponet_torch.arrays import Array, to_numpy
 from mponet_torch.layers import autocast, dtype_name
 from mponet_torch.pairwise import apply_network
-from mponet_torch.planning import PLANNER
+from mponet_torch.planning import planner_of
 
 
 class NetworkLinear(Drawn, nn.Module):
@@ -64,8 +64,8 @@ class NetworkLinear(Drawn, nn.Module):
         for name, tensor in zip(wiring.names, start, strict=True):
             self.register_parameter(name, nn.Parameter(torch.tensor(tensor, **options)))
         self.bias = nn.Parameter(torch.zeros(self.out_features, **options)) if bias else None
-        self._plans: dict[tuple[int, torch.dtype], PairPlan] = {}
-        self._traced = plan_for(wiring, None, dtype_name(self.tensors[0].dtype), PLANNER)
+        self._plans: dict[tuple[int, torch.dtype, torch.device], PairPlan] = {}
+        self._traced = plan_for(wiring, None, dtype_name(self.tensors[0].dtype), planner_of(self.tensors[0].device))
 
     @property
     def tensors(self) -> tuple[Array, ...]:
@@ -131,14 +131,14 @@ class NetworkLinear(Drawn, nn.Module):
         """The plan in use for a batch of so many rows; None while tracing, where the batch may vary."""
         if batch is None:
             return self._traced
-        key = batch, self.tensors[0].dtype
+        key = batch, self.tensors[0].dtype, self.tensors[0].device
         if key not in self._plans:  # a lookup that hashes the wiring takes as long as a small product
-            self._plans[key] = plan_for(self.wiring, batch, dtype_name(key[1]), PLANNER)
+            self._plans[key] = plan_for(self.wiring, batch, dtype_name(key[1]), planner_of(key[2]))
         return self._plans[key]
 
     def explain(self, batch: int | None = USUAL_BATCH) -> str:
         """The steps of the plan in use for a batch, and what else was considered."""
-        return explain(self.wiring, batch, dtype_name(self.tensors[0].dtype), PLANNER)
+        return explain(self.wiring, batch, dtype_name(self.tensors[0].dtype), planner_of(self.tensors[0].device))
 
     def forward(self, inputs: Array) -> Array:
         """``inputs @ W + b``, ``(..., in_features)`` to ``(..., out_features)``.

@@ -1,4 +1,4 @@
-"""How `mponet.planner` knows this framework: by its versions, and by passes made ready to be timed."""
+"""How `mponet.planner` knows this framework: by versions and device, and by passes made ready to be timed."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,9 @@ from mponet import contract
 from mponet.cost import Purpose
 from mponet.plan import Plan
 from mponet.planner import Planner
+from mponet_torch import kernels
 from mponet_torch.arrays import IN_PLACE, device_of, dtype_of
+from mponet_torch.sweep import back, sweep
 
 
 def versions() -> dict[str, str]:
@@ -28,15 +30,26 @@ def runner(plan: Plan, batch: int, purpose: Purpose, dtype: str) -> Callable[[],
     def run() -> None:
         with torch.no_grad():
             if purpose == "inference":
-                contract.sweep(plan, weights, inputs, IN_PLACE)
+                sweep(plan, weights, inputs)
             else:
-                contract.forward(plan, cores, inputs, IN_PLACE)
+                sweep(plan, contract.weights_of(plan, cores, IN_PLACE), inputs)
             if purpose == "training":
-                contract.backward(plan, cores, inputs, slopes, IN_PLACE)
+                back(plan, cores, inputs, slopes, IN_PLACE)
             if device.type == "cuda":
                 torch.cuda.synchronize()
 
     return run
 
 
-PLANNER = Planner("torch", versions, runner)
+def planner_of(device: torch.device) -> Planner:
+    """What plans for a device are chosen by."""
+    return _GPU if device.type == "cuda" else _CPU
+
+
+def _with_device() -> dict[str, str]:
+    return {**versions(), "device": torch.cuda.get_device_name()}
+
+
+_CPU = Planner("torch", versions, runner)
+_GPU = Planner("torch", _with_device, runner, "cuda", fuses=kernels.available())
+PLANNER = planner_of(device_of(None))

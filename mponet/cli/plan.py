@@ -7,8 +7,7 @@ import click
 from mponet.backend import TRAINABLE, load
 from mponet.choice import USUAL_BATCH
 from mponet.cli.output import emit, json_option
-from mponet.cost import Purpose, cost, workspace
-from mponet.machine import machine_of
+from mponet.cost import Purpose, cost
 from mponet.plan import Plan
 from mponet.planner import FINALISTS, ITEMSIZE, PURPOSES, Plans, Question, mode, rounded
 from mponet.shape import MPOShape
@@ -78,7 +77,7 @@ def plan(
     """
     shape = MPOShape.of(inputs, outputs, bond[0] if len(bond) == 1 else bond)
     planner = load(backend).PLANNER
-    question = Question(shape, rounded(batch), ITEMSIZE[dtype], machine_of(planner.name, planner.versions()))
+    question = Question(shape, rounded(batch), ITEMSIZE[dtype], planner.machine(dtype))
     plans = Plans.of(question, planner.runner if measure or mode() == "measure" else None, dtype)
     if as_json:
         emit({"backend": planner.name, **_facts(plans, question, purpose, top)})
@@ -94,7 +93,7 @@ def _facts(plans: Plans, question: Question, purpose: Purpose, top: int) -> dict
             "predicted_seconds": parts.seconds,
             **parts._asdict(),
             "measured_seconds": plans.seconds.get((purpose, plan)),
-            "workspace_bytes": workspace(plan, question.rows, purpose=purpose) * question.itemsize,
+            "workspace_bytes": question.taken(plan, purpose),
         }
 
     return {

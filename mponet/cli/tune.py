@@ -12,6 +12,9 @@ from mponet.machine import DEFAULTS, path, save
 from mponet.tune import Tuning
 from mponet.tune import tune as measure
 
+#: What a GPU is asked for, as a multiple of the batches for a processor.
+GPU_BATCHES = 32
+
 
 @click.command(
     epilog="""\b
@@ -32,15 +35,17 @@ def tune(backend: str | None, dry_run: bool, as_json: bool) -> None:
     cautious ones of a two-core machine serve.
     """
     planner = load(backend).PLANNER
+    key = planner.key("float32")
     with Status("measuring") as status:
-        tuning = measure(planner.runner, DEFAULTS.get(planner.name, USUAL), progress=status.update)
-    file = None if dry_run else save(planner.name, planner.versions(), tuning.machine)
+        times = GPU_BATCHES if planner.device else 1
+        tuning = measure(planner.runner, DEFAULTS.get(key, USUAL), times=times, progress=status.update)
+    file = None if dry_run else save(key, planner.versions(), tuning.machine)
     if as_json:
         facts = {"error": tuning.error, "error_before": tuning.before, "file": str(file) if file else None}
         emit({"backend": planner.name, "machine": asdict(tuning.machine), **facts})
     else:
         _show(planner.name, tuning)
-        click.echo(f"kept in {file}" if file else f"not kept; without --dry-run they go to {path(planner.name)}")
+        click.echo(f"kept in {file}" if file else f"not kept; without --dry-run they go to {path(key)}")
 
 
 def _show(name: str, tuning: Tuning) -> None:

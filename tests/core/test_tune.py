@@ -16,7 +16,8 @@ from mponet.tune import CONSTANTS, REACH, Sample, fit, off, samples, tune
 SAMPLES = tuple(samples())
 #: Another machine in every respect: slower, faster, and in between.
 OTHER = Machine(flops=4e10, half=8.0, near=3e10, middle=1e10, far=3e9, call=5e-6, product=4e-7)
-MACHINES = [USUAL, OTHER, *DEFAULTS.values(), replace(USUAL, flops=2e12, near=3e11, call=2e-6)]
+PROCESSORS = [machine for name, machine in DEFAULTS.items() if "cuda" not in name and "gpu" not in name]
+MACHINES = [USUAL, OTHER, *PROCESSORS, replace(USUAL, flops=2e12, near=3e11, call=2e-6)]
 
 
 def times(machine, disturb=0.0):
@@ -52,8 +53,8 @@ def test_every_constant_matters_to_some_sample(name):
     assert min(move.max() for move in moves) > 0.05
 
 
-def test_all_constants_but_the_sizes_of_caches_and_the_room_are_fitted():
-    assert {field.name for field in fields(Machine)} - set(CONSTANTS) == {"cache", "shared", "room"}
+def test_all_constants_but_sizes_of_caches_the_room_and_kernels_are_fitted():
+    assert {field.name for field in fields(Machine)} - set(CONSTANTS) == {"cache", "shared", "room", "fused"}
 
 
 # ---------------------------------------------------------------- fitting
