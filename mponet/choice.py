@@ -12,7 +12,7 @@ from mponet.shape import MPOShape
 
 #: More groups than this are never cheaper for shapes of many sites, and their number grows as 3^sites.
 MAX_GROUPS = 4
-TILES = (2, 4, 8, 16, 32, 64, 128)
+TILES = (2, 4, 8, 16, 32, 64, 128, 512, 2048)
 #: Rows assumed where the batch is not known.
 USUAL_BATCH = 128
 #: A sweep that begins at the left begins with a broadcast product: a little slower than the mirror image, which the

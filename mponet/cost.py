@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from math import ceil, prod
 from typing import Literal, NamedTuple
 
-from mponet.fused import fusable
+from mponet.fused import by_matrix, fusable, speed
 from mponet.fused import multiplications as fused_multiplications
-from mponet.plan import Plan, Step
+from mponet.plan import Plan, Step, rebuilt
 from mponet.shape import MPOShape
 
 #: ``forward``: one pass; ``training``: forward and backward; ``inference``: forward, the weights merged beforehand.
@@ -60,6 +60,8 @@ class Machine:
         return 2 * times * prod(sizes) / speed + (times * self.product if times > 1 else 0.0)
 
 
+#: Calls of a framework that take as long as the start of a kernel of ours, which Python does.
+KERNEL = 3
 #: Two cores and PyTorch, where a call takes Python, its reshapes and the waking of threads.
 USUAL = Machine()
 
@@ -125,8 +127,8 @@ def dense(
     shape: MPOShape, batch: int, *, purpose: Purpose = "forward", itemsize: int = 4, machine: Machine = USUAL
 ) -> Cost:
     """The predicted cost of a dense layer of this size: the rebuilt matrix, which nobody has to rebuild."""
-    rebuilt = Plan(shape, (shape.sites,), (0,))
-    return cost(rebuilt, batch, purpose=purpose, itemsize=itemsize, machine=machine)._replace(merging=0.0)
+    plan = rebuilt(shape)
+    return cost(plan, batch, purpose=purpose, itemsize=itemsize, machine=machine)._replace(merging=0.0)
 
 
 def workspace(plan: Plan, batch: int, *, purpose: Purpose = "forward", machine: Machine = USUAL) -> int:
@@ -136,7 +138,8 @@ def workspace(plan: Plan, batch: int, *, purpose: Purpose = "forward", machine: 
     product keep one weight for each of its products.
     """
     if machine.fused and fusable(plan):
-        return 2 * sum(step.rows * step.inner for step in plan.steps)
+        matrix = plan.shape.dense_parameters if purpose == "training" and by_matrix(plan) else 0
+        return matrix + 2 * sum(step.rows * step.inner for step in plan.steps)
     rows = min(batch, plan.tile or batch)
     states = [rows * step.prefix * step.inner * step.suffix for step in plan.steps[1:]]
     weights = sum(step.rows * step.inner for step in plan.steps)
@@ -152,19 +155,25 @@ def workspace(plan: Plan, batch: int, *, purpose: Purpose = "forward", machine: 
 def _fused(plan: Plan, batch: int, purpose: Purpose, itemsize: int, machine: Machine) -> Cost:
     """By kernels: one reads the inputs and writes the outputs.
 
-    In training a second does the same backwards, and a third, that reads both, gives the gradients of the weights at
-    twice the multiplications.
+    In training a second does the same backwards.  The gradients of the weights are a third, that reads both and does
+    twice the multiplications at half the speed; or one product, that of the rebuilt matrix's gradient.
     """
-    passes, kernels = (4, 3) if purpose == "training" else (1, 1)
-    operations = 2 * batch * fused_multiplications(plan)
+    training, matrix = purpose == "training", by_matrix(plan)
     size = batch * (plan.shape.in_features + plan.shape.out_features) * itemsize
+    once = 2 * batch * fused_multiplications(plan) / (machine.fused * speed(plan) * 4 / itemsize)
+    merging = _merging(plan, purpose, itemsize, machine)
+    products = once
+    if training and matrix:
+        whole = rebuilt(plan.shape)
+        merging += _merging(whole, purpose, itemsize, machine) / 2  # the way back alone
+        sizes = (batch, plan.shape.in_features, plan.shape.out_features)
+        products += once + machine.multiplying(sizes, 1, itemsize)
+    elif training:
+        products += 5 * once
     laying = 0 if purpose == "inference" else len(plan.groups) - 1 if purpose == "forward" else 4 * len(plan.groups)
-    return Cost(
-        _merging(plan, purpose, itemsize, machine),
-        passes * operations / (machine.fused * 4 / itemsize),
-        kernels * machine.moving(size),
-        (kernels + laying) * machine.call,
-    )
+    kernels = 3 if training else 1
+    calls = KERNEL * kernels + laying
+    return Cost(merging, products, kernels * machine.moving(size), calls * machine.call)
 
 
 def apart(rows: int, inner: int, suffix: int) -> bool:

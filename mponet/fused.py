@@ -14,6 +14,8 @@ from mponet.plan import Plan
 LEAST = 16
 #: Largest padded size of a group of two, and most numbers of a tile that one program holds.
 WIDEST, MOST = 128, 1 << 14
+#: Least padded size at which a kernel runs at full speed.
+FASTEST = 64
 
 
 class Sizes(NamedTuple):
@@ -65,6 +67,21 @@ def multiplications(plan: Plan) -> int:
     last = second * inputs[0] * inputs[1] * inputs[2] * outputs[2]
     middle = first * second * outputs[1] * inputs[1] * inputs[0] * outputs[2]
     return last + middle + first * outputs[0] * inputs[0] * outputs[1] * outputs[2]
+
+
+def speed(plan: Plan) -> float:
+    """Of a kernel, as a share of the fastest: small sizes leave a matrix unit waiting for numbers to be laid out."""
+    sizes = Sizes.of(plan)
+    return min(1.0, min(_padded(sizes.inputs + sizes.outputs)) / FASTEST)
+
+
+def by_matrix(plan: Plan) -> bool:
+    """Whether the gradients of the weights are taken from that of the rebuilt matrix.
+
+    Its product takes the multiplications of a dense layer.  A kernel for two groups takes twice those of the sweep, at
+    half the speed of a plain product; one for three keeps more than there are registers.
+    """
+    return len(plan.groups) == 3 or 4 * multiplications(plan) > plan.shape.dense_parameters
 
 
 def _fit(sizes: Sizes) -> bool:

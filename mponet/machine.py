@@ -19,28 +19,28 @@ from mponet.errors import PlanError
 from mponet.files import write_json, writing
 
 _GPU = Machine(
-    flops=4.5e13,
-    half=8.0,
+    flops=5.2e13,
+    half=10.0,
     near=5e12,
     middle=5e12,
-    far=2.5e12,
+    far=4e12,
     cache=1 << 24,
     shared=1 << 26,
-    call=8e-6,
-    product=1e-9,
+    call=1e-5,
+    product=1e-10,
     room=1.0,
 )
 #: What a call takes: Python and the waking of threads in torch, a node of a graph in TensorFlow, a loop's body in JAX.
 #: Loops over tiles are slow in both, and their compilers plan memory on their own: they may take as much again as the
 #: activations.
-#: A GPU has its work queued; broadcast products are as fast as any, loops are slow, and in 16-bit numbers its matrix
-#: units multiply many times faster.  Measured on an H200 (`benchmarks/gpu.py`).
+#: A GPU is an H200 under torch: broadcast products are as fast as any, in 16-bit numbers its matrix units multiply many
+#: times faster, and a call takes less than what Python needs to start it, since work is queued.
 DEFAULTS: Mapping[str, Machine] = {
     "torch": USUAL,
     "torch-cuda": _GPU,
-    "torch-cuda-16bit": replace(_GPU, flops=3e14, half=32.0, fused=1e14),
+    "torch-cuda-16bit": replace(_GPU, flops=3.8e14, half=32.0, fused=3e14),
     "jax-gpu": _GPU,
-    "jax-gpu-16bit": replace(_GPU, flops=3e14, half=32.0),
+    "jax-gpu-16bit": replace(_GPU, flops=3.8e14, half=32.0),
     "jax": replace(USUAL, call=1e-5, room=1.0),
     "tensorflow": replace(USUAL, call=4e-5, room=1.0),
 }

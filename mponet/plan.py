@@ -14,7 +14,7 @@ two steps stays in the cache.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate, pairwise
 from math import prod
 
@@ -152,6 +152,12 @@ class Plan(Drawn):
             return f"rebuild W, 1 product{tiles}"
         sites = [f"{a + 1}-{b}" if b - a > 1 else f"{b}" for a, b in self.spans]
         return f"sweep cores {' > '.join(sites[group] for group in self.order)}{tiles}"
+
+
+@lru_cache(maxsize=4096)
+def rebuilt(shape: MPOShape) -> Plan:
+    """The plan that rebuilds ``W``: one group, one product."""
+    return Plan(shape, (shape.sites,), (0,))
 
 
 def _is_sweep(order: tuple[int, ...], count: int) -> bool:

@@ -19,7 +19,7 @@ import pytest
 ORDER = [
     *("errors", "files", "notebook"),
     *("shape", "mpo", "decompose", "network", "wiring"),
-    *("grouping", "plan", "cost", "choice", "machine", "planner", "tune"),
+    *("grouping", "plan", "fused", "cost", "choice", "machine", "planner", "tune"),
     *("pairing", "pairwise", "pairwise_choice"),
     *("ops", "merge", "contract", "contract_pairwise", "measure", "initialize", "layer"),
     *("models", "recipe", "data", "backend", "mponet", "train", "checkpoint", "run", "suite"),
@@ -31,7 +31,8 @@ FRAMEWORKS = {"torch", "jax", "jaxlib", "flax", "optax", "tensorflow", "keras"}
 #: What each adapter may import of them.
 OWN = {
     "mponet_numpy": set(),
-    "mponet_torch": {"torch"},
+    "mponet_torch": {"torch", "mponet_triton"},
+    "mponet_triton": {"torch"},
     "mponet_jax": {"jax", "flax", "optax"},
     "mponet_tensorflow": {"tensorflow", "keras"},
 }
@@ -63,6 +64,8 @@ DIFFERENCES = (
     ("mponet_jax", "blocks.py", "Dropout.__init__ Dropout.kept", "an nnx random stream is made with the layer"),
     ("mponet_torch", "arrays.py", "InPlace IN_PLACE ops_for", "arrays that nobody differentiates can be written to"),
     ("mponet_torch", "arrays.py", "is_mapped", "vmap and grad wrap plain arrays, which must not be written to"),
+    ("mponet_torch", "contraction.py", "sweep back", "its GPUs have kernels; XLA fuses on its own"),
+    ("mponet_torch", "planning.py", "planner_of", "layers of one process may lie on several devices"),
     ("mponet_torch", "contraction.py", "Kept apply_weights wanted", "an eager layer in eval mode keeps its weights"),
     ("mponet_torch", "layers.py", "MPOLinear.train", "drops the weights that are kept in eval mode"),
     (

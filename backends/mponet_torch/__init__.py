@@ -33,8 +33,9 @@ def build(model: Model, parameters: Parameters, *, dtype: str = "float32", devic
         BackendError: there is no such dtype or device.
     """
     place = device_of(device)
-    if place.type == "cuda":  # cuDNN rounds float32 convolutions to TF32 unless told not to
+    if place.type == "cuda":  # cuDNN rounds to TF32, and adds up gradients in any order, unless told not to
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.deterministic = True
     native = lower(model).to(device=place, dtype=dtype_of(dtype))
     assign(native, parameters)
     return native

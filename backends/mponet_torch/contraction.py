@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 
-from mponet import contract
-from mponet.plan import Plan
+import mponet_triton as kernels
+from mponet import contract, merge
+from mponet.fused import by_matrix
+from mponet.plan import Plan, rebuilt
 from mponet.planner import Plans
-from mponet_torch.arrays import IN_PLACE, OPS, Array, is_mapped, ops_for
-from mponet_torch.sweep import back, sweep
+from mponet_torch.arrays import IN_PLACE, OPS, Array, Ops, is_mapped, ops_for
 
 
 def apply_mpo(plans: Plans, inputs: Array, cores: Sequence[Array], bias: Array | None = None) -> Array:
@@ -55,6 +56,34 @@ def _is_light(plan: Plan, inputs: Array) -> bool:
 
 def _weigh_little(weights: int, inputs: Array) -> bool:
     return weights <= 4 * inputs.numel()
+
+
+def sweep(plan: Plan, weights: Sequence[Array], inputs: Array, bias: Array | None = None) -> Array:
+    """`mponet.contract.sweep` with nothing recorded, by a kernel where one serves."""
+    if kernels.serves(plan, inputs):
+        return kernels.forward(plan, weights, inputs, bias)
+    return contract.sweep(plan, weights, inputs, IN_PLACE, bias)
+
+
+def back(
+    plan: Plan,
+    cores: Sequence[Array],
+    inputs: Array,
+    gradient: Array,
+    ops: Ops,
+    *,
+    wrt_inputs: bool = True,
+    weights: Sequence[Array] | None = None,
+) -> tuple[Array | None, tuple[Array, ...]]:
+    """`mponet.contract.backward`; a kernel takes no part where the gradient is to be differentiated, too."""
+    if ops is not IN_PLACE or not kernels.serves(plan, inputs):
+        return contract.backward(plan, cores, inputs, gradient, ops, wrt_inputs=wrt_inputs, weights=weights)
+    chains = merge.chains(plan, cores, ops, final=weights is None)
+    weights = weights or merge.weights(plan, chains, ops)
+    slope = kernels.pull(plan, weights, gradient) if wrt_inputs else None
+    if by_matrix(plan):
+        return slope, contract.backward(rebuilt(plan.shape), cores, inputs, gradient, ops, wrt_inputs=False)[1]
+    return slope, merge.core_slopes(plan, chains, kernels.slopes(plan, weights, inputs, gradient), ops)
 
 
 def apply_weights(plan: Plan, inputs: Array, weights: Sequence[Array], bias: Array | None = None) -> Array:

@@ -4,13 +4,13 @@ from collections.abc import Callable
 
 import torch
 
+import mponet_triton as kernels
 from mponet import contract
 from mponet.cost import Purpose
 from mponet.plan import Plan
 from mponet.planner import Planner
-from mponet_torch import kernels
 from mponet_torch.arrays import IN_PLACE, device_of, dtype_of
-from mponet_torch.sweep import back, sweep
+from mponet_torch.contraction import back, sweep
 
 
 def versions() -> dict[str, str]:

@@ -18,6 +18,7 @@ from torch import nn
 
 import mponet_torch
 import small
+from mponet_torch.arrays import device_of
 from mponet_torch.blocks import (
     BatchNorm,
     Concat,
@@ -33,6 +34,7 @@ from mponet_torch.lower import dropping
 NETWORKS = [network for variant in ("dense", "mpo") for network in small.networks(variant)]
 CIFAR = [network for network in NETWORKS if network.input_shape == small.IMAGE]
 DOUBLE = torch.float64
+DEVICE = device_of(None)  # where lowered models go
 RECIPE = Recipe("test", 3, 6, 0.05, momentum=0.9, average=0.9)
 
 
@@ -42,7 +44,7 @@ def lowered(model, dtype="float64"):
 
 def batch(model, count=6, dtype=DOUBLE):
     """Images in torch's order, channels-last."""
-    return torch.tensor(small.batch(model, count)[0], dtype=dtype).permute(0, 3, 1, 2)
+    return torch.tensor(small.batch(model, count)[0], dtype=dtype, device=DEVICE).permute(0, 3, 1, 2)
 
 
 def plain(channels=4, size=8):
@@ -66,9 +68,9 @@ def plain(channels=4, size=8):
 # ---------------------------------------------------------------- as modules
 
 
-@pytest.mark.parametrize("module", [plain().eval(), *(lowered(m).eval() for m in CIFAR)], ids=type)
+@pytest.mark.parametrize("module", [plain().to(DEVICE).eval(), *(lowered(m).eval() for m in CIFAR)], ids=type)
 def test_export_with_any_batch(module):
-    inputs = torch.rand(6, 3, 8, 8, dtype=DOUBLE)
+    inputs = torch.rand(6, 3, 8, 8, dtype=DOUBLE, device=DEVICE)
     exported = torch.export.export(module, (inputs,), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
     for count in (2, 6):
         assert torch.allclose(exported(inputs[:count]), module(inputs[:count]), rtol=0, atol=1e-12)

@@ -239,6 +239,7 @@ def test_a_lowered_model_is_an_ordinary_module():
     native = build_native(build("lenet5", "mpo"), start(build("lenet5", "mpo"), 0))
     assert isinstance(native, torch.nn.Sequential)
     assert {"conv1.weight", "conv3.core1", "fc2.bias"} <= set(native.state_dict())
-    assert native(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+    device = native[0].weight.device
+    assert native(torch.zeros(2, 1, 28, 28, device=device)).shape == (2, 10)
     with pytest.raises(ShapeError, match=r"\(1, 256\).*400"):
-        native(torch.zeros(1, 1, 24, 24))
+        native(torch.zeros(1, 1, 24, 24, device=device))

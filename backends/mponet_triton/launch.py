@@ -1,0 +1,139 @@
+"""Runs plans that `mponet.fused.fusable` names by kernels of our own, where there is a GPU, Triton, and 16-bit numbers.
+
+In float32 a kernel gains nothing: the products take longer than moving the states does, and cuBLAS has the faster ones.
+``MPONET_KERNELS=off`` does without.
+"""
+
+import os
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from importlib.util import find_spec
+from math import prod
+
+import torch
+from torch import Tensor
+
+from mponet.fused import Sizes, fusable, padded
+from mponet.plan import Plan
+
+VARIABLE = "MPONET_KERNELS"
+DTYPES = (torch.bfloat16, torch.float16)
+#: Programs for each multiprocessor that add up the gradients of weights.
+SHARES = 4
+#: Numbers of a state that the warps of a program hold between two products; twice the warps for more.
+HELD = 8192
+#: Warps and stages of the gradients of two groups.
+SLOPES = (4, 3)
+
+
+def serves(plan: Plan, inputs: Tensor) -> bool:
+    """Whether a kernel runs this plan on this batch."""
+    on_chip = inputs.device.type == "cuda" and inputs.dtype in DTYPES
+    return on_chip and inputs.shape[0] > 0 and available() and _fusable(plan)
+
+
+@cache
+def available() -> bool:
+    """Whether kernels can be compiled here and are wanted."""
+    wanted = os.environ.get(VARIABLE, "").strip().lower() not in ("off", "0", "no")
+    return wanted and torch.cuda.is_available() and find_spec("triton") is not None
+
+
+_fusable = lru_cache(maxsize=4096)(fusable)
+
+
+def forward(plan: Plan, weights: Sequence[Tensor], inputs: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``inputs @ W + bias`` by one kernel; ``weights`` as `mponet.contract.weights_of` gives them."""
+    sizes = Sizes.of(plan)
+    return _sweep(sizes, _factors(sizes, weights), inputs, bias)
+
+
+def pull(plan: Plan, weights: Sequence[Tensor], gradient: Tensor) -> Tensor:
+    """``gradient @ W^T``, the gradient of the inputs: the same kernel for the transposed operator."""
+    sizes = Sizes.of(plan)
+    return _sweep(sizes.turned, [factor.mT for factor in _factors(sizes, weights)], gradient, None)
+
+
+def slopes(plan: Plan, weights: Sequence[Tensor], inputs: Tensor, gradient: Tensor) -> list[Tensor]:
+    """Gradients of the weights of two groups, in their layout and order."""
+    from mponet_triton.kernels import slopes_two
+
+    sizes = Sizes.of(plan)
+    factors = _factors(sizes, weights)
+    rows, (ins, outs, (bond,)) = inputs.shape[0], sizes
+    share = _share(rows, bond, inputs.device)
+    parts = -(-rows // share)
+    first, last = (
+        inputs.new_empty(parts, bond, outs[group], ins[group], dtype=torch.float32) for group in range(len(ins))
+    )
+    warps, stages = SLOPES
+    slopes_two[(bond, parts)](
+        inputs.contiguous(), gradient.contiguous(), *factors, first, last, rows, share, *_strides(factors),
+        *_constants(sizes), _precision(inputs), num_warps=warps, num_stages=stages,
+    )  # fmt: skip
+    found = (last.sum(0).permute(2, 0, 1).reshape(ins[1], -1), first.sum(0).permute(1, 2, 0).reshape(outs[0], -1))
+    return [one.to(inputs.dtype) for one in found]
+
+
+def tile(sizes: Sizes) -> tuple[int, int, int]:
+    """Of a sweep of two groups: rows that a program takes, its warps and its stages."""
+    (_, wide), (tall, last) = (tuple(map(padded, some)) for some in (sizes.inputs, sizes.outputs))
+    row = tall * max(wide, last)
+    return max(1, min(8, HELD // row)), 4 if row <= HELD else 8, 2
+
+
+def block(sizes: Sizes) -> tuple[int, int, int]:
+    """Of a sweep of three groups: bonds that a program takes at a time, its warps and its stages."""
+    state = padded(sizes.inputs[0]) * padded(sizes.outputs[1]) * padded(sizes.outputs[2])
+    held = max(1, 2 * HELD // state)
+    return 1 << (min(held, sizes.bonds[0]).bit_length() - 1), 4, 2
+
+
+def _factors(sizes: Sizes, weights: Sequence[Tensor]) -> list[Tensor]:
+    """Weights by bond: ``(D_1, J_1, I_1)``, of three groups ``(D_1, D_2, J_2, I_2)``, and ``(D, J_n, I_n)``."""
+    inputs, outputs, bonds = sizes
+    last, *middle, first = weights
+    return [
+        first.view(outputs[0], inputs[0], bonds[0]).permute(2, 0, 1).contiguous(),
+        *(one.view(bonds[0], outputs[1], inputs[1], bonds[1]).permute(0, 3, 1, 2).contiguous() for one in middle),
+        last.view(inputs[-1], bonds[-1], outputs[-1]).permute(1, 2, 0),
+    ]
+
+
+def _sweep(sizes: Sizes, factors: Sequence[Tensor], inputs: Tensor, bias: Tensor | None) -> Tensor:
+    """The forward kernel; factors ``(.., J, I)`` of any strides."""
+    from mponet_triton import kernels
+
+    rows = inputs.shape[0]
+    outputs = inputs.new_empty(rows, prod(sizes.outputs))
+    arrays = (inputs.contiguous(), *factors, outputs if bias is None else bias, outputs)
+    options = (bias is not None, _precision(inputs))
+    if len(factors) == 2:
+        taken, warps, stages = tile(sizes)
+        kernel, size = kernels.sweep_two[(-(-rows // taken),)], (rows,)
+    else:
+        taken, warps, stages = block(sizes)
+        kernel, size = kernels.sweep_three[(rows,)], ()
+    kernel(*arrays, *size, *_strides(factors), *_constants(sizes), taken, *options, num_warps=warps, num_stages=stages)
+    return outputs
+
+
+def _strides(factors: Sequence[Tensor]) -> list[int]:
+    return [stride for factor in factors for stride in factor.stride()]
+
+
+def _constants(sizes: Sizes) -> tuple[int, ...]:
+    """Bonds, sizes and padded sizes, in the order of the kernels' arguments."""
+    plain = (*sizes.inputs, *sizes.outputs)
+    return (*sizes.bonds, *plain, *map(padded, plain))
+
+
+def _share(rows: int, blocks: int, device: torch.device) -> int:
+    """Rows of a part, so that the chip is full."""
+    units = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 2
+    return max(1, -(-rows * blocks // (SHARES * units)))
+
+
+def _precision(inputs: Tensor) -> str:
+    """Products of float32 numbers as they are; 16-bit ones know no other."""
+    return "ieee" if inputs.dtype == torch.float32 else "tf32"
