@@ -138,7 +138,7 @@ def workspace(plan: Plan, batch: int, *, purpose: Purpose = "forward", machine: 
     product keep one weight for each of its products.
     """
     if machine.fused and fusable(plan):
-        matrix = plan.shape.dense_parameters if purpose == "training" and by_matrix(plan) else 0
+        matrix = plan.shape.dense_parameters if purpose == "training" and by_matrix(plan, batch) else 0
         return matrix + 2 * sum(step.rows * step.inner for step in plan.steps)
     rows = min(batch, plan.tile or batch)
     states = [rows * step.prefix * step.inner * step.suffix for step in plan.steps[1:]]
@@ -158,7 +158,7 @@ def _fused(plan: Plan, batch: int, purpose: Purpose, itemsize: int, machine: Mac
     In training a second does the same backwards.  The gradients of the weights are a third, that reads both and does
     twice the multiplications at half the speed; or one product, that of the rebuilt matrix's gradient.
     """
-    training, matrix = purpose == "training", by_matrix(plan)
+    training, matrix = purpose == "training", by_matrix(plan, batch)
     size = batch * (plan.shape.in_features + plan.shape.out_features) * itemsize
     once = 2 * batch * fused_multiplications(plan) / (machine.fused * speed(plan) * 4 / itemsize)
     merging = _merging(plan, purpose, itemsize, machine)

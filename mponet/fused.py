@@ -16,6 +16,9 @@ LEAST = 16
 WIDEST, MOST = 128, 1 << 14
 #: Least padded size at which a kernel runs at full speed.
 FASTEST = 64
+#: Rows whose dense product takes as long as the gradient of the matrix on its way to the cores: that moves the matrix
+#: a few times, which takes as long as some thousand multiplications for each of its numbers.
+PROJECTION = 2048
 
 
 class Sizes(NamedTuple):
@@ -75,13 +78,15 @@ def speed(plan: Plan) -> float:
     return min(1.0, min(_padded(sizes.inputs + sizes.outputs)) / FASTEST)
 
 
-def by_matrix(plan: Plan) -> bool:
+def by_matrix(plan: Plan, batch: int) -> bool:
     """Whether the gradients of the weights are taken from that of the rebuilt matrix.
 
-    Its product takes the multiplications of a dense layer.  A kernel for two groups takes twice those of the sweep, at
-    half the speed of a plain product; one for three keeps more than there are registers.
+    Its product takes the multiplications of a dense layer, and its way back to the cores the time of `PROJECTION` rows.
+    A kernel for two groups takes twice the multiplications of the sweep, at half the speed of a plain product; one for
+    three would keep more than there are registers.
     """
-    return len(plan.groups) == 3 or 4 * multiplications(plan) > plan.shape.dense_parameters
+    whole = plan.shape.dense_parameters * (batch + PROJECTION)
+    return len(plan.groups) == 3 or 4 * multiplications(plan) * batch > whole
 
 
 def _fit(sizes: Sizes) -> bool:

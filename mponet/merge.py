@@ -33,13 +33,19 @@ def weights(plan: Plan, found: Mapping[int, A], ops: Ops[A]) -> list[A]:
 
 def core_slopes(plan: Plan, found: Mapping[int, A], weight_slopes: Sequence[A], ops: Ops[A]) -> tuple[A, ...]:
     """Gradients of the cores from those of the weights: `chains` and `weights` backwards."""
-    shapes, sites = plan.shape.core_shapes, plan.shape.sites
+    shapes = plan.shape.core_shapes
     slopes: dict[int, A] = {}
     for (chain, axes, inverse, _), slope in zip(plan.grouping.layouts, weight_slopes, strict=True):
         if axes is not None:
             ordered = ops.reshape(slope, tuple(shapes[chain][axis] for axis in axes))
             slope = ops.transpose(ordered, inverse)
         slopes[chain] = slope
+    return spread(plan, found, slopes, ops)
+
+
+def spread(plan: Plan, found: Mapping[int, A], slopes: dict[int, A], ops: Ops[A]) -> tuple[A, ...]:
+    """Gradients of the cores from those of the groups' chains, by number: `chains` backwards."""
+    shapes, sites = plan.shape.core_shapes, plan.shape.sites
     merges = plan.grouping.merges
     for number in range(sites + len(merges) - 1, sites - 1, -1):
         merge = merges[number - sites]

@@ -34,7 +34,7 @@ def apply_mpo(plans: Plans, inputs: Array, cores: Sequence[Array], bias: Array |
             return contract.forward(plans.training, cores, inputs, OPS, bias)
         return _Recorded.apply(plans, *arrays)  # type: ignore[no-any-return, no-untyped-call]
     with torch.no_grad():  # nothing to differentiate: an operation of autograd costs more than a small layer
-        return sweep(plans.forward, contract.weights_of(plans.forward, cores, IN_PLACE), inputs, bias)
+        return sweep(plans.forward, weights_of(plans.forward, cores), inputs, bias)
 
 
 def wanted(*arrays: Array | None) -> bool:
@@ -58,6 +58,12 @@ def _weigh_little(weights: int, inputs: Array) -> bool:
     return weights <= 4 * inputs.numel()
 
 
+def weights_of(plan: Plan, cores: Sequence[Array]) -> list[Array]:
+    """`mponet.contract.weights_of`, or what a kernel takes in their place."""
+    chains = merge.chains(plan, cores, IN_PLACE)
+    return kernels.factors(plan, chains) if kernels.serves(plan, cores[0]) else merge.weights(plan, chains, IN_PLACE)
+
+
 def sweep(plan: Plan, weights: Sequence[Array], inputs: Array, bias: Array | None = None) -> Array:
     """`mponet.contract.sweep` with nothing recorded, by a kernel where one serves."""
     if kernels.serves(plan, inputs):
@@ -75,15 +81,19 @@ def back(
     wrt_inputs: bool = True,
     weights: Sequence[Array] | None = None,
 ) -> tuple[Array | None, tuple[Array, ...]]:
-    """`mponet.contract.backward`; a kernel takes no part where the gradient is to be differentiated, too."""
-    if ops is not IN_PLACE or not kernels.serves(plan, inputs):
+    """`mponet.contract.backward`; a kernel takes no part where the gradient is to be differentiated, or is mapped."""
+    if not kernels.serves(plan, inputs):
         return contract.backward(plan, cores, inputs, gradient, ops, wrt_inputs=wrt_inputs, weights=weights)
-    chains = merge.chains(plan, cores, ops, final=weights is None)
-    weights = weights or merge.weights(plan, chains, ops)
-    slope = kernels.pull(plan, weights, gradient) if wrt_inputs else None
-    if by_matrix(plan):
+    if ops is not IN_PLACE:
+        return contract.backward(plan, cores, inputs, gradient, ops, wrt_inputs=wrt_inputs)
+    factors = weights or weights_of(plan, cores)
+    slope = kernels.pull(plan, factors, gradient) if wrt_inputs else None
+    if by_matrix(plan, inputs.shape[0]):
         return slope, contract.backward(rebuilt(plan.shape), cores, inputs, gradient, ops, wrt_inputs=False)[1]
-    return slope, merge.core_slopes(plan, chains, kernels.slopes(plan, weights, inputs, gradient), ops)
+    slopes = kernels.slopes(plan, factors, inputs, gradient)
+    chains = merge.chains(plan, cores, ops, final=False)
+    laid_out = dict(kernels.laid_out(plan, group, one) for group, one in enumerate(slopes))
+    return slope, merge.spread(plan, chains, laid_out, ops)
 
 
 def apply_weights(plan: Plan, inputs: Array, weights: Sequence[Array], bias: Array | None = None) -> Array:
@@ -101,7 +111,7 @@ class Kept:
         cores: copies of the cores on a CPU, where comparing them costs next to nothing; elsewhere, where it would make
             the processor wait for the device, the cores themselves.
         versions: how often each core had been written to.
-        weights: as `mponet.contract.weights_of` gives them.
+        weights: as `weights_of` gives them.
     """
 
     plan: Plan
@@ -115,7 +125,7 @@ class Kept:
         with torch.no_grad():
             same = tuple(core.clone() if core.device.type == "cpu" else core.detach() for core in cores)
             # copies, because a weight of a single core may be a view of it
-            weights = [weight.clone() for weight in contract.weights_of(plan, cores, IN_PLACE)]
+            weights = [weight.clone() for weight in weights_of(plan, cores)]
         return cls(plan, same, tuple(map(_version, cores)), weights)
 
     def serves(self, plan: Plan, cores: Sequence[Array]) -> bool:
@@ -144,7 +154,7 @@ class _Recorded(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, plans: Plans, inputs: Array, bias: Array | None, *cores: Array) -> Array:
         plan = plans.training
-        weights = contract.weights_of(plan, cores, IN_PLACE)
+        weights = weights_of(plan, cores)
         saved = weights if _weigh_little(sum(weight.numel() for weight in weights), inputs) else []
         ctx.plan, ctx.biased = plan, bias is not None
         ctx.save_for_backward(inputs, *cores, *saved)

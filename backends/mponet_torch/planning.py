@@ -5,12 +5,11 @@ from collections.abc import Callable
 import torch
 
 import mponet_triton as kernels
-from mponet import contract
 from mponet.cost import Purpose
 from mponet.plan import Plan
 from mponet.planner import Planner
 from mponet_torch.arrays import IN_PLACE, device_of, dtype_of
-from mponet_torch.contraction import back, sweep
+from mponet_torch.contraction import back, sweep, weights_of
 
 
 def versions() -> dict[str, str]:
@@ -25,14 +24,14 @@ def runner(plan: Plan, batch: int, purpose: Purpose, dtype: str) -> Callable[[],
     sizes = ((batch, shape.in_features), (batch, shape.out_features), *shape.core_shapes)
     arrays = (torch.randn(size, generator=generator).to(device, dtype_of(dtype)) for size in sizes)
     inputs, slopes, *cores = arrays
-    weights = contract.weights_of(plan, cores, IN_PLACE)
+    weights = weights_of(plan, cores)
 
     def run() -> None:
         with torch.no_grad():
             if purpose == "inference":
                 sweep(plan, weights, inputs)
             else:
-                sweep(plan, contract.weights_of(plan, cores, IN_PLACE), inputs)
+                sweep(plan, weights_of(plan, cores), inputs)
             if purpose == "training":
                 back(plan, cores, inputs, slopes, IN_PLACE)
             if device.type == "cuda":

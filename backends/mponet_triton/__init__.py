@@ -4,6 +4,8 @@ Triton comes with PyTorch's builds for CUDA and is wanted by nothing else here: 
 runs by the framework's own products.
 """
 
+from mponet_triton.factors import factors as factors
+from mponet_triton.factors import laid_out as laid_out
 from mponet_triton.launch import available as available
 from mponet_triton.launch import forward as forward
 from mponet_triton.launch import pull as pull

@@ -4,8 +4,8 @@ A program takes a few rows of the batch (two groups) or one (three), reads them 
 states, ``D`` times as large as the rows, stay in registers.  Sizes are padded to powers of two of at least 16, what a
 matrix unit takes.  Products add up in float32, states between them have the dtype of the inputs, as everywhere.
 
-Weights come as `mponet.contract.weights_of` gives them for groups taken from the right: ``A (J_1, I_1 D_1)`` of the
-first group, ``C (I_n, D J_n)`` of the last, ``B (D_1 J_2, I_2 D_2)`` between.
+The cores of the groups come as `mponet_triton.factors` gives them: ``A (D_1, J_1, I_1)`` of the first, ``C (D, J_n,
+I_n)`` of the last, ``B (D_1, D_2, J_2, I_2)`` between.
 """
 
 import triton
@@ -65,7 +65,7 @@ def slopes_two(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Sums over ``share`` rows, float32, for one ``d``.
 
-    ``g[b] C_d^T x[b]^T`` goes to ``(part, d, J1, I1)``, ``(A_d x[b])^T g[b]`` to ``(part, d, J2, I2)``.
+    ``x[b] C_d g[b]^T`` goes to ``(part, I1, J1, d)``, ``(A_d x[b])^T g[b]`` to ``(part, d, I2, J2)``.
     """
     d, part = tl.program_id(0), tl.program_id(1)
     i1, i2, j1, j2 = tl.arange(0, I1P), tl.arange(0, I2P), tl.arange(0, J1P), tl.arange(0, J2P)
@@ -86,9 +86,9 @@ def slopes_two(  # type: ignore[no-untyped-def]
         total_a = tl.dot(back, tl.trans(block), total_a, input_precision=PRECISION)
         ahead = tl.dot(left, block, input_precision=PRECISION).to(x.dtype.element_ty)  # (J1, I2)
         total_c = tl.dot(tl.trans(ahead), slope, total_c, input_precision=PRECISION)
-    place = (part * D + d).to(tl.int64)
-    tl.store(slopes_a + place * (J1 * I1) + j1[:, None] * I1 + i1[None, :], total_a, mask=in_a)
-    tl.store(slopes_c + place * (J2 * I2) + j2[None, :] * I2 + i2[:, None], total_c, mask=in_c)
+    place = part.to(tl.int64) * D
+    tl.store(slopes_a + place * (I1 * J1) + (i1[None, :] * J1 + j1[:, None]) * D + d, total_a, mask=in_a)
+    tl.store(slopes_c + (place + d) * (I2 * J2) + i2[:, None] * J2 + j2[None, :], total_c, mask=in_c)
 
 
 @triton.jit

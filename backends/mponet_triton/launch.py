@@ -26,10 +26,9 @@ HELD = 8192
 SLOPES = (4, 3)
 
 
-def serves(plan: Plan, inputs: Tensor) -> bool:
-    """Whether a kernel runs this plan on this batch."""
-    on_chip = inputs.device.type == "cuda" and inputs.dtype in DTYPES
-    return on_chip and inputs.shape[0] > 0 and available() and _fusable(plan)
+def serves(plan: Plan, like: Tensor) -> bool:
+    """Whether a kernel runs this plan on arrays like this one."""
+    return like.device.type == "cuda" and like.dtype in DTYPES and available() and _fusable(plan)
 
 
 @cache
@@ -42,37 +41,34 @@ def available() -> bool:
 _fusable = lru_cache(maxsize=4096)(fusable)
 
 
-def forward(plan: Plan, weights: Sequence[Tensor], inputs: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``inputs @ W + bias`` by one kernel; ``weights`` as `mponet.contract.weights_of` gives them."""
-    sizes = Sizes.of(plan)
-    return _sweep(sizes, _factors(sizes, weights), inputs, bias)
+def forward(plan: Plan, factors: Sequence[Tensor], inputs: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``inputs @ W + bias`` by one kernel."""
+    return _sweep(Sizes.of(plan), factors, inputs, bias)
 
 
-def pull(plan: Plan, weights: Sequence[Tensor], gradient: Tensor) -> Tensor:
+def pull(plan: Plan, factors: Sequence[Tensor], gradient: Tensor) -> Tensor:
     """``gradient @ W^T``, the gradient of the inputs: the same kernel for the transposed operator."""
-    sizes = Sizes.of(plan)
-    return _sweep(sizes.turned, [factor.mT for factor in _factors(sizes, weights)], gradient, None)
+    return _sweep(Sizes.of(plan).turned, [factor.mT for factor in factors], gradient, None)
 
 
-def slopes(plan: Plan, weights: Sequence[Tensor], inputs: Tensor, gradient: Tensor) -> list[Tensor]:
-    """Gradients of the weights of two groups, in their layout and order."""
+def slopes(plan: Plan, factors: Sequence[Tensor], inputs: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of the cores of two groups: ``(1, I_1, J_1, D)`` and ``(D, I_2, J_2, 1)``."""
     from mponet_triton.kernels import slopes_two
 
     sizes = Sizes.of(plan)
-    factors = _factors(sizes, weights)
-    rows, (ins, outs, (bond,)) = inputs.shape[0], sizes
+    rows, ((i1, i2), (j1, j2), (bond,)) = inputs.shape[0], sizes
     share = _share(rows, bond, inputs.device)
     parts = -(-rows // share)
     first, last = (
-        inputs.new_empty(parts, bond, outs[group], ins[group], dtype=torch.float32) for group in range(len(ins))
+        inputs.new_empty(shape, dtype=torch.float32) for shape in ((parts, i1, j1, bond), (parts, bond, i2, j2))
     )
     warps, stages = SLOPES
-    slopes_two[(bond, parts)](
-        inputs.contiguous(), gradient.contiguous(), *factors, first, last, rows, share, *_strides(factors),
-        *_constants(sizes), _precision(inputs), num_warps=warps, num_stages=stages,
-    )  # fmt: skip
-    found = (last.sum(0).permute(2, 0, 1).reshape(ins[1], -1), first.sum(0).permute(1, 2, 0).reshape(outs[0], -1))
-    return [one.to(inputs.dtype) for one in found]
+    if rows:
+        slopes_two[(bond, parts)](
+            inputs.contiguous(), gradient.contiguous(), *factors, first, last, rows, share, *_strides(factors),
+            *_constants(sizes), _precision(inputs), num_warps=warps, num_stages=stages,
+        )  # fmt: skip
+    return first.sum(0).to(inputs.dtype)[None], last.sum(0).to(inputs.dtype)[..., None]
 
 
 def tile(sizes: Sizes) -> tuple[int, int, int]:
@@ -89,17 +85,6 @@ def block(sizes: Sizes) -> tuple[int, int, int]:
     return 1 << (min(held, sizes.bonds[0]).bit_length() - 1), 4, 2
 
 
-def _factors(sizes: Sizes, weights: Sequence[Tensor]) -> list[Tensor]:
-    """Weights by bond: ``(D_1, J_1, I_1)``, of three groups ``(D_1, D_2, J_2, I_2)``, and ``(D, J_n, I_n)``."""
-    inputs, outputs, bonds = sizes
-    last, *middle, first = weights
-    return [
-        first.view(outputs[0], inputs[0], bonds[0]).permute(2, 0, 1).contiguous(),
-        *(one.view(bonds[0], outputs[1], inputs[1], bonds[1]).permute(0, 3, 1, 2).contiguous() for one in middle),
-        last.view(inputs[-1], bonds[-1], outputs[-1]).permute(1, 2, 0),
-    ]
-
-
 def _sweep(sizes: Sizes, factors: Sequence[Tensor], inputs: Tensor, bias: Tensor | None) -> Tensor:
     """The forward kernel; factors ``(.., J, I)`` of any strides."""
     from mponet_triton import kernels
@@ -114,7 +99,9 @@ def _sweep(sizes: Sizes, factors: Sequence[Tensor], inputs: Tensor, bias: Tensor
     else:
         taken, warps, stages = block(sizes)
         kernel, size = kernels.sweep_three[(rows,)], ()
-    kernel(*arrays, *size, *_strides(factors), *_constants(sizes), taken, *options, num_warps=warps, num_stages=stages)
+    if rows:
+        strides, means = _strides(factors), {"num_warps": warps, "num_stages": stages}
+        kernel(*arrays, *size, *strides, *_constants(sizes), taken, *options, **means)
     return outputs
 
 

@@ -14,7 +14,7 @@ if find_spec("triton") is None:
 import torch
 
 import mponet_triton
-from mponet import contract
+from mponet import contract, merge
 from mponet.fused import by_matrix, fusable
 from mponet.initialize import exact_variance
 from mponet.plan import Plan
@@ -68,7 +68,9 @@ class Case:
         cores = exact_variance(plan.shape, np.random.default_rng(0)).cores
         self.plan = plan
         self.cores = [torch.tensor(core).to(DEVICE, dtype) for core in cores]
-        self.weights = contract.weights_of(plan, self.cores, IN_PLACE)
+        chains = merge.chains(plan, self.cores, IN_PLACE)
+        self.weights = merge.weights(plan, chains, IN_PLACE)
+        self.factors = mponet_triton.factors(plan, chains)
         self.inputs, self.slopes, self.bias = (torch.randn(s, generator=generator).to(DEVICE, dtype) for s in sizes)
 
     def right(self, change=torch.Tensor.double):
@@ -78,6 +80,26 @@ class Case:
         inputs.requires_grad_()
         outputs = contract.sweep(self.plan, weights, inputs, OPS, bias)
         return [outputs.detach(), *torch.autograd.grad(outputs, [inputs, *weights], slopes)]
+
+
+def weight_slopes(case):
+    """The kernel's gradients of the groups' cores, laid out as weights, in the order of the steps."""
+    plan, found = case.plan, []
+    for group, slope in enumerate(mponet_triton.slopes(plan, case.factors, case.inputs, case.slopes)):
+        _, inputs, outputs, _ = plan.group_shapes[group]
+        assert tuple(slope.shape) == plan.group_shapes[group]
+        axes, shape = (
+            ((2, 1, 3), (outputs, -1)) if group == 0 else ((1, 0, 2), (inputs, -1))
+        )  # (J_1, I_1 D), (I_2, D J_2)
+        found.append(slope.squeeze(0 if group == 0 else 3).permute(*(a - (group == 0) for a in axes)).reshape(shape))
+    return found[::-1]
+
+
+def weight_slopes(case):
+    """The kernel's gradients of the cores of two groups as those of weights: ``(I_2, D J_2)`` and ``(J_1, I_1 D)``."""
+    first, last = mponet_triton.slopes(case.plan, case.factors, case.inputs, case.slopes)
+    assert [tuple(first.shape), tuple(last.shape)] == list(case.plan.group_shapes)
+    return [last[..., 0].permute(1, 0, 2).flatten(1), first[0].permute(1, 0, 2).flatten(1)]
 
 
 def assert_rounded(found, right, largest, plan, dtype, batch):
@@ -100,11 +122,11 @@ def test_a_sweep_and_its_gradients_are_those_of_float64(plan, dtype):
     case = Case(plan, dtype)
     assert fusable(plan)
     found = [
-        mponet_triton.forward(plan, case.weights, case.inputs, case.bias),
-        mponet_triton.pull(plan, case.weights, case.slopes),
+        mponet_triton.forward(plan, case.factors, case.inputs, case.bias),
+        mponet_triton.pull(plan, case.factors, case.slopes),
     ]
     if len(plan.groups) == 2:
-        found += mponet_triton.slopes(plan, case.weights, case.inputs, case.slopes)
+        found += weight_slopes(case)
     for ours, right, largest in zip(found, case.right(), case.right(torch.abs), strict=False):
         assert_rounded(ours, right, largest, plan, dtype, len(case.inputs))
 
@@ -112,17 +134,17 @@ def test_a_sweep_and_its_gradients_are_those_of_float64(plan, dtype):
 @every_plan
 def test_without_a_bias_and_on_a_single_row(plan):
     case = Case(plan, torch.float32, batch=1)
-    found = mponet_triton.forward(plan, case.weights, case.inputs)
+    found = mponet_triton.forward(plan, case.factors, case.inputs)
     outputs, largest = (one[0] for one in (case.right(), case.right(torch.abs)))
     assert_rounded(found + case.bias, outputs, largest, plan, torch.float32, 2)
 
 
 def test_inputs_that_are_no_block_of_memory():
     case = Case(PLANS[0], torch.float32)
-    wanted = mponet_triton.forward(case.plan, case.weights, case.inputs)
+    wanted = mponet_triton.forward(case.plan, case.factors, case.inputs)
     strided = torch.stack([case.inputs, case.inputs], 2)[:, :, 0]
     assert not strided.is_contiguous()
-    assert torch.equal(mponet_triton.forward(case.plan, case.weights, strided), wanted)
+    assert torch.equal(mponet_triton.forward(case.plan, case.factors, strided), wanted)
 
 
 @pytest.mark.parametrize("plan", WAYS, ids=lambda plan: str(plan.shape))
@@ -149,7 +171,7 @@ def test_a_layer_by_kernels_is_the_same_layer(plan, wrt_inputs, monkeypatch):
 
 
 def test_all_ways_to_gradients_are_tested():
-    assert [(by_matrix(one), len(one.groups)) for one in WAYS] == [(False, 2), (True, 2), (True, 3)]
+    assert [(by_matrix(one, BATCH), len(one.groups)) for one in WAYS] == [(False, 2), (True, 2), (True, 3)]
 
 
 def test_gradients_of_gradients_are_not_left_to_kernels(monkeypatch):

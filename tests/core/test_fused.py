@@ -66,9 +66,10 @@ def test_the_transposed_operator_has_the_sizes_turned():
 
 
 def test_gradients_by_the_matrix_where_they_are_fewer_multiplications():
-    assert not by_matrix(plan((64, 64), 4))
-    assert by_matrix(plan((64, 64), 16))
-    assert by_matrix(plan((16, 16, 16), 4))  # three groups always
+    assert not by_matrix(plan((64, 64), 4), 16384)
+    assert by_matrix(plan((64, 64), 16), 16384)
+    assert not by_matrix(plan((64, 64), 16), 512)  # the way from the matrix to the cores takes longer
+    assert by_matrix(plan((16, 16, 16), 4), 1)  # three groups always
 
 
 @pytest.mark.parametrize(("dims", "share"), [((64, 64), 1.0), ((32, 64), 0.5), ((128, 64), 1.0), ((16, 16, 16), 0.25)])
