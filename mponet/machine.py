@@ -21,20 +21,21 @@ from mponet.files import write_json, writing
 _GPU = Machine(
     flops=5.2e13,
     half=10.0,
-    near=5e12,
-    middle=5e12,
-    far=4e12,
+    near=3e12,
+    middle=2.5e12,
+    far=1.8e12,
     cache=1 << 24,
     shared=1 << 26,
-    call=1e-5,
-    product=1e-10,
+    call=4e-6,
+    product=2e-9,
     room=1.0,
 )
 #: What a call takes: Python and the waking of threads in torch, a node of a graph in TensorFlow, a loop's body in JAX.
 #: Loops over tiles are slow in both, and their compilers plan memory on their own: they may take as much again as the
 #: activations.
-#: A GPU is an H200 under torch: broadcast products are as fast as any, in 16-bit numbers its matrix units multiply many
-#: times faster, and a call takes less than what Python needs to start it, since work is queued.
+#: A GPU is an H200 under torch: broadcast products are nearly as fast as any, in 16-bit numbers its matrix units
+#: multiply many times faster, and a call takes less than what Python needs to start it, since work is queued.  Memory
+#: is read at 4.3 TB/s in one piece, and at less than half of that as rows are laid out here.
 DEFAULTS: Mapping[str, Machine] = {
     "torch": USUAL,
     "torch-cuda": _GPU,

@@ -64,7 +64,7 @@ DIFFERENCES = (
     ("mponet_jax", "blocks.py", "Dropout.__init__ Dropout.kept", "an nnx random stream is made with the layer"),
     ("mponet_torch", "arrays.py", "InPlace IN_PLACE ops_for", "arrays that nobody differentiates can be written to"),
     ("mponet_torch", "arrays.py", "is_mapped", "vmap and grad wrap plain arrays, which must not be written to"),
-    ("mponet_torch", "contraction.py", "sweep back", "its GPUs have kernels; XLA fuses on its own"),
+    ("mponet_torch", "contraction.py", "sweep back weights_of", "its GPUs have kernels; XLA fuses on its own"),
     ("mponet_torch", "planning.py", "planner_of", "layers of one process may lie on several devices"),
     ("mponet_torch", "contraction.py", "Kept apply_weights wanted", "an eager layer in eval mode keeps its weights"),
     ("mponet_torch", "layers.py", "MPOLinear.train", "drops the weights that are kept in eval mode"),

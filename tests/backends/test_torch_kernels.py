@@ -25,6 +25,7 @@ from mponet_torch.arrays import IN_PLACE, OPS
 
 ON_CHIP = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if ON_CHIP else "cpu")
+BATCH = 5
 #: The interpreter computes in numpy, which has no bfloat16.
 DTYPES = (torch.float32, torch.float16, *([torch.bfloat16] if ON_CHIP else []))
 
@@ -36,6 +37,7 @@ def plan(inputs, outputs, bond, groups):
 PLANS = (
     plan((4, 7, 7, 4), (4, 4, 4, 4), 4, (2, 2)),
     plan((5, 3), (3, 6), 3, (1, 1)),
+    plan((3, 2), (2, 3), 3, (1, 1)),
     plan((20, 20), (17, 33), 2, (1, 1)),
     plan((4, 16), (16, 4), 9, (1, 1)),
     plan((32, 32), (32, 32), 2, (1, 1)),
@@ -45,7 +47,7 @@ PLANS = (
 both = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 every_plan = pytest.mark.parametrize("plan", PLANS, ids=lambda plan: str(plan.shape))
 #: Gradients of the weights by a kernel, and by that of the matrix, of two groups and three.
-WAYS = (PLANS[4], PLANS[0], PLANS[5])
+WAYS = (PLANS[0], PLANS[2], PLANS[6])
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -62,7 +64,7 @@ def kernels():
 class Case:
     """Random numbers of a dtype, and the same in float64."""
 
-    def __init__(self, plan, dtype, batch=5):
+    def __init__(self, plan, dtype, batch=BATCH):
         generator = torch.Generator().manual_seed(0)
         sizes = ((batch, plan.shape.in_features), (batch, plan.shape.out_features), (plan.shape.out_features,))
         cores = exact_variance(plan.shape, np.random.default_rng(0)).cores
@@ -80,19 +82,6 @@ class Case:
         inputs.requires_grad_()
         outputs = contract.sweep(self.plan, weights, inputs, OPS, bias)
         return [outputs.detach(), *torch.autograd.grad(outputs, [inputs, *weights], slopes)]
-
-
-def weight_slopes(case):
-    """The kernel's gradients of the groups' cores, laid out as weights, in the order of the steps."""
-    plan, found = case.plan, []
-    for group, slope in enumerate(mponet_triton.slopes(plan, case.factors, case.inputs, case.slopes)):
-        _, inputs, outputs, _ = plan.group_shapes[group]
-        assert tuple(slope.shape) == plan.group_shapes[group]
-        axes, shape = (
-            ((2, 1, 3), (outputs, -1)) if group == 0 else ((1, 0, 2), (inputs, -1))
-        )  # (J_1, I_1 D), (I_2, D J_2)
-        found.append(slope.squeeze(0 if group == 0 else 3).permute(*(a - (group == 0) for a in axes)).reshape(shape))
-    return found[::-1]
 
 
 def weight_slopes(case):
@@ -162,7 +151,7 @@ def test_a_layer_by_kernels_is_the_same_layer(plan, wrt_inputs, monkeypatch):
     used = []
     monkeypatch.setattr(mponet_triton, "serves", lambda one, rows: used.append(one) or fusable(one))
     found = passes()
-    assert used == [plan, plan]
+    assert set(used) == {plan}
     with torch.no_grad():
         found.append(contraction.apply_mpo(plans, case.inputs, case.cores, case.bias))
     for ours, theirs in zip(found, [*wanted, wanted[0]], strict=True):

@@ -165,11 +165,9 @@ def eval_layer():
 
 @torch.no_grad()
 def test_inference_keeps_weights_until_a_core_changes(monkeypatch):
-    from mponet import contract
-
     merged = []
-    merge = contract.weights_of
-    monkeypatch.setattr(contract, "weights_of", lambda *a: merged.append(a) or merge(*a))
+    merge = contraction.weights_of
+    monkeypatch.setattr(contraction, "weights_of", lambda *a: merged.append(a) or merge(*a))
     module, inputs = eval_layer(), torch.randn(6, 16, dtype=DOUBLE)
     first = module(inputs)
     assert torch.equal(module(inputs), first)
