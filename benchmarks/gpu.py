@@ -28,7 +28,6 @@ from mponet_torch.arrays import OPS
 from mponet_torch.layers import MPOLinear
 from mponet_torch.peers import PEERS
 
-ROUNDS = 15
 #: Milliseconds that one sample of a contender should take at least: short passes are repeated.
 SAMPLE = 0.5
 #: Rows of the outputs that are compared with float64, and the largest relative error (norms) for each dtype: a few
@@ -47,12 +46,12 @@ def main() -> None:
             for width in options.widths:
                 for bond in options.bonds:
                     row = square(width, bond, batch, options.sites)
-                    found += measure(row, dtype, peers=batch in options.peers)
+                    found += measure(row, dtype, options.rounds, peers=batch in options.peers)
                     if options.json:
                         options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 
-def measure(row: Row, dtype: str, *, peers: bool) -> list[dict[str, Any]]:
+def measure(row: Row, dtype: str, rounds: int, *, peers: bool) -> list[dict[str, Any]]:
     """All contenders at one layer: milliseconds, and megabytes of a step."""
     mpo = exact_variance(row.shape, np.random.default_rng(0))
     kind = getattr(torch, dtype)
@@ -73,7 +72,7 @@ def measure(row: Row, dtype: str, *, peers: bool) -> list[dict[str, Any]]:
         if isinstance(make, _Ours):
             entry["plan"] = str(layer.plans(row.batch).training)
         entries[name] = entry
-    for key, times in interleaved(passes).items():
+    for key, times in interleaved(passes, rounds).items():
         name, which = key.split("|")
         entries[name][which] = {"median": median(times), "minimum": min(times)}
     for entry in entries.values():
@@ -105,11 +104,11 @@ def contenders(mpo: MPO, *, peers: bool) -> dict[str, Callable[[], nn.Module]]:
     return found
 
 
-def interleaved(passes: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
+def interleaved(passes: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Milliseconds of each, in turns."""
     repeats = {key: max(1, min(20, int(SAMPLE / max(_milliseconds(run, 1), 1e-3)))) for key, run in passes.items()}
     found: dict[str, list[float]] = {key: [] for key in passes}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for key, run in passes.items():
             if len(found[key]) < 5 or sum(found[key]) < 100:  # milliseconds: those that are slow take fewer rounds
                 found[key].append(_milliseconds(run, repeats[key]))
@@ -209,6 +208,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--batches", nargs="+", type=int, default=[512, 4096, 16384])
     parser.add_argument("--sites", type=int, default=2)
     parser.add_argument("--peers", nargs="*", type=int, default=[4096], help="batches at which peers take part")
+    parser.add_argument("--rounds", type=int, default=15, help="samples of each contender")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if not torch.cuda.is_available():
