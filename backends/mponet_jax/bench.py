@@ -22,7 +22,8 @@ class Passes:
         self.leaves, structure = jax.tree.flatten(state)
 
         def apply(leaves: list[Array], inputs: Array) -> Array:
-            return nnx.merge(graph, jax.tree.unflatten(structure, leaves))(inputs)
+            with jax.default_matmul_precision("highest"):  # a GPU rounds the factors to TF32 unless told not to
+                return nnx.merge(graph, jax.tree.unflatten(structure, leaves))(inputs)
 
         def step(leaves: list[Array], inputs: Array, slopes: Array) -> tuple[Array, Any]:
             outputs, pull = jax.vjp(apply, leaves, inputs)

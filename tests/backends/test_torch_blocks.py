@@ -71,7 +71,8 @@ def plain(channels=4, size=8):
 @pytest.mark.parametrize("module", [plain().to(DEVICE).eval(), *(lowered(m).eval() for m in CIFAR)], ids=type)
 def test_export_with_any_batch(module):
     inputs = torch.rand(6, 3, 8, 8, dtype=DOUBLE, device=DEVICE)
-    exported = torch.export.export(module, (inputs,), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
+    dim = torch.export.Dim("batch", max=(1 << 16) - 1)  # cuDNN normalizes no larger one, and the graph holds the check
+    exported = torch.export.export(module, (inputs,), dynamic_shapes=({0: dim},)).module()
     for count in (2, 6):
         assert torch.allclose(exported(inputs[:count]), module(inputs[:count]), rtol=0, atol=1e-12)
 
