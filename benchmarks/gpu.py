@@ -38,7 +38,8 @@ FEW, CLOSE = 64, {"bfloat16": 2e-2, "float16": 3e-3, "float32": 1e-5}
 def main() -> None:
     """Measure, print, write."""
     options = _options()
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}", flush=True)
+    where = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "sites": options.sites}
+    print(f"{where['gpu']}, torch {where['torch']}", flush=True)
     print(f"{'layer':<26}{'contender':<24}{'forward':>9}{'step':>9}{'eager':>9}{'step':>9}{'MB':>9}  plan", flush=True)
     found = []
     for dtype in options.dtypes:
@@ -48,7 +49,7 @@ def main() -> None:
                     row = square(width, bond, batch, options.sites)
                     found += measure(row, dtype, options.rounds, peers=batch in options.peers)
                     if options.json:
-                        options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+                        options.json.write_text(json.dumps(where | {"rows": found}, indent=1), encoding="utf-8")
 
 
 def measure(row: Row, dtype: str, rounds: int, *, peers: bool) -> list[dict[str, Any]]:
