@@ -19,6 +19,11 @@ def pytest_configure(config):
             load(name)
         except BackendError as error:
             raise pytest.UsageError(f"MPONET_BACKENDS asks for {name}: {error}") from error
+    if "torch" in requested():
+        import torch
+
+        if not torch.cuda.is_available():  # Triton reads it once, when torch.compile or a kernel first asks for it
+            os.environ["TRITON_INTERPRET"] = "1"
 
 
 def pytest_generate_tests(metafunc):

@@ -50,17 +50,6 @@ every_plan = pytest.mark.parametrize("plan", PLANS, ids=lambda plan: str(plan.sh
 WAYS = (PLANS[0], PLANS[2], PLANS[6])
 
 
-@pytest.fixture(autouse=True, scope="module")
-def kernels():
-    """What decorates the kernels reads the variable."""
-    with pytest.MonkeyPatch.context() as patch:
-        if not ON_CHIP:
-            patch.setenv("TRITON_INTERPRET", "1")
-        import mponet_triton.kernels
-
-        yield mponet_triton.kernels
-
-
 class Case:
     """Random numbers of a dtype, and the same in float64."""
 
