@@ -165,7 +165,7 @@ class Step:
         self.graph, self.params, self.rest = nnx.split(model, nnx.Param, ...)
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(self.params))
         decay = optax.add_decayed_weights(2e-4)
-        # the time does not depend on the rate, and at 0.1 VGG-16 diverges within a few steps
+        # the time does not depend on the rate, and at 0.1 VGG-16 may diverge within a few steps
         self.optimizer = optax.chain(decay, optax.sgd(1e-3, momentum=0.9, nesterov=True))
         self.momentum = self.optimizer.init(self.params)
 

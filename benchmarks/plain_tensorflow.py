@@ -14,7 +14,7 @@ from keras import layers
 
 IMAGE = (32, 32, 3)
 CLASSES = 10
-LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 2e-4
+LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 1e-3, 0.9, 2e-4
 VGG_16 = (((64, 3),) * 2, ((128, 3),) * 2, *(((width, 3), (width, 3), (width, 1)) for width in (256, 512, 512)))
 
 

@@ -115,7 +115,7 @@ class Step:
         self.model = model.to(device=device, memory_format=torch.channels_last).train()
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
         self.optimizer = torch.optim.SGD(
-            model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=2e-4, fused=True
+            model.parameters(), lr=1e-3, momentum=0.9, nesterov=True, weight_decay=2e-4, fused=True
         )
 
     def __call__(self, images: Any, labels: Any) -> torch.Tensor:
