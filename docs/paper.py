@@ -15,7 +15,8 @@ from mponet.train import Record
 HEAD = """# The paper's experiments, repeated
 
 `docs/paper.sh` makes this page: it trains, then writes the tables below from the files of the trainings.  All is on
-CPUs; accuracy is on the test set, *best* over all evaluations (which is what the paper reports) and *last*."""
+CPUs but what says otherwise; accuracy is on the test set, *best* over all evaluations (which is what the paper reports)
+and *last*."""
 MNIST = """
 ## MNIST, preset `paper`
 
@@ -60,9 +61,9 @@ CIFAR = """
 
     mponet suite --preset short --models NETWORK --seeds 1
 
-The preset has 4 epochs for the authors' 325; fewer where two cores had no time for more, which the notes under the
-tables say.  ResNet-20 has `k = 1` instead of the paper's 4, which would take sixteen times as long.  The same seed, so
-the same batches, crops and mirrors for the normal network and the other.
+The preset has 4 epochs for the authors' 325; fewer where there was no time for more, which the notes under the tables
+say.  ResNet-20 has `k = 1` where two cores trained it, because the paper's 4 would take sixteen times as long.  The
+same seed, so the same batches, crops and mirrors for the normal network and the other.
 """
 
 
@@ -71,6 +72,20 @@ def course(folder: Path) -> tuple[dict[str, Any], str, list[Record]]:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (path,) = folder.glob(f"*/{metrics.NAME}")
     return config, path.parent.name, metrics.read(path)
+
+
+def started(folders: list[Path]) -> str:
+    """What trained, and how far, if it was stopped."""
+    configs = [course(folder)[0] for folder in folders]
+    where = {
+        f"{one['backend']} {one['versions'][one['backend']]}, {one['device']}" for c in configs for one in c["starts"]
+    }
+    ends = [
+        (course(folder)[2][-1].step, config["settings"]["recipe"]["steps"])
+        for folder, config in zip(folders, configs, strict=True)
+    ]
+    stopped = [f"{done} of {steps} steps" for done, steps in ends if done < steps]
+    return f"Trained by {' and '.join(sorted(where))}{'; stopped after ' + ' and '.join(stopped) if stopped else ''}."
 
 
 def accuracies(records: list[Record]) -> list[Record]:
@@ -116,11 +131,14 @@ def page(home: Path) -> Iterator[str]:
         yield from run_rows(folders)
     if (tables := home / "lenet5.md").exists():
         yield LENET + tables.read_text(encoding="utf-8").rstrip()
-    if networks := sorted((home / "cifar10").glob("*/tables.md")):
+    if networks := sorted({path.parents[1] for path in (home / "cifar10").glob("*/*/config.json")}):
         yield CIFAR
-        for tables in networks:
-            yield f"### {tables.parent.name}\n\n{tables.read_text(encoding='utf-8').rstrip()}\n"
-            yield from (*curves(sorted(path.parent for path in tables.parent.glob("*/config.json"))), "")
+        for network in networks:
+            yield f"### {network.name}\n"
+            if (tables := network / "tables.md").exists():
+                yield f"{tables.read_text(encoding='utf-8').rstrip()}\n"
+            folders = sorted(path.parent for path in network.glob("*/config.json"))
+            yield from (f"{started(folders)}\n", *curves(folders), "")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Prints docs/measurements.md from what `mponet bench` wrote: ``performance.py FILE...``.
 
-Each file is that of ``mponet bench layers``, ``memory``, ``models``, ``growth`` or ``crossover`` with ``--json``, or
-what ``benchmarks/parts.py`` printed (``.md``); the tables come in the order of the files.
+Each file is that of ``mponet bench layers``, ``memory``, ``models``, ``growth`` or ``crossover``, or of
+``benchmarks/plumbing.py``, with ``--json``; or what ``benchmarks/parts.py`` printed (``.md``).  The tables come in the
+order of the files.
 """
 
 import json
@@ -130,6 +131,24 @@ def crossed(found: dict[str, Any]) -> Iterator[str]:
     yield quiet(found)
 
 
+def plumbing(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Normal networks lowered by mponet, over the same written by hand."""
+    versions = {row["backend"]: row["versions"] for row in rows}
+    named = (", ".join(f"{p} {v}" for p, v in packages.items()) for packages in versions.values())
+    yield from ("", f"{rows[0]['batch']} images a step; {'; '.join(named)}; on {rows[0]['device']}.", "")
+    yield from head(
+        "framework", "network", "lowered / by hand", "of minima", "of processor time", "images/s", "by hand", "spread",
+        "memory, MB", "by hand",
+    )  # fmt: skip
+    for row in rows:
+        speed, noise, used = row["images_per_second"], row["spread"], row["memory"]
+        ratios = (f"{row[key]:.3f}" for key in ("ratio", "ratio_of_minima", "ratio_of_processor"))
+        speeds = (f"{speed[kind]:.1f}" for kind in ("lowered", "plain"))
+        memories = (f"{used[kind] / 1e6:.0f}" for kind in ("lowered", "plain"))
+        spread = f"{max(noise.values()):.0%}"
+        yield cells_of(row["backend"], f"`{row['model']}`", *ratios, *speeds, spread, *memories)
+
+
 PAGES: dict[str, Callable[[dict[str, Any]], Iterator[str]]] = {
     "layers": layers,
     "memory": memory,
@@ -207,6 +226,9 @@ multiplications.""",
 
 ![Ours over dense by width and bond, a panel for each batch](performance/crossover.svg)""",
 }
+NORMAL = """A training step of a network without operators as mponet lowers it, over the same network written by hand in
+`benchmarks/plain_*.py`; the dropouts' masks, which are drawn ahead in a training, are part of the lowered step.  Memory
+is what training adds to the process."""
 PAGE = """# Measurements
 
 `docs/performance.sh` makes this page on two cores without an accelerator; [Performance](performance.md) says how it is
@@ -227,7 +249,11 @@ def main(files: list[str]) -> None:
             )
             continue
         found = json.loads(Path(file).read_text(encoding="utf-8"))
-        if found.get("bench") not in PAGES:
+        if isinstance(found, list) and found and "images_per_second" in found[0]:
+            print(f"\n## Normal networks\n\n    python benchmarks/plumbing.py\n\n{NORMAL}")
+            print("\n".join(plumbing(found)))
+            continue
+        if not isinstance(found, dict) or found.get("bench") not in PAGES:
             sys.exit(f"{file} is no file of mponet bench; expected one written with --json")
         if found["bench"] != last:
             last = found["bench"]

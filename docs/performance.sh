@@ -20,5 +20,6 @@ done
 bench vgg16 models --backend torch --rows vgg16 --rounds 5
 bench growth growth --backends torch,jax,tensorflow --rounds 7 --chart docs/performance/growth.svg
 bench crossover crossover --backend torch --rounds 5 --chart docs/performance/crossover.svg
+[ -s "$runs/plumbing.json" ] || python benchmarks/plumbing.py --json "$runs/plumbing.json" >&2
 [ -s "$runs/parts.md" ] || python benchmarks/parts.py --rows 4096-n2-d16,4096-n4-d8,vgg-fc2,fc2-d16 > "$runs/parts.md"
-python docs/performance.py "${files[@]}" "$runs/parts.md" > docs/measurements.md
+python docs/performance.py "${files[@]}" "$runs/plumbing.json" "$runs/parts.md" > docs/measurements.md

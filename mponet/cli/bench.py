@@ -143,9 +143,9 @@ def layers(
 def memory(backends: Sequence[str], rows: str | None, peers: bool, json_file: Path | None) -> None:
     """Measure the memory that a step of a layer has in use at its peak, each contender in a process of its own.
 
-    PyTorch: what its allocator gave out.  JAX: what XLA accounts for.  TensorFlow: what the process holds.  Ours should
-    stay within 1.1 times the activations of the dense layer (inputs, outputs and their gradients) and our parameters
-    with their gradients.
+    PyTorch: what its allocator gave out.  JAX: what XLA accounts for.  TensorFlow: what its allocator counts, in
+    blocks.  Ours should stay within 1.1 times the activations of the dense layer (inputs, outputs and their gradients)
+    and our parameters with their gradients.
 
     Exit status 1 when a process failed; the others go on.
     """

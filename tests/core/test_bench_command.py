@@ -144,6 +144,23 @@ def test_markdown_tables_come_from_the_files(tasks, tmp_path):
     assert widths == {10}
 
 
+def test_markdown_of_networks_lowered_and_by_hand(tmp_path):
+    both = {"plain": 80.0, "lowered": 40.0}
+    row = {"backend": "torch", "model": "vgg16", "batch": 16, "versions": {"torch": "2.13"}, "device": "cpu"}
+    row |= {"ratio": 2.0, "ratio_of_minima": 1.5, "ratio_of_processor": 1.25}
+    row |= {
+        "images_per_second": both,
+        "spread": {"plain": 0.02, "lowered": 0.05},
+        "memory": {"plain": 6e8, "lowered": 7e8},
+    }
+    file = tmp_path / "plumbing.json"
+    file.write_text(json.dumps([row]), encoding="utf-8")
+    page = markdown(file)
+    assert page.returncode == 0, page.stderr
+    assert "16 images a step; torch 2.13; on cpu." in page.stdout
+    assert "| torch | `vgg16` | 2.000 | 1.500 | 1.250 | 40.0 | 80.0 | 5% | 700 | 600 |" in page.stdout
+
+
 def test_markdown_of_something_else_is_refused(tmp_path):
     file = tmp_path / "other.json"
     file.write_text("{}", encoding="utf-8")
