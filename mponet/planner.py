@@ -126,7 +126,10 @@ def plans_for(shape: MPOShape, batch: int | None, dtype: str, backend: "Planner"
     rows = None if batch is None else rounded(batch)
     if rows != batch:
         return plans_for(shape, rows, dtype, backend)
-    question = Question(shape, rows, ITEMSIZE.get(dtype, 4), backend.machine(dtype))
+    machine = backend.machine(dtype)
+    if rows is None:  # it is being traced, and kernels take no part in that
+        machine = replace(machine, fused=0.0)
+    question = Question(shape, rows, ITEMSIZE.get(dtype, 4), machine)
     return Plans.of(question, backend.runner if mode() == "measure" and rows is not None else None, dtype)
 
 

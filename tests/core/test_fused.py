@@ -150,3 +150,10 @@ def test_only_a_planner_with_kernels_plans_for_them(tmp_path, monkeypatch):
     assert fusable(with_kernels.training)
     assert with_kernels.question.room("training") == without.question.room("training")
     assert USUAL.fused == 0.0
+
+
+def test_what_is_traced_is_planned_without_kernels(tmp_path, monkeypatch):
+    monkeypatch.setenv("MPONET_CACHE", str(tmp_path))
+    shape = MPOShape.of((64, 64), (64, 64), 4)
+    found = [plans_for(shape, batch, "bfloat16", planner("cuda", fuses=True)).question for batch in (4096, None)]
+    assert [one.machine.fused for one in found] == [SHORT.fused, 0.0]
