@@ -8,6 +8,7 @@ columns are the same passes called eagerly, where Python and launches count.  Ou
 """
 
 import argparse
+import gc
 import json
 import sys
 from collections.abc import Callable
@@ -167,6 +168,7 @@ def _milliseconds(run: Callable[[], object], repeats: int) -> float:
 def _memory(layer: nn.Module, inputs: torch.Tensor, slopes: torch.Tensor) -> int:
     """Bytes of a step at its peak, results included."""
     _step(layer, inputs, slopes)
+    gc.collect()  # or what an earlier layer held is freed while this one is measured
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     _step(layer, inputs, slopes)

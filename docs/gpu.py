@@ -31,7 +31,9 @@ rounds.  `python docs/gpu.py` makes this page from the files in `docs/measured`,
 Every pass is captured in a CUDA graph and replayed, so that times are those of the device; *eager* is a step called
 from Python, where for small layers Python and the starts of kernels are all that counts.  Milliseconds are medians;
 ratios are of medians in the same run; memory is the peak of a step, results included.  The outputs of every contender
-but the dense layer, which holds another matrix, were checked against float64."""
+but the dense layer, which holds another matrix, were checked against float64.  Two figures of the dense layer's memory
+are too low, 42 MB in the first table and 2 MB in that of float32, where the same layer shows 52 and 8 elsewhere: what
+an earlier layer had held was freed while they were taken, which `benchmarks/gpu.py` prevents since."""
 SECTIONS = {
     "gpu": """
 ## bfloat16
