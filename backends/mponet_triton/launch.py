@@ -64,10 +64,11 @@ def slopes(plan: Plan, factors: Sequence[Tensor], inputs: Tensor, gradient: Tens
     )
     warps, stages = SLOPES
     if rows:
-        slopes_two[(bond, parts)](
-            inputs.contiguous(), gradient.contiguous(), *factors, first, last, rows, share, *_strides(factors),
-            *_constants(sizes), _precision(inputs), num_warps=warps, num_stages=stages,
-        )  # fmt: skip
+        with torch.cuda.device_of(inputs):  # Triton launches on the current device, wherever the arrays are
+            slopes_two[(bond, parts)](
+                inputs.contiguous(), gradient.contiguous(), *factors, first, last, rows, share, *_strides(factors),
+                *_constants(sizes), _precision(inputs), num_warps=warps, num_stages=stages,
+            )  # fmt: skip
     return first.sum(0).to(inputs.dtype)[None], last.sum(0).to(inputs.dtype)[..., None]
 
 
@@ -91,7 +92,7 @@ def _sweep(sizes: Sizes, factors: Sequence[Tensor], inputs: Tensor, bias: Tensor
 
     rows = inputs.shape[0]
     outputs = inputs.new_empty(rows, prod(sizes.outputs))
-    arrays = (inputs.contiguous(), *factors, outputs if bias is None else bias, outputs)
+    arrays = (inputs.contiguous(), *factors, outputs if bias is None else bias.contiguous(), outputs)
     options = (bias is not None, _precision(inputs))
     if len(factors) == 2:
         taken, warps, stages = tile(sizes)
@@ -101,7 +102,8 @@ def _sweep(sizes: Sizes, factors: Sequence[Tensor], inputs: Tensor, bias: Tensor
         kernel, size = kernels.sweep_three[(rows,)], ()
     if rows:
         strides, means = _strides(factors), {"num_warps": warps, "num_stages": stages}
-        kernel(*arrays, *size, *strides, *_constants(sizes), taken, *options, **means)
+        with torch.cuda.device_of(inputs):
+            kernel(*arrays, *size, *strides, *_constants(sizes), taken, *options, **means)
     return outputs
 
 

@@ -123,6 +123,16 @@ def test_inputs_that_are_no_block_of_memory():
     strided = torch.stack([case.inputs, case.inputs], 2)[:, :, 0]
     assert not strided.is_contiguous()
     assert torch.equal(mponet_triton.forward(case.plan, case.factors, strided), wanted)
+    wanted = mponet_triton.forward(case.plan, case.factors, case.inputs, case.bias)
+    strided = torch.stack([case.bias, case.slopes[0]], 1)[:, 0]
+    assert not strided.is_contiguous()
+    assert torch.equal(mponet_triton.forward(case.plan, case.factors, case.inputs, strided), wanted)
+
+
+def test_no_rows_give_no_outputs_and_no_gradients():
+    case = Case(PLANS[0], torch.float32, batch=0)
+    assert mponet_triton.forward(case.plan, case.factors, case.inputs, case.bias).shape == case.slopes.shape
+    assert not any(one.any() for one in mponet_triton.slopes(case.plan, case.factors, case.inputs, case.slopes))
 
 
 @pytest.mark.parametrize("plan", WAYS, ids=lambda plan: str(plan.shape))
