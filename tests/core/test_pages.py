@@ -1,7 +1,6 @@
 """The pages of the documentation: what they link to is there."""
 
 import re
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -34,10 +33,3 @@ def test_every_link_within_the_repository_leads_somewhere(page):
         assert target.exists(), link
         if anchor:
             assert anchor in anchors(target), link
-
-
-def test_the_page_of_a_gpu_says_what_was_measured():
-    spec = spec_from_file_location("gpu_page", ROOT / "docs" / "gpu.py")
-    gpu = module_from_spec(spec)
-    spec.loader.exec_module(gpu)
-    assert "\n".join(gpu.page()) + "\n" == (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8")
