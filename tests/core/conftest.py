@@ -1,4 +1,4 @@
-"""What the tests of the core share: settings of the property tests, and the browser that is installed.
+"""What the tests of the core share: settings of the property tests, published data sets, the browser that is installed.
 
 The first example of a property test imports TensorNetwork or warms a cache; a deadline would fail on that, not on a
 defect, so there is none.
@@ -8,6 +8,8 @@ import shutil
 
 import pytest
 from hypothesis import settings
+
+from core.published import PUBLISHED, place, published_payloads, sign
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -28,3 +30,13 @@ def browser():
         launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield launched
         launched.close()
+
+
+@pytest.fixture
+def synthetic(tmp_path, monkeypatch):
+    """All three data sets, small, below the returned folder, with matching digests."""
+    for name in PUBLISHED:
+        payloads = published_payloads(name)
+        sign(monkeypatch, payloads)
+        place(tmp_path, payloads)
+    return tmp_path
