@@ -57,7 +57,7 @@ def sweep_two(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def slopes_two(  # type: ignore[no-untyped-def]
-    x, g, a, c, slopes_a, slopes_c, rows, share,
+    x, g, a, c, slopes, rows, share,
     a_d, a_j, a_i, c_d, c_j, c_i,
     D, I1: tl.constexpr, I2: tl.constexpr, J1: tl.constexpr, J2: tl.constexpr,
     I1P: tl.constexpr, I2P: tl.constexpr, J1P: tl.constexpr, J2P: tl.constexpr,
@@ -65,7 +65,8 @@ def slopes_two(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Sums over ``share`` rows, float32, for one ``d``.
 
-    ``x[b] C_d g[b]^T`` goes to ``(part, I1, J1, d)``, ``(A_d x[b])^T g[b]`` to ``(part, d, I2, J2)``.
+    A part of the results is ``(I1, J1, D)`` and behind it ``(D, I2, J2)``: ``x[b] C_d g[b]^T`` goes to ``(I1, J1, d)``,
+    ``(A_d x[b])^T g[b]`` to ``(d, I2, J2)``.
     """
     d, part = tl.program_id(0), tl.program_id(1)
     i1, i2, j1, j2 = tl.arange(0, I1P), tl.arange(0, I2P), tl.arange(0, J1P), tl.arange(0, J2P)
@@ -86,9 +87,10 @@ def slopes_two(  # type: ignore[no-untyped-def]
         total_a = tl.dot(back, tl.trans(block), total_a, input_precision=PRECISION)
         ahead = tl.dot(left, block, input_precision=PRECISION).to(x.dtype.element_ty)  # (J1, I2)
         total_c = tl.dot(tl.trans(ahead), slope, total_c, input_precision=PRECISION)
-    place = part.to(tl.int64) * D
-    tl.store(slopes_a + place * (I1 * J1) + (i1[None, :] * J1 + j1[:, None]) * D + d, total_a, mask=in_a)
-    tl.store(slopes_c + (place + d) * (I2 * J2) + i2[:, None] * J2 + j2[None, :], total_c, mask=in_c)
+    place = slopes + part.to(tl.int64) * (D * (I1 * J1 + I2 * J2))
+    tl.store(place + (i1[None, :] * J1 + j1[:, None]) * D + d, total_a, mask=in_a)
+    place += D * (I1 * J1) + d * (I2 * J2)
+    tl.store(place + i2[:, None] * J2 + j2[None, :], total_c, mask=in_c)
 
 
 @triton.jit

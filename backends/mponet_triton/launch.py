@@ -43,35 +43,35 @@ _fusable = lru_cache(maxsize=4096)(fusable)
 
 def forward(plan: Plan, factors: Sequence[Tensor], inputs: Tensor, bias: Tensor | None = None) -> Tensor:
     """``inputs @ W + bias`` by one kernel."""
-    return _sweep(Sizes.of(plan), factors, inputs, bias)
+    return _sweep(_sizes(plan)[0], factors, inputs, bias)
 
 
 def pull(plan: Plan, factors: Sequence[Tensor], gradient: Tensor) -> Tensor:
     """``gradient @ W^T``, the gradient of the inputs: the same kernel for the transposed operator."""
-    return _sweep(Sizes.of(plan).turned, [factor.mT for factor in factors], gradient, None)
+    return _sweep(_sizes(plan)[1], [factor.mT for factor in factors], gradient, None)
 
 
 def slopes(plan: Plan, factors: Sequence[Tensor], inputs: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of the cores of two groups: ``(1, I_1, J_1, D)`` and ``(D, I_2, J_2, 1)``."""
     from mponet_triton.kernels import slopes_two
 
-    sizes = Sizes.of(plan)
+    sizes = _sizes(plan)[0]
     rows, ((i1, i2), (j1, j2), (bond,)) = inputs.shape[0], sizes
     share = _share(rows, bond, inputs.device)
     parts = -(-rows // share)
-    first, last = (
-        inputs.new_empty(shape, dtype=torch.float32) for shape in ((parts, i1, j1, bond), (parts, bond, i2, j2))
-    )
+    sums = inputs.new_empty(parts, bond * (i1 * j1 + i2 * j2), dtype=torch.float32)
     warps, stages = SLOPES
     if rows:
         with torch.cuda.device_of(inputs):  # Triton launches on the current device, wherever the arrays are
             slopes_two[(bond, parts)](
-                inputs.contiguous(), gradient.contiguous(), *factors, first, last, rows, share, *_strides(factors),
+                inputs.contiguous(), gradient.contiguous(), *factors, sums, rows, share, *_strides(factors),
                 *_constants(sizes), _precision(inputs), num_warps=warps, num_stages=stages,
             )  # fmt: skip
-    return first.sum(0).to(inputs.dtype)[None], last.sum(0).to(inputs.dtype)[..., None]
+    first, last = sums.sum(0).to(inputs.dtype).split((bond * i1 * j1, bond * i2 * j2))
+    return first.view(1, i1, j1, bond), last.view(bond, i2, j2, 1)
 
 
+@lru_cache(maxsize=1024)
 def tile(sizes: Sizes) -> tuple[int, int, int]:
     """Of a sweep of two groups: rows that a program takes, its warps and its stages."""
     (_, wide), (tall, last) = (tuple(map(padded, some)) for some in (sizes.inputs, sizes.outputs))
@@ -79,6 +79,7 @@ def tile(sizes: Sizes) -> tuple[int, int, int]:
     return max(1, min(8, HELD // row)), 4 if row <= HELD else 8, 2
 
 
+@lru_cache(maxsize=1024)
 def block(sizes: Sizes) -> tuple[int, int, int]:
     """Of a sweep of three groups: bonds that a program takes at a time, its warps and its stages."""
     state = padded(sizes.inputs[0]) * padded(sizes.outputs[1]) * padded(sizes.outputs[2])
@@ -107,20 +108,33 @@ def _sweep(sizes: Sizes, factors: Sequence[Tensor], inputs: Tensor, bias: Tensor
     return outputs
 
 
-def _strides(factors: Sequence[Tensor]) -> list[int]:
-    return [stride for factor in factors for stride in factor.stride()]
+@lru_cache(maxsize=1024)
+def _sizes(plan: Plan) -> tuple[Sizes, Sizes]:
+    """Those of the operator, and of the transposed one."""
+    sizes = Sizes.of(plan)
+    return sizes, sizes.turned
 
 
+@lru_cache(maxsize=1024)
 def _constants(sizes: Sizes) -> tuple[int, ...]:
     """Bonds, sizes and padded sizes, in the order of the kernels' arguments."""
     plain = (*sizes.inputs, *sizes.outputs)
     return (*sizes.bonds, *plain, *map(padded, plain))
 
 
+def _strides(factors: Sequence[Tensor]) -> list[int]:
+    return [stride for factor in factors for stride in factor.stride()]
+
+
 def _share(rows: int, blocks: int, device: torch.device) -> int:
     """Rows of a part, so that the chip is full."""
-    units = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 2
-    return max(1, -(-rows * blocks // (SHARES * units)))
+    return max(1, -(-rows * blocks // (SHARES * _units(device))))
+
+
+@cache
+def _units(device: torch.device) -> int:
+    """Multiprocessors of a GPU; in the interpreter a few."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 2
 
 
 def _precision(inputs: Tensor) -> str:
