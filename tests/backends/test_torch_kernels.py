@@ -1,7 +1,10 @@
 """The kernels for GPUs against float64: compiled where there is a GPU, in Triton's interpreter where there is none."""
 
 import os
+import subprocess
+import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,6 +130,20 @@ def test_inputs_that_are_no_block_of_memory():
     strided = torch.stack([case.bias, case.slopes[0]], 1)[:, 0]
     assert not strided.is_contiguous()
     assert torch.equal(mponet_triton.forward(case.plan, case.factors, case.inputs, strided), wanted)
+
+
+def test_kernels_compile_for_a_gpu_where_there_is_none(tmp_path):
+    """The interpreter takes more than the compiler does."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TRITON_CACHE_DIR": str(tmp_path)}
+    script = Path(__file__).parent / "compile_kernels.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, encoding="utf-8", env=environment)
+    assert done.returncode == 0, done.stderr
+    found = [line.split() for line in done.stdout.splitlines()]
+    assert [(kernel, dtype) for kernel, dtype, _ in found] == [
+        (kernel, dtype) for dtype in ("bf16", "fp16") for kernel in ("sweep_two", "slopes_two", "sweep_three")
+    ]
+    assert all(int(size) > 0 for _, _, size in found)
 
 
 def test_no_rows_give_no_outputs_and_no_gradients():
