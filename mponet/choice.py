@@ -80,13 +80,15 @@ def room(
 ) -> float:
     """Bytes that a sweep of this layer may take beside its inputs, outputs and their gradients.
 
-    A share of those (`Machine.room`); or, if it is more, what a dense layer takes, a matrix and its gradient, where
-    the matrix is small or no plan that keeps within the share is predicted to be as fast as a dense layer.  Some plan
-    always fits: that which rebuilds the matrix takes no more.  No bound where the batch is not known.
+    A share of those (`Machine.room`, forward alone `Machine.ahead`); or, if it is more, what a dense layer takes, a
+    matrix and its gradient, where the matrix is small or no plan that keeps within the share is predicted to be as fast
+    as a dense layer.  Some plan always fits: that which rebuilds the matrix takes no more.  No bound where the batch is
+    not known.
     """
     if batch is None:
         return inf
-    share = machine.room * 2 * batch * (shape.in_features + shape.out_features) * itemsize
+    allowed = machine.room if purpose == "training" else machine.ahead
+    share = allowed * 2 * batch * (shape.in_features + shape.out_features) * itemsize
     matrix = shape.dense_parameters * itemsize
     if matrix <= SMALL:
         return max(share, 2 * matrix)

@@ -34,6 +34,7 @@ class Machine:
         product: seconds to start one of the small products inside a broadcast product.
         room: what a sweep may take beside a layer's inputs, outputs and their gradients, as a share of them.  A tenth
             is the memory of a dense layer; more where tiles, of which there must be many then, are slow.
+        ahead: the same for a pass forward alone, which keeps nothing and gives back what it took.
         fused: floating-point operations per second, in 4-byte numbers, of kernels that keep the states of a sweep on
             the chip (`mponet.fused`); 0 where there are none.
     """
@@ -48,6 +49,7 @@ class Machine:
     call: float = 2.5e-5
     product: float = 1e-7
     room: float = 0.1
+    ahead: float = 0.1
     fused: float = 0.0
 
     def moving(self, size: int) -> float:

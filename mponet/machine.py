@@ -29,10 +29,12 @@ _GPU = Machine(
     call=4e-6,
     product=2e-9,
     room=1.0,
+    ahead=1.0,
 )
-#: What a call takes: Python and the waking of threads in torch, a node of a graph in TensorFlow, a loop's body in JAX.
-#: Loops over tiles are slow in both, and their compilers plan memory on their own: they may take as much again as the
-#: activations.
+#: Loops over tiles are slow where a compiler makes them, and it plans memory on its own: states may take as much again
+#: as the activations, and four times as much in a pass forward alone.
+_COMPILED = replace(USUAL, near=4e10, room=1.0, ahead=4.0)
+#: A call is Python and the waking of threads in torch, a node of a graph in a loop over tiles in TensorFlow and JAX.
 #: A GPU is an H200 under torch: broadcast products are nearly as fast as any, in 16-bit numbers its matrix units
 #: multiply many times faster, and a call takes less than what Python needs to start it, since work is queued.  Memory
 #: is read at 4.3 TB/s in one piece, and at less than half of that as rows are laid out here.
@@ -42,8 +44,8 @@ DEFAULTS: Mapping[str, Machine] = {
     "torch-cuda-16bit": replace(_GPU, flops=3.8e14, half=32.0, fused=3e14),
     "jax-gpu": _GPU,
     "jax-gpu-16bit": replace(_GPU, flops=3.8e14, half=32.0),
-    "jax": replace(USUAL, call=1e-5, room=1.0),
-    "tensorflow": replace(USUAL, call=4e-5, room=1.0),
+    "jax": replace(_COMPILED, half=8.0, middle=2.5e10, far=1e10, cache=1 << 24, call=4e-5),
+    "tensorflow": replace(_COMPILED, middle=4e10, far=2.5e10, cache=1 << 23, call=1.6e-4),
 }
 VARIABLE = "MPONET_CACHE"
 

@@ -155,7 +155,7 @@ def test_only_plans_that_fit_are_timed(clock):
 
 @pytest.mark.parametrize("purpose", PURPOSES)
 def test_a_machine_with_more_room_takes_wider_tiles(purpose):
-    narrow, wide = (Question(WIDE, 128, machine=replace(USUAL, room=share)) for share in (0.1, 1.0))
+    narrow, wide = (Question(WIDE, 128, machine=replace(USUAL, room=share, ahead=share)) for share in (0.1, 1.0))
     activations = 2 * 128 * 2 * 4096 * 4
     taken = [workspace(one.ranked(purpose)[0], 128, purpose=purpose) * 4 for one in (narrow, wide)]
     assert taken[0] <= 0.1 * activations < taken[1] <= activations
