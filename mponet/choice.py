@@ -80,22 +80,26 @@ def room(
 ) -> float:
     """Bytes that a sweep of this layer may take beside its inputs, outputs and their gradients.
 
-    A share of those (`Machine.room`, forward alone `Machine.ahead`); or, if it is more, what a dense layer takes, a
-    matrix and its gradient, where the matrix is small or no plan that keeps within the share is predicted to be as fast
-    as a dense layer.  Some plan always fits: that which rebuilds the matrix takes no more.  No bound where the batch is
-    not known.
+    A share of those (`Machine.room`, forward alone `Machine.ahead`); and what a dense layer takes, a matrix and its
+    gradient, where the matrix is small or no plan that keeps within the share is predicted to be as fast as a dense
+    layer.  Some plan always fits: that which rebuilds the matrix takes no more.  No bound where the batch is not known.
     """
     if batch is None:
         return inf
-    allowed = machine.room if purpose == "training" else machine.ahead
-    share = allowed * 2 * batch * (shape.in_features + shape.out_features) * itemsize
+    allowed = share(shape, batch, purpose, itemsize, machine)
     matrix = shape.dense_parameters * itemsize
     if matrix <= SMALL:
-        return max(share, 2 * matrix)
+        return allowed + 2 * matrix
     options = _weighed(shape, batch, purpose, itemsize, machine)
-    fastest = min((one.seconds for one in options if one.taken <= share), default=inf)
+    fastest = min((one.seconds for one in options if one.taken <= allowed), default=inf)
     wanted = dense(shape, batch, purpose=purpose, itemsize=itemsize, machine=machine).seconds
-    return share if fastest <= wanted else max(share, 2 * matrix)
+    return allowed if fastest <= wanted else allowed + 2 * matrix
+
+
+def share(shape: MPOShape, batch: int, purpose: Purpose, itemsize: int, machine: Machine) -> float:
+    """The part of the `room` that grows with the batch, in bytes."""
+    part = machine.room if purpose == "training" else machine.ahead
+    return part * 2 * batch * (shape.in_features + shape.out_features) * itemsize
 
 
 class _Weighed(NamedTuple):

@@ -8,7 +8,7 @@ from statistics import median
 from time import perf_counter
 from typing import get_args
 
-from mponet.choice import USUAL_BATCH, fits, ranked, room
+from mponet.choice import USUAL_BATCH, fits, ranked, room, share
 from mponet.cost import USUAL, Machine, Purpose, cost, workspace
 from mponet.errors import PlanError
 from mponet.machine import machine_of
@@ -54,6 +54,10 @@ class Question:
     def room(self, purpose: Purpose) -> float:
         """Bytes that a plan may take beside inputs, outputs and their gradients (`mponet.choice.room`)."""
         return room(self.shape, self.rows, purpose, self.itemsize, self.machine)
+
+    def share(self, purpose: Purpose) -> float:
+        """The part of the room that grows with the batch."""
+        return share(self.shape, self.rows, purpose, self.itemsize, self.machine)
 
     def taken(self, plan: Plan, purpose: Purpose) -> int:
         """Bytes that a plan takes beside them."""
@@ -200,10 +204,10 @@ def _table(plans: Plans, question: Question, purpose: Purpose, top: int) -> str:
     chosen: Plan = getattr(plans, purpose)
     shown = options[:top] if chosen in options[:top] else [*options[: top - 1], chosen]
     allowed = question.room(purpose)
-    like_dense = allowed == 2 * question.shape.dense_parameters * question.itemsize
+    matrix = ", that of a dense matrix included" if allowed > question.share(purpose) else ""
     lines = [
         f"{question.shape}, batch {'unknown' if question.batch is None else question.batch}, {purpose}: "
-        f"{len(options)} candidates, room for {allowed / 1e6:.2f} MB{' as for a dense matrix' if like_dense else ''}",
+        f"{len(options)} candidates, room for {allowed / 1e6:.2f} MB{matrix}",
         f"  {'plan':<44}{'predicted':>11}{'measured':>11}{'merging':>10}{'products':>10}{'moving':>10}{'calls':>10}"
         f"{'MB':>8}",
     ]
