@@ -62,8 +62,9 @@ CIFAR = """
     mponet suite --preset short --models NETWORK --seeds 1
 
 The preset has 4 epochs for the authors' 325; fewer where there was no time for more, which the notes under the tables
-say.  ResNet-20 has `k = 1` where two cores trained it, because the paper's 4 would take sixteen times as long.  The
-same seed, so the same batches, crops and mirrors for the normal network and the other.
+say.  ResNet-20 has `k = 1` where two cores trained it, because the paper's 4 would take sixteen times as long.  What
+`cuda:0` trained was on one NVIDIA H200, for as long as there was one.  The same seed, so the same batches, crops and
+mirrors for the normal network and the other.
 """
 
 
