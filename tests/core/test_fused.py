@@ -148,7 +148,7 @@ def test_only_a_planner_with_kernels_plans_for_them(tmp_path, monkeypatch):
     shape = MPOShape.of((64, 64), (64, 64), 4)
     with_kernels, without = (plans_for(shape, 4096, "bfloat16", planner("cuda", fuses=f)) for f in (True, False))
     assert fusable(with_kernels.training)
-    assert with_kernels.question.room("training") == without.question.room("training")
+    assert with_kernels.question.share("training") == without.question.share("training")
     assert USUAL.fused == 0.0
 
 
