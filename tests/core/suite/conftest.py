@@ -1,0 +1,31 @@
+"""What every test of a suite has: a toy network that is known by name, real digits, and six cells."""
+
+from dataclasses import replace
+
+import pytest
+
+from core.suites import make
+from core.toy import FAMILY, RECIPE
+from mponet.data import load
+from mponet.models import TABLE
+from mponet.recipe import PRESETS
+
+
+@pytest.fixture(autouse=True)
+def toy_network(monkeypatch):
+    """A network called toy, its recipes evaluating often."""
+    recipe = replace(RECIPE, evaluate_every=20)
+    monkeypatch.setitem(TABLE, "toy", FAMILY)
+    monkeypatch.setitem(PRESETS, "toy", {"short": recipe, "paper": recipe})
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Data by name, as a suite takes it."""
+    return {"digits": load("digits")}
+
+
+@pytest.fixture
+def suite():
+    """Six cells."""
+    return make()
