@@ -21,6 +21,8 @@ DTYPES: dict[str, Any] = {
 }
 #: JAX rounds float32 products to TF32 (or bfloat16 on a TPU) unless told not to.
 PRECISION = lax.Precision.HIGHEST
+#: Results and sums of the rows done so far.
+_Carried = tuple[tuple[Array, ...], tuple[Array, ...]]
 
 
 class Ops:
@@ -70,23 +72,32 @@ class Ops:
     def tiled(
         self, body: Body[Array], arrays: tuple[Array, ...], widths: Sequence[int], tile: int
     ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        """``body`` over blocks of ``tile`` rows: `lax.scan` over full tiles, then what is left, if anything is."""
+        """``body`` over blocks of ``tile`` rows: a loop over full tiles, then what is left, if anything is."""
         nowhere = (None,) * len(widths)
         count, left = divmod(self.rows(arrays[0]), tile)
-        whole = count * tile
-        blocks = tuple(array[:whole].reshape(count, tile, *array.shape[1:]) for array in arrays)
-        sums = jax.eval_shape(lambda *tiles: body(tiles, nowhere, None)[1], *(block[0] for block in blocks))
+        tiles = (jax.ShapeDtypeStruct((tile, *array.shape[1:]), array.dtype) for array in arrays)
+        rows, sums = jax.eval_shape(lambda *tiles: body(tiles, nowhere, None), *tiles)
 
-        def step(carried: tuple[Array, ...], blocks: tuple[Array, ...]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-            rows, totals = body(blocks, nowhere, carried)
-            return totals, rows
+        def write(carried: _Carried, start: Array | int, size: int) -> _Carried:
+            blocks = tuple(lax.dynamic_slice_in_dim(array, start, size) for array in arrays)
+            rows, totals = body(blocks, nowhere, carried[1])
+            written = (lax.dynamic_update_slice_in_dim(*pair, start, 0) for pair in zip(carried[0], rows, strict=True))
+            return tuple(written), totals
 
-        totals, tiles = lax.scan(step, tuple(jnp.zeros(total.shape, total.dtype) for total in sums), blocks)
-        results = tuple(rows.reshape(whole, *rows.shape[2:]) for rows in tiles)
-        if left == 0:
-            return results, totals
-        rest, totals = body(tuple(array[whole:] for array in arrays), nowhere, totals)
-        return tuple(map(jnp.concatenate, zip(results, rest, strict=True))), totals
+        carried = _unwritten(arrays, rows), tuple(jnp.zeros(total.shape, total.dtype) for total in sums)
+        carried = lax.fori_loop(0, count, lambda k, carried: write(carried, k * tile, tile), carried)
+        return write(carried, count * tile, left) if left else carried
+
+
+def _unwritten(arrays: tuple[Array, ...], rows: tuple[Any, ...]) -> tuple[Array, ...]:
+    """Arrays for the results of a loop: zeros, or in a backward pass the inputs, whose gradient takes their place.
+
+    Zeros of the same shape in a forward and a backward pass would be made once, and copied, an array more at the peak.
+    """
+    shapes = [(arrays[0].shape[0], *part.shape[1:]) for part in rows]
+    if len(arrays) > 1 and all(array.shape == shape for array, shape in zip(arrays, shapes, strict=False)):
+        return arrays[: len(rows)]
+    return tuple(jnp.zeros(shape, part.dtype) for shape, part in zip(shapes, rows, strict=True))
 
 
 OPS = Ops()
