@@ -1,8 +1,8 @@
-"""Prints docs/measurements.md from what `mponet bench` wrote: ``performance.py FILE...``.
+"""Prints docs/measurements.md from what `mponet bench` wrote: docs/measured, or the files that are named.
 
-Each file is that of ``mponet bench layers``, ``memory``, ``models``, ``growth`` or ``crossover``, or of
-``benchmarks/plumbing.py``, with ``--json``; or what ``benchmarks/parts.py`` printed (``.md``).  The tables come in the
-order of the files.
+A file is that of ``mponet bench layers``, ``memory``, ``models``, ``growth`` or ``crossover``, or of
+``benchmarks/plumbing.py``, with ``--json``; or a part of the page as it is (``.md``).  The tables come in the order of
+the files.
 """
 
 import json
@@ -229,37 +229,49 @@ multiplications.""",
 NORMAL = """A training step of a network without operators as mponet lowers it, over the same network written by hand in
 `benchmarks/plain_*.py`; the dropouts' masks, which are drawn ahead in a training, are part of the lowered step.  Memory
 is what training adds to the process."""
+BACKENDS = ("torch", "jax", "tensorflow")
+#: What docs/performance.sh measures, in the order of the page.
+PUBLISHED = [
+    Path(__file__).parent / "measured" / name
+    for name in (
+        *(f"layers-{backend}.json" for backend in BACKENDS),
+        "memory.json",
+        *(f"models-{backend}.json" for backend in BACKENDS),
+        "vgg16.json",
+        "growth.json",
+        "crossover.json",
+        "plumbing.json",
+        "parts.md",
+        "other-processor.md",
+    )
+]
 PAGE = """# Measurements
 
 `docs/performance.sh` makes this page on two cores without an accelerator; [Performance](performance.md) says how it is
 measured and what follows from it."""
 
 
-def main(files: list[str]) -> None:
-    """Print the tables of all files."""
-    if not files:
-        sys.exit("usage: python docs/performance.py FILE...; what `mponet bench ... --json FILE` wrote")
-    print(PAGE)
+def page(files: Iterable[str | Path]) -> Iterator[str]:
+    """The page with the tables of these files, in their order."""
+    yield PAGE
     last = ""
     for file in files:
-        if file.endswith(".md"):
-            print(
-                "\n## Parts of a layer\n\n    python benchmarks/parts.py\n\n"
-                + Path(file).read_text(encoding="utf-8").strip()
-            )
+        text = Path(file).read_text(encoding="utf-8")
+        if Path(file).suffix == ".md":
+            yield f"\n{text.strip()}"
             continue
-        found = json.loads(Path(file).read_text(encoding="utf-8"))
+        found = json.loads(text)
         if isinstance(found, list) and found and "images_per_second" in found[0]:
-            print(f"\n## Normal networks\n\n    python benchmarks/plumbing.py\n\n{NORMAL}")
-            print("\n".join(plumbing(found)))
+            yield f"\n## Normal networks\n\n    python benchmarks/plumbing.py\n\n{NORMAL}"
+            yield from plumbing(found)
             continue
         if not isinstance(found, dict) or found.get("bench") not in PAGES:
             sys.exit(f"{file} is no file of mponet bench; expected one written with --json")
         if found["bench"] != last:
             last = found["bench"]
-            print(f"\n## {last.capitalize()}\n\n    mponet bench {last}\n\n{HEADS[last]}")
-        print("\n".join(PAGES[last](found)))
+            yield f"\n## {last.capitalize()}\n\n    mponet bench {last}\n\n{HEADS[last]}"
+        yield from PAGES[last](found)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    print("\n".join(page(sys.argv[1:] or PUBLISHED)))

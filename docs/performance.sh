@@ -1,14 +1,12 @@
 #!/usr/bin/env bash
-# Makes docs/measurements.md and its charts: about an hour and a half, on a machine that does nothing else.  The peers of benchmarks/peers.txt
-# have to be installed.  RUNS, where files go; one that is there is taken as it is.
+# Makes docs/measurements.md and its charts from the files in docs/measured.  One that is not there is measured first: all of them take about an
+# hour and a half, on a machine that does nothing else, with the peers of benchmarks/peers.txt installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-runs="${RUNS:-runs/performance}"
+runs=docs/measured
 mkdir -p "$runs" docs/performance
-files=()
 bench() { # NAME WHAT OPTIONS...
   [ -s "$runs/$1.json" ] || mponet bench "${@:2}" --json "$runs/$1.json" >&2
-  files+=("$runs/$1.json")
 }
 for backend in torch jax tensorflow; do
   bench "layers-$backend" layers --backend "$backend" --patience 6
@@ -21,5 +19,9 @@ bench vgg16 models --backend torch --rows vgg16 --rounds 5
 bench growth growth --backends torch,jax,tensorflow --rounds 7 --chart docs/performance/growth.svg
 bench crossover crossover --backend torch --rounds 5 --chart docs/performance/crossover.svg
 [ -s "$runs/plumbing.json" ] || python benchmarks/plumbing.py --json "$runs/plumbing.json" >&2
-[ -s "$runs/parts.md" ] || python benchmarks/parts.py --rows 4096-n2-d16,4096-n4-d8,vgg-fc2,fc2-d16 > "$runs/parts.md"
-python docs/performance.py "${files[@]}" "$runs/plumbing.json" "$runs/parts.md" > docs/measurements.md
+if [ ! -s "$runs/parts.md" ]; then
+  printf '## Parts of a layer\n\n    python benchmarks/parts.py\n\n' > "$runs/parts.tmp"
+  python benchmarks/parts.py --rows 4096-n2-d16,4096-n4-d8,vgg-fc2,fc2-d16 >> "$runs/parts.tmp"
+  mv "$runs/parts.tmp" "$runs/parts.md"
+fi
+python docs/performance.py > docs/measurements.md

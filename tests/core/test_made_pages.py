@@ -26,6 +26,11 @@ def test_the_page_of_a_gpu_says_what_was_measured():
     assert "\n".join(script("gpu").page()) + "\n" == made("gpu")
 
 
+def test_the_page_of_measurements_says_what_was_measured():
+    performance = script("performance")
+    assert "\n".join(performance.page(performance.PUBLISHED)) + "\n" == made("measurements")
+
+
 # ---------------------------------------------------------------- the paper's experiments
 
 
