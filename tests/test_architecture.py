@@ -74,6 +74,7 @@ DIFFERENCES = (
         "autocast dtype_name",
         "torch casts operations, not layers; its dtypes have no names",
     ),
+    ("mponet_torch", "layers.py", "flattened unflattened", "autograd records a view even where none is needed"),
     ("mponet_torch", "blocks.py", "PaddedConv2d", "torch pads both sides alike"),
     ("mponet_torch", "blocks.py", "BatchNorm.__init__", "the arguments of torch's own"),
     ("mponet_tensorflow", "blocks.py", "Concat FlattenNHWC ReshapeNHWC Residual", "Keras has layers for these"),

@@ -64,8 +64,9 @@ class MPOLinear(Drawn, nn.Module):
         seed = int(torch.randint(2**31 - 1, ())) if seed is None else seed
         mpo = exact_variance(self.shape, np.random.default_rng(seed), initializer)
         options: dict[str, Any] = {"device": device, "dtype": dtype or torch.get_default_dtype()}
-        for k, core in enumerate(mpo.cores, start=1):
-            self.register_parameter(f"core{k}", nn.Parameter(torch.tensor(core, **options)))
+        self._names = tuple(f"core{k + 1}" for k in range(self.shape.sites))
+        for name, core in zip(self._names, mpo.cores, strict=True):
+            self.register_parameter(name, nn.Parameter(torch.tensor(core, **options)))
         self.bias = nn.Parameter(torch.zeros(self.out_features, **options)) if bias else None
         self._kept: Kept | None = None
         self._plans: dict[tuple[int, torch.dtype, torch.device], Plans] = {}
@@ -76,7 +77,8 @@ class MPOLinear(Drawn, nn.Module):
     @property
     def cores(self) -> tuple[Array, ...]:
         """The cores, in the order of the sites."""
-        return tuple(getattr(self, f"core{k + 1}") for k in range(self.shape.sites))
+        own = self._parameters  # asking the module for each takes as long as a small product
+        return tuple(own[name] if name in own else getattr(self, name) for name in self._names)
 
     @property
     def in_features(self) -> int:
@@ -199,15 +201,14 @@ class MPOLinear(Drawn, nn.Module):
             ShapeError: the last dimension is not ``in_features``.
         """
         check_width(self.shape, inputs.shape)
-        leading = inputs.shape[:-1]
-        rows, bias, *cores = autocast(inputs.reshape(prod(leading), self.in_features), self.bias, *self.cores)
+        rows, bias, *cores = autocast(flattened(inputs), self.bias, *self.cores)
         compiling = torch.compiler.is_compiling()
         plans = self.plans(None if compiling else rows.shape[0], rows.dtype)
         if self.training or compiling or wanted(rows, bias, *cores):
             outputs = apply_mpo(plans, rows, cores, bias)
         else:
             outputs = apply_weights(plans.inference, rows, self._weights(plans.inference, cores), bias)
-        return outputs.reshape(*leading, self.out_features)
+        return unflattened(outputs, inputs)
 
     def train(self, mode: bool = True) -> Self:
         """As ever; in training no weights are kept for inference."""
@@ -233,6 +234,16 @@ class MPOLinear(Drawn, nn.Module):
             f"{shape.in_features}, {shape.out_features}, {shape}, bias={self.bias is not None}, "
             f"weights={weights_kept(shape)}, plan='{usual_plan(shape)}'"
         )
+
+
+def flattened(inputs: Array) -> Array:
+    """``(rows, features)``; the inputs themselves where they are that, or autograd would record a view."""
+    return inputs if inputs.ndim == 2 else inputs.reshape(prod(inputs.shape[:-1]), inputs.shape[-1])
+
+
+def unflattened(outputs: Array, inputs: Array) -> Array:
+    """Rows of outputs with the leading dimensions of the inputs, after `flattened`."""
+    return outputs if inputs.ndim == 2 else outputs.reshape(*inputs.shape[:-1], outputs.shape[-1])
 
 
 def dtype_name(dtype: torch.dtype) -> str:

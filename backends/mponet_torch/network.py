@@ -1,7 +1,6 @@
 """`NetworkLinear`: a linear layer whose weight is any tensor network."""
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any, Self
 
 import numpy as np
@@ -17,7 +16,7 @@ from mponet.pairwise import PairPlan
 from mponet.pairwise_choice import explain, matrix_of, plan_for
 from mponet.wiring import Wiring, check_tensors, of_nodes, to_nodes
 from mponet_torch.arrays import Array, to_numpy
-from mponet_torch.layers import autocast, dtype_name
+from mponet_torch.layers import autocast, dtype_name, flattened, unflattened
 from mponet_torch.pairwise import apply_network
 from mponet_torch.planning import planner_of
 
@@ -147,10 +146,9 @@ class NetworkLinear(Drawn, nn.Module):
             ShapeError: the last dimension is not ``in_features``.
         """
         check_width(self.wiring, inputs.shape)
-        leading = inputs.shape[:-1]
-        rows, bias, *tensors = autocast(inputs.reshape(prod(leading), self.in_features), self.bias, *self.tensors)
+        rows, bias, *tensors = autocast(flattened(inputs), self.bias, *self.tensors)
         plan = self.plan(None if torch.compiler.is_compiling() else rows.shape[0])
-        return apply_network(plan, rows, tensors, bias).reshape(*leading, self.out_features)
+        return unflattened(apply_network(plan, rows, tensors, bias), inputs)
 
     def extra_repr(self) -> str:
         """Nodes, counts, and the plan at the usual batch."""
