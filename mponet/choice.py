@@ -22,8 +22,11 @@ HANDICAP = 1.03
 SMALL = 1 << 22
 
 
-def candidates(shape: MPOShape, batch: int | None = None) -> Iterator[Plan]:
-    """Every plan worth considering: groupings, orders, and tiles below ``batch`` (None: no tiles)."""
+def candidates(shape: MPOShape, batch: int | None = None, *, turned: bool = False) -> Iterator[Plan]:
+    """Every plan worth considering: groupings, orders, and tiles below ``batch`` (None: no tiles).
+
+    With ``turned`` those, too, that turn the state before each product.
+    """
     sites = shape.sites
     tiles = (None, *(t for t in TILES if batch is not None and 2 * t <= batch))
     for count in range(1, (sites if sites <= MAX_GROUPS + 1 else MAX_GROUPS) + 1):
@@ -31,6 +34,8 @@ def candidates(shape: MPOShape, batch: int | None = None) -> Iterator[Plan]:
             groups = tuple(b - a for a, b in pairwise((0, *cuts, sites)))
             for order, tile in product(_orders(count), tiles):
                 yield Plan(shape, groups, order, tile)
+                if turned and count > 1 and order == tuple(range(count)):
+                    yield Plan(shape, groups, order, tile, turned=True)
 
 
 @lru_cache(maxsize=4096)
@@ -117,9 +122,9 @@ def _weighed(
     """All candidates, in their order."""
     rows = USUAL_BATCH if batch is None else batch
     found = []
-    for plan in candidates(shape, batch):
+    for plan in candidates(shape, batch, turned=machine.turning > 0):
         seconds = predict(plan, rows, purpose=purpose, itemsize=itemsize, machine=machine)
-        handicap = 1.0 if plan.order[0] else HANDICAP
+        handicap = 1.0 if plan.order[0] or plan.turned else HANDICAP
         found.append(_Weighed(plan, seconds * handicap, _taken(plan, batch, purpose, itemsize, machine)))
     return tuple(found)
 

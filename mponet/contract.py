@@ -110,10 +110,11 @@ def _back(
         slope = ops.reshape(slope, _state_shape(step, rows, step.rows))
         sums.append(_gathered(step, None if totals is None else totals[k], state, slope, ops))
         if k > 0:
-            slope = _pull(step, weights[k], slope, ops, state)
+            slope = _unturned(step, rows, _pull(step, weights[k], slope, ops, state), ops)
         elif wrt_inputs:
-            room = None if into[0] is None else ops.reshape(into[0], _state_shape(step, rows, step.inner))
-            slope = _pull(step, weights[k], slope, ops, room)
+            place = None if step.turn else into[0]
+            room = None if place is None else ops.reshape(place, _state_shape(step, rows, step.inner))
+            slope = _unturned(step, rows, _pull(step, weights[k], slope, ops, room), ops)
     return ((ops.reshape(slope, (rows, plan.shape.in_features)),) if wrt_inputs else ()), tuple(reversed(sums))
 
 
@@ -133,7 +134,7 @@ def _sweep(
     states = []
     state = block
     for k, step in enumerate(plan.steps):
-        state = ops.reshape(state, _state_shape(step, rows, step.inner))
+        state = ops.reshape(_turned(step, rows, state, ops), _state_shape(step, rows, step.inner))
         states.append(state)
         room = None
         if step.side == "closing":
@@ -148,6 +149,29 @@ def _state_shape(step: Step, rows: int, size: int) -> tuple[int, ...]:
     """Shape of a step's state (``size`` = inner) or result (``size`` = rows) for a batch of ``rows``."""
     prefix = rows * step.prefix if rows >= 0 else -1  # explicit sizes keep empty batches legal
     return (prefix, size) if step.suffix == 1 else (prefix, size, step.suffix)
+
+
+def _turned(step: Step, rows: int, state: A, ops: Ops[A]) -> A:
+    """What a step of a turned plan takes, ``(batch * .., J, rest, D, I)``; of others the state as it is."""
+    if step.turn is None:
+        return state
+    return ops.transpose(ops.reshape(state, (_behind(step, rows), *step.turn)), (0, 3, 2, 4, 1))
+
+
+def _unturned(step: Step, rows: int, slope: A, ops: Ops[A]) -> A:
+    """The gradient of a state laid out as the state came: `_turned` backwards."""
+    if step.turn is None:
+        return slope
+    i, rest, before, bond = step.turn
+    return ops.transpose(ops.reshape(slope, (_behind(step, rows), before, rest, bond, i)), (0, 4, 2, 1, 3))
+
+
+def _behind(step: Step, rows: int) -> int:
+    """Length of the axis that a turn leaves in its place: rows, with the outputs done before the last step."""
+    if step.turn is None or rows < 0:
+        return -1
+    _, rest, before, _ = step.turn
+    return rows * step.prefix // (rest * before)
 
 
 def _pull(step: Step, weight: A, slope: A, ops: Ops[A], into: A | None) -> A:

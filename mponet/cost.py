@@ -37,6 +37,8 @@ class Machine:
         ahead: the same for a pass forward alone, which keeps nothing and gives back what it took.
         fused: floating-point operations per second, in 4-byte numbers, of kernels that keep the states of a sweep on
             the chip (`mponet.fused`); 0 where there are none.
+        turning: bytes per second at which a state is turned before a product (`mponet.plan`); 0 where broadcast
+            products are fast, and none has to be.
     """
 
     flops: float = 1.7e11
@@ -51,6 +53,7 @@ class Machine:
     room: float = 0.1
     ahead: float = 0.1
     fused: float = 0.0
+    turning: float = 0.0
 
     def moving(self, size: int) -> float:
         """Seconds to move a working set of ``size`` bytes."""
@@ -122,6 +125,9 @@ def cost(plan: Plan, batch: int, *, purpose: Purpose = "forward", itemsize: int 
             products += tiles * machine.multiplying(sizes, times, itemsize)
             moving += tiles * machine.moving(moved * itemsize)
             calls += tiles
+        if step.turn is not None:  # both ways in training, and once more as the sweep is run again
+            turns = 3 if purpose == "training" else 1
+            moving += tiles * turns * 2 * rows * step.prefix * step.inner * itemsize / (machine.turning or machine.far)
     return Cost(_merging(plan, purpose, itemsize, machine), products, moving, calls * machine.call)
 
 
@@ -143,7 +149,7 @@ def workspace(plan: Plan, batch: int, *, purpose: Purpose = "forward", machine: 
         matrix = plan.shape.dense_parameters if purpose == "training" and by_matrix(plan, batch) else 0
         return matrix + 2 * sum(step.rows * step.inner for step in plan.steps)
     rows = min(batch, plan.tile or batch)
-    states = [rows * step.prefix * step.inner * step.suffix for step in plan.steps[1:]]
+    states = [rows * step.prefix * step.inner * step.suffix for step in plan.steps[0 if plan.turned else 1 :]]
     weights = sum(step.rows * step.inner for step in plan.steps)
     if purpose != "training":
         return weights + sum(sorted(states)[-2:])

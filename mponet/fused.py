@@ -54,7 +54,7 @@ def padded(size: int) -> int:
 def fusable(plan: Plan) -> bool:
     """Whether one kernel can run the plan, forward and backward."""
     count = len(plan.groups)
-    if count not in (2, 3) or plan.tile is not None or plan.order != tuple(range(count - 1, -1, -1)):
+    if count not in (2, 3) or plan.turned or plan.tile is not None or plan.order != tuple(range(count - 1, -1, -1)):
         return False
     sizes = Sizes.of(plan)
     return min(sizes.inputs + sizes.outputs) > 1 and all(_fit(one) for one in (sizes, sizes.turned))

@@ -44,7 +44,7 @@ DEFAULTS: Mapping[str, Machine] = {
     "torch-cuda-16bit": replace(_GPU, flops=3.8e14, half=32.0, fused=3e14),
     "jax-gpu": _GPU,
     "jax-gpu-16bit": replace(_GPU, flops=3.8e14, half=32.0),
-    "jax": replace(_COMPILED, half=8.0, middle=2.5e10, far=1e10, cache=1 << 24, call=4e-5),
+    "jax": replace(_COMPILED, half=8.0, middle=2.5e10, far=1e10, cache=1 << 24, call=4e-5, turning=8e9),
     "tensorflow": replace(_COMPILED, middle=4e10, far=2.5e10, cache=1 << 23, call=1.6e-4),
 }
 VARIABLE = "MPONET_CACHE"
@@ -62,7 +62,8 @@ def machine_of(backend: str, versions: Mapping[str, str]) -> Machine:
     """
     found = _measured(path(backend))
     if found is not None and found[0] == fingerprint(versions):
-        return replace(found[1], fused=DEFAULTS.get(backend, USUAL).fused)  # kernels are not measured
+        usual = DEFAULTS.get(backend, USUAL)
+        return replace(found[1], fused=usual.fused, turning=usual.turning)  # kernels and turns are not measured
     return DEFAULTS.get(backend, USUAL)
 
 
@@ -97,7 +98,11 @@ def fingerprint(versions: Mapping[str, str]) -> dict[str, Any]:
 def _measured(file: Path) -> tuple[dict[str, Any], Machine] | None:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        numbers = {field.name: content["machine"][field.name] for field in fields(Machine) if field.name != "fused"}
+        numbers = {
+            field.name: content["machine"][field.name]
+            for field in fields(Machine)
+            if field.name not in ("fused", "turning")
+        }
         if not all(type(number) in (int, float) and 0 < number < inf for number in numbers.values()):
             raise ValueError(f"constants {numbers}")
         return content["fingerprint"], Machine(**numbers)

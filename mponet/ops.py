@@ -12,7 +12,8 @@ class Body(Protocol[A]):
 
     Args:
         blocks: the same rows of each array.
-        into: where to write each result, ``(rows, width)``; None where the library does not write in place.
+        into: where each result, ``(rows, width)``, may be written to, and need not; None where the library does not
+            write in place.
         totals: the sums so far; None before the first block.
 
     Returns:

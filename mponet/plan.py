@@ -9,11 +9,17 @@ those after ``r`` from the right, the batch is
 
 both the same numbers in the same order, so that each step is one (broadcast) product ``W @ T`` and its result is
 already laid out for the next: activations are never transposed, only the small group weights are.  One group is
-"rebuild ``W``, then one matrix product".  *Tiles* sweep a few rows of the batch at a time, so that what lies between
+"rebuild ``W``, then one matrix product".
+
+Some compilers transpose what a broadcast product takes and gives.  For those a sweep from the left can be *turned*: the
+batch is transposed before each product, ``(batch * J_1..J_{l-1}, I_{l+1}, I_{l+2} .. I_m, J_l, D_l)`` to
+``(batch * J_1..J_l, I_{l+2} .. I_m, D_l, I_{l+1})``, and every product is a plain one.
+
+*Tiles* sweep a few rows of the batch at a time, so that what lies between
 two steps stays in the cache.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import accumulate, pairwise
 from math import prod
@@ -36,6 +42,8 @@ class Step:
         rows: output size ``M`` of the product.
         inner: contracted size ``K``.
         suffix: trailing size ``Q`` that is carried along.
+        turn: sizes ``(I, rest, J, D)`` of the state as it comes, behind what is done, to be transposed to
+            ``(J, rest, D, I)``; None where it lies as it should.
     """
 
     group: int
@@ -44,6 +52,7 @@ class Step:
     rows: int
     inner: int
     suffix: int
+    turn: tuple[int, int, int, int] | None = None
 
     @property
     def multiplications(self) -> int:
@@ -60,15 +69,18 @@ class Plan(Drawn):
         groups: number of neighbouring sites in each group.
         order: the groups in the order of the sweep; each is an end of those left.
         tile: rows of the batch swept at a time; None for all.
+        turned: whether the state is transposed before each product, so that none is a broadcast product.
 
     Raises:
-        PlanError: the groups do not cover the sites, or the order takes a group from the middle.
+        PlanError: the groups do not cover the sites, the order takes a group from the middle, or what is turned is no
+            sweep from the left.
     """
 
     shape: MPOShape
     groups: tuple[int, ...]
     order: tuple[int, ...]
     tile: int | None = None
+    turned: bool = False
 
     def __post_init__(self) -> None:
         sites, count = self.shape.sites, len(self.groups)
@@ -80,6 +92,8 @@ class Plan(Drawn):
             )
         if self.tile is not None and (type(self.tile) is not int or self.tile < 1):
             raise PlanError(f"tile is {self.tile}; expected a whole number of at least 1 row, or None")
+        if self.turned and (count == 1 or self.order != tuple(range(count))):
+            raise PlanError(f"order is {self.order}; expected several groups from the left where the state is turned")
 
     @cached_property
     def spans(self) -> tuple[tuple[int, int], ...]:
@@ -98,6 +112,9 @@ class Plan(Drawn):
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         """The products, in order."""
+        return self._turned_steps() if self.turned else self._steps()
+
+    def _steps(self) -> tuple[Step, ...]:
         inputs = [i for _, i, _, _ in self.group_shapes]
         outputs = [j for _, _, j, _ in self.group_shapes]
         left, right = 0, len(self.groups) - 1
@@ -116,6 +133,14 @@ class Plan(Drawn):
                 before = done_left * outer[0] * prod(inputs[left:right])
                 steps.append(Step(group, "right", before, d_left * j, i * d_right, done_right))
                 right -= 1
+        return tuple(steps)
+
+    def _turned_steps(self) -> tuple[Step, ...]:
+        steps, before = [], 1
+        for step, (d_left, i, _, _) in zip(self._steps(), self.group_shapes, strict=True):
+            turn = i, step.suffix, before, d_left
+            steps.append(Step(step.group, step.side, step.prefix * step.suffix, step.rows, step.inner, 1, turn))
+            before = self.group_shapes[step.group][2]
         return tuple(steps)
 
     @cached_property
@@ -144,10 +169,10 @@ class Plan(Drawn):
 
     def with_tile(self, tile: int | None) -> "Plan":
         """The same plan with other tiles."""
-        return Plan(self.shape, self.groups, self.order, tile)
+        return replace(self, tile=tile)
 
     def __str__(self) -> str:
-        tiles = f", tiles of {self.tile}" if self.tile else ""
+        tiles = (", turned" if self.turned else "") + (f", tiles of {self.tile}" if self.tile else "")
         if len(self.groups) == 1:
             return f"rebuild W, 1 product{tiles}"
         sites = [f"{a + 1}-{b}" if b - a > 1 else f"{b}" for a, b in self.spans]

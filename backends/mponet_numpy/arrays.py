@@ -59,7 +59,10 @@ class Ops:
         results = tuple(np.empty((rows, width), arrays[0].dtype) for width in widths)
         for start in range(0, rows, tile):
             blocks, into = (tuple(a[start : start + tile] for a in some) for some in (arrays, results))
-            _, totals = body(blocks, into, totals)
+            found, totals = body(blocks, into, totals)
+            for place, part in zip(into, found, strict=True):
+                if not np.may_share_memory(place, part):
+                    place[...] = part
         return results, totals or ()
 
 

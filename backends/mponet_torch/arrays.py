@@ -126,7 +126,10 @@ class InPlace(Ops):
         results = tuple(arrays[0].new_empty(rows, width) for width in widths)
         for start in range(0, rows, tile):
             blocks, into = (tuple(a[start : start + tile] for a in some) for some in (arrays, results))
-            _, totals = body(blocks, into, totals)
+            found, totals = body(blocks, into, totals)
+            for place, part in zip(into, found, strict=True):
+                if place.data_ptr() != part.data_ptr():
+                    place.copy_(part)
         return results, totals or ()
 
 

@@ -130,7 +130,7 @@ class Kept:
 
     def serves(self, plan: Plan, cores: Sequence[Array]) -> bool:
         """Whether these are the weights of ``plan`` and ``cores``."""
-        if plan.groups != self.plan.groups or plan.order != self.plan.order:
+        if (plan.groups, plan.order, plan.turned) != (self.plan.groups, self.plan.order, self.plan.turned):
             return False
         return all(map(_is_same, self.cores, self.versions, cores))
 

@@ -41,8 +41,8 @@ SQUARE = MPOShape.of((16, 16), (16, 16), 4)
 MOMENTUM = Recipe("test", 20, 8, 0.1, momentum=0.9, nesterov=True, weight_decay=1e-3)
 
 
-def swept(shape, tile):
-    plan = Plan(shape, (1,) * shape.sites, tuple(range(shape.sites)), tile)
+def swept(shape, tile, *, turned=False):
+    plan = Plan(shape, (1,) * shape.sites, tuple(range(shape.sites)), tile, turned=turned)
     return Plans.alike(plan)
 
 
@@ -66,12 +66,13 @@ def layer():
 # ---------------------------------------------------------------- the operation
 
 
+@pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize(
-    ("batch", "tile"), [(0, 16), (1, 16), (16, 16), (17, 16), (32, 16), (37, 16), (3, 1), (37, None)]
+    ("batch", "tile"), [(0, 16), (1, 16), (16, 16), (17, 16), (32, 16), (37, 16), (3, 1), (37, None), (0, None)]
 )
-def test_gradients_through_tiles_equal_jaxs_autodiff_through_the_cores(batch, tile):
+def test_gradients_through_tiles_equal_jaxs_autodiff_through_the_cores(batch, tile, turned):
     def ours(inputs, cores):
-        return (apply_mpo(swept(CHAIN, tile), inputs, cores) * slope).sum()
+        return (apply_mpo(swept(CHAIN, tile, turned=turned), inputs, cores) * slope).sum()
 
     def einsum(inputs, cores):
         outputs = jnp.einsum(SUBSCRIPTS[3], inputs.reshape(batch, *CHAIN.input_dims), *cores)

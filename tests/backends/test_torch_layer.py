@@ -45,12 +45,20 @@ def test_gradients_of_inputs_cores_and_bias(check):
 
 
 @pytest.mark.parametrize(
-    "groups, order", [((1, 1, 1), (2, 1, 0)), ((1, 1, 1), (0, 2, 1)), ((2, 1), (0, 1)), ((3,), (0,))]
+    "groups, order, turned",
+    [
+        ((1, 1, 1), (2, 1, 0), False),
+        ((1, 1, 1), (0, 2, 1), False),
+        ((1, 1, 1), (0, 1, 2), True),
+        ((2, 1), (0, 1), False),
+        ((2, 1), (0, 1), True),
+        ((3,), (0,), False),
+    ],
 )
 @pytest.mark.parametrize("tile", [None, 2])
-def test_gradcheck_of_every_kind_of_plan(groups, order, tile):
+def test_gradcheck_of_every_kind_of_plan(groups, order, tile, turned):
     module = layer()
-    plan = Plan(module.shape, groups, order, tile)
+    plan = Plan(module.shape, groups, order, tile, turned=turned)
     inputs = torch.randn(5, 12, dtype=DOUBLE, requires_grad=True)
     cores = [core.detach().clone().requires_grad_() for core in module.cores]
     assert torch.autograd.gradcheck(lambda x, *c: apply_mpo(Plans.alike(plan), x, c), (inputs, *cores))

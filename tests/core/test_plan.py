@@ -1,5 +1,6 @@
 """Plans: what they multiply, which there are, which is chosen, and what is no plan."""
 
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from math import isfinite, prod
 
@@ -67,7 +68,7 @@ def naive_costs(plan):
 
 @given(shapes(max_size=4096))
 def test_every_plan_counts_what_it_multiplies(shape):
-    for plan in candidates(shape):
+    for plan in candidates(shape, turned=True):
         merging, sweeping, peak = naive_costs(plan)
         assert plan.merge_multiplications == merging
         assert plan.sweep_multiplications == sweeping
@@ -78,7 +79,7 @@ def test_every_plan_counts_what_it_multiplies(shape):
 
 @given(shapes(max_size=4096))
 def test_the_steps_of_every_plan_hand_over(shape):
-    for plan in candidates(shape):
+    for plan in candidates(shape, turned=True):
         size = shape.in_features
         for step in plan.steps:
             assert step.prefix * step.inner * step.suffix == size
@@ -233,6 +234,7 @@ def test_plans_say_what_they_do():
     assert str(Plan(SHAPE, (4,), (0,), 16)) == "rebuild W, 1 product, tiles of 16"
     assert str(Plan(SHAPE, (2, 1, 1), (2, 0, 1))) == "sweep cores 4 > 1-2 > 3"
     assert str(Plan(SHAPE, (2, 2), (1, 0), 32)) == "sweep cores 3-4 > 1-2, tiles of 32"
+    assert str(Plan(SHAPE, (2, 2), (0, 1), 8, turned=True)) == "sweep cores 1-2 > 3-4, turned, tiles of 8"
 
 
 # ---------------------------------------------------------------- refusals
@@ -255,6 +257,24 @@ def test_an_order_that_is_no_sweep_is_refused(order):
 @pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (2, 0, 1), (2, 1, 0)])
 def test_an_order_from_the_ends_is_a_plan(order):
     assert Plan(SHAPE, (2, 1, 1), order).order == order
+
+
+@pytest.mark.parametrize(("groups", "order"), [((2, 2), (1, 0)), ((2, 1, 1), (0, 2, 1)), ((4,), (0,))])
+def test_only_sweeps_from_the_left_are_turned(groups, order):
+    with pytest.raises(PlanError, match="from the left where the state is turned"):
+        Plan(SHAPE, groups, order, turned=True)
+
+
+@given(shapes(max_size=4096))
+def test_what_is_turned_multiplies_the_same_without_broadcasting(shape):
+    for plan in candidates(shape, turned=True):
+        if plan.turned:
+            other = replace(plan, turned=False)
+            assert [step.multiplications for step in plan.steps] == [step.multiplications for step in other.steps]
+            assert {step.suffix for step in plan.steps} == {1}
+            for step in plan.steps:
+                assert step.inner == step.turn[0] * step.turn[3]
+                assert step.prefix % (step.turn[1] * step.turn[2]) == 0
 
 
 @pytest.mark.parametrize("tile", [0, -1, 2.5, True, "16"])

@@ -53,8 +53,15 @@ def test_every_constant_matters_to_some_sample(name):
     assert min(move.max() for move in moves) > 0.05
 
 
-def test_all_constants_but_sizes_of_caches_the_room_and_kernels_are_fitted():
-    assert {field.name for field in fields(Machine)} - set(CONSTANTS) == {"cache", "shared", "room", "ahead", "fused"}
+def test_all_constants_but_sizes_of_caches_the_room_kernels_and_turns_are_fitted():
+    assert {field.name for field in fields(Machine)} - set(CONSTANTS) == {
+        "cache",
+        "shared",
+        "room",
+        "ahead",
+        "fused",
+        "turning",
+    }
 
 
 # ---------------------------------------------------------------- fitting
