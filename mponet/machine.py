@@ -37,14 +37,15 @@ _COMPILED = replace(USUAL, near=4e10, room=1.0, ahead=4.0)
 #: A call is Python and the waking of threads in torch, a node of a graph in a loop over tiles in TensorFlow and JAX.
 #: A GPU is an H200 under torch: broadcast products are nearly as fast as any, in 16-bit numbers its matrix units
 #: multiply many times faster, and a call takes less than what Python needs to start it, since work is queued.  Memory
-#: is read at 4.3 TB/s in one piece, and at less than half of that as rows are laid out here.
+#: is read at 4.3 TB/s in one piece, and at less than half of that as rows are laid out here.  A turned state costs
+#: hardly more than it takes to read it in JAX, which would turn it twice for a broadcast product.
 DEFAULTS: Mapping[str, Machine] = {
     "torch": USUAL,
     "torch-cuda": _GPU,
     "torch-cuda-16bit": replace(_GPU, flops=3.8e14, half=32.0, fused=3e14),
     "jax-gpu": _GPU,
     "jax-gpu-16bit": replace(_GPU, flops=3.8e14, half=32.0),
-    "jax": replace(_COMPILED, half=8.0, middle=2.5e10, far=1e10, cache=1 << 24, call=4e-5, turning=8e9),
+    "jax": replace(_COMPILED, half=8.0, middle=2.5e10, far=1e10, cache=1 << 24, call=4e-5, turning=1.6e11),
     "tensorflow": replace(_COMPILED, middle=4e10, far=2.5e10, cache=1 << 23, call=1.6e-4),
 }
 VARIABLE = "MPONET_CACHE"
