@@ -1,6 +1,7 @@
 """The frameworks under test come from MPONET_BACKENDS; one that is named but missing is an error, never a skip."""
 
 import os
+from contextlib import suppress
 
 import pytest
 
@@ -14,16 +15,23 @@ def requested() -> list[str]:
 
 
 def pytest_configure(config):
+    if "torch" in requested():
+        load_triton()
     for name in requested():
         try:
             load(name)
         except BackendError as error:
             raise pytest.UsageError(f"MPONET_BACKENDS asks for {name}: {error}") from error
-    if "torch" in requested():
+
+
+def load_triton():
+    """Before TensorFlow: each brings an LLVM, and Triton's stops the process if it comes second."""
+    with suppress(ImportError):  # a framework that is missing is an error of its own; Triton may be
         import torch
 
-        if not torch.cuda.is_available():  # Triton reads it once, when torch.compile or a kernel first asks for it
+        if not torch.cuda.is_available():  # read once, as Triton is imported
             os.environ["TRITON_INTERPRET"] = "1"
+        import triton  # noqa: F401
 
 
 def pytest_generate_tests(metafunc):
