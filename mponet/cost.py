@@ -127,7 +127,8 @@ def cost(plan: Plan, batch: int, *, purpose: Purpose = "forward", itemsize: int 
             calls += tiles
         if step.turn is not None:  # both ways in training, and once more as the sweep is run again
             turns = 3 if purpose == "training" else 1
-            moving += tiles * turns * 2 * rows * step.prefix * step.inner * itemsize / (machine.turning or machine.far)
+            speed = machine.turning or machine.far  # a plan that is asked for by hand has a cost on every machine
+            moving += tiles * turns * 2 * rows * step.prefix * step.inner * itemsize / speed
     return Cost(_merging(plan, purpose, itemsize, machine), products, moving, calls * machine.call)
 
 

@@ -48,6 +48,8 @@ DEFAULTS: Mapping[str, Machine] = {
     "jax": replace(_COMPILED, half=8.0, middle=2.5e10, far=1e10, cache=1 << 24, call=4e-5, turning=1.6e11),
     "tensorflow": replace(_COMPILED, middle=4e10, far=2.5e10, cache=1 << 23, call=1.6e-4),
 }
+#: What is taken from `DEFAULTS` however the rest is measured: kernels and turns, which the samples of a fit have not.
+_UNMEASURED = ("fused", "turning")
 VARIABLE = "MPONET_CACHE"
 
 
@@ -64,7 +66,7 @@ def machine_of(backend: str, versions: Mapping[str, str]) -> Machine:
     found = _measured(path(backend))
     if found is not None and found[0] == fingerprint(versions):
         usual = DEFAULTS.get(backend, USUAL)
-        return replace(found[1], fused=usual.fused, turning=usual.turning)  # kernels and turns are not measured
+        return replace(found[1], **{name: getattr(usual, name) for name in _UNMEASURED})
     return DEFAULTS.get(backend, USUAL)
 
 
@@ -99,11 +101,8 @@ def fingerprint(versions: Mapping[str, str]) -> dict[str, Any]:
 def _measured(file: Path) -> tuple[dict[str, Any], Machine] | None:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        numbers = {
-            field.name: content["machine"][field.name]
-            for field in fields(Machine)
-            if field.name not in ("fused", "turning")
-        }
+        names = (field.name for field in fields(Machine) if field.name not in _UNMEASURED)
+        numbers = {name: content["machine"][name] for name in names}
         if not all(type(number) in (int, float) and 0 < number < inf for number in numbers.values()):
             raise ValueError(f"constants {numbers}")
         return content["fingerprint"], Machine(**numbers)

@@ -15,8 +15,7 @@ Some compilers transpose what a broadcast product takes and gives.  For those a 
 batch is transposed before each product, ``(batch * J_1..J_{l-1}, I_{l+1}, I_{l+2} .. I_m, J_l, D_l)`` to
 ``(batch * J_1..J_l, I_{l+2} .. I_m, D_l, I_{l+1})``, and every product is a plain one.
 
-*Tiles* sweep a few rows of the batch at a time, so that what lies between
-two steps stays in the cache.
+*Tiles* sweep a few rows of the batch at a time, so that what lies between two steps stays in the cache.
 """
 
 from dataclasses import dataclass, replace

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.strategies import shapes
-from mponet.choice import HANDICAP, MAX_GROUPS, SMALL, TILES, candidates, choose, room
+from mponet.choice import HANDICAP, MAX_GROUPS, SMALL, TILES, candidates, choose, ranked, room
 from mponet.cost import USUAL, Machine, cost, dense, predict, workspace
 from mponet.errors import PlanError
 from mponet.plan import Plan
@@ -275,6 +275,27 @@ def test_what_is_turned_multiplies_the_same_without_broadcasting(shape):
             for step in plan.steps:
                 assert step.inner == step.turn[0] * step.turn[3]
                 assert step.prefix % (step.turn[1] * step.turn[2]) == 0
+
+
+@pytest.mark.parametrize("purpose", PURPOSES)
+def test_states_are_turned_only_where_that_is_known_to_be_fast(purpose):
+    shape = MPOShape.of((16, 16, 16), (16, 16, 16), 4)
+    turned = {
+        speed: [plan.turned for plan in ranked(shape, 64, purpose=purpose, machine=replace(USUAL, turning=speed))]
+        for speed in (0.0, 1.0, 1e15)
+    }
+    assert not any(turned[0.0])
+    assert any(turned[1.0]) and not turned[1.0][0]
+    assert turned[1e15][0]
+
+
+@pytest.mark.parametrize(("purpose", "turns"), [("forward", 1), ("training", 3), ("inference", 1)])
+def test_a_turn_reads_and_writes_the_state_of_every_step(purpose, turns):
+    plan, batch = Plan(MPOShape.of((16, 16), (16, 16), 4), (1, 1), (0, 1), turned=True), 64
+    slow, fast = (cost(plan, batch, purpose=purpose, machine=replace(USUAL, turning=speed)) for speed in (1e6, 2e6))
+    states = batch * sum(step.prefix * step.inner for step in plan.steps)
+    assert slow.moving - fast.moving == pytest.approx(turns * 2 * 4 * states * (1e-6 - 0.5e-6), rel=1e-9)
+    assert workspace(plan, batch) == states + sum(step.rows * step.inner for step in plan.steps)
 
 
 @pytest.mark.parametrize("tile", [0, -1, 2.5, True, "16"])
