@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from mponet import contract
 from mponet.bench.growth import square
 from mponet.bench.rows import Row
-from mponet.initialize import exact_variance
-from mponet.mpo import MPO
-from mponet_torch.arrays import OPS
-from mponet_torch.layers import MPOLinear
-from mponet_torch.peers import PEERS
+from mponet.contraction import execute
+from mponet.operators.initialize import exact_variance
+from mponet.operators.mpo import MPO
+from mponet_torch.bench.peers import PEERS
+from mponet_torch.nn.linear import MPOLinear
+from mponet_torch.ops.arrays import OPS
 
 #: Milliseconds that one sample of a contender should take at least: short passes are repeated.
 SAMPLE = 0.5
@@ -182,7 +182,7 @@ def _error(layer: nn.Module, mpo: MPO, inputs: torch.Tensor, dtype: str, name: s
     kind = getattr(torch, dtype)
     cores = [torch.tensor(core).to("cuda", kind).double() for core in mpo.cores]
     plan = MPOLinear.from_mpo(mpo).plans(FEW).forward
-    right = contract.forward(plan, cores, inputs[:FEW].detach().double(), OPS)
+    right = execute.forward(plan, cores, inputs[:FEW].detach().double(), OPS)
     with torch.no_grad():
         found = layer(inputs)[:FEW].double()
     error = float((found - right).norm() / right.norm())

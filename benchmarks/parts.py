@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from mponet import contract
 from mponet.bench.rounds import interleave
 from mponet.bench.rows import ROWS, Row
-from mponet.initialize import exact_variance
-from mponet.plan import Plan, Step
-from mponet.planner import plans_for
+from mponet.contraction import execute
+from mponet.contraction.plan import Plan, Step
+from mponet.contraction.planner import plans_for
+from mponet.operators.initialize import exact_variance
 
 Call = Callable[[], Any]
 
@@ -53,9 +53,9 @@ def product(ops: Any, step: Step, batch: int) -> tuple[Callable[..., Any], tuple
 
 def parts(backend: str, row: Row) -> tuple[dict[str, Call], dict[str, int], Plan]:
     """What is timed, how many multiplications each is, and the plan."""
-    arrays = import_module(f"mponet_{backend}.arrays")
+    arrays = import_module(f"mponet_{backend}.ops.arrays")
     ops = arrays.IN_PLACE if backend == "torch" else arrays.OPS
-    planner = import_module(f"mponet_{backend}.planning").PLANNER
+    planner = import_module(f"mponet_{backend}.ops.planning").PLANNER
     shape, batch, rng = row.shape, row.batch, np.random.default_rng(0)
 
     def numbers(*size: int) -> np.ndarray:
@@ -69,7 +69,7 @@ def parts(backend: str, row: Row) -> tuple[dict[str, Call], dict[str, int], Plan
         sizes = (batch, shape.in_features), (shape.in_features, shape.out_features)
         calls["dense product"] = ready(backend, lambda x, w: ops.matmul(x, w), *(numbers(*size) for size in sizes))
         counts["dense product"] = batch * shape.dense_parameters
-    calls["merging"] = ready(backend, lambda *cores: contract.weights_of(plan, cores, ops), *cores)
+    calls["merging"] = ready(backend, lambda *cores: execute.weights_of(plan, cores, ops), *cores)
     counts["merging"] = plan.merge_multiplications
     for k, step in enumerate(plan.steps, start=1):
         run, *sizes = product(ops, step, batch)
@@ -79,11 +79,11 @@ def parts(backend: str, row: Row) -> tuple[dict[str, Call], dict[str, int], Plan
             batch * step.multiplications,
         )
     x, slope = numbers(batch, shape.in_features), numbers(batch, shape.out_features)
-    calls["forward"] = ready(backend, lambda x, *cores: contract.forward(plan, cores, x, ops), x, *cores)
+    calls["forward"] = ready(backend, lambda x, *cores: execute.forward(plan, cores, x, ops), x, *cores)
     counts["forward"] = plan.multiplications(batch)
 
     def both(x: Any, slope: Any, *cores: Any) -> Any:
-        return contract.forward(plan, cores, x, ops), contract.backward(plan, cores, x, slope, ops)
+        return execute.forward(plan, cores, x, ops), execute.backward(plan, cores, x, slope, ops)
 
     calls["step"] = ready(backend, both, x, slope, *cores)
     counts["step"] = 3 * counts["forward"]

@@ -32,8 +32,8 @@ import numpy as np
 from mponet.backend import TRAINABLE, load
 from mponet.models import build
 from mponet.models.dropout import draw, sites
-from mponet.models.infer import parameter_count
-from mponet.models.start import start
+from mponet.models.init import start
+from mponet.models.shapes import parameter_count
 from mponet.recipe import Recipe
 
 MODELS = ("vgg16", "resnet20", "densenet40-12")

@@ -15,11 +15,11 @@ from time import perf_counter
 import numpy as np
 
 from mponet.backend import choose, load
-from mponet.data import Arrays, Dataset, batches
-from mponet.data.stream import made
 from mponet.models import build
-from mponet.models.start import start
+from mponet.models.init import start
 from mponet.recipe import preset
+from mponet.training.data import Arrays, Dataset, batches
+from mponet.training.data.stream import made
 
 IMAGES = 10_000
 ALONE = 30  # batches made without a step

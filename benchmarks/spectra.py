@@ -2,7 +2,7 @@
 
     python benchmarks/spectra.py --backend torch --models fc2:16,lenet5
 
-A training measures its operators at every evaluation (`mponet.run.spectra`).  Here: processor time of one measurement,
+A training measures its operators at every evaluation (`mponet.training.run.spectra`).  Here: processor time of one measurement,
 writing included, of one training step, and of the evaluations' interval, as many steps as the recipe has between two.
 """
 
@@ -19,12 +19,12 @@ import numpy as np
 from mponet.backend import choose, load
 from mponet.models import build, family
 from mponet.models.dropout import draw, sites
-from mponet.models.start import start
+from mponet.models.init import start
 from mponet.recipe import preset
-from mponet.run import spectra
-from mponet.run.lines import line
-from mponet.run.settings import PUBLISHED
-from mponet.train import evaluation_interval
+from mponet.training.loop import evaluation_interval
+from mponet.training.run import spectra
+from mponet.training.run.lines import line
+from mponet.training.run.settings import PUBLISHED
 
 MODELS = "fc2:4,fc2:16,fc2:22,lenet5,vgg16,resnet20-k1,densenet40-12"
 WARM_UP = 3  # steps, which compile

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import tensornetwork as tn
 
-from mponet.decompose import from_matrix
+from mponet.contraction.plan import Plan
 from mponet.draw import Look, save
 from mponet.models import build
-from mponet.mpo import mixed_canonical
-from mponet.network import apply
-from mponet.plan import Plan
-from mponet.shape import MPOShape
+from mponet.operators.decompose import from_matrix
+from mponet.operators.mpo import mixed_canonical
+from mponet.operators.nodes import apply
+from mponet.operators.shape import MPOShape
 
 HEAD = """# Gallery
 
@@ -120,7 +120,7 @@ def networks() -> Iterator[Entry]:
         "input",
         "An operator and its input",
         "The graph that defines what a layer computes.",
-        'save(mponet.network.apply(mpo, inputs), "input.svg", name="An operator and five inputs")',
+        'save(mponet.operators.nodes.apply(mpo, inputs), "input.svg", name="An operator and five inputs")',
         apply(mpo, np.ones((5, 36))),
         called="An operator and five inputs",
     )

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import mponet
-from mponet.data import load
 from mponet.recipe import CLIP, EPOCH, PRESETS
-from mponet.run import Settings, metrics, run
+from mponet.training.data import load
+from mponet.training.run import Settings, metrics, run
 
 VARIANTS = {"dense": "normal", "mpo": "MPO"}
 SEEDS = (0, 1)

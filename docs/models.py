@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from math import prod
 
 from mponet.cli.facts import listed
-from mponet.models import build, infer, published
+from mponet.models import build, published, shapes
 from mponet.models.densenet import LAST_CONV
 from mponet.models.outline import Line, count, joined, outline
 
@@ -36,7 +36,7 @@ The paper turns two convolutions of each VGG, and optionally the last ones of Re
 these are **no convolutions**.  The whole feature map (height, width, channels) is flattened, height slowest and
 channels fastest, multiplied by one operator of *height x width x channels* inputs, given one bias per output, and read
 as a map again.  Positions share no weights, and every output sees every input; nor is a kernel decomposed, as in
-Garipov et al. (2016), which is another model.  In `mponet.models.layers` it is what it is: `Flatten`, `Dense` with an
+Garipov et al. (2016), which is another model.  In `mponet.models.spec` it is what it is: `Flatten`, `Dense` with an
 operator, `Reshape` (`global_maps`).
 
 Between two such maps the authors' code stays flat, so the batch norm there is one over all values of the map, with a
@@ -132,7 +132,7 @@ def page() -> Iterator[str]:
     yield FC2.format(bond=_operators("fc2")[0].mpo.bond_dims[1])
     yield from (*_layers("fc2"), *_replaced("fc2", "fc2-code"))
     clamped = ", ".join(map(str, _operators("fc2", 22)[0].mpo.bond_dims[1:-1]))
-    yield FC2_QUIRKS.format(biases=infer.counts(build("fc2")).biases, clamped=clamped)
+    yield FC2_QUIRKS.format(biases=shapes.counts(build("fc2")).biases, clamped=clamped)
     yield LENET5.format(bonds=", ".join(str(max(info.mpo.bond_dims)) for info in _operators("lenet5")))
     yield from (*_layers("lenet5"), *_replaced("lenet5"), LENET5_QUIRKS, VGG)
     yield from (*_layers("vgg16"), *_layers("vgg19"), *_replaced("vgg16", "vgg19"), _vgg_quirks(), RESNET)
@@ -142,9 +142,9 @@ def page() -> Iterator[str]:
 
 
 def _network(name: str) -> str:
-    facts, millions = listed(name), sum(info.multiplications for info in infer.layers(build(name, "dense"))) / 1e6
+    facts, millions = listed(name), sum(info.multiplications for info in shapes.layers(build(name, "dense"))) / 1e6
     kept = sum(info.mpo.parameters for info in _operators(name))
-    replaced = sum(map(infer.replaced_weights, _operators(name)))
+    replaced = sum(map(shapes.replaced_weights, _operators(name)))
     cells = (
         f"`{name}`",
         facts["data"],
@@ -186,23 +186,23 @@ def _replaced(*names: str) -> Iterator[str]:
             outputs, inputs = (" ".join(map(str, dims)) for dims in (info.mpo.output_dims, info.mpo.input_dims))
             bonds = " ".join(map(str, info.mpo.bond_dims[1:-1]))
             bias = "yes" if info.layer.bias else "no"
-            weights = count(info.mpo.parameters), count(infer.replaced_weights(info))
+            weights = count(info.mpo.parameters), count(shapes.replaced_weights(info))
             yield _row((f"`{name}`", info.layer.name, f"{outputs} / {inputs}", bonds, bias, *weights))
 
 
 def _vgg_quirks() -> str:
     model = build("vgg16")
     kept = sum(info.mpo.parameters for info in _operators("vgg16"))
-    rate = next(info.layer.rate for info in infer.leaves(model) if info.kind == "Dropout")
+    rate = next(info.layer.rate for info in shapes.leaves(model) if info.kind == "Dropout")
     flat = _operators("vgg16")[0].mpo.out_features
-    return VGG_QUIRKS.format(dropout=rate, flat=count(flat), share=f"{kept / infer.counts(model).weights:.1%}")
+    return VGG_QUIRKS.format(dropout=rate, flat=count(flat), share=f"{kept / shapes.counts(model).weights:.1%}")
 
 
 def _resnet_quirks() -> str:
     kept = sum(info.mpo.parameters for info in _operators("resnet56-unit"))
     brought = sum(
         prod(shape)
-        for name, shape in infer.parameter_shapes(build("resnet56-unit")).items()
+        for name, shape in shapes.parameter_shapes(build("resnet56-unit")).items()
         if name.startswith("group3_block9_") and ("/bias" in name or "bn2/" in name)
     )
     ratio = f"{listed('resnet20')['whole_ratio']:.2%}"
@@ -214,7 +214,7 @@ def _densenet_quirks() -> str:
     last = LAST_CONV[16, 12, 12]
     bonds = (1, *(last.bond,) * (len(last.inputs) - 1), 1)
     loose = sum(map(prod, zip(bonds, last.inputs, last.outputs, bonds[1:], strict=False)))
-    replaced = sum(map(infer.replaced_weights, _operators("densenet40-12-conv")))
+    replaced = sum(map(shapes.replaced_weights, _operators("densenet40-12-conv")))
     return DENSENET_QUIRKS.format(
         channels=last.channels,
         padded=f"8 x 8 x {conv.in_features // 64}",
@@ -224,8 +224,8 @@ def _densenet_quirks() -> str:
     )
 
 
-def _operators(name: str, bond: int | None = None) -> list[infer.LayerInfo]:
-    return [info for info in infer.leaves(build(name, "mpo", bond)) if info.mpo is not None]
+def _operators(name: str, bond: int | None = None) -> list[shapes.LayerInfo]:
+    return [info for info in shapes.leaves(build(name, "mpo", bond)) if info.mpo is not None]
 
 
 def _row(cells: Iterable[str]) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mponet.run import metrics
-from mponet.train import Record
+from mponet.training.loop import Record
+from mponet.training.run import metrics
 
 HEAD = """# The paper's experiments, repeated
 

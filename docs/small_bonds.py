@@ -10,9 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import mponet
-from mponet.data import load
 from mponet.recipe import CLIP, PRESETS, Recipe
-from mponet.run import Result, Settings, run
+from mponet.training.data import load
+from mponet.training.run import Result, Settings, run
 
 BONDS = (2, 4, 8, 16, 22)
 SEEDS = (0, 1)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from mponet import MPOShape, from_matrix, truncate
-from mponet.measure import entanglement_entropy, spectra
+from mponet.operators.measure import entanglement_entropy, spectra
 
 # a kernel that decays slowly with distance, as trained maps between neighbouring grids do
 positions = np.arange(256)

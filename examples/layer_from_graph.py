@@ -7,7 +7,7 @@ import numpy as np
 import tensornetwork as tn
 import torch
 
-from mponet.wiring import Wiring
+from mponet.operators.topology import Wiring
 from mponet_torch import NetworkLinear
 
 rng = np.random.default_rng(0)

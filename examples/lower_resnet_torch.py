@@ -4,8 +4,8 @@ import torch
 
 import mponet_torch
 from mponet.models import build
-from mponet.models.infer import parameter_count
-from mponet.models.start import start
+from mponet.models.init import start
+from mponet.models.shapes import parameter_count
 
 torch.manual_seed(0)
 spec = build("resnet14-k1-unit", "mpo")  # 14 layers, k = 1; last block and head are operators

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 
 import mponet
-from mponet.data import batch_order, fit, load, scaled
 from mponet.models import build
-from mponet.models.infer import parameter_count
-from mponet.models.start import start
+from mponet.models.init import start
+from mponet.models.shapes import parameter_count
 from mponet.recipe import learning_rate, preset
+from mponet.training.data import batch_order, fit, load, scaled
 
 backend = mponet.load()
 recipe = replace(preset("fc2", "short"), steps=300)

@@ -1,12 +1,16 @@
 """Matrix product operators as tensor networks, lowered to PyTorch, JAX and TensorFlow."""
 
-from mponet.backend import load as load
-from mponet.decompose import Decomposition as Decomposition
-from mponet.decompose import from_matrix as from_matrix
-from mponet.decompose import truncate as truncate
-from mponet.mpo import MPO as MPO
-from mponet.mpo import to_matrix as to_matrix
-from mponet.shape import MPOShape as MPOShape
-from mponet.shape import factorize as factorize
+from importlib import import_module
 
-__version__ = "0.1.0"
+from mponet._version import __version__ as __version__
+from mponet.backend import load as load
+from mponet.display import provide_renderer
+from mponet.operators.decompose import Decomposition as Decomposition
+from mponet.operators.decompose import from_matrix as from_matrix
+from mponet.operators.decompose import truncate as truncate
+from mponet.operators.mpo import MPO as MPO
+from mponet.operators.mpo import to_matrix as to_matrix
+from mponet.operators.shape import MPOShape as MPOShape
+from mponet.operators.shape import factorize as factorize
+
+provide_renderer(lambda: import_module("mponet.draw"))

@@ -15,10 +15,10 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from mponet.contraction.planner import Planner
 from mponet.errors import BackendError, CheckpointError
 from mponet.models.dropout import Masks
-from mponet.models.layers import Model
-from mponet.planner import Planner
+from mponet.models.spec import Model
 from mponet.recipe import Recipe
 
 Numbers = NDArray[np.floating[Any]]

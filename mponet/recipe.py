@@ -34,7 +34,7 @@ class Recipe:
         momentum: 0 for plain SGD.
         nesterov: Nesterov's form of momentum.
         weight_decay: coefficient of the coupled L2 term, biases included.
-        initializer: a scheme of `mponet.models.start`.
+        initializer: a scheme of `mponet.models.init`.
         average: largest decay of the moving average of all parameters that evaluation uses (`average_share`); 0 for
             none, then evaluation uses the parameters themselves.
         clip: gradients whose Euclidean norm over all parameters, weight decay left out, is larger are scaled down to

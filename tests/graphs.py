@@ -9,7 +9,7 @@ from math import prod
 
 import numpy as np
 
-from mponet.wiring import Wiring
+from mponet.operators.topology import Wiring
 
 EPS = float(np.finfo(np.float64).eps)
 

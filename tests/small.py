@@ -3,9 +3,9 @@
 import numpy as np
 
 from mponet.models.dropout import masks
-from mponet.models.small import IMAGE as IMAGE
-from mponet.models.small import networks as networks
-from mponet.models.start import start
+from mponet.models.init import start
+from mponet.models.miniatures import IMAGE as IMAGE
+from mponet.models.miniatures import networks as networks
 
 
 def values(model, seed=0, spread=0.3):

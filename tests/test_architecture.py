@@ -4,6 +4,7 @@ Nothing here imports a framework, or needs one: the source is parsed, and import
 """
 
 import ast
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -13,19 +14,17 @@ from pathlib import Path
 
 import pytest
 
-# Each unit of mponet (a module or a package) imports only units left of it.  "mponet" is the package itself, whose
-# __init__ hands out the public names.  What draws a value is far right of it: `mponet.notebook` finds that by name
-# when a notebook asks, as `mponet.backend` finds the adapters.
+#: Each package or root module of mponet imports only those left of it, lazy imports included.
+#: "mponet" is the package root: it hands out the public names and provides the notebook renderer,
+#: so it comes after everything it names.
 ORDER = [
-    *("errors", "files", "notebook"),
-    *("shape", "mpo", "decompose", "network", "wiring"),
-    *("grouping", "plan", "fused", "cost", "choice", "machine", "planner", "tune"),
-    *("pairing", "pairwise", "pairwise_choice"),
-    *("ops", "merge", "contract", "contract_pairwise", "measure", "initialize", "layer"),
-    *("models", "recipe", "data", "backend", "mponet", "train", "checkpoint", "run", "suite"),
-    *("crosscheck", "draw", "bench", "report", "cli"),
-    "__main__",
+    *("_version", "errors", "files", "display"),
+    *("operators", "contraction", "layers", "models", "recipe", "backend"),
+    *("training", "compress", "draw", "crosscheck", "bench", "report", "cli"),
+    *("mponet", "__main__"),
 ]
+#: Modules next to packages in ``mponet/``, ``__init__`` and ``__main__`` included.
+MAX_ROOT_MODULES = 8
 
 FRAMEWORKS = {"torch", "jax", "jaxlib", "flax", "optax", "tensorflow", "keras"}
 #: What each adapter may import of them.
@@ -51,45 +50,55 @@ HOOKS = {
 PLACEMENT = {"device", "dtype", "param_dtype", "**kwargs"}
 #: (adapter, file, names that are its own or look otherwise, why), all else is the same in every twin.
 DIFFERENCES = (
-    ("mponet_jax", "arrays.py", "PRECISION accumulator", "XLA is told the precision of every product and sum"),
-    ("mponet_jax", "arrays.py", "supported", "JAX turns float64 into float32 without a word"),
-    ("mponet_jax", "contraction.py", "Cores Saved", "custom_vjp hands what is saved from one function to another"),
-    ("mponet_jax", "layers.py", "MPOLinear.__init__", "the arguments of nnx.Linear"),
-    ("mponet_jax", "layers.py", "put", "arrays cannot be written to, and keep the device they were put on"),
-    ("mponet_jax", "layers.py", "start", "keys may be traced, where they have no numbers yet"),
-    ("mponet_jax", "network.py", "NetworkLinear.__init__", "the arguments of nnx.Linear"),
-    ("mponet_jax", "pairwise.py", "Saved Tensors", "custom_vjp hands what is saved from one function to another"),
-    ("mponet_jax", "blocks.py", "Sequential ReLU MaxPool AvgPool", "nnx has functions for these, or no named layers"),
-    ("mponet_jax", "blocks.py", "BatchNorm.__init__", "no nnx layer is extended: its variance cancels"),
-    ("mponet_jax", "blocks.py", "Dropout.__init__ Dropout.kept", "an nnx random stream is made with the layer"),
-    ("mponet_torch", "arrays.py", "InPlace IN_PLACE ops_for", "arrays that nobody differentiates can be written to"),
-    ("mponet_torch", "arrays.py", "is_mapped", "vmap and grad wrap plain arrays, which must not be written to"),
-    ("mponet_torch", "contraction.py", "sweep back weights_of", "its GPUs have kernels; XLA fuses on its own"),
-    ("mponet_torch", "planning.py", "planner_of", "layers of one process may lie on several devices"),
-    ("mponet_torch", "contraction.py", "Kept apply_weights wanted", "an eager layer in eval mode keeps its weights"),
-    ("mponet_torch", "layers.py", "MPOLinear.train", "drops the weights that are kept in eval mode"),
+    ("mponet_jax", "ops/arrays.py", "PRECISION accumulator", "XLA is told the precision of every product and sum"),
+    ("mponet_jax", "ops/arrays.py", "supported", "JAX turns float64 into float32 without a word"),
+    ("mponet_jax", "ops/chain.py", "Cores Saved", "custom_vjp hands what is saved from one function to another"),
+    ("mponet_jax", "nn/linear.py", "MPOLinear.__init__", "the arguments of nnx.Linear"),
+    ("mponet_jax", "nn/linear.py", "put", "arrays cannot be written to, and keep the device they were put on"),
+    ("mponet_jax", "nn/linear.py", "start", "keys may be traced, where they have no numbers yet"),
+    ("mponet_jax", "nn/network.py", "NetworkLinear.__init__", "the arguments of nnx.Linear"),
+    ("mponet_jax", "ops/graph.py", "Saved Tensors", "custom_vjp hands what is saved from one function to another"),
+    (
+        "mponet_jax",
+        "nn/blocks.py",
+        "Sequential ReLU MaxPool AvgPool",
+        "nnx has functions for these, or no named layers",
+    ),
+    ("mponet_jax", "nn/blocks.py", "BatchNorm.__init__", "no nnx layer is extended: its variance cancels"),
+    ("mponet_jax", "nn/blocks.py", "Dropout.__init__ Dropout.kept", "an nnx random stream is made with the layer"),
     (
         "mponet_torch",
-        "layers.py",
+        "ops/arrays.py",
+        "InPlace IN_PLACE ops_for",
+        "arrays that nobody differentiates can be written to",
+    ),
+    ("mponet_torch", "ops/arrays.py", "is_mapped", "vmap and grad wrap plain arrays, which must not be written to"),
+    ("mponet_torch", "ops/chain.py", "sweep back weights_of", "its GPUs have kernels; XLA fuses on its own"),
+    ("mponet_torch", "ops/planning.py", "planner_of", "layers of one process may lie on several devices"),
+    ("mponet_torch", "ops/chain.py", "Kept apply_weights wanted", "an eager layer in eval mode keeps its weights"),
+    ("mponet_torch", "nn/linear.py", "MPOLinear.train", "drops the weights that are kept in eval mode"),
+    (
+        "mponet_torch",
+        "nn/linear.py",
         "autocast dtype_name",
         "torch casts operations, not layers; its dtypes have no names",
     ),
-    ("mponet_torch", "layers.py", "flattened unflattened", "autograd records a view even where none is needed"),
-    ("mponet_torch", "blocks.py", "PaddedConv2d", "torch pads both sides alike"),
-    ("mponet_torch", "blocks.py", "BatchNorm.__init__", "the arguments of torch's own"),
-    ("mponet_tensorflow", "blocks.py", "Concat FlattenNHWC ReshapeNHWC Residual", "Keras has layers for these"),
-    ("mponet_tensorflow", "blocks.py", "BatchNorm.forward Dropout.forward", "Keras hands training to call()"),
-    ("mponet_jax", "bench.py", "Passes.compiled", "XLA accounts for the memory of what it compiled"),
-    ("mponet_torch", "peers.py", "TENSORLY tensorly tednet", "packages for torch"),
-    ("mponet_tensorflow", "peers.py", "dense_mpo", "a package for TensorFlow"),
+    ("mponet_torch", "nn/linear.py", "flattened unflattened", "autograd records a view even where none is needed"),
+    ("mponet_torch", "nn/blocks.py", "PaddedConv2d", "torch pads both sides alike"),
+    ("mponet_torch", "nn/blocks.py", "BatchNorm.__init__", "the arguments of torch's own"),
+    ("mponet_tensorflow", "nn/blocks.py", "Concat FlattenNHWC ReshapeNHWC Residual", "Keras has layers for these"),
+    ("mponet_tensorflow", "nn/blocks.py", "BatchNorm.forward Dropout.forward", "Keras hands training to call()"),
+    ("mponet_jax", "bench/__init__.py", "Passes.compiled", "XLA accounts for the memory of what it compiled"),
+    ("mponet_torch", "bench/peers.py", "TENSORLY tensorly tednet", "packages for torch"),
+    ("mponet_tensorflow", "bench/peers.py", "dense_mpo", "a package for TensorFlow"),
     ("mponet_jax", "train.py", "Leaves", "a compiled step takes and gives the parameters as a tuple"),
-    ("mponet_tensorflow", "layers.py", "as_rows as_leading", "leading dimensions may be unknown while it traces"),
-    ("mponet_tensorflow", "layers.py", "given put", "weights are variables of Keras, made by initialisers"),
-    ("mponet_tensorflow", "network.py", "NetworkLinear.__init__", "the arguments of keras.layers.Dense"),
-    ("mponet_tensorflow", "network.py", "NetworkLinear.in_features NetworkLinear.out_features", "Keras says units"),
-    ("mponet_tensorflow", "layers.py", "MPOLinear.__init__ Size", "the arguments of keras.layers.Dense"),
-    ("mponet_tensorflow", "layers.py", "MPOLinear.in_features MPOLinear.out_features", "Keras says units"),
-    ("mponet_tensorflow", "layers.py", "MPOLinear.shape", "known only when the layer is built"),
+    ("mponet_tensorflow", "nn/linear.py", "as_rows as_leading", "leading dimensions may be unknown while it traces"),
+    ("mponet_tensorflow", "nn/linear.py", "given put", "weights are variables of Keras, made by initialisers"),
+    ("mponet_tensorflow", "nn/network.py", "NetworkLinear.__init__", "the arguments of keras.layers.Dense"),
+    ("mponet_tensorflow", "nn/network.py", "NetworkLinear.in_features NetworkLinear.out_features", "Keras says units"),
+    ("mponet_tensorflow", "nn/linear.py", "MPOLinear.__init__ Size", "the arguments of keras.layers.Dense"),
+    ("mponet_tensorflow", "nn/linear.py", "MPOLinear.in_features MPOLinear.out_features", "Keras says units"),
+    ("mponet_tensorflow", "nn/linear.py", "MPOLinear.shape", "known only when the layer is built"),
     ("mponet_tensorflow", "lower.py", "images", "NHWC is its native order"),
 )
 
@@ -113,9 +122,27 @@ def modules(package):
     return found
 
 
+def docstrings(tree):
+    """The string nodes that are documentation: they may name modules without importing them."""
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        for statement in body if isinstance(body, list) else []:
+            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+                yield statement.value
+
+
 def imports(name, path):
-    """Every dotted name that a module imports, also inside functions; ``from a import b`` gives ``a.b``."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """Every dotted name that a module imports, also inside functions; ``from a import b`` gives ``a.b``.
+
+    A string that is the dotted name of a module counts, too: `import_module` calls, tables of modules that are
+    loaded later, and processes started with ``-m``.  Of an f-string the beginning counts (``f"mponet.cli.{name}"``).
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    documentation = set(docstrings(tree))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in documentation:
+            if re.fullmatch(r"mponet(?!\.backends$)(\.[a-z_0-9]+)*\.?", node.value) and node.value != "mponet":
+                yield node.value.rstrip(".")
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -136,8 +163,19 @@ def targets(name, path, known):
 
 
 def unit(module):
-    """``mponet.data.files`` belongs to the unit ``data``; ``mponet`` to itself."""
+    """``mponet.training.data.files`` belongs to the unit ``data``; ``mponet`` to itself."""
     return module.split(".")[1] if "." in module else module
+
+
+def assigned(path):
+    """Names that an ``__init__`` binds to anything but its own modules."""
+    for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.ImportFrom):
+            yield from (alias.asname or alias.name for alias in statement.names)
+        elif isinstance(statement, ast.FunctionDef | ast.ClassDef):
+            yield statement.name
+        elif isinstance(statement, ast.Assign):
+            yield from (target.id for target in statement.targets if isinstance(target, ast.Name))
 
 
 CORE = modules("mponet")
@@ -149,6 +187,30 @@ ADAPTERS = {package: modules(package) for package in OWN if root_of(package) is 
 
 def test_every_module_has_a_place_in_the_order():
     assert {unit(name) for name in CORE} <= set(ORDER)
+
+
+def test_the_root_holds_few_modules():
+    assert len(list(root_of("mponet").glob("*.py"))) <= MAX_ROOT_MODULES
+
+
+@pytest.mark.parametrize("package", ["mponet"])
+def test_no_module_is_hidden_by_a_name_of_its_package(package):
+    """``from package import name`` would give a function where a module of that name is documented."""
+    known = modules(package)
+    hidden = [
+        f"{parent}.{target}"
+        for parent, path in known.items()
+        if path.name == "__init__.py"
+        for target in assigned(path)
+        if f"{parent}.{target}" in known
+    ]
+    assert not hidden
+
+
+def test_dynamic_imports_are_seen():
+    path = CORE["mponet"]
+    assert "mponet.draw" in set(imports("mponet", path))
+    assert "mponet.cli" in set(imports("mponet.cli.group", CORE["mponet.cli.group"]))
 
 
 @pytest.mark.parametrize("name", CORE)
@@ -177,9 +239,9 @@ def test_the_core_imports_no_framework_and_no_adapter(name):
     assert not tops & (FRAMEWORKS | set(OWN))
 
 
-def test_tensornetwork_stays_inside_network():
+def test_tensornetwork_stays_inside_nodes():
     users = {name for name, path in CORE.items() for imported in imports(name, path) if "tensornetwork" in imported}
-    assert users == {"mponet.network"}
+    assert users == {"mponet.operators.nodes"}
 
 
 # ---------------------------------------------------------------- imports of the adapters
@@ -208,7 +270,7 @@ def test_import_mponet_loads_no_framework():
 
 
 def test_the_numpy_adapter_loads_no_framework():
-    loaded = loaded_by("import mponet_numpy, mponet_numpy.arrays")
+    loaded = loaded_by("import mponet_numpy, mponet_numpy.ops.arrays")
     assert "mponet_numpy" in loaded
     assert not loaded & FRAMEWORKS
 
@@ -281,7 +343,11 @@ def interface(package, path):
 
 def written():
     """The twins that are more than a placeholder: file name to path."""
-    files = {p: {path.name: path for path in ADAPTERS[p].values()} for p in TWINS if p in ADAPTERS}
+    files = {
+        p: {path.relative_to(root_of(p)).as_posix(): path for path in ADAPTERS[p].values()}
+        for p in TWINS
+        if p in ADAPTERS
+    }
     return {package: paths for package, paths in files.items() if set(paths) != {"__init__.py"}}
 
 

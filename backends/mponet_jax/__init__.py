@@ -7,20 +7,20 @@ import numpy as np
 from flax import nnx
 
 from mponet.backend import Parameters
-from mponet.models.layers import Model
-from mponet.models.start import check
+from mponet.models.init import check
+from mponet.models.spec import Model
 from mponet.recipe import Recipe
-from mponet_jax.arrays import device_of, dtype_of, to_numpy
-from mponet_jax.arrays import devices as devices
-from mponet_jax.blocks import Sequential
-from mponet_jax.contraction import apply_mpo as apply_mpo
-from mponet_jax.layers import MPOLinear as MPOLinear
-from mponet_jax.layers import put
 from mponet_jax.lower import canonical, lower, native_order, slots
-from mponet_jax.network import NetworkLinear as NetworkLinear
-from mponet_jax.pairwise import apply_network as apply_network
-from mponet_jax.planning import PLANNER as PLANNER
-from mponet_jax.planning import versions as versions
+from mponet_jax.nn.blocks import Sequential
+from mponet_jax.nn.linear import MPOLinear as MPOLinear
+from mponet_jax.nn.linear import put
+from mponet_jax.nn.network import NetworkLinear as NetworkLinear
+from mponet_jax.ops.arrays import device_of, dtype_of, to_numpy
+from mponet_jax.ops.arrays import devices as devices
+from mponet_jax.ops.chain import apply_mpo as apply_mpo
+from mponet_jax.ops.graph import apply_network as apply_network
+from mponet_jax.ops.planning import PLANNER as PLANNER
+from mponet_jax.ops.planning import versions as versions
 from mponet_jax.train import Trainer as Trainer
 from mponet_jax.train import gradients as gradients
 from mponet_jax.train import predict as predict

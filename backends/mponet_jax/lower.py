@@ -14,11 +14,10 @@ from flax import nnx
 from numpy.typing import NDArray
 
 from mponet.errors import ModelError
-from mponet.models import layers as spec
+from mponet.models import spec as spec
 from mponet.models.dropout import Masks
-from mponet.models.infer import LayerInfo, layers
-from mponet_jax.arrays import PRECISION, Array
-from mponet_jax.blocks import (
+from mponet.models.shapes import LayerInfo, layers
+from mponet_jax.nn.blocks import (
     AvgPool,
     BatchNorm,
     Concat,
@@ -31,7 +30,8 @@ from mponet_jax.blocks import (
     Residual,
     Sequential,
 )
-from mponet_jax.layers import MPOLinear
+from mponet_jax.nn.linear import MPOLinear
+from mponet_jax.ops.arrays import PRECISION, Array
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from mponet.backend import AVERAGE, VELOCITY, Numbers, Parameters, check_state
 from mponet.models.dropout import Masks
 from mponet.recipe import Recipe
-from mponet_jax.arrays import Array, accumulator, from_numpy, to_numpy
 from mponet_jax.lower import Slot, canonical, dropping, images, native_order, slots
+from mponet_jax.ops.arrays import Array, accumulator, from_numpy, to_numpy
 
 #: Arrays of a model, in the order in which JAX sees them as leaves.
 Leaves = tuple[Array, ...]

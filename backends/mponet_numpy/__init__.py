@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from mponet.backend import TRAINABLE, VARIABLE, Numbers, Parameters
 from mponet.errors import BackendError
 from mponet.models.dropout import Masks
-from mponet.models.layers import Model
-from mponet.models.start import check
+from mponet.models.init import check
+from mponet.models.spec import Model
 from mponet.recipe import Recipe
 from mponet_numpy.lower import Network as Network
 from mponet_numpy.lower import lower
-from mponet_numpy.planning import PLANNER as PLANNER
-from mponet_numpy.planning import versions as versions
+from mponet_numpy.ops.planning import PLANNER as PLANNER
+from mponet_numpy.ops.planning import versions as versions
 
 name = "numpy"
 DTYPES = ("float64", "float32")

@@ -11,11 +11,11 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from mponet.errors import ModelError
-from mponet.models import layers as spec
+from mponet.models import spec as spec
 from mponet.models.dropout import Masks
-from mponet.models.infer import LayerInfo, layers, parameter_shapes, statistic_shapes
-from mponet.mpo import MPO
-from mponet.network import reference
+from mponet.models.shapes import LayerInfo, layers, parameter_shapes, statistic_shapes
+from mponet.operators.mpo import MPO
+from mponet.operators.nodes import reference
 
 Array = NDArray[np.float64]
 #: Sees each layer and its inputs, in the order of use.

@@ -3,18 +3,18 @@
 from typing import Any
 
 from mponet.backend import Parameters
-from mponet.models.layers import Model
-from mponet.models.start import check
+from mponet.models.init import check
+from mponet.models.spec import Model
 from mponet.recipe import Recipe
-from mponet_tensorflow.arrays import device_of, dtype_of, from_numpy, keras, tf, to_numpy
-from mponet_tensorflow.arrays import devices as devices
-from mponet_tensorflow.contraction import apply_mpo as apply_mpo
-from mponet_tensorflow.layers import MPODense as MPODense
 from mponet_tensorflow.lower import canonical, lower, native_order, slots
-from mponet_tensorflow.network import NetworkDense as NetworkDense
-from mponet_tensorflow.pairwise import apply_network as apply_network
-from mponet_tensorflow.planning import PLANNER as PLANNER
-from mponet_tensorflow.planning import versions as versions
+from mponet_tensorflow.nn.linear import MPODense as MPODense
+from mponet_tensorflow.nn.network import NetworkDense as NetworkDense
+from mponet_tensorflow.ops.arrays import device_of, dtype_of, from_numpy, keras, tf, to_numpy
+from mponet_tensorflow.ops.arrays import devices as devices
+from mponet_tensorflow.ops.chain import apply_mpo as apply_mpo
+from mponet_tensorflow.ops.graph import apply_network as apply_network
+from mponet_tensorflow.ops.planning import PLANNER as PLANNER
+from mponet_tensorflow.ops.planning import versions as versions
 from mponet_tensorflow.train import Trainer as Trainer
 from mponet_tensorflow.train import gradients as gradients
 from mponet_tensorflow.train import predict as predict

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mponet.errors import ModelError
-from mponet.models import layers as spec
-from mponet.models.infer import LayerInfo, layers, leaves, parameter_shapes, statistic_shapes
-from mponet_tensorflow.arrays import Array, keras, tf
-from mponet_tensorflow.blocks import BatchNorm, Dropout, PadChannels
-from mponet_tensorflow.layers import MPODense
+from mponet.models import spec as spec
+from mponet.models.shapes import LayerInfo, layers, leaves, parameter_shapes, statistic_shapes
+from mponet_tensorflow.nn.blocks import BatchNorm, Dropout, PadChannels
+from mponet_tensorflow.nn.linear import MPODense
+from mponet_tensorflow.ops.arrays import Array, keras, tf
 
 _NAMES = {"gamma": "scale", "beta": "shift", "moving_mean": "mean", "moving_variance": "variance"}
 

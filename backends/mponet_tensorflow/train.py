@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from mponet.backend import AVERAGE, VELOCITY, Numbers, Parameters, check_state
 from mponet.models.dropout import Masks
 from mponet.recipe import Recipe
-from mponet_tensorflow.arrays import Array, from_numpy, keras, tf, to_numpy
 from mponet_tensorflow.lower import Slot, canonical, dropping, native_order, slots
+from mponet_tensorflow.ops.arrays import Array, from_numpy, keras, tf, to_numpy
 
 
 def predict(native: keras.Model, images: Numbers, masks: Masks = ()) -> Numbers:

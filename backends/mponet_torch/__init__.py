@@ -6,18 +6,18 @@ import torch
 from torch import nn
 
 from mponet.backend import Parameters
-from mponet.models.layers import Model
-from mponet.models.start import check
+from mponet.models.init import check
+from mponet.models.spec import Model
 from mponet.recipe import Recipe
-from mponet_torch.arrays import device_of, dtype_of, from_numpy, to_numpy
-from mponet_torch.arrays import devices as devices
-from mponet_torch.contraction import apply_mpo as apply_mpo
-from mponet_torch.layers import MPOLinear as MPOLinear
 from mponet_torch.lower import canonical, lower, native_order, slots
-from mponet_torch.network import NetworkLinear as NetworkLinear
-from mponet_torch.pairwise import apply_network as apply_network
-from mponet_torch.planning import PLANNER as PLANNER
-from mponet_torch.planning import versions as versions
+from mponet_torch.nn.linear import MPOLinear as MPOLinear
+from mponet_torch.nn.network import NetworkLinear as NetworkLinear
+from mponet_torch.ops.arrays import device_of, dtype_of, from_numpy, to_numpy
+from mponet_torch.ops.arrays import devices as devices
+from mponet_torch.ops.chain import apply_mpo as apply_mpo
+from mponet_torch.ops.graph import apply_network as apply_network
+from mponet_torch.ops.planning import PLANNER as PLANNER
+from mponet_torch.ops.planning import versions as versions
 from mponet_torch.train import Trainer as Trainer
 from mponet_torch.train import gradients as gradients
 from mponet_torch.train import predict as predict

@@ -15,11 +15,10 @@ import torch
 from torch import nn
 
 from mponet.errors import ModelError
-from mponet.models import layers as spec
+from mponet.models import spec as spec
 from mponet.models.dropout import Masks
-from mponet.models.infer import LayerInfo, layers, leaves
-from mponet_torch.arrays import Array
-from mponet_torch.blocks import (
+from mponet.models.shapes import LayerInfo, layers, leaves
+from mponet_torch.nn.blocks import (
     BatchNorm,
     Concat,
     Dropout,
@@ -29,7 +28,8 @@ from mponet_torch.blocks import (
     ReshapeNHWC,
     Residual,
 )
-from mponet_torch.layers import MPOLinear
+from mponet_torch.nn.linear import MPOLinear
+from mponet_torch.ops.arrays import Array
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from torch.nn.functional import cross_entropy
 from mponet.backend import AVERAGE, VELOCITY, Numbers, Parameters, check_state
 from mponet.models.dropout import Masks
 from mponet.recipe import Recipe
-from mponet_torch.arrays import Array, from_numpy, to_numpy
 from mponet_torch.lower import Slot, canonical, dropping, images, native_order, slots
+from mponet_torch.ops.arrays import Array, from_numpy, to_numpy
 
 
 def predict(native: nn.Module, images: Numbers, masks: Masks = ()) -> Numbers:

@@ -1,22 +1,22 @@
 """What the kernels take of a plan's groups, and what their gradients are gradients of.
 
 The core of a group is ``(D_l, I, J, D_r)``: a core of the operator, or a product of neighbours, which
-`mponet.merge.chains` has laid out as the weight of a step.  Kernels take it bond by bond, as a *factor*.
+`mponet.contraction.weights.chains` has laid out as the weight of a step.  Kernels take it bond by bond, as a *factor*.
 """
 
 from collections.abc import Mapping
 
 from torch import Tensor
 
-from mponet.plan import Plan
+from mponet.contraction.plan import Plan
 
 
 def factors(plan: Plan, chains: Mapping[int, Tensor]) -> list[Tensor]:
     """``(D_1, J_1, I_1)`` of the first group, of three ``(D_1, D_2, J_2, I_2)`` of the second, ``(D, J_n, I_n)``.
 
     Args:
-        plan: one that `mponet.fused.fusable` names.
-        chains: as `mponet.merge.chains` gives them.
+        plan: one that `mponet.contraction.kernels.fusable` names.
+        chains: as `mponet.contraction.weights.chains` gives them.
     """
     first, *middle, last = (_core(plan, group, chains) for group in range(len(plan.groups)))
     return [

@@ -1,4 +1,4 @@
-"""Runs plans that `mponet.fused.fusable` names by kernels of our own, where there is a GPU, Triton, and 16-bit numbers.
+"""Runs plans that `mponet.contraction.kernels.fusable` names by kernels of our own, where there is a GPU, Triton, and 16-bit numbers.
 
 In float32 a kernel gains nothing: the products take longer than moving the states does, and cuBLAS has the faster ones.
 ``MPONET_KERNELS=off`` does without.
@@ -13,8 +13,8 @@ from math import prod
 import torch
 from torch import Tensor
 
-from mponet.fused import Sizes, fusable, padded
-from mponet.plan import Plan
+from mponet.contraction.kernels import Sizes, fusable, padded
+from mponet.contraction.plan import Plan
 
 VARIABLE = "MPONET_KERNELS"
 DTYPES = (torch.bfloat16, torch.float16)

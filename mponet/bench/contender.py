@@ -8,8 +8,8 @@ from typing import Any, Literal, Protocol
 
 from numpy.typing import NDArray
 
-from mponet.mpo import MPO
-from mponet.shape import MPOShape
+from mponet.operators.mpo import MPO
+from mponet.operators.shape import MPOShape
 
 #: ``ours``; ``dense``, the framework's own layer; ``peer``, another way to apply the same operator; ``other``, another
 #: map of the same size, for orientation.

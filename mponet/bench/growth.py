@@ -9,7 +9,7 @@ from mponet.bench.contender import DENSE, OURS
 from mponet.bench.layers import PASSES
 from mponet.bench.rows import Row
 from mponet.bench.statistics import exponent
-from mponet.shape import MPOShape
+from mponet.operators.shape import MPOShape
 
 WIDTHS = (256, 512, 1024, 2048, 4096, 8192)
 BONDS = (2, 4, 8, 16, 32, 64)

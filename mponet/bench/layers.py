@@ -13,9 +13,9 @@ from mponet.bench.rounds import PATIENCE, ROUNDS, interleave
 from mponet.bench.rows import Row
 from mponet.bench.statistics import Summary
 from mponet.errors import BackendError, InputError
-from mponet.initialize import exact_variance
-from mponet.mpo import MPO, to_matrix
-from mponet.network import reference
+from mponet.operators.initialize import exact_variance
+from mponet.operators.mpo import MPO, to_matrix
+from mponet.operators.nodes import reference
 
 PASSES = ("forward", "step")
 #: Largest error of an output over the largest output: float32 sums of a few thousand products.

@@ -15,9 +15,9 @@ from mponet.bench.verdict import mark
 from mponet.errors import DivergedError
 from mponet.models import VARIANTS, build
 from mponet.models.dropout import draw, sites
-from mponet.models.infer import parameter_count
-from mponet.models.layers import Model
-from mponet.models.start import start
+from mponet.models.init import start
+from mponet.models.shapes import parameter_count
+from mponet.models.spec import Model
 from mponet.recipe import Recipe
 
 #: Takes as long as any other rate, and nothing diverges from whatever start.

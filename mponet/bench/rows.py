@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mponet.shape import MPOShape
+from mponet.operators.shape import MPOShape
 
 
 @dataclass(frozen=True, slots=True)

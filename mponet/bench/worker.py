@@ -12,7 +12,7 @@ from typing import Any
 from mponet.bench import layers, memory, networks
 from mponet.bench.rows import Network, Row
 from mponet.files import write_json
-from mponet.shape import MPOShape
+from mponet.operators.shape import MPOShape
 
 
 def row_of(task: dict[str, Any]) -> Row:

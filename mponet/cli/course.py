@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite, log10
 
-from mponet.train import Record
+from mponet.training.loop import Record
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from mponet.cli.output import bond_option, emit, json_option, people
 from mponet.crosscheck import Report, crosschecks, markdown
 from mponet.crosscheck.case import DTYPES, RECIPES
 from mponet.crosscheck.check import BATCH, participants
-from mponet.models import VARIANTS, Model, small
+from mponet.models import VARIANTS, Model, miniatures
 from mponet.recipe import Recipe
 
 SMALL_BATCH = 8
@@ -136,7 +136,7 @@ def _groups(
         networks = [network for name in names for network in _built(name, variants, bond)]
         yield Group(networks, batch or BATCH, [RECIPES] * len(networks))
     else:
-        networks = [network for kind in variants for network in small.networks(kind)]
+        networks = [network for kind in variants for network in miniatures.networks(kind)]
         yield Group(networks, batch or SMALL_BATCH, small_recipes(networks))
 
 

@@ -9,7 +9,6 @@ import click
 from click.core import ParameterSource
 
 from mponet import models
-from mponet.checkpoint import load as read
 from mponet.cli.evaluate import find
 from mponet.cli.output import (
     bond_option,
@@ -26,11 +25,12 @@ from mponet.draw.overlay import KINDS, Kind
 from mponet.draw.text import sites
 from mponet.draw.theme import Theme
 from mponet.errors import CheckpointError, InputError, ModelError
-from mponet.models import infer
-from mponet.models.layers import Model
-from mponet.mpo import MPO
-from mponet.shape import MPOShape
-from mponet.train import evaluated
+from mponet.models import shapes as infer
+from mponet.models.spec import Model
+from mponet.operators.mpo import MPO
+from mponet.operators.shape import MPOShape
+from mponet.training.checkpoint import load as read
+from mponet.training.loop import evaluated
 
 COLOURED = ("svg", "png", "html")
 

@@ -7,15 +7,15 @@ from typing import Any
 import click
 from rich.table import Table
 
-from mponet import data as datasets
 from mponet.backend import Backend, choose, load
-from mponet.checkpoint import NAME, Checkpoint
-from mponet.checkpoint import load as read
 from mponet.cli.output import emit, json_option, notice, people
-from mponet.data import Arrays
 from mponet.errors import CheckpointError
 from mponet.models.dropout import Masks, masks
-from mponet.train import accuracy, evaluated, no_masks
+from mponet.training import data as datasets
+from mponet.training.checkpoint import NAME, Checkpoint
+from mponet.training.checkpoint import load as read
+from mponet.training.data import Arrays
+from mponet.training.loop import accuracy, evaluated, no_masks
 
 
 @click.command(

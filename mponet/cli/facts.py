@@ -3,12 +3,12 @@
 from typing import Any
 
 from mponet import models
-from mponet.choice import choose
-from mponet.measure import whole_ratio
-from mponet.models import infer
+from mponet.contraction.search import choose
+from mponet.models import shapes
 from mponet.models.cost import multiplications
-from mponet.models.infer import LayerInfo
-from mponet.models.layers import PAPER, Model, Residual
+from mponet.models.shapes import LayerInfo
+from mponet.models.spec import PAPER, Model, Residual
+from mponet.operators.measure import whole_ratio
 
 
 def describe(model: Model, batch: int) -> dict[str, Any]:
@@ -21,8 +21,8 @@ def describe(model: Model, batch: int) -> dict[str, Any]:
         batch: examples at a time that the plans are chosen for.
     """
     dense = models.build(model.name, "dense")
-    counts, layers = infer.counts(model), infer.layers(model)
-    operators = [info for info in infer.leaves(model) if info.mpo is not None]
+    counts, layers = shapes.counts(model), shapes.layers(model)
+    operators = [info for info in shapes.leaves(model) if info.mpo is not None]
     return {
         "model": model.name,
         "variant": model.variant,
@@ -35,13 +35,13 @@ def describe(model: Model, batch: int) -> dict[str, Any]:
         "norms": counts.norms,
         "statistics": counts.statistics,
         "mpo_weights": sum(info.mpo.parameters for info in operators if info.mpo),
-        "replaced_weights": sum(map(infer.replaced_weights, operators)),
-        "rho": infer.rho(model),
-        "whole_ratio": whole_ratio(counts.parameters, infer.parameter_count(dense)),
-        "dense_parameters": infer.parameter_count(dense),
+        "replaced_weights": sum(map(shapes.replaced_weights, operators)),
+        "rho": shapes.rho(model),
+        "whole_ratio": whole_ratio(counts.parameters, shapes.parameter_count(dense)),
+        "dense_parameters": shapes.parameter_count(dense),
         "multiplications": sum(info.multiplications for info in layers),
         "plan_multiplications": sum(multiplications(info, batch) for info in layers),
-        "dense_multiplications": sum(info.multiplications for info in infer.layers(dense)),
+        "dense_multiplications": sum(info.multiplications for info in shapes.layers(dense)),
         "batch": batch,
         "layers": [_layer(layer, batch) for layer in layers],
     }
@@ -50,14 +50,14 @@ def describe(model: Model, batch: int) -> dict[str, Any]:
 def listed(name: str) -> dict[str, Any]:
     """A network of the paper in one line."""
     model, family = models.build(name), models.family(name)
-    parameters, dense = (infer.parameter_count(models.build(name, variant)) for variant in ("mpo", "dense"))
+    parameters, dense = (shapes.parameter_count(models.build(name, variant)) for variant in ("mpo", "dense"))
     return {
         "model": name,
         "title": family.title,
         "data": family.data,
         "dense_parameters": dense,
         "parameters": parameters,
-        "rho": infer.rho(model),
+        "rho": shapes.rho(model),
         "whole_ratio": whole_ratio(parameters, dense),
         "source": model.source.removeprefix(f"{PAPER}, ").partition(";")[0],
     }
@@ -90,7 +90,7 @@ def _operator(layer: LayerInfo, batch: int) -> dict[str, Any]:
         "output_dims": shape.output_dims,
         "bond_dims": shape.bond_dims,
         "mpo_weights": shape.parameters,
-        "replaced_weights": infer.replaced_weights(layer),
+        "replaced_weights": shapes.replaced_weights(layer),
         "plan": str(plan),
         "plan_multiplications": plan.sweep_multiplications,
         "plan_merge_multiplications": plan.merge_multiplications,

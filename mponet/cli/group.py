@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from mponet import __version__
+from mponet._version import __version__
 from mponet.cli.output import fail
 from mponet.errors import MPONetError
 

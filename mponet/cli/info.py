@@ -4,10 +4,10 @@ import click
 from click.core import ParameterSource
 
 from mponet import models
-from mponet.choice import USUAL_BATCH
 from mponet.cli import tables
 from mponet.cli.facts import describe, listed
 from mponet.cli.output import bond_option, emit, json_option, optional_model_argument, variant_option
+from mponet.contraction.search import USUAL_BATCH
 
 
 @click.command(

@@ -14,8 +14,8 @@ from rich.text import Text
 from mponet.cli.course import Course, begun, further
 from mponet.cli.curve import curve
 from mponet.cli.remaining import Ahead, clock
-from mponet.run import Result
-from mponet.train import Record
+from mponet.training.loop import Record
+from mponet.training.run import Result
 
 CURVES = 5  # lines
 FEWEST, MOST = 3, 12  # evaluations in the table

@@ -5,12 +5,12 @@ from typing import Any
 import click
 
 from mponet.backend import TRAINABLE, load
-from mponet.choice import USUAL_BATCH
 from mponet.cli.output import emit, json_option
-from mponet.cost import Purpose, cost
-from mponet.plan import Plan
-from mponet.planner import FINALISTS, ITEMSIZE, PURPOSES, Plans, Question, mode, rounded
-from mponet.shape import MPOShape
+from mponet.contraction.cost import Purpose, cost
+from mponet.contraction.plan import Plan
+from mponet.contraction.planner import FINALISTS, ITEMSIZE, PURPOSES, Plans, Question, mode, rounded
+from mponet.contraction.search import USUAL_BATCH
+from mponet.operators.shape import MPOShape
 
 
 class Factors(click.ParamType):  # type: ignore[type-arg]

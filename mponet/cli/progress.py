@@ -11,8 +11,8 @@ from mponet.cli.course import begun, further
 from mponet.cli.live import View
 from mponet.cli.output import notice
 from mponet.cli.remaining import Ahead, clock
-from mponet.run import Reporter, Result
-from mponet.train import Record
+from mponet.training.loop import Record
+from mponet.training.run import Reporter, Result
 
 PAUSE = 10.0  # seconds between two plain lines
 

@@ -7,14 +7,14 @@ from sys import exit as leave
 import click
 from rich.table import Table
 
-from mponet import data as datasets
 from mponet.backend import choose, load
 from mponet.cli.output import MODELS, bond_option, count, emit, fail, json_option, model_argument, notice, people
 from mponet.cli.progress import watcher
 from mponet.models import VARIANTS, build
-from mponet.run import Result, default_folder, resolve, summary
-from mponet.run import run as train_variants
-from mponet.run.settings import FEWEST
+from mponet.training import data as datasets
+from mponet.training.run import Result, default_folder, resolve, summary
+from mponet.training.run import run as train_variants
+from mponet.training.run.settings import FEWEST
 
 INTERRUPTED = 130  # what a shell reports for Ctrl-C
 

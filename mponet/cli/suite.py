@@ -8,20 +8,20 @@ from sys import exit as leave
 import click
 from rich.table import Table
 
-from mponet import data as datasets
 from mponet.backend import choose, load
 from mponet.cli.output import emit, fail, json_option, notice, people
 from mponet.cli.progress import watcher
 from mponet.cli.remaining import Ahead
 from mponet.cli.run import INTERRUPTED
-from mponet.run import Reporter, Result
-from mponet.suite import Cell, Row, State, Suite, plan, read, report, run_suite, states
-from mponet.suite.cells import DEFAULT, SEEDS, data_of, networks
-from mponet.suite.published import Figure
-from mponet.suite.table import Report
-from mponet.suite.write import flat, percent, ratio
-from mponet.suite.write import seeds as trainings
-from mponet.train import Record
+from mponet.training import data as datasets
+from mponet.training.loop import Record
+from mponet.training.run import Reporter, Result
+from mponet.training.suite import Cell, Row, State, Suite, plan, read, report, run_suite, states
+from mponet.training.suite.cells import DEFAULT, SEEDS, data_of, networks
+from mponet.training.suite.published import Figure
+from mponet.training.suite.table import Report
+from mponet.training.suite.write import flat, percent, ratio
+from mponet.training.suite.write import seeds as trainings
 
 
 @click.command(

@@ -7,12 +7,12 @@ from rich import box
 from rich.table import Table
 
 from mponet import models
-from mponet.choice import choose
 from mponet.cli.output import count, people
-from mponet.models import infer
+from mponet.contraction.search import choose
+from mponet.models import shapes
 from mponet.models.cost import multiplications
-from mponet.models.layers import PAPER, Model
 from mponet.models.outline import TIMES, Line, joined, outline
+from mponet.models.spec import PAPER, Model
 
 WORDS = {"network", "data", "source", "layer", "kind"}  # headings of columns that are not numbers
 
@@ -88,9 +88,9 @@ def _rows(lines: Iterable[Line], batch: int, indent: str) -> Iterator[tuple[str,
 
 def _operators(model: Model, batch: int) -> Table:
     table = _aligned("left", "left")
-    for info in infer.leaves(model):
+    for info in shapes.leaves(model):
         if info.mpo is not None:
-            kept, replaced = count(info.mpo.parameters), count(infer.replaced_weights(info))
+            kept, replaced = count(info.mpo.parameters), count(shapes.replaced_weights(info))
             plan = choose(info.mpo, batch)
             table.add_row(getattr(info.layer, "name", ""), f"{info.mpo}\n{kept} weights for {replaced}\n{plan}")
     return table

@@ -7,10 +7,10 @@ from rich.status import Status
 
 from mponet.backend import TRAINABLE, load
 from mponet.cli.output import emit, json_option
-from mponet.cost import USUAL
-from mponet.machine import DEFAULTS, path, save
-from mponet.tune import Tuning
-from mponet.tune import tune as measure
+from mponet.contraction.calibrate import Tuning
+from mponet.contraction.calibrate import tune as measure
+from mponet.contraction.cost import USUAL
+from mponet.contraction.machine import DEFAULTS, path, save
 
 #: What a GPU is asked for, as a multiple of the batches for a processor.
 GPU_BATCHES = 32

@@ -36,8 +36,8 @@ from typing import Literal
 
 from mponet.crosscheck.case import RECIPES, Case
 from mponet.crosscheck.rounding import LOSS, SINGLE, forward, gradient
-from mponet.models.infer import LayerInfo, layers
-from mponet.models.layers import BatchNorm, Model
+from mponet.models.shapes import LayerInfo, layers
+from mponet.models.spec import BatchNorm, Model
 
 FORWARD, GRADIENTS, TRAINING = 1e-12, 1e-10, 1e-8
 FLOOR, CANCELLING_FLOOR = 1e-4, 1e-2

@@ -15,13 +15,13 @@ from mponet.backend import Numbers
 from mponet.crosscheck.margin import calmest
 from mponet.crosscheck.rounding import SINGLE
 from mponet.errors import InputError
-from mponet.models import layers as vocabulary
+from mponet.models import spec as vocabulary
 from mponet.models.dropout import Masks, masks
-from mponet.models.infer import layers, parameter_shapes
-from mponet.models.layers import Model
-from mponet.models.start import start
+from mponet.models.init import start
+from mponet.models.shapes import layers, parameter_shapes
+from mponet.models.spec import Model
+from mponet.operators.shape import MPOShape
 from mponet.recipe import Recipe
-from mponet.shape import MPOShape
 
 #: Learning rates of training, by dtype, one tuple for each leg.  They drop in the middle: a velocity with the rate
 #: folded in would show.  In float32 every leg is a single step; see `mponet.crosscheck.bounds` for why.

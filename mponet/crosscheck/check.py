@@ -15,7 +15,7 @@ from mponet.crosscheck.case import CHOICE, RECIPES, Case, make, save
 from mponet.crosscheck.compare import Report, compare
 from mponet.crosscheck.margin import REFERENCE
 from mponet.errors import BackendError
-from mponet.models.layers import Model
+from mponet.models.spec import Model
 from mponet.recipe import Recipe
 
 BATCH = 16

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from mponet.backend import Numbers, Parameters, load
 from mponet.crosscheck.rounding import fronts
 from mponet.models.dropout import Masks
-from mponet.models.infer import LayerInfo, layers
-from mponet.models.layers import MaxPool, Model, ReLU
+from mponet.models.shapes import LayerInfo, layers
+from mponet.models.spec import MaxPool, Model, ReLU
 
 REFERENCE = "numpy"
 

@@ -22,9 +22,9 @@ make ``0.3 sqrt(K)``).  Where shortcuts go around the norms, the growth is slowe
 from collections.abc import Callable, Iterable
 from math import prod, sqrt
 
-from mponet.models.infer import LayerInfo, layers
-from mponet.models.layers import AvgPool, BatchNorm, Conv2D, Dense, Dropout, MaxPool, Model, Residual
-from mponet.shape import MPOShape
+from mponet.models.shapes import LayerInfo, layers
+from mponet.models.spec import AvgPool, BatchNorm, Conv2D, Dense, Dropout, MaxPool, Model, Residual
+from mponet.operators.shape import MPOShape
 
 #: Relative error of one rounding in float32, at most.
 SINGLE = 2.0**-24

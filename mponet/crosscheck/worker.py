@@ -18,7 +18,7 @@ from mponet.backend import Backend, Numbers, load
 from mponet.crosscheck.case import Case
 from mponet.crosscheck.case import load as load_case
 from mponet.crosscheck.margin import REFERENCE
-from mponet.models.infer import statistic_shapes
+from mponet.models.shapes import statistic_shapes
 from mponet.recipe import Recipe, average_share
 
 

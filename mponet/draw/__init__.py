@@ -3,13 +3,13 @@
 `render` gives one as text, SVG, PNG, HTML or DOT, `save` writes it to a file; notebooks show it of themselves.
 """
 
-from mponet.draw.line import line as line
+from mponet.draw.formats import FORMATS as FORMATS
+from mponet.draw.formats import notebook_html as notebook_html
+from mponet.draw.formats import notebook_svg as notebook_svg
+from mponet.draw.formats import render as render
+from mponet.draw.formats import save as save
 from mponet.draw.look import Look as Look
 from mponet.draw.look import operators as operators
-from mponet.draw.render import FORMATS as FORMATS
-from mponet.draw.render import notebook_html as notebook_html
-from mponet.draw.render import notebook_svg as notebook_svg
-from mponet.draw.render import render as render
-from mponet.draw.render import save as save
+from mponet.draw.one_line import line as line
 from mponet.draw.text import diagram as diagram
 from mponet.draw.text import sheet as sheet

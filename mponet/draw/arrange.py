@@ -10,7 +10,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from mponet.draw.graph import Graph, neighbours, upward
-from mponet.network import LEG
+from mponet.operators.nodes import LEG
 
 #: Rounds of sorting columns by their neighbours; a tree needs none.
 ROUNDS = 8

@@ -3,15 +3,15 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mponet.draw.diagram import LINE, Drawing, draw, heading, legend, shifted, spoken
-from mponet.draw.diagram import STYLE as DIAGRAM
+from mponet.contraction.plan import Plan
+from mponet.draw.diagram_svg import LINE, Drawing, draw, heading, legend, shifted, spoken
+from mponet.draw.diagram_svg import STYLE as DIAGRAM
 from mponet.draw.graph import of_shape
 from mponet.draw.layout import PER_ROW, Box, layout
 from mponet.draw.markup import Markup, element, joined
 from mponet.draw.svg import svg
 from mponet.draw.theme import Theme
 from mponet.models.outline import TIMES, count
-from mponet.plan import Plan
 
 STYLE = (
     *DIAGRAM,

@@ -5,14 +5,14 @@
 
 from collections.abc import Iterator, Sequence
 
+from mponet.contraction.plan import Plan
 from mponet.draw.graph import Graph, upward
 from mponet.draw.look import Look
 from mponet.draw.room import shown, thickness
-from mponet.models.infer import LayerInfo
-from mponet.models.layers import Model
 from mponet.models.outline import Line, count, dimensions, outline
 from mponet.models.outline import joined as grouped
-from mponet.plan import Plan
+from mponet.models.shapes import LayerInfo
+from mponet.models.spec import Model
 
 
 def dot(graph: Graph, name: str = "G") -> str:

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator
 
-from mponet.choice import choose
+from mponet.contraction.search import choose
 from mponet.draw.room import shown
 from mponet.errors import ModelError
-from mponet.measure import whole_ratio
-from mponet.models import build, infer
+from mponet.models import build
+from mponet.models import shapes as infer
 from mponet.models.cost import multiplications
-from mponet.models.infer import LayerInfo
-from mponet.models.layers import Model
 from mponet.models.outline import Line, count, dimensions
+from mponet.models.shapes import LayerInfo
+from mponet.models.spec import Model
+from mponet.operators.measure import whole_ratio
 
 Facts = tuple[tuple[str, str], ...]
 

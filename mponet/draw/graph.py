@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from mponet.errors import GraphError
-from mponet.mpo import MPO, Array
-from mponet.shape import MPOShape
-from mponet.wiring import Wiring
+from mponet.operators.mpo import MPO, Array
+from mponet.operators.shape import MPOShape
+from mponet.operators.topology import Wiring
 
 #: Largest error of an entry of ``A^T A`` with which a core counts as an isometry: cores of layers are float32.
 ISOMETRY = 1e-5
@@ -80,7 +80,7 @@ class Graph:
 
 
 def of_shape(shape: MPOShape) -> Graph:
-    """The graph of an operator of this shape, as `mponet.network.network` builds it."""
+    """The graph of an operator of this shape, as `mponet.operators.nodes.network` builds it."""
     axes: list[list[tuple[str, int]]] = []
     for k, (left, i, j, right) in enumerate(shape.core_shapes, start=1):
         before = [] if k == 1 else [(f"bond{k - 1}", left)]

@@ -6,16 +6,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mponet.choice import USUAL_BATCH
+from mponet.contraction.search import USUAL_BATCH
 from mponet.draw import overlay
 from mponet.draw.graph import Graph, of_mpo, of_shape
 from mponet.draw.overlay import KINDS, Kind, Overlay
 from mponet.errors import InputError
-from mponet.models import infer
-from mponet.models.infer import LayerInfo
-from mponet.models.layers import Model
-from mponet.mpo import MPO
-from mponet.shape import MPOShape
+from mponet.models import shapes
+from mponet.models.shapes import LayerInfo
+from mponet.models.spec import Model
+from mponet.operators.mpo import MPO
+from mponet.operators.shape import MPOShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Look:
         """The same with one scale of shades for all operators of a network."""
         if self.colour is None:
             return self
-        overlays = [self.network(info)[1] for info in infer.leaves(model) if info.mpo is not None]
+        overlays = [self.network(info)[1] for info in shapes.leaves(model) if info.mpo is not None]
         return replace(self, top=max((one.largest for one in overlays if one), default=None))
 
     def _scaled(self, amounts: Overlay) -> Overlay:
@@ -103,7 +103,7 @@ class Look:
 def operators(model: Model, parameters: Mapping[str, ArrayLike]) -> dict[str, MPO]:
     """The operators of a network by name of the layer, from its parameters by name (canonical layout)."""
     found = {}
-    for info in infer.leaves(model):
+    for info in shapes.leaves(model):
         if info.mpo is not None:
             cores = [name for name in info.parameters if name.rpartition("/")[2].startswith("core")]
             arrays = tuple(np.asarray(parameters[name], np.float64) for name in cores)

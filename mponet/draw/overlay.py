@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mponet.draw.graph import Graph
-from mponet.measure import entanglement_entropy, truncation_error
-from mponet.mpo import MPO, frobenius_norm
+from mponet.operators.measure import entanglement_entropy, truncation_error
+from mponet.operators.mpo import MPO, frobenius_norm
 
 Kind = Literal["share", "entropy", "error"]
 KINDS: tuple[Kind, ...] = ("share", "entropy", "error")

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from mponet.models import infer
-from mponet.models.infer import LayerInfo
-from mponet.models.layers import Model
+from mponet.models import shapes as infer
 from mponet.models.outline import Line, count, dimensions, outline
-from mponet.shape import MPOShape
+from mponet.models.shapes import LayerInfo
+from mponet.models.spec import Model
+from mponet.operators.shape import MPOShape
 
 WIDTH = 80
 SHAPES = 66  # where the column of shapes ends
@@ -23,7 +23,7 @@ MARGIN = max(map(len, LEGS)) + 2
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One node of a chain, as the graph of `mponet.network` has it.
+    """One node of a chain, as the graph of `mponet.operators.nodes` has it.
 
     Attributes:
         name: of the node.
@@ -61,7 +61,7 @@ class Style:
 def sites(shape: MPOShape) -> tuple[Site, ...]:
     """The nodes of an operator's graph.
 
-    From the shape, not from `mponet.network.network`: a drawing needs no memory for cores and no TensorNetwork.  A test
+    From the shape, not from `mponet.operators.nodes.network`: a drawing needs no memory for cores and no TensorNetwork.  A test
     compares the two.
     """
     bonds = (*shape.bond_dims[1:-1], None)

@@ -3,25 +3,25 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from mponet.choice import choose
+from mponet.contraction.plan import Plan
+from mponet.contraction.search import choose
 from mponet.draw.contraction import FRAMES, framed, notes, rows
 from mponet.draw.contraction import STYLE as CONTRACTION
-from mponet.draw.diagram import STYLE as DIAGRAM
-from mponet.draw.diagram import Drawing, draw, reading, scale, spoken
+from mponet.draw.diagram_svg import STYLE as DIAGRAM
+from mponet.draw.diagram_svg import Drawing, draw, reading, scale, spoken
 from mponet.draw.facts import Facts, flops, named, operator, passage, sizes, totals
 from mponet.draw.graph import Graph, of_shape
 from mponet.draw.look import Look
 from mponet.draw.markup import Markup, element, joined
 from mponet.draw.overlay import Overlay
 from mponet.draw.page import page
-from mponet.draw.sheet import REPEATED, fitting
+from mponet.draw.sheet_svg import REPEATED, fitting
 from mponet.draw.svg import BASE, svg
-from mponet.models import infer
-from mponet.models.infer import LayerInfo
-from mponet.models.layers import Model, Residual
+from mponet.models import shapes as infer
 from mponet.models.outline import Line, count, dimensions, outline
 from mponet.models.outline import joined as grouped
-from mponet.plan import Plan
+from mponet.models.shapes import LayerInfo
+from mponet.models.spec import Model, Residual
 
 #: Widths of a diagram on a wide and on a narrow screen.
 WIDE, NARROW = 700.0, 350.0

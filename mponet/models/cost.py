@@ -1,7 +1,7 @@
 """What layers cost to run: multiplications for one example, operators by the plans chosen for them."""
 
-from mponet.choice import choose
-from mponet.models.infer import LayerInfo
+from mponet.contraction.search import choose
+from mponet.models.shapes import LayerInfo
 
 
 def multiplications(info: LayerInfo, batch: int) -> int:

@@ -9,7 +9,7 @@ well (the paper's text).
 from dataclasses import dataclass
 
 from mponet.errors import ModelError
-from mponet.models.layers import (
+from mponet.models.spec import (
     PAPER,
     AvgPool,
     BatchNorm,
@@ -23,7 +23,7 @@ from mponet.models.layers import (
     ReLU,
     global_maps,
 )
-from mponet.shape import MPOShape, factorize
+from mponet.operators.shape import MPOShape, factorize
 
 BLOCKS = 3
 CLASSES = 10

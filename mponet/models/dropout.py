@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from mponet.models.infer import Shape, leaves
-from mponet.models.layers import Dropout, Model
+from mponet.models.shapes import Shape, leaves
+from mponet.models.spec import Dropout, Model
 
 Masks = tuple[NDArray[np.bool_], ...]
 Sites = tuple[tuple[Shape, float], ...]

@@ -1,7 +1,7 @@
 """FC2 on MNIST: paper Fig. 2 and the authors' FC2/mpo/inference.py."""
 
-from mponet.models.layers import PAPER, Dense, Flatten, Layer, Model, ReLU
-from mponet.shape import MPOShape
+from mponet.models.spec import PAPER, Dense, Flatten, Layer, Model, ReLU
+from mponet.operators.shape import MPOShape
 
 BOND = 16  # where the paper's MPO-Net reaches the normal network (Fig. 2)
 HIDDEN = 256

@@ -4,8 +4,8 @@ ReLU and largest-value pooling, not the historical tanh and averages.  The third
 so it is the fully connected layer 400 -> 120 that the MPO-Net writes it as.
 """
 
-from mponet.models.layers import PAPER, Conv2D, Dense, Flatten, Layer, MaxPool, Model, ReLU
-from mponet.shape import MPOShape
+from mponet.models.spec import PAPER, Conv2D, Dense, Flatten, Layer, MaxPool, Model, ReLU
+from mponet.operators.shape import MPOShape
 
 CLASSES = 10
 SOURCE = f"{PAPER}, Table I; biases as in the authors' code"

@@ -6,8 +6,8 @@ from itertools import chain, groupby, takewhile
 from string import digits
 from typing import Any
 
-from mponet.models.infer import LayerInfo, Shape, layers
-from mponet.models.layers import (
+from mponet.models.shapes import LayerInfo, Shape, layers
+from mponet.models.spec import (
     AvgPool,
     BatchNorm,
     Concat,

@@ -10,7 +10,7 @@ feature map as well (the paper's text, 56 layers).
 from math import prod
 
 from mponet.errors import ModelError
-from mponet.models.layers import (
+from mponet.models.spec import (
     PAPER,
     AvgPool,
     BatchNorm,
@@ -23,7 +23,7 @@ from mponet.models.layers import (
     Residual,
     global_maps,
 )
-from mponet.shape import MPOShape, factorize
+from mponet.operators.shape import MPOShape, factorize
 
 K = 4
 WIDTHS = (16, 32, 64)

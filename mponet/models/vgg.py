@@ -2,13 +2,13 @@
 
 A unit is batch norm, ReLU, convolution without bias, also on the input image.  VGG-16 is configuration C, whose third
 convolutions in stages 3 to 5 are 1 x 1.  In the MPO-Nets, two convolutions of the last stage become maps of the whole
-feature map (`mponet.models.layers.global_map` has the meaning), with batch norm over all their features in between, and
+feature map (`mponet.models.spec.global_map` has the meaning), with batch norm over all their features in between, and
 the three fully connected layers become operators.
 """
 
 from dataclasses import dataclass
 
-from mponet.models.layers import (
+from mponet.models.spec import (
     PAPER,
     BatchNorm,
     Conv2D,
@@ -21,7 +21,7 @@ from mponet.models.layers import (
     ReLU,
     global_maps,
 )
-from mponet.shape import MPOShape
+from mponet.operators.shape import MPOShape
 
 SOURCE = f"{PAPER}, Table I; wiring as in the authors' code, dropout off in evaluation as usual"
 DROPOUT = 0.2  # the authors keep 0.8, behind the first two fully connected layers

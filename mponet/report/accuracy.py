@@ -6,15 +6,15 @@ from typing import Any
 from mponet.draw.markup import Markup
 from mponet.models import build
 from mponet.models.fc2 import BOND
-from mponet.models.infer import leaves, parameter_count, rho
-from mponet.models.layers import Model
+from mponet.models.shapes import leaves, parameter_count, rho
+from mponet.models.spec import Model
 from mponet.report.chart import captioned, colour, drawing, legend, percent, plain_numbers, series
 from mponet.report.lots import Lot
 from mponet.report.tables import table
-from mponet.suite import Row
-from mponet.suite.published import FC2_NORMAL, Figure, Published, rows
-from mponet.suite.write import percent as percent_of
-from mponet.suite.write import ratio
+from mponet.training.suite import Row
+from mponet.training.suite.published import FC2_NORMAL, Figure, Published, rows
+from mponet.training.suite.write import percent as percent_of
+from mponet.training.suite.write import ratio
 
 MARKED = (2, 4, 8, 16, 22)  # bonds that are written at the paper's points
 Point = tuple[float, Figure]

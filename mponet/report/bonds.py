@@ -7,7 +7,7 @@ from mponet.draw.markup import Markup
 from mponet.report.chart import DASHES, colour, drawing, legend, plain_numbers, series, shades
 from mponet.report.lots import Lot
 from mponet.report.training import Training
-from mponet.run.spectra import Spectra
+from mponet.training.run.spectra import Spectra
 
 MOST = 120  # points of a curve
 SMALLEST = 1e-4  # of the largest singular value: what is smaller counts for nothing in an entropy

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from mponet.models import build
 from mponet.report.sources import Sources
 from mponet.report.training import Training, of_runs, of_suites
-from mponet.run import Result
-from mponet.suite import Row, Suite
-from mponet.suite import report as tabulated
-from mponet.suite.table import row
+from mponet.training.run import Result
+from mponet.training.suite import Row, Suite
+from mponet.training.suite import report as tabulated
+from mponet.training.suite.table import row
 
 
 @dataclass(frozen=True, slots=True)

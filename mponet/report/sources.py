@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mponet.errors import CheckpointError
-from mponet.run.folder import CONFIG
-from mponet.suite.folder import NAME as SUITE
+from mponet.training.run.folder import CONFIG
+from mponet.training.suite.folder import NAME as SUITE
 
 DEPTH = 3  # folders of folders that are looked into
 

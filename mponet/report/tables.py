@@ -8,8 +8,8 @@ from typing import Any
 from mponet.draw.markup import Markup, element, joined
 from mponet.report.lots import Lot
 from mponet.report.training import Training
-from mponet.suite import Row
-from mponet.suite.write import flat, percent, ratio, seeds
+from mponet.training.suite import Row
+from mponet.training.suite.write import flat, percent, ratio, seeds
 
 STYLE = (
     ".wide { overflow-x: auto; margin: 8px 0 } .wide table { font-size: .93em } .wide td { white-space: nowrap }",

@@ -7,12 +7,12 @@ from typing import Any
 from mponet.errors import MPONetError
 from mponet.models import VARIANTS
 from mponet.report.sources import Place, Sources
-from mponet.run import Result, RunFolder, Settings, metrics, spectra
-from mponet.run.folder import starts_of
-from mponet.suite import Suite
-from mponet.suite import read as read_suite
-from mponet.suite.state import failure, outcome
-from mponet.train import Record
+from mponet.training.loop import Record
+from mponet.training.run import Result, RunFolder, Settings, metrics, spectra
+from mponet.training.run.folder import starts_of
+from mponet.training.suite import Suite
+from mponet.training.suite import read as read_suite
+from mponet.training.suite.state import failure, outcome
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from triton import compile
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from mponet.fused import Sizes
+from mponet.contraction.kernels import Sizes
 from mponet_triton import kernels, launch
 
 HOPPER = GPUTarget("cuda", 90, 32)

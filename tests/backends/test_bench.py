@@ -9,7 +9,7 @@ from mponet.bench.layers import CLOSE, expected, prepare, problem
 from mponet.bench.process import run
 from mponet.bench.rows import Row
 from mponet.bench.worker import task_of
-from mponet.shape import MPOShape
+from mponet.operators.shape import MPOShape
 
 ROW = Row("small", MPOShape.of((4, 4, 4), (3, 3, 3), 2), 6)
 #: The layer of TensorNetwork asks for three sites or more, all factors and bonds alike.

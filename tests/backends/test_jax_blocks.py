@@ -25,8 +25,9 @@ if "jax" in requested():  # named but missing is an error, not a skip
     from flax import nnx
 
     import mponet_jax
-    from mponet_jax import blocks, train
+    from mponet_jax import train
     from mponet_jax.lower import dropping, slots
+    from mponet_jax.nn import blocks
 
 RECIPE = Recipe("test", 3, 6, 0.05, momentum=0.9, nesterov=True, weight_decay=0.01, average=0.9)
 FC2, _, VGG, _, RESNET, _, DENSENET = small.networks("mpo")

@@ -6,14 +6,15 @@ from math import prod
 import numpy as np
 import pytest
 
-from mponet import MPOShape, contract
+from mponet import MPOShape
+from mponet.contraction import execute
+from mponet.contraction.plan import Plan
+from mponet.contraction.planner import Plans
 from mponet.errors import BackendError, CheckpointError, ModelError, ShapeError
-from mponet.initialize import exact_variance
 from mponet.models import build
-from mponet.models.start import start
-from mponet.mpo import to_matrix
-from mponet.plan import Plan
-from mponet.planner import Plans
+from mponet.models.init import start
+from mponet.operators.initialize import exact_variance
+from mponet.operators.mpo import to_matrix
 from mponet.recipe import Recipe
 
 
@@ -33,8 +34,8 @@ if "jax" in requested():  # named but missing is an error, not a skip
     import mponet_jax
     from frameworks import SUBSCRIPTS
     from mponet_jax import MPOLinear, apply_mpo
-    from mponet_jax.arrays import OPS, devices, dtype_of
     from mponet_jax.lower import slots
+    from mponet_jax.ops.arrays import OPS, devices, dtype_of
 
 CHAIN = MPOShape.of((4, 3, 2), (2, 3, 4), 5)
 SQUARE = MPOShape.of((16, 16), (16, 16), 4)
@@ -104,7 +105,7 @@ def test_gradient_makes_nothing_larger_than_the_batch():
         return (apply_mpo(plans, inputs, cores) ** 2).sum()
 
     def plain(inputs, cores):
-        return (contract.forward(plans.forward.with_tile(None), cores, inputs, OPS) ** 2).sum()
+        return (execute.forward(plans.forward.with_tile(None), cores, inputs, OPS) ** 2).sum()
 
     def largest(function):
         return max(sizes(jax.make_jaxpr(jax.grad(function, argnums=(0, 1)))(inputs, cores).jaxpr))

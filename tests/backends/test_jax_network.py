@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import graphs
-from mponet.pairwise import PairPlan
-from mponet.pairwise_choice import path
+from mponet.contraction.graph_plan import PairPlan
+from mponet.contraction.graph_search import path
 
 REQUESTED = "jax" in os.environ.get("MPONET_BACKENDS", "")
 pytestmark = pytest.mark.skipif(not REQUESTED, reason="MPONET_BACKENDS does not name jax")

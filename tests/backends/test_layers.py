@@ -7,8 +7,8 @@ from frameworks import probe
 from mponet import MPO, MPOShape, from_matrix, to_matrix
 from mponet.draw import render
 from mponet.errors import ShapeError
-from mponet.initialize import exact_variance
-from mponet.network import reference
+from mponet.operators.initialize import exact_variance
+from mponet.operators.nodes import reference
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 EPS = np.finfo(np.float64).eps

@@ -8,8 +8,8 @@ import pytest
 import mponet_numpy
 from mponet.errors import BackendError, CheckpointError, ModelError
 from mponet.models import VARIANTS, build
-from mponet.models.infer import parameter_shapes
-from mponet.models.start import start
+from mponet.models.init import start
+from mponet.models.shapes import parameter_shapes
 from mponet.recipe import Recipe, preset
 
 CASES = [(name, variant) for name in ("fc2", "lenet5") for variant in VARIANTS]  # the others: test_vocabulary.py

@@ -6,13 +6,13 @@ import tensornetwork as tn
 
 import graphs
 from frameworks import probe
+from mponet.contraction.graph_plan import PairPlan
+from mponet.contraction.graph_search import path
 from mponet.draw import render
 from mponet.errors import GraphError, ShapeError
-from mponet.mpo import to_matrix
-from mponet.network import from_network
-from mponet.pairwise import PairPlan
-from mponet.pairwise_choice import path
-from mponet.wiring import Wiring, to_nodes
+from mponet.operators.mpo import to_matrix
+from mponet.operators.nodes import from_network
+from mponet.operators.topology import Wiring, to_nodes
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 NAMES = list(graphs.WIRINGS)

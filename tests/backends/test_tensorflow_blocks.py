@@ -8,8 +8,8 @@ import pytest
 import mponet_numpy
 import small
 from mponet.errors import CheckpointError, ModelError
-from mponet.models.infer import parameter_count, parameter_shapes, statistic_shapes
-from mponet.models.layers import Concat, Dense, Dropout, Flatten, Model, PadChannels, Residual
+from mponet.models.shapes import parameter_count, parameter_shapes, statistic_shapes
+from mponet.models.spec import Concat, Dense, Dropout, Flatten, Model, PadChannels, Residual
 from mponet.recipe import Recipe
 
 REQUESTED = "tensorflow" in os.environ.get("MPONET_BACKENDS", "").replace(" ", "").split(",")
@@ -20,8 +20,8 @@ if REQUESTED:  # named but missing is an error, not a skip
     import tensorflow as tf
 
     import mponet_tensorflow
-    from mponet_tensorflow import blocks
     from mponet_tensorflow.lower import dropping, slots
+    from mponet_tensorflow.nn import blocks
 
 NETWORKS = [network for variant in ("dense", "mpo") for network in small.networks(variant)]
 RECIPE = Recipe("test", 3, 6, 0.05, momentum=0.9, nesterov=True, weight_decay=0.01, average=0.9, clip=1.0)

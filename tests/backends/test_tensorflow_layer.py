@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from mponet import MPOShape
+from mponet.contraction.plan import Plan
+from mponet.contraction.planner import Plans, Question
 from mponet.errors import ShapeError
-from mponet.initialize import exact_variance
-from mponet.mpo import to_matrix
-from mponet.plan import Plan
-from mponet.planner import Plans, Question
+from mponet.operators.initialize import exact_variance
+from mponet.operators.mpo import to_matrix
 
 REQUESTED = "tensorflow" in os.environ.get("MPONET_BACKENDS", "").replace(" ", "").split(",")
 pytestmark = pytest.mark.skipif(not REQUESTED, reason="MPONET_BACKENDS does not name tensorflow")
@@ -283,7 +283,7 @@ def test_dense_gives_its_policy_and_activation_on():
 
 def test_a_new_learning_rate_compiles_nothing():
     from mponet.models import build
-    from mponet.models.start import start
+    from mponet.models.init import start
     from mponet.recipe import preset
 
     model = build("fc2", "mpo", 2)

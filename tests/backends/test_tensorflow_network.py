@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import graphs
+from mponet.contraction.graph_plan import PairPlan
+from mponet.contraction.graph_search import path
 from mponet.errors import GraphError, ShapeError
-from mponet.pairwise import PairPlan
-from mponet.pairwise_choice import path
-from mponet.wiring import Wiring, to_nodes
+from mponet.operators.topology import Wiring, to_nodes
 
 REQUESTED = "tensorflow" in os.environ.get("MPONET_BACKENDS", "").replace(" ", "").split(",")
 pytestmark = pytest.mark.skipif(not REQUESTED, reason="MPONET_BACKENDS does not name tensorflow")

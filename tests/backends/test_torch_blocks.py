@@ -18,8 +18,8 @@ from torch import nn
 
 import mponet_torch
 import small
-from mponet_torch.arrays import device_of
-from mponet_torch.blocks import (
+from mponet_torch.lower import dropping
+from mponet_torch.nn.blocks import (
     BatchNorm,
     Concat,
     Dropout,
@@ -29,7 +29,7 @@ from mponet_torch.blocks import (
     ReshapeNHWC,
     Residual,
 )
-from mponet_torch.lower import dropping
+from mponet_torch.ops.arrays import device_of
 
 NETWORKS = [network for variant in ("dense", "mpo") for network in small.networks(variant)]
 CIFAR = [network for network in NETWORKS if network.input_shape == small.IMAGE]

@@ -17,14 +17,15 @@ if find_spec("triton") is None:
 import torch
 
 import mponet_triton
-from mponet import contract, merge
-from mponet.fused import by_matrix, fusable
-from mponet.initialize import exact_variance
-from mponet.plan import Plan
-from mponet.planner import Plans
-from mponet.shape import MPOShape
-from mponet_torch import contraction
-from mponet_torch.arrays import IN_PLACE, OPS
+from mponet.contraction import execute
+from mponet.contraction import weights as merge
+from mponet.contraction.kernels import by_matrix, fusable
+from mponet.contraction.plan import Plan
+from mponet.contraction.planner import Plans
+from mponet.operators.initialize import exact_variance
+from mponet.operators.shape import MPOShape
+from mponet_torch.ops import chain as contraction
+from mponet_torch.ops.arrays import IN_PLACE, OPS
 
 ON_CHIP = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if ON_CHIP else "cpu")
@@ -72,7 +73,7 @@ class Case:
         weights = [change(weight.double()).requires_grad_() for weight in self.weights]
         inputs, slopes, bias = (change(array.double()) for array in (self.inputs, self.slopes, self.bias))
         inputs.requires_grad_()
-        outputs = contract.sweep(self.plan, weights, inputs, OPS, bias)
+        outputs = execute.sweep(self.plan, weights, inputs, OPS, bias)
         return [outputs.detach(), *torch.autograd.grad(outputs, [inputs, *weights], slopes)]
 
 

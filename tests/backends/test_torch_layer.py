@@ -15,13 +15,14 @@ if "torch" not in os.environ.get("MPONET_BACKENDS", ""):
 
 import torch
 
+from mponet.contraction.plan import Plan
+from mponet.contraction.planner import Plans
 from mponet.models import build
-from mponet.models.start import start
-from mponet.plan import Plan
-from mponet.planner import Plans
-from mponet.shape import MPOShape
-from mponet_torch import MPOLinear, apply_mpo, contraction
+from mponet.models.init import start
+from mponet.operators.shape import MPOShape
+from mponet_torch import MPOLinear, apply_mpo
 from mponet_torch import build as build_native
+from mponet_torch.ops import chain as contraction
 
 DOUBLE = torch.float64
 
@@ -216,12 +217,12 @@ def test_kept_weights_do_not_travel(tmp_path):
 
 
 def test_inputs_without_gradient_cost_none(monkeypatch):
-    from mponet import contract
+    from mponet.contraction import execute
 
     asked = []
-    original = contract.backward
+    original = execute.backward
     monkeypatch.setattr(
-        contract,
+        execute,
         "backward",
         lambda *a, wrt_inputs, **k: asked.append(wrt_inputs) or original(*a, wrt_inputs=wrt_inputs, **k),
     )

@@ -12,9 +12,9 @@ if "torch" not in os.environ.get("MPONET_BACKENDS", ""):
 import torch
 
 import graphs
-from mponet import contract_pairwise
-from mponet.pairwise import PairPlan
-from mponet.pairwise_choice import path
+from mponet.contraction import graph_execute
+from mponet.contraction.graph_plan import PairPlan
+from mponet.contraction.graph_search import path
 from mponet_torch import NetworkLinear, apply_network
 
 DOUBLE = torch.float64
@@ -129,13 +129,13 @@ def test_autograd_keeps_inputs_and_nodes_and_nothing_between():
 
 def test_inputs_without_gradient_cost_none(monkeypatch):
     asked = []
-    original = contract_pairwise.backward
+    original = graph_execute.backward
 
     def watched(*arguments, wrt_inputs):
         asked.append(wrt_inputs)
         return original(*arguments, wrt_inputs=wrt_inputs)
 
-    monkeypatch.setattr(contract_pairwise, "backward", watched)
+    monkeypatch.setattr(graph_execute, "backward", watched)
     layer()(torch.randn(3, RING.in_features, dtype=DOUBLE)).sum().backward()
     layer()(torch.randn(3, RING.in_features, dtype=DOUBLE, requires_grad=True)).sum().backward()
     assert asked == [False, True]

@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mponet import checkpoint, load
-from mponet.data import Dataset
+from mponet import load
 from mponet.models import VARIANTS, build
 from mponet.recipe import Recipe
-from mponet.run import Settings, metrics, run
-from mponet.run.execute import Silent
+from mponet.training import checkpoint
+from mponet.training.data import Dataset
+from mponet.training.run import Settings, metrics, run
+from mponet.training.run.execute import Silent
 
 RECIPE = Recipe("short", steps=40, batch=50, learning_rate=0.02, momentum=0.9, nesterov=True, weight_decay=1e-4)
 RECIPE = replace(RECIPE, evaluate_every=10)

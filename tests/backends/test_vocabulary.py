@@ -6,8 +6,8 @@ import pytest
 import mponet_numpy
 import small
 from mponet.crosscheck.worker import cross_entropy
-from mponet.models.infer import parameter_shapes, statistic_shapes
-from mponet.models.layers import Dropout
+from mponet.models.shapes import parameter_shapes, statistic_shapes
+from mponet.models.spec import Dropout
 from mponet.recipe import Recipe, average_share
 
 NETWORKS = [network for variant in ("dense", "mpo") for network in small.networks(variant)]

@@ -2,13 +2,13 @@
 
 from core.toy import ToyBackend
 from mponet.crosscheck import Comparison, Report
-from mponet.models.start import start
-from mponet.run import RunFolder, metrics, spectra
-from mponet.run.lines import line
-from mponet.run.result import result
-from mponet.suite import plan
-from mponet.suite.folder import settle
-from mponet.train import Record
+from mponet.models.init import start
+from mponet.training.loop import Record
+from mponet.training.run import RunFolder, metrics, spectra
+from mponet.training.run.lines import line
+from mponet.training.run.result import result
+from mponet.training.suite import plan
+from mponet.training.suite.folder import settle
 
 STEPS = 200
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mponet.data import files
+from mponet.training.data import files
 
 PUBLISHED = ("mnist", "fashion-mnist", "cifar10")
 COUNTS = {"train": 20, "t10k": 10}

@@ -9,10 +9,10 @@ from math import hypot, prod, sqrt
 import numpy as np
 from hypothesis import strategies as st
 
-from mponet.mpo import MPO
-from mponet.pairwise import PairPlan
-from mponet.shape import MPOShape
-from mponet.wiring import Wiring
+from mponet.contraction.graph_plan import PairPlan
+from mponet.operators.mpo import MPO
+from mponet.operators.shape import MPOShape
+from mponet.operators.topology import Wiring
 
 EPS = float(np.finfo(np.float64).eps)
 #: Scales that keep a number in range and take its square out of it.

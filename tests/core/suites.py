@@ -1,7 +1,7 @@
 """Small suites to test with: a toy network on real digits, on a backend of numpy."""
 
 from core.toy import ToyBackend
-from mponet.suite import plan
+from mponet.training.suite import plan
 
 STEPS = 60  # an evaluation, and so a checkpoint, every 20 of them
 CELLS = [

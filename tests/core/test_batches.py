@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mponet.data import batch_order
 from mponet.errors import DataError, InputError
+from mponet.training.data import batch_order
 
 seeds = st.integers(0, 2**70)
 epochs = st.integers(0, 10**6)

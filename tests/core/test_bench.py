@@ -14,10 +14,10 @@ from mponet.bench.rounds import SAMPLE, interleave
 from mponet.bench.rows import NETWORKS, ROWS, Row
 from mponet.bench.statistics import Summary, exponent, geometric_mean, typical_spread
 from mponet.errors import BackendError, InputError
-from mponet.initialize import exact_variance
 from mponet.models import build
-from mponet.mpo import to_matrix
-from mponet.shape import MPOShape
+from mponet.operators.initialize import exact_variance
+from mponet.operators.mpo import to_matrix
+from mponet.operators.shape import MPOShape
 
 SHAPES = (
     MPOShape.of((4, 6), (3, 5), 7),

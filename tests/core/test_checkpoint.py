@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from mponet import checkpoint as checkpoints
 from mponet import files
-from mponet.checkpoint import Checkpoint, load, save
 from mponet.errors import CheckpointError
 from mponet.models import build
-from mponet.models.start import start
+from mponet.models.init import start
 from mponet.recipe import PAPER_MNIST, SHORT_MNIST
+from mponet.training import checkpoint as checkpoints
+from mponet.training.checkpoint import Checkpoint, load, save
 
 
 def a_checkpoint(model=None, **changes):

@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.strategies import EPS, mpos, random_mpo
-from mponet import contract, network
-from mponet.choice import candidates
-from mponet.mpo import MPO, to_matrix
-from mponet.plan import Plan
-from mponet.shape import MPOShape
-from mponet_numpy.arrays import OPS
-from mponet_numpy.arrays import Ops as NumpyOps
+from mponet.contraction import execute
+from mponet.contraction.plan import Plan
+from mponet.contraction.search import candidates
+from mponet.operators import nodes
+from mponet.operators.mpo import MPO, to_matrix
+from mponet.operators.shape import MPOShape
+from mponet_numpy.ops.arrays import OPS
+from mponet_numpy.ops.arrays import Ops as NumpyOps
 
 TILES = (None, 1, 2, 3)
 BATCHES = (0, 1, 2, 5)
@@ -73,10 +74,10 @@ def slopes_for(mpo, batch):
 def test_every_plan_contracts_the_graph(mpo):
     for batch in BATCHES:
         x = inputs_for(mpo, batch)
-        expected = network.reference(mpo, x)
-        room = network.reference(absolute(mpo), np.abs(x))
+        expected = nodes.reference(mpo, x)
+        room = nodes.reference(absolute(mpo), np.abs(x))
         for plan in every_plan(mpo.shape):
-            y = contract.forward(plan, mpo.cores, x, OPS)
+            y = execute.forward(plan, mpo.cores, x, OPS)
             assert y.shape == (batch, mpo.shape.out_features)
             assert np.all(np.abs(y - expected) <= EPS * depth(plan) * room), plan
 
@@ -86,11 +87,9 @@ def test_every_plan_contracts_the_graph(mpo):
 def test_a_batch_of_unknown_size_is_contracted_alike(mpo):
     x, slope = inputs_for(mpo, 5), slopes_for(mpo, 5)
     for plan in every_plan(mpo.shape):
-        assert np.array_equal(
-            contract.forward(plan, mpo.cores, x, Tracing()), contract.forward(plan, mpo.cores, x, OPS)
-        )
-        dx, dcores = contract.backward(plan, mpo.cores, x, slope, Tracing())
-        dx_known, dcores_known = contract.backward(plan, mpo.cores, x, slope, OPS)
+        assert np.array_equal(execute.forward(plan, mpo.cores, x, Tracing()), execute.forward(plan, mpo.cores, x, OPS))
+        dx, dcores = execute.backward(plan, mpo.cores, x, slope, Tracing())
+        dx_known, dcores_known = execute.backward(plan, mpo.cores, x, slope, OPS)
         assert np.array_equal(dx, dx_known)
         assert all(np.array_equal(a, b) for a, b in zip(dcores, dcores_known, strict=True))
 
@@ -104,7 +103,7 @@ def test_a_tile_bounds_the_rows_that_are_swept_at_once():
             return super().matmul(a, b, into)
 
     mpo = random_mpo(MPOShape.of((2, 2), (2, 2), 2), np.random.default_rng(0))
-    contract.forward(Plan(mpo.shape, (1, 1), (0, 1), 3), mpo.cores, inputs_for(mpo, 8), Watching())
+    execute.forward(Plan(mpo.shape, (1, 1), (0, 1), 3), mpo.cores, inputs_for(mpo, 8), Watching())
     assert max(seen) == 3
 
 
@@ -113,8 +112,8 @@ def test_inputs_of_float32_stay_float32():
     cores = [core.astype(np.float32) for core in mpo.cores]
     x, slope = inputs_for(mpo, 4).astype(np.float32), slopes_for(mpo, 4).astype(np.float32)
     for plan in every_plan(mpo.shape):
-        dx, dcores = contract.backward(plan, cores, x, slope, OPS)
-        assert contract.forward(plan, cores, x, OPS).dtype == dx.dtype == np.float32
+        dx, dcores = execute.backward(plan, cores, x, slope, OPS)
+        assert execute.forward(plan, cores, x, OPS).dtype == dx.dtype == np.float32
         assert all(d.dtype == np.float32 for d in dcores)
 
 
@@ -153,7 +152,7 @@ def test_gradients_are_linear_in_every_argument(mpo):
         expected = [value(mpo.cores, along, slope), *(value(cores, x, slope) for cores in by_core)]
         room = [value_room(mpo.cores, along, slope), *(value_room(cores, x, slope) for cores in by_core)]
         for plan in every_plan(mpo.shape):
-            dx, dcores = contract.backward(plan, mpo.cores, x, slope, OPS)
+            dx, dcores = execute.backward(plan, mpo.cores, x, slope, OPS)
             assert dx.shape == x.shape
             assert tuple(d.shape for d in dcores) == mpo.shape.core_shapes
             found = [(dx * along).sum(), *((g * d).sum() for g, d in zip(dcores, directions, strict=True))]
@@ -177,7 +176,7 @@ def test_gradients_are_the_central_differences(mpo):
         return (value(up_cores, up, slope) - value(down_cores, down, slope)) / 2, room
 
     plans = every_plan(mpo.shape)
-    gradients = [(dx, *dcores) for dx, dcores in (contract.backward(p, mpo.cores, x, slope, OPS) for p in plans)]
+    gradients = [(dx, *dcores) for dx, dcores in (execute.backward(p, mpo.cores, x, slope, OPS) for p in plans)]
     for which, array in enumerate(arguments):
         for index in np.ndindex(array.shape):
             expected, room = difference(which, index)
@@ -192,9 +191,9 @@ def test_backward_needs_no_plan_of_forward(mpo, data):
     x, slope = inputs_for(mpo, 5), slopes_for(mpo, 5)
     plans = every_plan(mpo.shape)
     one, other = data.draw(st.sampled_from(plans)), data.draw(st.sampled_from(plans))
-    (dx, dcores), (ex, ecores) = (contract.backward(p, mpo.cores, x, slope, OPS) for p in (one, other))
+    (dx, dcores), (ex, ecores) = (execute.backward(p, mpo.cores, x, slope, OPS) for p in (one, other))
     positive = absolute(mpo).cores
-    rx, rcores = contract.backward(one, positive, np.abs(x), np.abs(slope), OPS)
+    rx, rcores = execute.backward(one, positive, np.abs(x), np.abs(slope), OPS)
     factor = EPS * (gradient_depth(one, 5) + gradient_depth(other, 5))
     assert np.all(np.abs(dx - ex) <= factor * rx)
     for d, e, room in zip(dcores, ecores, rcores, strict=True):
@@ -206,8 +205,8 @@ def test_backward_needs_no_plan_of_forward(mpo, data):
 def test_an_empty_batch_has_no_output_and_zero_gradients(mpo):
     x, slope = inputs_for(mpo, 0), slopes_for(mpo, 0)
     for plan in every_plan(mpo.shape):
-        assert contract.forward(plan, mpo.cores, x, Strict()).shape == (0, mpo.shape.out_features)
-        dx, dcores = contract.backward(plan, mpo.cores, x, slope, Strict())
+        assert execute.forward(plan, mpo.cores, x, Strict()).shape == (0, mpo.shape.out_features)
+        dx, dcores = execute.backward(plan, mpo.cores, x, slope, Strict())
         assert dx.shape == (0, mpo.shape.in_features)
         assert all(d.shape == c.shape and not d.any() for d, c in zip(dcores, mpo.cores, strict=True))
 
@@ -217,8 +216,8 @@ def test_an_empty_batch_has_no_output_and_zero_gradients(mpo):
 def test_the_gradient_of_the_inputs_may_be_left_out(mpo):
     x, slope = inputs_for(mpo, 5), slopes_for(mpo, 5)
     for plan in every_plan(mpo.shape):
-        none, dcores = contract.backward(plan, mpo.cores, x, slope, OPS, wrt_inputs=False)
-        _, expected = contract.backward(plan, mpo.cores, x, slope, OPS)
+        none, dcores = execute.backward(plan, mpo.cores, x, slope, OPS, wrt_inputs=False)
+        _, expected = execute.backward(plan, mpo.cores, x, slope, OPS)
         assert none is None
         assert all(np.array_equal(a, b) for a, b in zip(dcores, expected, strict=True))
 
@@ -229,5 +228,5 @@ def test_nothing_that_is_given_is_changed(tile):
     x, slope = inputs_for(mpo, 4), slopes_for(mpo, 4)
     before = [array.copy() for array in (x, slope, *mpo.cores)]
     for plan in candidates(mpo.shape, turned=True):
-        contract.backward(plan.with_tile(tile), mpo.cores, x, slope, OPS)
+        execute.backward(plan.with_tile(tile), mpo.cores, x, slope, OPS)
     assert all(np.array_equal(a, b) for a, b in zip(before, (x, slope, *mpo.cores), strict=True))

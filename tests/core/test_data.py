@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import mponet.data
+import mponet.training.data
 from core.published import cifar_payload, idx, labels, pixels, place, sign
-from mponet.data import (
+from mponet.errors import DataError, MPONetError
+from mponet.training.data import (
     available,
     catalogue,
     default_name,
@@ -22,8 +23,7 @@ from mponet.data import (
     load,
     optional,
 )
-from mponet.data.formats import parse_cifar, parse_idx
-from mponet.errors import DataError, MPONetError
+from mponet.training.data.formats import parse_cifar, parse_idx
 
 # ---------------------------------------------------------------- names
 
@@ -62,8 +62,8 @@ def test_a_missing_library_names_the_extra(monkeypatch):
 
 def test_import_loads_only_numpy():
     heavy = ("scipy", "sklearn", "pooch", "requests", "tensornetwork", "torch", "jax", "tensorflow")
-    code = f"import sys, mponet.data; print([m for m in {heavy!r} if m in sys.modules])"
-    root = Path(mponet.data.__file__).parents[2]
+    code = f"import sys, mponet.training.data; print([m for m in {heavy!r} if m in sys.modules])"
+    root = Path(mponet.training.data.__file__).parents[3]
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
     assert result.stdout.strip() == "[]"
 

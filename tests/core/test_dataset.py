@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mponet.data import Dataset, catalogue, fit, load, resized, scaled
 from mponet.errors import DataError, InputError
+from mponet.training.data import Dataset, catalogue, fit, load, resized, scaled
 
 
 def pixels(seed, *shape):

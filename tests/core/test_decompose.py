@@ -22,10 +22,10 @@ from core.strategies import (
     unfoldings,
     walk_rounding,
 )
-from mponet.decompose import from_matrix, truncate
 from mponet.errors import InputError, ShapeError
-from mponet.mpo import MPO, left_canonical, subtract, to_matrix
-from mponet.shape import MPOShape
+from mponet.operators.decompose import from_matrix, truncate
+from mponet.operators.mpo import MPO, left_canonical, subtract, to_matrix
+from mponet.operators.shape import MPOShape
 
 tolerances = st.sampled_from([0.0, 1e-3, 0.1, 0.5, 0.9])
 

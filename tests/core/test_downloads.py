@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from core.published import PUBLISHED, published_payloads, sign
-from mponet.data import files, load
 from mponet.errors import DataError
+from mponet.training.data import files, load
 
 
 @pytest.fixture

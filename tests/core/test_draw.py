@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from mponet.draw import diagram, sheet
 from mponet.draw.text import sites
-from mponet.models import build, infer
-from mponet.models.layers import BatchNorm, Concat, Conv2D, Dense, Model, ReLU, Residual, global_maps
+from mponet.models import build
+from mponet.models import shapes as infer
 from mponet.models.outline import TIMES
-from mponet.mpo import MPO
-from mponet.network import network
-from mponet.shape import MPOShape
+from mponet.models.spec import BatchNorm, Concat, Conv2D, Dense, Model, ReLU, Residual, global_maps
+from mponet.operators.mpo import MPO
+from mponet.operators.nodes import network
+from mponet.operators.shape import MPOShape
 
 FC2 = """\
 fc2 (mpo)                                                    shape    parameters

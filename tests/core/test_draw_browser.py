@@ -135,7 +135,7 @@ def test_everything_can_be_done_by_keyboard(page):
 
 
 def test_a_name_that_is_a_program_does_nothing(browser, tmp_path):
-    from mponet.models.layers import Dense, Flatten, Model
+    from mponet.models.spec import Dense, Flatten, Model
 
     evil = "<img src=x onerror=alert(1)><script>alert(2)</script>"
     path = tmp_path / "evil.html"

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from core.command import facts, failing, run
-from mponet.checkpoint import Checkpoint, save
 from mponet.draw import FORMATS, Look, operators, render
 from mponet.errors import BackendError, InputError
-from mponet.measure import entanglement_entropy
 from mponet.models import build
-from mponet.models.start import start
+from mponet.models.init import start
+from mponet.operators.measure import entanglement_entropy
 from mponet.recipe import preset
+from mponet.training.checkpoint import Checkpoint, save
 
 
 @pytest.fixture

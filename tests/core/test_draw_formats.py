@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 import mponet
 from core import networks
 from core.strategies import random_mpo
+from mponet.contraction.plan import Plan
+from mponet.display import NotebookRepr
 from mponet.draw import FORMATS, Look, line, notebook_html, notebook_svg, operators, render, save
 from mponet.draw.dot import dot
 from mponet.draw.graph import of_mpo, of_nodes, of_shape
@@ -28,14 +30,12 @@ from mponet.draw.overlay import entropy, error, share
 from mponet.draw.png import png
 from mponet.draw.theme import COLOURS, ON_SHADES, SERIES, SHADES
 from mponet.errors import CheckpointError, GraphError, InputError
-from mponet.models import build, infer, published
-from mponet.models.layers import Dense, Model, Residual
-from mponet.models.start import start
-from mponet.mpo import MPO, left_canonical, mixed_canonical
-from mponet.network import network
-from mponet.notebook import Drawn
-from mponet.plan import Plan
-from mponet.shape import MPOShape
+from mponet.models import build, published, shapes
+from mponet.models.init import start
+from mponet.models.spec import Dense, Model, Residual
+from mponet.operators.mpo import MPO, left_canonical, mixed_canonical
+from mponet.operators.nodes import network
+from mponet.operators.shape import MPOShape
 
 GOLDEN = Path(__file__).parent / "golden"
 SHAPE = MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), 16)
@@ -62,7 +62,7 @@ def things():
 
 
 LAYERS = (
-    mponet.models.layers.Flatten(),
+    mponet.models.spec.Flatten(),
     *(Residual((Dense(f"block{k}_map", 8, mpo=MPOShape.of((2, 4), (2, 4), 3)),)) for k in (1, 2)),
     Residual((Dense("last_map", 8),), (Dense("last_shortcut", 8, bias=False),)),
 )
@@ -115,7 +115,7 @@ def test_every_factor_and_bond_can_be_read_off_a_sheet(name, format):
         picture = "".join(re.findall(r'<div class="wide">(<svg.*?</svg>)</div>', picture, flags=re.DOTALL))
     labels = re.findall(r"<title>((?:in|out|bond)\d+): dimension (\d+)", picture)
     written = re.findall(r'class="(?:strong middle output|strong middle input|strong middle)">(\d+)</text>', picture)
-    edges = [edge for info in infer.leaves(model) if info.mpo for edge in of_shape(info.mpo).edges]
+    edges = [edge for info in shapes.leaves(model) if info.mpo for edge in of_shape(info.mpo).edges]
     assert labels == [(edge.name, str(edge.dim)) for edge in edges]
     assert sorted(written) == sorted(str(edge.dim) for edge in edges)
 
@@ -126,10 +126,10 @@ def test_a_sheet_says_what_the_network_counts(name, variant):
     model = build(name, variant)
     for format in ("svg", "html"):
         text = unescape(re.sub("<[^>]*>", " ", render(model, format)))
-        assert f"{infer.parameter_count(model):,}".replace(",", " ") in text
+        assert f"{shapes.parameter_count(model):,}".replace(",", " ") in text
         if variant == "mpo":
-            assert f"{infer.rho(model):.4g}" in text
-            assert f"{infer.parameter_count(build(name, 'dense')):,}".replace(",", " ") in text
+            assert f"{shapes.rho(model):.4g}" in text
+            assert f"{shapes.parameter_count(build(name, 'dense')):,}".replace(",", " ") in text
 
 
 def test_a_sheet_of_a_hundred_layers_is_small():
@@ -182,7 +182,7 @@ def test_a_page_is_whole_and_fetches_nothing(name):
 
 def test_names_are_escaped_everywhere():
     nodes = networks.build({EVIL: [("in1", 2), (f"bond{EVIL}", 3)], "other": [(f"bond{EVIL}", 3), ("out1", 2)]})
-    model = Model(EVIL, "mpo", None, (1, 1, 4), (mponet.models.layers.Flatten(), Dense(EVIL, 4, mpo=SMALL)), EVIL)
+    model = Model(EVIL, "mpo", None, (1, 1, 4), (mponet.models.spec.Flatten(), Dense(EVIL, 4, mpo=SMALL)), EVIL)
     for thing in (nodes, model):
         for format in ("svg", "html"):
             picture = render(thing, format)
@@ -254,11 +254,13 @@ def test_shades_grow_in_one_direction(side):
 def test_overlays_are_what_is_measured():
     mpo = smooth(SHAPE)
     assert sum(share(of_shape(SHAPE)).nodes.values()) == pytest.approx(1)
-    assert tuple(entropy(mpo).edges.values()) == mponet.measure.entanglement_entropy(mpo)
+    assert tuple(entropy(mpo).edges.values()) == mponet.operators.measure.entanglement_entropy(mpo)
     assert max(entropy(mpo).edges.values()) <= log(16)
     cut = error(mpo, 4)
-    norm = mponet.mpo.frobenius_norm(mpo)
-    assert list(cut.edges.values()) == pytest.approx([e / norm for e in mponet.measure.truncation_error(mpo, 4)])
+    norm = mponet.operators.mpo.frobenius_norm(mpo)
+    assert list(cut.edges.values()) == pytest.approx(
+        [e / norm for e in mponet.operators.measure.truncation_error(mpo, 4)]
+    )
     picture = render(mpo, "svg", look=Look("error", 4))
     assert [cut.text(amount) in picture for amount in cut.edges.values()] == [True] * 3
 
@@ -267,7 +269,7 @@ def test_a_network_has_one_scale_for_all_its_operators():
     model = build("fc2")
     cores = operators(model, start(model, 0))
     look = Look("entropy", operators=cores).for_model(model)
-    assert look.top == max(max(mponet.measure.entanglement_entropy(mpo)) for mpo in cores.values())
+    assert look.top == max(max(mponet.operators.measure.entanglement_entropy(mpo)) for mpo in cores.values())
     assert look.operator(cores["fc2"])[1].largest == look.top
 
 
@@ -364,7 +366,7 @@ def test_showing_values_in_notebooks_loads_no_drawing_before():
 def test_a_layer_without_cores_yet_shows_nothing():
     """Keras makes the cores of a layer when it first sees inputs."""
 
-    class Unbuilt(Drawn):
+    class Unbuilt(NotebookRepr):
         built = False
 
     assert (Unbuilt()._repr_svg_(), Unbuilt()._repr_html_()) == (None, None)
@@ -382,7 +384,7 @@ def test_every_network_has_every_picture(name):
         assert all(0 <= float(text.get("x", 0)) <= width for text in root.iter("{http://www.w3.org/2000/svg}text"))
         assert height < 8000  # blocks that are alike are drawn once
         page = render(model, "html")
-        assert page.count('class="layer operator"') == sum(info.mpo is not None for info in infer.leaves(model))
+        assert page.count('class="layer operator"') == sum(info.mpo is not None for info in shapes.leaves(model))
         assert render(model, "dot").count("subgraph cluster") == page.count('class="layer operator"')
 
 

@@ -14,9 +14,9 @@ from mponet.draw.graph import of_mpo, of_nodes, of_shape
 from mponet.draw.layout import layout
 from mponet.draw.room import thickness
 from mponet.errors import GraphError
-from mponet.mpo import MPO, left_canonical, mixed_canonical, right_canonical
-from mponet.network import apply, network
-from mponet.shape import MPOShape
+from mponet.operators.mpo import MPO, left_canonical, mixed_canonical, right_canonical
+from mponet.operators.nodes import apply, network
+from mponet.operators.shape import MPOShape
 
 SHAPE = MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), 16)
 MPO_4 = random_mpo(SHAPE, np.random.default_rng(5))

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from mponet.choice import choose
-from mponet.cost import USUAL, cost, dense, predict, workspace
-from mponet.fused import Sizes, by_matrix, fusable, multiplications, padded, speed
-from mponet.machine import DEFAULTS
-from mponet.plan import Plan
-from mponet.planner import Planner, plans_for
-from mponet.shape import MPOShape
+from mponet.contraction.cost import USUAL, cost, dense, predict, workspace
+from mponet.contraction.kernels import Sizes, by_matrix, fusable, multiplications, padded, speed
+from mponet.contraction.machine import DEFAULTS
+from mponet.contraction.plan import Plan
+from mponet.contraction.planner import Planner, plans_for
+from mponet.contraction.search import choose
+from mponet.operators.shape import MPOShape
 
 SHORT = DEFAULTS["torch-cuda-16bit"]
 

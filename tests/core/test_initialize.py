@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from core.strategies import EPS, seeds, shapes
 from mponet.errors import InputError
-from mponet.initialize import (
+from mponet.operators.initialize import (
     VARIANCES,
     exact_variance,
     normal,
@@ -21,8 +21,8 @@ from mponet.initialize import (
     target_variance,
     truncated_normal,
 )
-from mponet.mpo import frobenius_norm, to_matrix
-from mponet.shape import MPOShape
+from mponet.operators.mpo import frobenius_norm, to_matrix
+from mponet.operators.shape import MPOShape
 
 SHAPES = (
     MPOShape.of((16, 16), (16, 16), 4),

@@ -5,12 +5,12 @@ from dataclasses import asdict, replace
 
 import pytest
 
-import mponet.machine
-from mponet.cost import USUAL, Machine
+import mponet.contraction.machine
+from mponet.contraction.cost import USUAL, Machine
+from mponet.contraction.machine import DEFAULTS, fingerprint, machine_of, path, save
+from mponet.contraction.planner import Planner, plans_for
 from mponet.errors import CheckpointError, PlanError
-from mponet.machine import DEFAULTS, fingerprint, machine_of, path, save
-from mponet.planner import Planner, plans_for
-from mponet.shape import MPOShape
+from mponet.operators.shape import MPOShape
 
 VERSIONS = {"made-up": "1.0"}
 MEASURED = Machine(flops=3.25e11, half=7.0, near=1e11, middle=5e10, far=1e10, call=1.5e-6, product=2e-8)
@@ -45,7 +45,7 @@ def test_the_file_is_there_whole_or_not_at_all(folder, monkeypatch):
         with pytest.raises(CheckpointError, match="no space left"):
             save("made-up", VERSIONS, replace(MEASURED, call=1.0))
     assert [file.name for file in folder.iterdir()] == ["machine-made-up.json"]
-    mponet.machine._measured.cache_clear()
+    mponet.contraction.machine._measured.cache_clear()
     assert machine_of("made-up", VERSIONS) == MEASURED
 
 
@@ -95,9 +95,9 @@ def test_another_version_takes_the_defaults(backend, versions):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("mponet.machine._processor", lambda: "another processor"),
-        ("mponet.machine.os.sched_getaffinity", lambda _: set(range(1000))),
-        ("mponet.machine.platform.system", lambda: "another system"),
+        ("mponet.contraction.machine._processor", lambda: "another processor"),
+        ("mponet.contraction.machine.os.sched_getaffinity", lambda _: set(range(1000))),
+        ("mponet.contraction.machine.platform.system", lambda: "another system"),
     ],
 )
 def test_another_machine_takes_the_defaults(monkeypatch, name, value):

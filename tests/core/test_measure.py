@@ -21,11 +21,11 @@ from core.strategies import (
     unfoldings,
     walk_rounding,
 )
-from mponet.decompose import from_matrix
 from mponet.errors import InputError, ShapeError
-from mponet.measure import compression_ratio, entanglement_entropy, spectra, truncation_error, whole_ratio
-from mponet.mpo import MPO, left_canonical, to_matrix
-from mponet.shape import MPOShape, inner_bonds
+from mponet.operators.decompose import from_matrix
+from mponet.operators.measure import compression_ratio, entanglement_entropy, spectra, truncation_error, whole_ratio
+from mponet.operators.mpo import MPO, left_canonical, to_matrix
+from mponet.operators.shape import MPOShape, inner_bonds
 
 
 def full_spectra(mpo):

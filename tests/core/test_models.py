@@ -5,13 +5,13 @@ import pytest
 from core.paper import FIGURE_2_WEIGHTS, MILLIONS, ROWS, VGG_OPERATORS
 from mponet import models
 from mponet.errors import ModelError
-from mponet.measure import whole_ratio
-from mponet.models import TABLE, VARIANTS, build, infer, named
-from mponet.shape import MPOShape
+from mponet.models import TABLE, VARIANTS, build, named, shapes
+from mponet.operators.measure import whole_ratio
+from mponet.operators.shape import MPOShape
 
 
 def operators(model):
-    return [info for info in infer.leaves(model) if info.mpo]
+    return [info for info in shapes.leaves(model) if info.mpo]
 
 
 def weights(model):
@@ -19,8 +19,8 @@ def weights(model):
 
 
 def total(name, variant, kinds):
-    """Sum of the parameters of layers of some kinds, written out without `infer.counts`."""
-    return sum(info.size for info in infer.leaves(build(name, variant)) if info.kind in kinds)
+    """Sum of the parameters of layers of some kinds, written out without `shapes.counts`."""
+    return sum(info.size for info in shapes.leaves(build(name, variant)) if info.kind in kinds)
 
 
 # ---------------------------------------------------------------- counts and ratios
@@ -29,25 +29,25 @@ def total(name, variant, kinds):
 @pytest.mark.parametrize("name", ROWS)
 def test_every_network_has_the_counts_and_ratios_of_the_paper(name):
     row, dense, mpo = ROWS[name], build(name, "dense"), build(name, "mpo")
-    assert infer.parameter_count(dense) == infer.counts(dense).parameters == row.dense
-    assert infer.parameter_count(mpo) == infer.counts(mpo).parameters == row.mpo
-    assert sum(infer.replaced_weights(info) for info in operators(mpo)) == row.replaced
+    assert shapes.parameter_count(dense) == shapes.counts(dense).parameters == row.dense
+    assert shapes.parameter_count(mpo) == shapes.counts(mpo).parameters == row.mpo
+    assert sum(shapes.replaced_weights(info) for info in operators(mpo)) == row.replaced
     assert weights(mpo) == row.weights
-    assert infer.rho(mpo) == row.weights / row.replaced
-    assert f"{infer.rho(mpo):.{len(row.rho) - 2}f}" == row.rho
+    assert shapes.rho(mpo) == row.weights / row.replaced
+    assert f"{shapes.rho(mpo):.{len(row.rho) - 2}f}" == row.rho
     assert f"{whole_ratio(row.mpo, row.dense):.{len(row.whole) - 2}f}" == row.whole
 
 
 @pytest.mark.parametrize("name", MILLIONS)
 def test_the_normal_networks_multiply_as_often_as_in_the_paper(name):
-    found = sum(info.multiplications for info in infer.layers(build(name, "dense")))
+    found = sum(info.multiplications for info in shapes.layers(build(name, "dense")))
     assert round(found / 1e6) == MILLIONS[name]
 
 
 @pytest.mark.parametrize(("name", "convs"), [("vgg16", ("conv5_1", "conv5_2")), ("vgg19", ("conv5_3", "conv5_4"))])
 def test_the_operators_of_vgg_are_those_of_table_1(name, convs):
     found = {
-        info.layer.name: (info.mpo.input_dims, info.mpo.output_dims, info.mpo.parameters, infer.replaced_weights(info))
+        info.layer.name: (info.mpo.input_dims, info.mpo.output_dims, info.mpo.parameters, shapes.replaced_weights(info))
         for info in operators(build(name))
     }
     assert found == dict(zip((*convs, "fc1", "fc2", "fc3"), VGG_OPERATORS.values(), strict=True))
@@ -64,7 +64,7 @@ def test_the_operators_of_vgg_are_those_of_table_1(name, convs):
 )
 def test_the_parts_of_the_normal_networks_add_up(name, convs, norms, dense):
     assert total(name, "dense", {"Conv2D"}) == convs
-    assert total(name, "dense", {"BatchNorm"}) == infer.counts(build(name, "dense")).norms == norms
+    assert total(name, "dense", {"BatchNorm"}) == shapes.counts(build(name, "dense")).norms == norms
     assert total(name, "dense", {"Dense"}) == dense
 
 
@@ -84,13 +84,13 @@ def test_the_parts_of_the_normal_networks_add_up(name, convs, norms, dense):
     ],
 )
 def test_what_only_the_mpo_nets_have(name, biases, norms):
-    counts = infer.counts(build(name))
+    counts = shapes.counts(build(name))
     assert counts.biases == biases
     assert norms is None or counts.norms == norms
 
 
 def test_the_last_unit_of_resnet_brings_more_norms_and_biases_than_weights():
-    dense, unit = infer.counts(build("resnet56")), infer.counts(build("resnet56-unit"))
+    dense, unit = shapes.counts(build("resnet56")), shapes.counts(build("resnet56-unit"))
     assert unit.norms - dense.norms == 2 * 16_384 - 2 * 256
     assert unit.weights - dense.weights == 2 * 1568 - 2 * 9 * 256 * 256
 
@@ -99,8 +99,8 @@ def test_the_last_unit_of_resnet_brings_more_norms_and_biases_than_weights():
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_running_statistics_are_no_parameters(name, variant):
     model = build(name, variant)
-    assert infer.counts(model).statistics == infer.counts(model).norms
-    assert not set(infer.statistic_shapes(model)) & set(infer.parameter_shapes(model))
+    assert shapes.counts(model).statistics == shapes.counts(model).norms
+    assert not set(shapes.statistic_shapes(model)) & set(shapes.parameter_shapes(model))
 
 
 @pytest.mark.parametrize("bond", FIGURE_2_WEIGHTS)
@@ -108,13 +108,13 @@ def test_fc2_has_the_compression_ratios_of_figure_2(bond):
     for name in ("fc2", "fc2-code"):
         model = build(name, "mpo", bond)
         assert weights(model) == FIGURE_2_WEIGHTS[bond]
-        assert infer.rho(model) == FIGURE_2_WEIGHTS[bond] / 203_264
+        assert shapes.rho(model) == FIGURE_2_WEIGHTS[bond] / 203_264
 
 
 def test_lenet5_has_the_operators_of_table_1():
     found = operators(build("lenet5"))
     assert [info.mpo.parameters for info in found] == [1792, 944, 124]
-    assert [infer.replaced_weights(info) for info in found] == [48_000, 10_080, 840]
+    assert [shapes.replaced_weights(info) for info in found] == [48_000, 10_080, 840]
 
 
 def test_bonds_beyond_the_exact_maximum_are_clamped_as_in_figure_2():
@@ -125,8 +125,8 @@ def test_the_last_convolution_of_densenet_has_the_clamped_bonds_and_a_padded_inp
     model = build("densenet40-12-conv")
     conv, head = operators(model)
     assert (conv.mpo.bond_dims, conv.mpo.parameters) == ((1, 8, 20, 20, 20, 8, 1), 31_888)
-    assert (conv.input_shape, infer.replaced_weights(conv)) == ((8 * 8 * 440,), 9 * 436 * 12)
-    assert f"{infer.rho(model):.2f}" == "0.63"
+    assert (conv.input_shape, shapes.replaced_weights(conv)) == ((8 * 8 * 440,), 9 * 436 * 12)
+    assert f"{shapes.rho(model):.2f}" == "0.63"
     assert head.mpo == operators(build("densenet40-12"))[0].mpo
 
 
@@ -142,7 +142,7 @@ def test_the_published_bonds_are_the_default_and_another_one_is_asked_of_all_ope
 
 @pytest.mark.parametrize("name", models.published())
 def test_the_normal_networks_have_no_ratio(name):
-    assert infer.rho(build(name, "dense")) is None
+    assert shapes.rho(build(name, "dense")) is None
 
 
 # ---------------------------------------------------------------- names

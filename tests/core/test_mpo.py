@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from core.strategies import EPS, deficient_mpos, mass, mpos, norm, random_mpo, seeds, shapes, walk_rounding
 from mponet.errors import InputError, ShapeError
-from mponet.mpo import (
+from mponet.operators.mpo import (
     MPO,
     as_float64,
     frobenius_norm,
@@ -17,7 +17,7 @@ from mponet.mpo import (
     subtract,
     to_matrix,
 )
-from mponet.shape import MPOShape
+from mponet.operators.shape import MPOShape
 
 
 def by_einsum(mpo):

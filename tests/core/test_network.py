@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from core.strategies import EPS, mass, mpos, norm, random_mpo, seeds, walk_rounding
 from mponet.errors import GraphError, InputError, ShapeError
-from mponet.mpo import to_matrix
-from mponet.network import apply, contract, from_network, network, reference
-from mponet.shape import MPOShape
+from mponet.operators.mpo import to_matrix
+from mponet.operators.nodes import apply, contract, from_network, network, reference
+from mponet.operators.shape import MPOShape
 
 MPO_3 = random_mpo(MPOShape.of((2, 3, 2), (3, 2, 2), 4), np.random.default_rng(7))
 
@@ -292,8 +292,8 @@ def test_numbers_of_a_graph_are_checked():
 
 def test_tensornetwork_is_imported_on_first_use():
     code = (
-        "import sys, mponet.network as n; assert 'tensornetwork' not in sys.modules\n"
-        "import numpy as np; from mponet.mpo import MPO\n"
+        "import sys, mponet.operators.nodes as n; assert 'tensornetwork' not in sys.modules\n"
+        "import numpy as np; from mponet.operators.mpo import MPO\n"
         "n.network(MPO.from_cores([np.ones((1, 2, 2, 1))])); assert 'tensornetwork' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}\n{code}"], check=True)

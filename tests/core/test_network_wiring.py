@@ -14,14 +14,14 @@ from hypothesis import given, settings
 import graphs
 from core import networks
 from core.strategies import wirings
-from mponet import network
 from mponet.draw import render
 from mponet.draw.graph import of_nodes as graph_of
 from mponet.draw.graph import of_wiring
 from mponet.errors import GraphError, ShapeError
-from mponet.initialize import exact_variance
-from mponet.shape import MPOShape
-from mponet.wiring import Wiring, check_tensors, of_nodes, to_nodes
+from mponet.operators import nodes as network
+from mponet.operators.initialize import exact_variance
+from mponet.operators.shape import MPOShape
+from mponet.operators.topology import Wiring, check_tensors, of_nodes, to_nodes
 
 RING = graphs.WIRINGS["ring"]
 
@@ -56,7 +56,7 @@ def test_equal_wirings_are_one_key_also_in_another_process():
     assert lists == RING
     assert len({lists, RING, copy.deepcopy(RING)}) == 1
     code = (
-        f"import sys, pickle; sys.path[:0] = {sys.path!r}\nfrom mponet.wiring import Wiring\n"
+        f"import sys, pickle; sys.path[:0] = {sys.path!r}\nfrom mponet.operators.topology import Wiring\n"
         "found = pickle.loads(sys.stdin.buffer.read())\nassert hash(found) == hash(Wiring(found.names, found.edges, "
         "found.sizes))"
     )

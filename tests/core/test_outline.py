@@ -3,9 +3,9 @@
 import pytest
 
 import small
-from mponet.models import VARIANTS, build, infer, published
-from mponet.models.layers import BatchNorm, Concat, Conv2D, Dense, Dropout, Flatten, MaxPool, Model, ReLU, Residual
+from mponet.models import VARIANTS, build, published, shapes
 from mponet.models.outline import TIMES, count, dimensions, outline
+from mponet.models.spec import BatchNorm, Concat, Conv2D, Dense, Dropout, Flatten, MaxPool, Model, ReLU, Residual
 
 NETWORKS = [
     *(model for variant in VARIANTS for model in small.networks(variant)),
@@ -37,8 +37,8 @@ def shown(line):
 @pytest.mark.parametrize("model", NETWORKS, ids=str)
 def test_every_layer_is_in_one_line(model):
     found = [id(info.layer) for info in leaves(outline(model))]
-    assert sorted(found) == sorted(id(info.layer) for info in infer.leaves(model))
-    assert sum(line.parameters for line in outline(model)) == infer.parameter_count(model)
+    assert sorted(found) == sorted(id(info.layer) for info in shapes.leaves(model))
+    assert sum(line.parameters for line in outline(model)) == shapes.parameter_count(model)
 
 
 @pytest.mark.parametrize("model", NETWORKS, ids=str)

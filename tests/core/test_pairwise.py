@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 import graphs
 from core.strategies import pair_plans, wirings
 from core.test_contract import Strict, Tracing
-from mponet import contract_pairwise
-from mponet.cost import USUAL
+from mponet.contraction import graph_execute
+from mponet.contraction.cost import USUAL
+from mponet.contraction.graph_plan import PairPlan
+from mponet.contraction.graph_search import CONNECTED, EVERY, matrix_of, pairwise_plan, path, predicted, ranked
 from mponet.errors import PlanError, ShapeError
-from mponet.initialize import exact_tensors
-from mponet.pairwise import PairPlan
-from mponet.pairwise_choice import CONNECTED, EVERY, matrix_of, pairwise_plan, path, predicted, ranked
-from mponet.wiring import Wiring
-from mponet_numpy.arrays import OPS
-from mponet_numpy.arrays import Ops as NumpyOps
+from mponet.operators.initialize import exact_tensors
+from mponet.operators.topology import Wiring
+from mponet_numpy.ops.arrays import OPS
+from mponet_numpy.ops.arrays import Ops as NumpyOps
 
 RING, TUCKER = graphs.WIRINGS["ring"], graphs.WIRINGS["tucker"]
 BATCHES = st.sampled_from([0, 1, 2, 5])
@@ -48,7 +48,7 @@ def test_any_plan_is_the_product_with_the_matrix(plan, rows, biased):
     inputs, _ = graphs.batch_of(wiring, rows)
     bias = np.arange(wiring.out_features) / 3 if biased else np.zeros(wiring.out_features)
     before = copies([inputs, bias, *tensors])
-    found = contract_pairwise.forward(plan, tensors, inputs, OPS, bias if biased else None)
+    found = graph_execute.forward(plan, tensors, inputs, OPS, bias if biased else None)
     expected = inputs @ graphs.matrix(wiring, tensors) + bias
     room = np.abs(inputs) @ graphs.matrix(wiring, graphs.magnitudes(tensors)) + bias
     assert found.shape == expected.shape
@@ -61,14 +61,14 @@ def test_any_plan_is_the_product_with_the_matrix(plan, rows, biased):
 def test_a_batch_of_unknown_size_and_a_library_that_guesses_no_sizes(plan, rows):
     tensors = graphs.tensors_of(plan.wiring)
     inputs, slope = graphs.batch_of(plan.wiring, rows)
-    known = contract_pairwise.forward(plan, tensors, inputs, OPS)
-    assert np.array_equal(contract_pairwise.forward(plan, tensors, inputs, Strict()), known)
-    slopes = contract_pairwise.backward(plan, tensors, inputs, slope, OPS)
-    strict = contract_pairwise.backward(plan, tensors, inputs, slope, Strict())
+    known = graph_execute.forward(plan, tensors, inputs, OPS)
+    assert np.array_equal(graph_execute.forward(plan, tensors, inputs, Strict()), known)
+    slopes = graph_execute.backward(plan, tensors, inputs, slope, OPS)
+    strict = graph_execute.backward(plan, tensors, inputs, slope, Strict())
     assert same(strict, slopes)
     if rows:
-        assert np.array_equal(contract_pairwise.forward(plan, tensors, inputs, Tracing()), known)
-        assert same(contract_pairwise.backward(plan, tensors, inputs, slope, Tracing()), slopes)
+        assert np.array_equal(graph_execute.forward(plan, tensors, inputs, Tracing()), known)
+        assert same(graph_execute.backward(plan, tensors, inputs, slope, Tracing()), slopes)
 
 
 def same(one, other):
@@ -94,8 +94,8 @@ def test_float32_stays_float32():
     tensors = [tensor.astype(np.float32) for tensor in graphs.tensors_of(RING)]
     inputs, slope = (array.astype(np.float32) for array in graphs.batch_of(RING, 4))
     plan = pairwise_plan(RING, 4)
-    assert contract_pairwise.forward(plan, tensors, inputs, OPS).dtype == np.float32
-    by_inputs, by_nodes = contract_pairwise.backward(plan, tensors, inputs, slope, OPS)
+    assert graph_execute.forward(plan, tensors, inputs, OPS).dtype == np.float32
+    by_inputs, by_nodes = graph_execute.backward(plan, tensors, inputs, slope, OPS)
     assert {array.dtype for array in (by_inputs, *by_nodes)} == {np.dtype(np.float32)}
 
 
@@ -107,7 +107,7 @@ def test_float32_stays_float32():
 def test_gradients_of_any_plan_are_their_formulae(plan, rows):
     wiring, tensors = plan.wiring, graphs.tensors_of(plan.wiring)
     inputs, slope = graphs.batch_of(wiring, rows)
-    by_inputs, by_nodes = contract_pairwise.backward(plan, tensors, inputs, slope, OPS)
+    by_inputs, by_nodes = graph_execute.backward(plan, tensors, inputs, slope, OPS)
     expected = graphs.gradients(wiring, tensors, inputs, slope)
     room = graphs.gradients(wiring, graphs.magnitudes(tensors), np.abs(inputs), np.abs(slope))
     for ours, theirs, size in zip((by_inputs, *by_nodes), expected, room, strict=True):
@@ -121,7 +121,7 @@ def test_legs_that_lie_apart_are_brought_together_for_the_first_step():
     assert plan.entry is not None
     assert plan.passages[0].turn is None
     tensors, (inputs, slope) = graphs.tensors_of(wiring), graphs.batch_of(wiring, 5)
-    found, _ = contract_pairwise.backward(plan, tensors, inputs, slope, OPS)
+    found, _ = graph_execute.backward(plan, tensors, inputs, slope, OPS)
     np.testing.assert_allclose(found, slope @ graphs.matrix(wiring, tensors).T, rtol=1e-12, atol=1e-12)
 
 
@@ -133,10 +133,10 @@ def test_gradients_are_differences_of_any_length(plan):
     inputs, slope = graphs.batch_of(wiring, 3)
 
     def value(arrays):
-        return float((contract_pairwise.forward(plan, arrays[1:], arrays[0], OPS) * slope).sum())
+        return float((graph_execute.forward(plan, arrays[1:], arrays[0], OPS) * slope).sum())
 
     arrays = [inputs, *tensors]
-    by_inputs, by_nodes = contract_pairwise.backward(plan, tensors, inputs, slope, OPS)
+    by_inputs, by_nodes = graph_execute.backward(plan, tensors, inputs, slope, OPS)
     steps = [np.random.default_rng(k).normal(size=array.shape) for k, array in enumerate(arrays)]
     for k, gradient in enumerate((by_inputs, *by_nodes)):
         moved = [array + steps[k] if j == k else array for j, array in enumerate(arrays)]
@@ -151,9 +151,9 @@ def test_gradients_are_differences_of_any_length(plan):
 def test_inputs_that_want_no_gradient_get_none(plan, rows):
     tensors = graphs.tensors_of(plan.wiring)
     inputs, slope = graphs.batch_of(plan.wiring, rows)
-    nothing, found = contract_pairwise.backward(plan, tensors, inputs, slope, OPS, wrt_inputs=False)
+    nothing, found = graph_execute.backward(plan, tensors, inputs, slope, OPS, wrt_inputs=False)
     assert nothing is None
-    assert same((inputs, found), (inputs, contract_pairwise.backward(plan, tensors, inputs, slope, OPS)[1]))
+    assert same((inputs, found), (inputs, graph_execute.backward(plan, tensors, inputs, slope, OPS)[1]))
 
 
 def test_a_tile_bounds_the_rows_that_are_led_through_at_once():
@@ -167,7 +167,7 @@ def test_a_tile_bounds_the_rows_that_are_led_through_at_once():
     wiring = graphs.WIRINGS["in two pieces"]
     plan = PairPlan(wiring, ((0, 1), (0, 1)), 3)
     inputs, _ = graphs.batch_of(wiring, 50)
-    contract_pairwise.forward(plan, graphs.tensors_of(wiring), inputs, Watching())
+    graph_execute.forward(plan, graphs.tensors_of(wiring), inputs, Watching())
     prefixes = max(step.prefix * max(step.suffix, 1) for step in plan.passages)
     assert max(seen) <= 3 * max(prefixes, wiring.in_features)
 
@@ -187,7 +187,7 @@ def test_multiplications_are_those_of_the_products_that_are_run(plan):
             return result
 
     inputs, _ = graphs.batch_of(plan.wiring, 5)
-    contract_pairwise.forward(plan, graphs.tensors_of(plan.wiring), inputs, Counting())
+    graph_execute.forward(plan, graphs.tensors_of(plan.wiring), inputs, Counting())
     assert sum(counted) == plan.multiplications(5)
 
 
@@ -203,7 +203,7 @@ def test_only_what_is_said_to_be_turned_is_transposed(plan):
 
     wiring = plan.with_tile(None).wiring
     inputs, _ = graphs.batch_of(wiring, 11)  # no dimension of a network is 11
-    contract_pairwise.forward(plan.with_tile(None), graphs.tensors_of(wiring), inputs, Watching())
+    graph_execute.forward(plan.with_tile(None), graphs.tensors_of(wiring), inputs, Watching())
     assert sum(moved) == 11 * plan.turned_size
 
 
@@ -246,15 +246,15 @@ def test_rings_of_any_length_have_a_path(count):
     tensors = graphs.tensors_of(wiring)
     inputs, slope = graphs.batch_of(wiring, 3)
     plan = pairwise_plan(wiring, 3)
-    found = contract_pairwise.forward(plan, tensors, inputs, OPS)
+    found = graph_execute.forward(plan, tensors, inputs, OPS)
     room = np.abs(inputs) @ matrix_of(wiring, graphs.magnitudes(tensors))
     assert np.all(np.abs(found - inputs @ matrix_of(wiring, tensors)) <= graphs.allowed(wiring, 1, room))
-    assert len(contract_pairwise.backward(plan, tensors, inputs, slope, OPS)[1]) == count
+    assert len(graph_execute.backward(plan, tensors, inputs, slope, OPS)[1]) == count
 
 
 def test_paths_are_the_same_in_every_process():
     code = (
-        f"import sys; sys.path[:0] = {sys.path!r}\nimport graphs\nfrom mponet.pairwise_choice import pairwise_plan\n"
+        f"import sys; sys.path[:0] = {sys.path!r}\nimport graphs\nfrom mponet.contraction.graph_search import pairwise_plan\n"
         "for wiring in graphs.WIRINGS.values():\n"
         "    print([pairwise_plan(wiring, n).path for n in (None, 1, 64, 4096)])"
     )

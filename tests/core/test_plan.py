@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.strategies import shapes
-from mponet.choice import HANDICAP, MAX_GROUPS, SMALL, TILES, candidates, choose, ranked, room
-from mponet.cost import USUAL, Machine, cost, dense, predict, workspace
+from mponet.contraction.cost import USUAL, Machine, cost, dense, predict, workspace
+from mponet.contraction.plan import Plan
+from mponet.contraction.search import HANDICAP, MAX_GROUPS, SMALL, TILES, candidates, choose, ranked, room
 from mponet.errors import PlanError
-from mponet.plan import Plan
-from mponet.shape import MPOShape
+from mponet.operators.shape import MPOShape
 
 PURPOSES = ("inference", "forward", "training")
 SHAPE = MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), 8)

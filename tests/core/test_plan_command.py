@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-import mponet.tune
+import mponet.contraction.calibrate
 from core.command import facts, failing, run
-from mponet.cost import USUAL, Machine
-from mponet.machine import machine_of
-from mponet.planner import PURPOSES, Plans, Question, plans_for, rounded
-from mponet.shape import MPOShape
+from mponet.contraction.cost import USUAL, Machine
+from mponet.contraction.machine import machine_of
+from mponet.contraction.planner import PURPOSES, Plans, Question, plans_for, rounded
+from mponet.operators.shape import MPOShape
 from mponet_numpy import PLANNER, versions
 
 SHAPE = MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), 8)
@@ -31,8 +31,8 @@ def folder(monkeypatch, tmp_path):
 @pytest.fixture
 def quick(monkeypatch):
     """The smallest of the samples: really timed, but in a moment."""
-    few = [one for one in mponet.tune.samples() if one.plan.shape.dense_parameters <= 4096]
-    monkeypatch.setattr(mponet.tune, "samples", lambda times=1: iter(few))
+    few = [one for one in mponet.contraction.calibrate.samples() if one.plan.shape.dense_parameters <= 4096]
+    monkeypatch.setattr(mponet.contraction.calibrate, "samples", lambda times=1: iter(few))
     return len(few)
 
 

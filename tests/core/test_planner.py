@@ -7,13 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import mponet.planner
+import mponet.contraction.planner
 from core.strategies import shapes
-from mponet.choice import candidates, fits, ranked
-from mponet.cost import USUAL, Machine, workspace
-from mponet.errors import PlanError
-from mponet.plan import Plan
-from mponet.planner import (
+from mponet.contraction.cost import USUAL, Machine, workspace
+from mponet.contraction.plan import Plan
+from mponet.contraction.planner import (
     FINALISTS,
     PURPOSES,
     ROUNDS,
@@ -26,7 +24,9 @@ from mponet.planner import (
     rounded,
     timed,
 )
-from mponet.shape import MPOShape
+from mponet.contraction.search import candidates, fits, ranked
+from mponet.errors import PlanError
+from mponet.operators.shape import MPOShape
 from mponet_numpy import PLANNER as NUMPY
 
 SHAPE = MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), 8)
@@ -73,7 +73,7 @@ def _undisturbed(monkeypatch, tmp_path):
 def clock(monkeypatch):
     def start(seconds, disturbed=()):
         made = Clock(seconds, disturbed)
-        monkeypatch.setattr(mponet.planner, "perf_counter", made)
+        monkeypatch.setattr(mponet.contraction.planner, "perf_counter", made)
         return made
 
     return start

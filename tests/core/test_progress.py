@@ -10,8 +10,8 @@ from mponet.cli.course import begun, further
 from mponet.cli.curve import DOTS, EMPTY, curve
 from mponet.cli.live import View, picture
 from mponet.cli.remaining import Ahead, clock
-from mponet.run import Result
-from mponet.train import Record
+from mponet.training.loop import Record
+from mponet.training.run import Result
 
 STEPS, PER_EPOCH = 400, 100
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mponet.models import TABLE, build, published
-from mponet.suite.published import Figure, find, rows
+from mponet.training.suite.published import Figure, find, rows
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 from mponet.errors import ModelError, RecipeError
 from mponet.models import TABLE
 from mponet.recipe import PAPER_MNIST, PRESETS, SHORT_MNIST, Recipe, learning_rate, preset
-from mponet.run import default_folder, resolve
-from mponet.run.settings import FEWEST, differences
+from mponet.training.run import default_folder, resolve
+from mponet.training.run.settings import FEWEST, differences
 
 MNIST, DIGITS = 60_000, 1_437
 

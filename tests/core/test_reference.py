@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 import mponet
-from mponet.decompose import from_matrix
 from mponet.errors import BackendError, ModelError
 from mponet.models import build
-from mponet.models.infer import layers, parameter_shapes
-from mponet.models.layers import Conv2D, Dense, Flatten, MaxPool, Model, ReLU
-from mponet.models.start import start
+from mponet.models.init import start
+from mponet.models.shapes import layers, parameter_shapes
+from mponet.models.spec import Conv2D, Dense, Flatten, MaxPool, Model, ReLU
+from mponet.operators.decompose import from_matrix
 from mponet.recipe import PAPER_MNIST
 
 REFERENCE = mponet.load("numpy")

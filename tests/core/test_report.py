@@ -13,12 +13,12 @@ from mponet.errors import CheckpointError, InputError
 from mponet.report import accuracy, bonds, chart, learning, report, speed
 from mponet.report.lots import lots
 from mponet.report.sources import Document, find
-from mponet.run import resolve, spectra
-from mponet.suite import plan
-from mponet.suite.cells import DEFAULT, SEEDS
-from mponet.suite.folder import settle
-from mponet.suite.published import FC2, FC2_NORMAL, RESNETS
-from mponet.suite.write import percent
+from mponet.training.run import resolve, spectra
+from mponet.training.suite import plan
+from mponet.training.suite.cells import DEFAULT, SEEDS
+from mponet.training.suite.folder import settle
+from mponet.training.suite.published import FC2, FC2_NORMAL, RESNETS
+from mponet.training.suite.write import percent
 
 HOSTILE = "<script>alert(1)<img src=x onerror=alert(2)>&\"'"
 

@@ -8,15 +8,15 @@ import pytest
 from click.testing import CliRunner
 
 from core.toy import FAMILY, RECIPE, Killed, ToyBackend, make
-from mponet import checkpoint
 from mponet.cli import evaluate as evaluate_command
 from mponet.cli import run as run_command
 from mponet.cli.group import mponet
-from mponet.data import load
 from mponet.errors import CheckpointError, RecipeError
 from mponet.models import TABLE
 from mponet.recipe import PRESETS
-from mponet.run import Settings, metrics, run
+from mponet.training import checkpoint
+from mponet.training.data import load
+from mponet.training.run import Settings, metrics, run
 
 STEPS = RECIPE.steps
 
@@ -138,7 +138,7 @@ def test_every_start_is_noted(tmp_path, digits, settings):
 
 
 def test_slow_evaluations_do_not_keep_checkpoints_away(tmp_path, digits, settings, monkeypatch):
-    monkeypatch.setattr("mponet.run.execute.SAVE_EVERY", 0.0)
+    monkeypatch.setattr("mponet.training.run.execute.SAVE_EVERY", 0.0)
     rare = replace(settings, recipe=replace(settings.recipe, evaluate_every=1000))
     with pytest.raises(Killed):
         run(rare, ToyBackend(kill_at=70), digits, tmp_path)
@@ -350,8 +350,8 @@ def test_a_wrong_option_is_one_line(command, arguments, message):
 
 def test_an_operator_of_the_toy_is_what_its_graph_says():
     backend, model = ToyBackend(), make("mpo", 2)
-    from mponet.models.start import start
-    from mponet.mpo import MPO, to_matrix
+    from mponet.models.init import start
+    from mponet.operators.mpo import MPO, to_matrix
 
     values = start(model, 0)
     cores = MPO(model.layers[1].mpo, (values["fc1/core1"], values["fc1/core2"]))

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from core.strategies import bond_requests, factors, shapes
 from mponet.errors import ShapeError
-from mponet.measure import compression_ratio
-from mponet.shape import MPOShape, default_sites, factorize, inner_bonds
+from mponet.operators.measure import compression_ratio
+from mponet.operators.shape import MPOShape, default_sites, factorize, inner_bonds
 
 # Gao et al., Phys. Rev. Research 2, 023300 (2020), Fig. 2 (FC2 on MNIST): D of the first layer, weights of both MPO
 # layers, and the compression ratio read off the figure.

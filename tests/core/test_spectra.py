@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from core.toy import FAMILY, RECIPE, Killed, ToyBackend
-from mponet import checkpoint
-from mponet.data import load
 from mponet.errors import CheckpointError
 from mponet.models import TABLE
-from mponet.models.start import start
-from mponet.mpo import MPO, to_matrix
+from mponet.models.init import start
+from mponet.operators.mpo import MPO, to_matrix
 from mponet.recipe import PRESETS
-from mponet.run import RunFolder, Settings, metrics, run, spectra
+from mponet.training import checkpoint
+from mponet.training.data import load
+from mponet.training.run import RunFolder, Settings, metrics, run, spectra
 
 MPO_ONLY = ("mpo",)
 
@@ -76,7 +76,7 @@ def test_an_average_is_measured_where_it_is_evaluated(tmp_path, digits, settings
 
 @pytest.mark.parametrize("kill_at", [0, 1, 20, 21, 77, RECIPE.steps - 1])
 def test_a_killed_run_ends_with_the_same_bytes(tmp_path, digits, settings, kill_at, monkeypatch):
-    monkeypatch.setattr("mponet.run.execute.SAVE_EVERY", 0.0)  # checkpoints between evaluations, too
+    monkeypatch.setattr("mponet.training.run.execute.SAVE_EVERY", 0.0)  # checkpoints between evaluations, too
     run(settings, ToyBackend(), digits, tmp_path / "whole", variants=MPO_ONLY)
     killed = RunFolder(tmp_path / "killed", settings).spectra("mpo")
     with pytest.raises(Killed):

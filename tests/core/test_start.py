@@ -9,9 +9,9 @@ import pytest
 
 import small
 from mponet.errors import ModelError
-from mponet.models import VARIANTS, build, infer, published
-from mponet.models.start import SCHEMES, check, start
-from mponet.mpo import MPO, to_matrix
+from mponet.models import VARIANTS, build, published, shapes
+from mponet.models.init import SCHEMES, check, start
+from mponet.operators.mpo import MPO, to_matrix
 
 NETWORKS = [model for variant in VARIANTS for model in small.networks(variant)]
 
@@ -21,7 +21,7 @@ NETWORKS = [model for variant in VARIANTS for model in small.networks(variant)]
 def test_each_variant_starts_with_its_own_parameters_of_finite_size(model, scheme):
     parameters = start(model, 0, scheme)
     check(model, parameters)
-    assert set(parameters) == set(infer.parameter_shapes(model)) | set(infer.statistic_shapes(model))
+    assert set(parameters) == set(shapes.parameter_shapes(model)) | set(shapes.statistic_shapes(model))
     for name, value in parameters.items():
         kind = re.sub(r"\d", "", name.rpartition("/")[2])
         assert value.dtype == np.float64
@@ -58,7 +58,7 @@ def test_networks_share_the_start_of_the_layers_that_they_share(one, other):
 @pytest.mark.parametrize("name", published())
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_no_two_parameters_draw_the_same_numbers(name, variant):
-    names = list(infer.parameter_shapes(build(name, variant)))
+    names = list(shapes.parameter_shapes(build(name, variant)))
     assert len({crc32(name.encode()) for name in names}) == len(names)
 
 
@@ -83,7 +83,7 @@ def test_full_weights_start_with_the_variance_of_he(name):
 
 def test_the_exact_start_gives_an_operator_the_variance_of_a_matrix():
     model = build("fc2", "mpo")
-    shape = next(info.mpo for info in infer.layers(model) if info.mpo)
+    shape = next(info.mpo for info in shapes.layers(model) if info.mpo)
     variances = []
     for seed in range(20):
         cores = [value for name, value in start(model, seed).items() if name.startswith("fc1/core")]
@@ -94,7 +94,7 @@ def test_the_exact_start_gives_an_operator_the_variance_of_a_matrix():
 def test_the_exact_start_of_a_map_of_a_whole_feature_map_counts_all_its_inputs():
     """By the cores alone, since the matrix would have a quarter of a billion entries."""
     model = build("resnet14-unit")
-    unit = next(info for info in infer.leaves(model) if info.mpo)
+    unit = next(info for info in shapes.leaves(model) if info.mpo)
     parameters = start(model, 0)
     cores = [parameters[name] for name in unit.parameters if "core" in name]
     variance = prod(float(np.mean(core**2)) for core in cores) * prod(unit.mpo.bond_dims)

@@ -8,13 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mponet.data import Arrays, Dataset, Normalization, augmentation_rng, batch_order, batches, crop_flip, scaled
-from mponet.data.augment import PAD
-from mponet.data.stream import ahead
 from mponet.errors import DataError, InputError
 from mponet.models.dropout import masks
-from mponet.models.layers import Dense, Dropout, Flatten, Model, ReLU
+from mponet.models.spec import Dense, Dropout, Flatten, Model, ReLU
 from mponet.recipe import Recipe
+from mponet.training.data import (
+    Arrays,
+    Dataset,
+    Normalization,
+    augmentation_rng,
+    batch_order,
+    batches,
+    crop_flip,
+    scaled,
+)
+from mponet.training.data.augment import PAD
+from mponet.training.data.stream import ahead
 
 RECIPE = Recipe("test", steps=12, batch=10, learning_rate=0.1)
 FULL = replace(RECIPE, normalization="pixel", augmentation="crop-flip")
@@ -57,7 +66,7 @@ def test_sums_do_not_overflow_and_large_sets_go_block_by_block(monkeypatch):
     images = np.full((11, 2, 2, 1), 255, np.uint8)
     images[0] = 0
     whole = Normalization.of("pixel", images)
-    monkeypatch.setattr("mponet.data.normalize._AT_A_TIME", 4)
+    monkeypatch.setattr("mponet.training.data.normalize._AT_A_TIME", 4)
     parts = Normalization.of("pixel", images)
     assert np.array_equal(whole.mean, parts.mean) and np.array_equal(whole.deviation, parts.deviation)
     np.testing.assert_allclose(whole.deviation, images.astype(float).std(axis=0), rtol=2e-7)

@@ -8,12 +8,12 @@ import pytest
 
 from core import toy
 from core.toy import RECIPE, ToyBackend
-from mponet import train as loop
-from mponet.data import Arrays, load
 from mponet.errors import DataError, DivergedError
-from mponet.models.start import start
+from mponet.models.init import start
 from mponet.recipe import learning_rate
-from mponet.train import accuracy, evaluation_interval, train
+from mponet.training import loop as loop
+from mponet.training.data import Arrays, load
+from mponet.training.loop import accuracy, evaluation_interval, train
 
 
 @pytest.fixture(scope="module")

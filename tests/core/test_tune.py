@@ -5,13 +5,13 @@ from dataclasses import asdict, fields, replace
 import numpy as np
 import pytest
 
-import mponet.planner
-from mponet.choice import candidates
-from mponet.cost import USUAL, Machine, predict
-from mponet.machine import DEFAULTS
-from mponet.plan import Plan
-from mponet.planner import ROUNDS
-from mponet.tune import CONSTANTS, REACH, Sample, fit, off, samples, tune
+import mponet.contraction.planner
+from mponet.contraction.calibrate import CONSTANTS, REACH, Sample, fit, off, samples, tune
+from mponet.contraction.cost import USUAL, Machine, predict
+from mponet.contraction.machine import DEFAULTS
+from mponet.contraction.plan import Plan
+from mponet.contraction.planner import ROUNDS
+from mponet.contraction.search import candidates
 
 SAMPLES = tuple(samples())
 #: Another machine in every respect: slower, faster, and in between.
@@ -113,7 +113,7 @@ def test_a_machine_that_keeps_to_the_model_is_recognised(monkeypatch):
 
         return run
 
-    monkeypatch.setattr(mponet.planner, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(mponet.contraction.planner, "perf_counter", lambda: now[0])
     tuning = tune(runner, USUAL, progress=told.append)
     assert asked == [(sample, "float32") for sample in SAMPLES]
     assert now[0] == pytest.approx((1 + ROUNDS) * sum(times(OTHER)))

@@ -3,8 +3,9 @@
 import pytest
 
 from mponet.errors import ModelError
-from mponet.models import VARIANTS, build, infer, published
-from mponet.models.layers import (
+from mponet.models import VARIANTS, build, published
+from mponet.models import shapes as infer
+from mponet.models.spec import (
     AvgPool,
     BatchNorm,
     Concat,
@@ -20,7 +21,7 @@ from mponet.models.layers import (
     Residual,
     global_maps,
 )
-from mponet.shape import MPOShape
+from mponet.operators.shape import MPOShape
 
 
 def operators(model):

@@ -6,9 +6,9 @@ It takes one layer: softmax regression on a full matrix, or on an operator of tw
 import numpy as np
 
 from mponet.models import Family
-from mponet.models.layers import Dense, Flatten, Model
+from mponet.models.spec import Dense, Flatten, Model
+from mponet.operators.shape import MPOShape
 from mponet.recipe import Recipe
-from mponet.shape import MPOShape
 
 RECIPE = Recipe("short", steps=120, batch=100, learning_rate=0.5, momentum=0.9, weight_decay=1e-4, nesterov=True)
 

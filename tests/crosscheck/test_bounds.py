@@ -16,9 +16,9 @@ from mponet.crosscheck.margin import calmest, settled, share
 from mponet.crosscheck.rounding import LOSS, NORM, SINGLE, forward, fronts, gradient
 from mponet.crosscheck.worker import cross_entropy
 from mponet.errors import BackendError
-from mponet.models import build, small
-from mponet.models.infer import leaves, parameter_shapes, statistic_shapes
-from mponet.models.layers import (
+from mponet.models import build, miniatures
+from mponet.models.shapes import leaves, parameter_shapes, statistic_shapes
+from mponet.models.spec import (
     AvgPool,
     BatchNorm,
     Concat,
@@ -31,10 +31,10 @@ from mponet.models.layers import (
     ReLU,
     Residual,
 )
-from mponet.shape import MPOShape
+from mponet.operators.shape import MPOShape
 
-MODELS = (*small.networks("dense"), *small.networks("mpo"))
-NORMED = small.networks("mpo")[3]
+MODELS = (*miniatures.networks("dense"), *miniatures.networks("mpo"))
+NORMED = miniatures.networks("mpo")[3]
 every_network = pytest.mark.parametrize("model", MODELS, ids=lambda model: f"{model.name}-{model.variant}")
 
 
@@ -290,12 +290,14 @@ def test_what_is_zero_but_for_rounding_has_no_relative_error():
 
 
 def test_only_biases_right_in_front_of_a_batch_norm_have_another_floor():
-    found = {str(model): list(cancelling(model)) for model in (*small.networks("dense"), *small.networks("mpo"))}
+    found = {
+        str(model): list(cancelling(model)) for model in (*miniatures.networks("dense"), *miniatures.networks("mpo"))
+    }
     assert {name: biases for name, biases in found.items() if biases} == {
         "vgg-small-late (mpo)": ["conv2_2/bias"],
         "resnet-small-unit (mpo)": ["group3_block2_conv1/bias"],
     }
-    model = next(model for model in small.networks("mpo") if model.name == "resnet-small-unit")
+    model = next(model for model in miniatures.networks("mpo") if model.name == "resnet-small-unit")
     for dtype in cases.DTYPES:
         allowed = bounds(cases.make(model, dtype, 0, 2, choice=1))
         floors = {name: allowed["gradients"].floor(name) for name in parameter_shapes(model)}
@@ -306,7 +308,7 @@ def test_only_biases_right_in_front_of_a_batch_norm_have_another_floor():
 
 def test_those_biases_have_gradients_that_are_zero_but_for_rounding():
     """Moving one changes no loss in training mode, by the float64 reference; moving any other bias does."""
-    for model in small.networks("mpo"):
+    for model in miniatures.networks("mpo"):
         values, (images, labels, masks) = batches.values(model), batches.batch(model)
 
         def loss(name, change, model=model, values=values, images=images, labels=labels, masks=masks):

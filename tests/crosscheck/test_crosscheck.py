@@ -22,10 +22,10 @@ from mponet.crosscheck.check import participants
 from mponet.crosscheck.compare import compare
 from mponet.crosscheck.worker import answers, cross_entropy
 from mponet.errors import BackendError, InputError
-from mponet.models import build, small
-from mponet.models.infer import leaves, statistic_shapes
-from mponet.models.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool, Model, ReLU
-from mponet.shape import MPOShape
+from mponet.models import build, miniatures
+from mponet.models.shapes import leaves, statistic_shapes
+from mponet.models.spec import BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool, Model, ReLU
+from mponet.operators.shape import MPOShape
 
 #: What the networks of the paper lack: SAME at stride 2 on sides that are odd, an even kernel, pooling windows that
 #: overlap and do not come out even, an image with two channels, operators of three sites.
@@ -46,10 +46,10 @@ ODD = Model(
     ),
     "a test",
 )
-MODELS = (ODD, *small.networks("dense"), *small.networks("mpo"))
+MODELS = (ODD, *miniatures.networks("dense"), *miniatures.networks("mpo"))
 BATCH = 8
-NORMED = small.networks("mpo")[3]  # a VGG: a norm over single values, dropouts, pooling
-RESNET = small.networks("dense")[4]
+NORMED = miniatures.networks("mpo")[3]  # a VGG: a norm over single values, dropouts, pooling
+RESNET = miniatures.networks("dense")[4]
 
 NAMED = [normalize(name) for name in os.environ.get("MPONET_BACKENDS", "").split(",") if name.strip()]
 FRAMEWORKS = [name for name in NAMED if name in TRAINABLE]

@@ -10,8 +10,8 @@ import time
 import numpy as np
 import pytest
 
-from mponet import checkpoint
 from mponet.backend import TRAINABLE
+from mponet.training import checkpoint
 
 ENV = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 

@@ -6,9 +6,9 @@ import pytest
 
 from core.suites import make
 from core.toy import FAMILY, RECIPE
-from mponet.data import load
 from mponet.models import TABLE
 from mponet.recipe import PRESETS
+from mponet.training.data import load
 
 
 @pytest.fixture(autouse=True)

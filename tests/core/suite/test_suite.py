@@ -12,11 +12,11 @@ import pytest
 from core.suites import CELLS, OPTIONS, STEPS, TABLES, Breaking, make, tables
 from core.toy import Killed, ToyBackend
 from mponet.errors import CheckpointError, ModelError, RecipeError
-from mponet.run import run
-from mponet.suite import plan, read, run_suite, states
-from mponet.suite.cells import DEFAULT, networks
-from mponet.suite.folder import at_work, working
-from mponet.suite.write import markdown
+from mponet.training.run import run
+from mponet.training.suite import plan, read, run_suite, states
+from mponet.training.suite.cells import DEFAULT, networks
+from mponet.training.suite.folder import at_work, working
+from mponet.training.suite.write import markdown
 
 # ---------------------------------------------------------------- cells
 
@@ -214,7 +214,7 @@ def test_other_settings_in_the_same_folder_are_refused_by_name(tmp_path, digits,
 
 
 def test_a_second_process_in_the_same_folder_is_refused(tmp_path, digits, suite, monkeypatch):
-    monkeypatch.setattr("mponet.suite.folder.WAIT", 0.1)
+    monkeypatch.setattr("mponet.training.suite.folder.WAIT", 0.1)
     with working(tmp_path):
         assert at_work(tmp_path)
         with pytest.raises(RecipeError, match="worked on by another process"):

@@ -9,10 +9,10 @@ import pytest
 
 from core.suites import CELLS, STEPS, Breaking
 from core.toy import Killed, ToyBackend
-from mponet.suite import execute, plan, report, run_suite, states
-from mponet.suite.published import Figure
-from mponet.suite.table import figure
-from mponet.suite.write import comma_separated, markdown, percent
+from mponet.training.suite import execute, plan, report, run_suite, states
+from mponet.training.suite.published import Figure
+from mponet.training.suite.table import figure
+from mponet.training.suite.write import comma_separated, markdown, percent
 
 # ---------------------------------------------------------------- status
 

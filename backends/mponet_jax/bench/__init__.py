@@ -1,0 +1,76 @@
+"""What `mponet bench` times on this framework, and how."""
+
+import os
+from typing import Any
+
+import jax
+from flax import nnx
+
+from mponet.bench.contender import DENSE, OURS, Contender, Numbers
+from mponet.operators.mpo import MPO
+from mponet_jax.bench.peers import PEERS
+from mponet_jax.nn.linear import MPOLinear
+from mponet_jax.ops.arrays import Array, to_numpy
+
+
+class Passes:
+    """A layer and a batch, as `mponet.bench.contender.Passes`: under `jax.jit`."""
+
+    def __init__(self, native: nnx.Module, inputs: Numbers, slopes: Numbers) -> None:
+        self.inputs, self.slopes = jax.numpy.asarray(inputs), jax.numpy.asarray(slopes)
+        graph, state = nnx.split(native)
+        self.leaves, structure = jax.tree.flatten(state)
+
+        def apply(leaves: list[Array], inputs: Array) -> Array:
+            with jax.default_matmul_precision("highest"):  # a GPU rounds the factors to TF32 unless told not to
+                return nnx.merge(graph, jax.tree.unflatten(structure, leaves))(inputs)
+
+        def step(leaves: list[Array], inputs: Array, slopes: Array) -> tuple[Array, Any]:
+            outputs, pull = jax.vjp(apply, leaves, inputs)
+            return outputs, pull(slopes)  # outputs that nobody asks for would not be computed
+
+        self._forward, self._step = jax.jit(apply), jax.jit(step)
+
+    def forward(self) -> Array:
+        """The outputs."""
+        return jax.block_until_ready(self._forward(self.leaves, self.inputs))
+
+    def step(self) -> tuple[Array, Any]:
+        """The outputs, and the gradients by every parameter and by the inputs."""
+        return jax.block_until_ready(self._step(self.leaves, self.inputs, self.slopes))
+
+    def outputs(self) -> Numbers:
+        """The outputs, numpy."""
+        return to_numpy(self.forward())
+
+    def compiled(self) -> Any:
+        """The step as XLA compiled it."""
+        return self._step.lower(self.leaves, self.inputs, self.slopes).compile()
+
+
+def contenders() -> tuple[Contender, ...]:
+    """Everything that takes part."""
+    return (Contender(DENSE, "dense", dense), Contender(OURS, "ours", ours), *PEERS)
+
+
+def settings() -> dict[str, Any]:
+    """Threads and device."""
+    # XLA takes a thread for every core that the process may run on, and does not say so
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"threads": cores, "device": str(jax.devices()[0])}
+
+
+def step_memory(passes: Passes) -> int:
+    """Bytes that a step has in use at its peak beyond what was there before it, results included: XLA's own account."""
+    found = passes.compiled().memory_analysis()
+    return int(found.temp_size_in_bytes + found.output_size_in_bytes)
+
+
+def ours(mpo: MPO, bias: Numbers) -> nnx.Module:
+    """Our layer."""
+    return MPOLinear.from_mpo(mpo, bias)
+
+
+def dense(mpo: MPO, bias: Numbers) -> nnx.Module:
+    """The layer of flax with the same matrix."""
+    return MPOLinear.from_mpo(mpo, bias).to_dense()

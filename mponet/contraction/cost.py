@@ -1,0 +1,226 @@
+"""What a plan costs: a model of floating-point operations, bytes moved and calls.
+
+A machine is a handful of constants.  Those here are of a two-core processor and PyTorch; `mponet tune` measures them
+where it runs (`mponet.contraction.machine`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil, prod
+from typing import Literal, NamedTuple
+
+from mponet.contraction.kernels import by_matrix, fusable, speed
+from mponet.contraction.kernels import multiplications as fused_multiplications
+from mponet.contraction.plan import Plan, Step, rebuilt
+from mponet.operators.shape import MPOShape
+
+#: ``forward``: one pass; ``training``: forward and backward; ``inference``: forward, the weights merged beforehand.
+Purpose = Literal["forward", "training", "inference"]
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Constants of the cost model.
+
+    Attributes:
+        flops: floating-point operations per second of a large matrix product in 4-byte numbers.
+        half: a product loses half its speed for each of its three sizes that is this small.
+        near: bytes per second while the working set fits ``cache``.
+        middle: bytes per second while it fits ``shared``.
+        far: bytes per second beyond, where results also take fresh memory from the system.
+        cache: bytes that a tile should keep to.
+        shared: bytes of the last cache.
+        call: seconds to start one operation.
+        product: seconds to start one of the small products inside a broadcast product.
+        room: what a sweep may take beside a layer's inputs, outputs and their gradients, as a share of them.  A tenth
+            is the memory of a dense layer; more where tiles, of which there must be many then, are slow.
+        ahead: the same for a pass forward alone, which keeps nothing and gives back what it took.
+        fused: floating-point operations per second, in 4-byte numbers, of kernels that keep the states of a sweep on
+            the chip (`mponet.contraction.kernels`); 0 where there are none.
+        turning: bytes per second at which a state is turned before a product (`mponet.contraction.plan`); 0 where broadcast
+            products are fast, and none has to be.
+    """
+
+    flops: float = 1.7e11
+    half: float = 3.0
+    near: float = 6.0e10
+    middle: float = 2.5e10
+    far: float = 6.0e9
+    cache: int = 1 << 22
+    shared: int = 1 << 25
+    call: float = 2.5e-5
+    product: float = 1e-7
+    room: float = 0.1
+    ahead: float = 0.1
+    fused: float = 0.0
+    turning: float = 0.0
+
+    def moving(self, size: int) -> float:
+        """Seconds to move a working set of ``size`` bytes."""
+        return size / (self.near if size <= self.cache else self.middle if size <= self.shared else self.far)
+
+    def multiplying(self, sizes: tuple[int, int, int], times: int, itemsize: int) -> float:
+        """Seconds of ``times`` products with these three sizes; a broadcast product if more than one."""
+        speed = self.flops * 4 / itemsize * prod(size / (size + self.half) for size in sizes)
+        return 2 * times * prod(sizes) / speed + (times * self.product if times > 1 else 0.0)
+
+
+#: Calls of a framework that take as long as the start of a kernel of ours, which Python does.
+KERNEL = 3
+#: Two cores and PyTorch, where a call takes Python, its reshapes and the waking of threads.
+USUAL = Machine()
+
+
+class Cost(NamedTuple):
+    """Where the time goes, in seconds.
+
+    Attributes:
+        merging: cores into weights, and the weights' gradients back.
+        products: the arithmetic of the sweep.
+        moving: what the sweep reads and writes.
+        calls: the number of operations, times what it takes to start one.
+    """
+
+    merging: float
+    products: float
+    moving: float
+    calls: float
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return sum(self)
+
+
+def predict(
+    plan: Plan, batch: int, *, purpose: Purpose = "forward", itemsize: int = 4, machine: Machine = USUAL
+) -> float:
+    """Predicted seconds, as `cost` adds them up."""
+    return cost(plan, batch, purpose=purpose, itemsize=itemsize, machine=machine).seconds
+
+
+def cost(plan: Plan, batch: int, *, purpose: Purpose = "forward", itemsize: int = 4, machine: Machine = USUAL) -> Cost:
+    """The predicted cost of a plan.
+
+    Training recomputes the sweep up to its last step, and for each step adds up the weight's gradient and pulls that
+    of the state: two products of the same size.
+
+    Args:
+        plan: the plan.
+        batch: rows.
+        purpose: what is run.
+        itemsize: bytes per number.
+        machine: where.
+    """
+    batch = max(batch, 1)  # an empty batch costs the calls all the same
+    if machine.fused and fusable(plan):
+        return _fused(plan, batch, purpose, itemsize, machine)
+    rows = min(batch, plan.tile or batch)
+    tiles = ceil(batch / rows)
+    products = moving = 0.0
+    calls = 0
+    last = len(plan.steps) - 1
+    for number, step in enumerate(plan.steps):
+        for sizes, times, moved in _products(step, rows, purpose, recomputed=number < last):
+            products += tiles * machine.multiplying(sizes, times, itemsize)
+            moving += tiles * machine.moving(moved * itemsize)
+            calls += tiles
+        if step.turn is not None:  # both ways in training, and once more as the sweep is run again
+            turns = 3 if purpose == "training" else 1
+            speed = machine.turning or machine.far  # a plan that is asked for by hand has a cost on every machine
+            moving += tiles * turns * 2 * rows * step.prefix * step.inner * itemsize / speed
+    return Cost(_merging(plan, purpose, itemsize, machine), products, moving, calls * machine.call)
+
+
+def dense(
+    shape: MPOShape, batch: int, *, purpose: Purpose = "forward", itemsize: int = 4, machine: Machine = USUAL
+) -> Cost:
+    """The predicted cost of a dense layer of this size: the rebuilt matrix, which nobody has to rebuild."""
+    plan = rebuilt(shape)
+    return cost(plan, batch, purpose=purpose, itemsize=itemsize, machine=machine)._replace(merging=0.0)
+
+
+def workspace(plan: Plan, batch: int, *, purpose: Purpose = "forward", machine: Machine = USUAL) -> int:
+    """Largest number of elements that a pass keeps beside inputs, outputs and their gradients.
+
+    In training the state of every step is there when the backward pass begins, and sums of gradients over a broadcast
+    product keep one weight for each of its products.
+    """
+    if machine.fused and fusable(plan):
+        matrix = plan.shape.dense_parameters if purpose == "training" and by_matrix(plan, batch) else 0
+        return matrix + 2 * sum(step.rows * step.inner for step in plan.steps)
+    rows = min(batch, plan.tile or batch)
+    states = [rows * step.prefix * step.inner * step.suffix for step in plan.steps[0 if plan.turned else 1 :]]
+    weights = sum(step.rows * step.inner for step in plan.steps)
+    if purpose != "training":
+        return weights + sum(sorted(states)[-2:])
+    sums = sum(
+        step.rows * step.inner * (rows * step.prefix if apart(step.rows, step.inner, step.suffix) else 1)
+        for step in plan.steps
+    )
+    return weights + sum(states) + sums
+
+
+def _fused(plan: Plan, batch: int, purpose: Purpose, itemsize: int, machine: Machine) -> Cost:
+    """By kernels: one reads the inputs and writes the outputs.
+
+    In training a second does the same backwards.  The gradients of the weights are a third, that reads both and does
+    twice the multiplications at half the speed; or one product, that of the rebuilt matrix's gradient.
+    """
+    training, matrix = purpose == "training", by_matrix(plan, batch)
+    size = batch * (plan.shape.in_features + plan.shape.out_features) * itemsize
+    once = 2 * batch * fused_multiplications(plan) / (machine.fused * speed(plan) * 4 / itemsize)
+    merging = _merging(plan, purpose, itemsize, machine)
+    products = once
+    if training and matrix:
+        whole = rebuilt(plan.shape)
+        merging += _merging(whole, purpose, itemsize, machine) / 2  # the way back alone
+        sizes = (batch, plan.shape.in_features, plan.shape.out_features)
+        products += once + machine.multiplying(sizes, 1, itemsize)
+    elif training:
+        products += 5 * once
+    laying = 0 if purpose == "inference" else len(plan.groups) - 1 if purpose == "forward" else 4 * len(plan.groups)
+    kernels = 3 if training else 1
+    calls = KERNEL * kernels + laying
+    return Cost(merging, products, kernels * machine.moving(size), calls * machine.call)
+
+
+def apart(rows: int, inner: int, suffix: int) -> bool:
+    """Whether sums over a broadcast product are cheaper for each product than with copies of its two factors."""
+    return suffix > 1 and rows * inner <= 8 * suffix * (rows + inner)
+
+
+def _products(
+    step: Step, rows: int, purpose: Purpose, *, recomputed: bool
+) -> Iterator[tuple[tuple[int, int, int], int, int]]:
+    """Sizes, number and elements moved of the products of a step for ``rows`` of a batch."""
+    times = rows * step.prefix
+    sizes = (times if step.suffix == 1 else step.suffix, step.rows, step.inner)
+    count = 1 if step.suffix == 1 else times
+    state, result, weight = times * step.inner * step.suffix, times * step.rows * step.suffix, step.rows * step.inner
+    for _ in range(1 if purpose != "training" else 3 if recomputed else 2):  # forward, forward again, pulled back
+        yield sizes, count, state + result + weight
+    if purpose == "training":
+        if step.suffix == 1:
+            yield sizes, 1, state + result + weight
+        elif apart(step.rows, step.inner, step.suffix):
+            yield sizes, count, state + result + 2 * count * weight
+        else:
+            yield (count * step.suffix, step.rows, step.inner), 1, 3 * (state + result) + weight
+
+
+def _merging(plan: Plan, purpose: Purpose, itemsize: int, machine: Machine) -> float:
+    """Seconds of the products of cores, and of the copies that lay them out."""
+    if purpose == "inference":
+        return 0.0
+    forward, backward = (2, 2) if purpose == "training" else (1, 0)  # weights again, and two gradients a product
+    seconds = 0.0
+    for merge in plan.grouping.merges:
+        (outer, bond), (_, inner) = merge.facing
+        once = machine.multiplying((outer, bond, inner), 1, itemsize)
+        moved = machine.moving(3 * outer * inner * itemsize)
+        seconds += (forward + backward) * (once + machine.call) + (forward + backward / 2) * (moved + machine.call)
+    for chain, axes, _, shape in plan.grouping.layouts:
+        if axes is not None and chain < plan.shape.sites:
+            seconds += (forward + backward / 2) * (machine.moving(2 * prod(shape) * itemsize) + machine.call)
+    return seconds

@@ -1,0 +1,126 @@
+"""The machine that plans are made for: cautious constants for each framework, or those that `mponet tune` measured.
+
+Measured constants lie in the user's cache beside the fingerprint of what they were measured with: another processor,
+number of cores or version of the framework takes the cautious ones again.
+"""
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
+from functools import lru_cache
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from mponet.contraction.cost import USUAL, Machine
+from mponet.errors import PlanError
+from mponet.files import write_json, writing
+
+_GPU = Machine(
+    flops=5.2e13,
+    half=10.0,
+    near=3e12,
+    middle=2.5e12,
+    far=1.8e12,
+    cache=1 << 24,
+    shared=1 << 26,
+    call=4e-6,
+    product=2e-9,
+    room=1.0,
+    ahead=1.0,
+)
+#: Loops over tiles are slow where a compiler makes them, and it plans memory on its own: states may take as much again
+#: as the activations, and four times as much in a pass forward alone.
+_COMPILED = replace(USUAL, near=4e10, room=1.0, ahead=4.0)
+#: A call is Python and the waking of threads in torch, a node of a graph in a loop over tiles in TensorFlow and JAX.
+#: A GPU is an H200 under torch: broadcast products are nearly as fast as any, in 16-bit numbers its matrix units
+#: multiply many times faster, and a call takes less than what Python needs to start it, since work is queued.  Memory
+#: is read at 4.3 TB/s in one piece, and at less than half of that as rows are laid out here.  A turned state costs
+#: hardly more than it takes to read it in JAX, which would turn it twice for a broadcast product.
+DEFAULTS: Mapping[str, Machine] = {
+    "torch": USUAL,
+    "torch-cuda": _GPU,
+    "torch-cuda-16bit": replace(_GPU, flops=3.8e14, half=32.0, fused=3e14),
+    "jax-gpu": _GPU,
+    "jax-gpu-16bit": replace(_GPU, flops=3.8e14, half=32.0),
+    "jax": replace(_COMPILED, half=8.0, middle=2.5e10, far=1e10, cache=1 << 24, call=4e-5, turning=1.6e11),
+    "tensorflow": replace(_COMPILED, middle=4e10, far=2.5e10, cache=1 << 23, call=1.6e-4),
+}
+#: What is taken from `DEFAULTS` however the rest is measured: kernels and turns, which the samples of a fit have not.
+_UNMEASURED = ("fused", "turning")
+VARIABLE = "MPONET_CACHE"
+
+
+def machine_of(backend: str, versions: Mapping[str, str]) -> Machine:
+    """The constants for a framework: measured with the same fingerprint, else the cautious ones.
+
+    Args:
+        backend: its name.
+        versions: of its packages.
+
+    Raises:
+        PlanError: the file is there and does not hold such constants.
+    """
+    found = _measured(path(backend))
+    if found is not None and found[0] == fingerprint(versions):
+        usual = DEFAULTS.get(backend, USUAL)
+        return replace(found[1], **{name: getattr(usual, name) for name in _UNMEASURED})
+    return DEFAULTS.get(backend, USUAL)
+
+
+def save(backend: str, versions: Mapping[str, str], machine: Machine) -> Path:
+    """Keep measured constants; the file that they lie in.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    file = path(backend)
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, {"fingerprint": fingerprint(versions), "machine": asdict(machine)})
+    _measured.cache_clear()
+    return file
+
+
+def path(backend: str) -> Path:
+    """Where constants are kept: ``$MPONET_CACHE``, else the user's cache folder."""
+    root = os.environ.get(VARIABLE) or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = Path(root).expanduser()
+    return (folder if os.environ.get(VARIABLE) else folder / "mponet") / f"machine-{backend}.json"
+
+
+def fingerprint(versions: Mapping[str, str]) -> dict[str, Any]:
+    """What constants depend on: the processor, its cores that are ours, and the framework."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"processor": _processor(), "cores": cores, "system": platform.system(), "versions": dict(versions)}
+
+
+@lru_cache(maxsize=16)
+def _measured(file: Path) -> tuple[dict[str, Any], Machine] | None:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        names = (field.name for field in fields(Machine) if field.name not in _UNMEASURED)
+        numbers = {name: content["machine"][name] for name in names}
+        if not all(type(number) in (int, float) and 0 < number < inf for number in numbers.values()):
+            raise ValueError(f"constants {numbers}")
+        return content["fingerprint"], Machine(**numbers)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise PlanError(
+            f"{file} gives no constants: {type(error).__name__}: {error}; expected those of a machine as `mponet tune` "
+            "writes them; run it again, or remove the file"
+        ) from error
+
+
+@lru_cache(maxsize=1)
+def _processor() -> str:
+    """The processor's name; Python does not tell it on Linux."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())

@@ -1,0 +1,237 @@
+"""A layer's plans: chosen by the cost model, or with ``MPONET_PLAN=measure`` by timing the best few where they run."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from statistics import median
+from time import perf_counter
+from typing import get_args
+
+from mponet.contraction.cost import USUAL, Machine, Purpose, cost, workspace
+from mponet.contraction.machine import machine_of
+from mponet.contraction.plan import Plan
+from mponet.contraction.search import USUAL_BATCH, fits, ranked, room, share
+from mponet.errors import PlanError
+from mponet.operators.shape import MPOShape
+
+#: Makes a pass by a plan ready, on random numbers: ``(plan, batch, purpose, dtype) -> run``; run waits for the result.
+Runner = Callable[[Plan, int, Purpose, str], Callable[[], None]]
+VARIABLE = "MPONET_PLAN"
+MODES = ("model", "measure")
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+ITEMSIZE = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
+#: Candidates that are timed, and how often each.
+FINALISTS = 6
+ROUNDS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What plans were asked for.
+
+    Attributes:
+        shape: the layer.
+        batch: rows; None while tracing, where the batch may vary.
+        itemsize: bytes per number.
+        machine: the constants of the cost model.
+    """
+
+    shape: MPOShape
+    batch: int | None
+    itemsize: int = 4
+    machine: Machine = USUAL
+
+    @property
+    def rows(self) -> int:
+        """The batch, or what is assumed for it."""
+        return USUAL_BATCH if self.batch is None else self.batch
+
+    def ranked(self, purpose: Purpose) -> list[Plan]:
+        """The candidates, the one that the model prefers first."""
+        return ranked(self.shape, self.batch, purpose=purpose, itemsize=self.itemsize, machine=self.machine)
+
+    def room(self, purpose: Purpose) -> float:
+        """Bytes that a plan may take beside inputs, outputs and their gradients (`mponet.contraction.search.room`)."""
+        return room(self.shape, self.rows, purpose, self.itemsize, self.machine)
+
+    def share(self, purpose: Purpose) -> float:
+        """The part of the room that grows with the batch."""
+        return share(self.shape, self.rows, purpose, self.itemsize, self.machine)
+
+    def taken(self, plan: Plan, purpose: Purpose) -> int:
+        """Bytes that a plan takes beside them."""
+        return workspace(plan, self.rows, purpose=purpose, machine=self.machine) * self.itemsize
+
+    def fits(self, plan: Plan, purpose: Purpose) -> bool:
+        """Whether a plan keeps within the room."""
+        return fits(plan, self.batch, purpose, self.itemsize, self.machine)
+
+
+@dataclass(frozen=True, slots=True)
+class Plans:
+    """The plans of a layer for one size of batch.
+
+    Attributes:
+        forward: for a forward pass alone.
+        training: for a forward and a backward pass, which runs the sweep again.
+        inference: for a forward pass whose weights are kept, since no core changes.
+        question: what was asked; None for plans that somebody made.
+        seconds: median times of the candidates that were timed, by purpose and plan.
+    """
+
+    forward: Plan
+    training: Plan
+    inference: Plan
+    question: Question | None = None
+    seconds: Mapping[tuple[Purpose, Plan], float] = field(default_factory=dict, hash=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # now: a compiler that traces a layer must not work them out
+        _ = self.forward.grouping, self.training.grouping, self.inference.grouping
+
+    @classmethod
+    def alike(cls, plan: Plan) -> "Plans":
+        """The same plan for everything."""
+        return cls(plan, plan, plan)
+
+    @classmethod
+    def of(cls, question: Question, runner: Runner | None = None, dtype: str = "float32") -> "Plans":
+        """The answer; with a ``runner`` the best few are timed, and the fastest wins."""
+        best: dict[Purpose, Plan] = {}
+        seconds: dict[tuple[Purpose, Plan], float] = {}
+        for purpose in PURPOSES:
+            options = question.ranked(purpose)
+            if runner is not None:
+                finalists = [plan for plan in options[:FINALISTS] if question.fits(plan, purpose)]
+                times = timed(finalists, question.rows, purpose, dtype, runner)
+                seconds |= {(purpose, plan): time for plan, time in times.items()}
+                options = sorted(times, key=lambda plan: times[plan])
+            best[purpose] = options[0]
+        return cls(best["forward"], best["training"], best["inference"], question, seconds)
+
+    def explain(self, purpose: Purpose = "training", top: int = 8) -> str:
+        """The best candidates as a table: predicted and measured time, where it goes, memory taken, and why one won.
+
+        Raises:
+            PlanError: nobody chose these plans, or there is no such purpose.
+        """
+        if self.question is None or purpose not in PURPOSES:
+            raise PlanError(
+                f"plans for {purpose!r} are to be explained; expected one of {', '.join(PURPOSES)}, and plans that a "
+                "layer chose: layer.plans(batch).explain('training')"
+            )
+        return _table(self, self.question, purpose, top)
+
+
+@lru_cache(maxsize=4096)
+def plans_for(shape: MPOShape, batch: int | None, dtype: str, backend: "Planner") -> Plans:
+    """The plans of a backend's layer; batches within an eighth of one another share a choice, so that few are made."""
+    rows = None if batch is None else rounded(batch)
+    if rows != batch:
+        return plans_for(shape, rows, dtype, backend)
+    machine = backend.machine(dtype)
+    if rows is None:  # it is being traced, and kernels take no part in that
+        machine = replace(machine, fused=0.0)
+    question = Question(shape, rows, ITEMSIZE.get(dtype, 4), machine)
+    return Plans.of(question, backend.runner if mode() == "measure" and rows is not None else None, dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """What a backend has for choosing plans.
+
+    Attributes:
+        name: of the backend.
+        versions: of its packages, and of the device if it is no processor.
+        runner: makes a pass ready to be timed.
+        device: ``cuda``, ``gpu``; empty for a processor.
+        fuses: whether it has kernels for `mponet.contraction.kernels.fusable` plans of 16-bit numbers.
+    """
+
+    name: str
+    versions: Callable[[], Mapping[str, str]]
+    runner: Runner
+    device: str = ""
+    fuses: bool = False
+
+    def key(self, dtype: str) -> str:
+        """What its constants are called, like ``torch`` or ``torch-cuda-16bit``."""
+        short = self.device and ITEMSIZE.get(dtype) == 2
+        return "-".join(part for part in (self.name, self.device, "16bit" if short else "") if part)
+
+    def machine(self, dtype: str) -> Machine:
+        """The constants of the cost model for numbers of a dtype."""
+        found = machine_of(self.key(dtype), self.versions())
+        return found if self.fuses else replace(found, fused=0.0)
+
+
+def rounded(batch: int) -> int:
+    """The batch, rounded up to four binary digits."""
+    unit = 1 << max(batch.bit_length() - 4, 0)
+    return max(-(-batch // unit) * unit, 1)
+
+
+def mode() -> str:
+    """``model`` or ``measure``, as ``MPONET_PLAN`` says.
+
+    Raises:
+        PlanError: it says something else.
+    """
+    said = os.environ.get(VARIABLE, "").strip().strip("'\"").lower() or MODES[0]
+    if said not in MODES:
+        raise PlanError(f"{VARIABLE} is {said!r}; expected {' or '.join(MODES)}; unset it for the model")
+    return said
+
+
+def timed(options: list[Plan], batch: int, purpose: Purpose, dtype: str, runner: Runner) -> dict[Plan, float]:
+    """Median seconds of each plan, their rounds interleaved."""
+    runs = {plan: runner(plan, batch, purpose, dtype) for plan in options}
+    found: dict[Plan, list[float]] = {plan: [] for plan in options}
+    for run in runs.values():
+        run()  # compilers, allocators, caches
+    for _ in range(ROUNDS):
+        for plan, run in runs.items():
+            began = perf_counter()
+            run()
+            found[plan].append(perf_counter() - began)
+    return {plan: median(times) for plan, times in found.items()}
+
+
+def _table(plans: Plans, question: Question, purpose: Purpose, top: int) -> str:
+    """What `Plans.explain` gives."""
+    options = question.ranked(purpose)
+    chosen: Plan = getattr(plans, purpose)
+    shown = options[:top] if chosen in options[:top] else [*options[: top - 1], chosen]
+    allowed = question.room(purpose)
+    matrix = ", that of a dense matrix included" if allowed > question.share(purpose) else ""
+    lines = [
+        f"{question.shape}, batch {'unknown' if question.batch is None else question.batch}, {purpose}: "
+        f"{len(options)} candidates, room for {allowed / 1e6:.2f} MB{matrix}",
+        f"  {'plan':<44}{'predicted':>11}{'measured':>11}{'merging':>10}{'products':>10}{'moving':>10}{'calls':>10}"
+        f"{'MB':>8}",
+    ]
+    for plan in shown:
+        parts = cost(plan, question.rows, purpose=purpose, itemsize=question.itemsize, machine=question.machine)
+        taken = question.taken(plan, purpose)
+        measured = plans.seconds.get((purpose, plan))
+        times = (parts.seconds, measured, *parts)
+        lines.append(
+            f"{'>' if plan == chosen else ' '} {plan!s:<44}"
+            + "".join(f"{time_text(time):>{11 if k < 2 else 10}}" for k, time in enumerate(times))
+            + f"{taken / 1e6:>8.2f}{'' if question.fits(plan, purpose) else ' over the room'}"
+        )
+    return "\n".join([*lines, f"> {_reason(plans, question, purpose, chosen)}"])
+
+
+def _reason(plans: Plans, question: Question, purpose: Purpose, chosen: Plan) -> str:
+    if (purpose, chosen) in plans.seconds:
+        return "was the fastest of those that were timed here"
+    return "is predicted to be the fastest of those that keep within the room"
+
+
+def time_text(seconds: float | None) -> str:
+    """``1.20 ms`` or ``15.0 us``, and a dash for what was not measured."""
+    if seconds is None:
+        return "-"
+    return f"{seconds * 1e3:.2f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.1f} us"

@@ -1,0 +1,215 @@
+"""One picture of anything that has one, in the format asked for."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mponet.contraction.plan import Plan
+from mponet.draw import dot as graphviz
+from mponet.draw.contraction import plan_svg, plan_text
+from mponet.draw.diagram_svg import diagram, reading, spoken
+from mponet.draw.graph import Graph, node_text, of_nodes, of_wiring
+from mponet.draw.look import Look
+from mponet.draw.markup import Markup, element
+from mponet.draw.one_line import line
+from mponet.draw.overlay import Overlay
+from mponet.draw.page import page
+from mponet.draw.png import png
+from mponet.draw.sheet_svg import sheet_svg
+from mponet.draw.text import diagram as text_diagram
+from mponet.draw.text import sheet as text_sheet
+from mponet.draw.theme import Theme
+from mponet.draw.web import STYLE as WEB
+from mponet.draw.web import figure, key, plan_page, sheet_page
+from mponet.errors import InputError
+from mponet.files import write_atomically, writing
+from mponet.models.outline import count
+from mponet.models.spec import Model
+from mponet.operators.mpo import MPO
+from mponet.operators.shape import MPOShape
+from mponet.operators.topology import Wiring
+
+#: Formats by the ending of a file.
+FORMATS = ("txt", "svg", "png", "html", "dot")
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture that is drawn when it is asked for, in one of several forms.
+
+    Attributes:
+        text: unicode text, no final newline.
+        svg: an SVG document in a theme.
+        html: a page.
+        dot: for Graphviz.
+    """
+
+    text: Callable[[], str]
+    svg: Callable[[Theme], str]
+    html: Callable[[], str]
+    dot: Callable[[], str]
+
+
+def render(
+    thing: Any, format: str = "svg", *, look: Look | None = None, theme: Theme = "auto", name: str = ""
+) -> str | bytes:
+    """The picture of a thing.
+
+    Args:
+        thing: an `MPO`, an `MPOShape`, a `Wiring`, a `Model`, a `Plan`, a layer of any framework, or TensorNetwork
+            nodes.
+        format: one of `FORMATS`.
+        look: how operators are coloured; see `mponet.draw.look.Look`.
+        theme: ``auto`` follows the screen, ``light`` and ``dark`` are fixed; for ``svg`` and ``png``.
+        name: of an operator or of a network of nodes, for its title.
+
+    Returns:
+        Bytes for ``png``, else text.  The same thing gives the same bytes every time.
+
+    Raises:
+        InputError: there is no picture of such a thing, no such format, or the look needs cores.
+        GraphError: the nodes are no network.
+        BackendError: ``png`` without its converter.
+    """
+    drawn = picture(thing, look or Look(), name)
+    match format:
+        case "txt":
+            return f"{drawn.text()}\n"
+        case "svg":
+            return f"{drawn.svg(theme)}\n"
+        case "png":
+            return png(drawn.svg(theme))
+        case "html":
+            return drawn.html()
+        case "dot":
+            return drawn.dot()
+    raise InputError(f"format is {format!r}; expected one of {', '.join(FORMATS)}")
+
+
+def save(thing: Any, path: Path | str, *, look: Look | None = None, theme: Theme = "auto", name: str = "") -> None:
+    """Write the picture of a thing to a file, whole or not at all; the ending of its name is the format.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+        InputError: as for `render`.
+    """
+    path = Path(path)
+    drawn = render(thing, path.suffix.removeprefix(".").lower(), look=look, theme=theme, name=name)
+    with writing(path):
+        write_atomically(path, drawn if isinstance(drawn, bytes) else drawn.encode())
+
+
+def picture(thing: Any, look: Look, name: str = "") -> Picture:
+    """The picture of a thing, not yet drawn.
+
+    Raises:
+        InputError: there is none.
+        GraphError: the nodes are no network.
+    """
+    if isinstance(thing, Model):
+        return _of_model(thing, look)
+    if isinstance(thing, Plan):
+        return _of_plan(thing)
+    if isinstance(thing, MPO | MPOShape):
+        return _of_operator(thing, look, name)
+    if isinstance(thing, Graph):
+        return _of_graph(thing, name or "Tensor network", [], None)
+    if callable(getattr(thing, "to_mpo", None)):
+        return _of_operator(thing.to_mpo(), look, name)
+    if isinstance(thing, Wiring):
+        return _of_graph(of_wiring(thing), name or "Tensor network", [_weights(thing)], None)
+    if callable(getattr(thing, "to_nodes", None)):
+        return _of_graph(of_nodes(thing.to_nodes()), name or "Tensor network", [_weights(thing.wiring)], None)
+    if isinstance(thing, Sequence | set | frozenset) and thing and all(hasattr(node, "edges") for node in thing):
+        # a set has another order in every process
+        nodes = thing if isinstance(thing, Sequence) else sorted(thing, key=lambda node: str(node.name))
+        return _of_graph(of_nodes(nodes), name or "Tensor network", [], None)
+    raise InputError(
+        f"there is no picture of {type(thing).__name__}; expected an MPO, an MPOShape, a Wiring, a Model, a Plan, a "
+        "layer of ours or TensorNetwork nodes; convert it to one of them"
+    )
+
+
+def notebook_svg(thing: Any) -> str | None:
+    """The picture of a value of ours in a notebook; None for a layer whose shape is not known yet."""
+    return None if _unbuilt(thing) else picture(thing, Look()).svg("auto")
+
+
+def notebook_html(thing: Any) -> str | None:
+    """The same as HTML: a network as its page in a frame of its own, so that neither styles the other."""
+    if _unbuilt(thing):
+        return None
+    if isinstance(thing, Model):
+        style = "width: 100%; height: 640px; border: 0"
+        return element("iframe", srcdoc=sheet_page(thing), style=style, sandbox="allow-scripts", title=str(thing))
+    return element("div", Markup(picture(thing, Look()).svg("auto")), style="max-width: 100%; overflow-x: auto")
+
+
+def _unbuilt(thing: Any) -> bool:
+    """Keras makes the cores of a layer when it first sees inputs."""
+    return getattr(thing, "built", True) is False
+
+
+def _of_model(model: Model, look: Look) -> Picture:
+    return Picture(
+        lambda: text_sheet(model),
+        lambda theme: sheet_svg(model, look, theme),
+        lambda: sheet_page(model, look),
+        lambda: graphviz.model(model, look),
+    )
+
+
+def _of_plan(plan: Plan) -> Picture:
+    return Picture(
+        lambda: plan_text(plan),
+        lambda theme: plan_svg(plan, theme=theme),
+        lambda: plan_page(plan),
+        lambda: graphviz.plan(plan),
+    )
+
+
+def _of_operator(operator: MPO | MPOShape, look: Look, name: str) -> Picture:
+    if isinstance(operator, MPO):
+        graph, overlay = look.operator(operator)
+        shape = operator.shape
+    else:
+        graph, overlay = look.shape(operator, str(operator))
+        shape = operator
+    note = _weights(shape)
+    title = f"{name}: {shape}" if name else str(shape)
+    drawn = _of_graph(graph, title, [note], overlay)
+    text = f"{title}\n{note}\n\n{text_diagram(shape)}\n\n{line(graph)}"
+    return Picture(lambda: text, drawn.svg, drawn.html, drawn.dot)
+
+
+def _of_graph(graph: Graph, title: str, notes: Sequence[str], overlay: Overlay | None) -> Picture:
+    return Picture(
+        lambda: "\n".join([title, *notes, "", *_nodes(graph)]),
+        lambda theme: diagram(graph, title, overlay=overlay, notes=notes, theme=theme),
+        lambda: _page(graph, title, notes, overlay),
+        lambda: graphviz.dot(graph),
+    )
+
+
+def _weights(shape: MPOShape | Wiring) -> str:
+    return (
+        f"{shape.in_features} → {shape.out_features}; {count(shape.parameters)} weights for "
+        f"{count(shape.dense_parameters)}"
+    )
+
+
+def _page(graph: Graph, title: str, notes: Sequence[str], overlay: Overlay | None) -> str:
+    """A network in a page: its diagram, how to read it, and its nodes in words."""
+    body = (
+        element("h1", title),
+        *(element("p", note) for note in notes),
+        figure(graph, overlay, f"{title}: {spoken(graph)}"),
+        key(reading(graph), overlay),
+        element("ul", *(element("li", words) for words in _nodes(graph))),
+    )
+    return page(title, *body, style=WEB)
+
+
+def _nodes(graph: Graph) -> list[str]:
+    return [node_text(graph, node) for node in range(len(graph.nodes))]

@@ -1,0 +1,1 @@
+"""What the native layers of all frameworks share, framework-free."""

@@ -1,0 +1,202 @@
+"""The layer vocabulary: what a network is made of, as data.
+
+Feature maps are ``(height, width, channels)`` and flattened in that order; convolution kernels are ``(height, width,
+in, out)``, dense kernels ``(in, out)``.  Only layers with parameters have a name; it is the first part of their
+parameters' names, and no two layers of a network share it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from mponet.display import NotebookRepr
+from mponet.operators.shape import MPOShape
+
+PAPER = "PRR 2, 023300 (2020)"  # whose networks these are
+Padding = Literal["SAME", "VALID"]
+
+
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """``y = x @ W + b`` on vectors; with ``mpo``, ``W`` is a matrix product operator.
+
+    Attributes:
+        name: of the layer.
+        features: number of outputs.
+        bias: whether there is a bias.
+        mpo: shape of the operator; None for a full matrix.
+        replaces: weights of the layer that the operator stands for, where that is no full matrix (a convolution counts
+            its kernel, paper Eq. 9); None for the full matrix.
+    """
+
+    name: str
+    features: int
+    bias: bool = True
+    mpo: MPOShape | None = None
+    replaces: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conv2D:
+    """Cross-correlation of a feature map with a kernel.
+
+    Padding as TensorFlow does it: ``SAME`` gives ``ceil(size / stride)`` positions and pads the odd one at the bottom
+    and right.
+    """
+
+    name: str
+    features: int
+    kernel: tuple[int, int]
+    stride: int = 1
+    padding: Padding = "SAME"
+    bias: bool = True
+
+    def pads(self, input_shape: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Zeros put before and after the rows and the columns of a map ``(height, width, channels)``."""
+        if self.padding == "VALID":
+            return (0, 0), (0, 0)
+        missing = [
+            max((-(-n // self.stride) - 1) * self.stride + k - n, 0)
+            for n, k in zip(input_shape[:2], self.kernel, strict=True)
+        ]
+        rows, columns = ((total // 2, total - total // 2) for total in missing)
+        return rows, columns
+
+
+@dataclass(frozen=True, slots=True)
+class ReLU:
+    """``max(x, 0)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaxPool:
+    """Largest value of each ``size x size`` window, no padding."""
+
+    size: int = 2
+    stride: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Flatten:
+    """A feature map as one vector, height slowest, channels fastest."""
+
+
+@dataclass(frozen=True, slots=True)
+class AvgPool:
+    """Mean of each ``size x size`` window, no padding."""
+
+    size: int = 2
+    stride: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class BatchNorm:
+    """``(x - mean) / sqrt(variance + epsilon) * scale + shift`` over the last axis.
+
+    In training, mean and variance (biased: divided by the number of values) are those of the batch and all positions;
+    the running ones move by ``running <- decay * running + (1 - decay) * batch`` and are what inference uses.
+    Statistics are values of the network beside its parameters: ``mean`` and ``variance``, which nothing trains.
+    """
+
+    name: str
+    decay: float = 0.99
+    epsilon: float = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Dropout:
+    """In training, each value is kept with probability ``1 - rate`` and divided by it, or else set to zero."""
+
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reshape:
+    """An example in another shape, row-major: a vector as a feature map ``(height, width, channels)``."""
+
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PadChannels:
+    """Feature maps with ``channels`` channels of zeros behind their own."""
+
+    channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Residual:
+    """``body(x) + shortcut(x)``; an empty shortcut is ``x`` itself."""
+
+    body: "tuple[Layer, ...]"
+    shortcut: "tuple[Layer, ...]" = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Concat:
+    """``x`` and behind it, along the channels, ``body(x)``."""
+
+    body: "tuple[Layer, ...]"
+
+
+Layer = (
+    Dense
+    | Conv2D
+    | BatchNorm
+    | ReLU
+    | MaxPool
+    | AvgPool
+    | Flatten
+    | Reshape
+    | PadChannels
+    | Dropout
+    | Residual
+    | Concat
+)
+
+
+def global_maps(
+    operators: Sequence[Dense], output_map: tuple[int, int, int], norms: Sequence[str] = ()
+) -> tuple[Layer, ...]:
+    """What this paper calls MPO convolutions: linear maps of the whole feature map, as layers.
+
+    The map ``(height, width, channels)`` is flattened, height slowest and channels fastest, multiplied by an operator
+    of ``height * width * channels`` inputs, given one bias for each output, and read as ``output_map``.  It is no
+    convolution and no decomposition of a kernel: positions share no weights, and every output sees every input.
+
+    Between two operators the map stays flat, so that the batch norm there is one over all its values (the authors'
+    code), not over channels.
+
+    Args:
+        operators: the maps, in order; each says what kernel it stands for (``replaces``), which is what the paper's
+            ratio counts (Eq. 9).
+        output_map: ``(height, width, channels)`` behind the last.
+        norms: names of the batch norms in front of each but the first.
+    """
+    first, *others = operators
+    between = [layer for norm, map_ in zip(norms, others, strict=True) for layer in (BatchNorm(norm), ReLU(), map_)]
+    return (Flatten(), first, *between, Reshape(output_map))
+
+
+@dataclass(frozen=True, slots=True)
+class Model(NotebookRepr):
+    """A network: layers applied one after the other to images ``(batch, height, width, channels)``.
+
+    Attributes:
+        name: what `mponet.models.build` builds it from.
+        variant: ``dense`` for the normal network, ``mpo`` for the one with operators.
+        bond: the bond dimension asked for; None for the published one.
+        input_shape: ``(height, width, channels)``.
+        layers: the layers, in order.
+        source: where the numbers are from: `PAPER`, a comma, the place in it, and behind a semicolon what else.
+    """
+
+    name: str
+    variant: str
+    bond: int | None
+    input_shape: tuple[int, int, int]
+    layers: tuple[Layer, ...]
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.variant})"

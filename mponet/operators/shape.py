@@ -1,0 +1,244 @@
+"""The integers of an MPO: physical dimensions, bond dimensions and what follows from them.
+
+``M^{J}_{I}(D)`` is the paper's notation (Eq. 8): output factors ``J`` on top, input factors ``I`` at the
+bottom.  Core ``k`` has the axes ``(left, input, output, right)`` and shape ``(D_{k-1}, I_k, J_k, D_k)``.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from operator import index
+from typing import cast
+
+from mponet.display import NotebookRepr
+from mponet.errors import ShapeError
+
+
+@dataclass(frozen=True, slots=True)
+class MPOShape(NotebookRepr):
+    """Physical and bond dimensions of a matrix product operator.
+
+    A bond that is asked for is clamped to what the operator can use, so that no parameter is redundant:
+    ``D_k <= D_{k-1} I_k J_k`` and ``D_k <= D_{k+1} I_{k+1} J_{k+1}``.  For one bond dimension asked for everywhere
+    this is ``min(prod_{l<=k} I_l J_l, prod_{l>k} I_l J_l)``, the cap that Fig. 2 of the paper uses silently.
+
+    Attributes:
+        input_dims: ``(I_1, ..., I_n)``; their product is the number of inputs.
+        output_dims: ``(J_1, ..., J_n)``; their product is the number of outputs.
+        bond_dims: ``(1, D_1, ..., D_{n-1}, 1)`` after clamping, boundaries included.
+
+    Raises:
+        ShapeError: a dimension is no positive whole number, or the three tuples do not fit together.
+    """
+
+    input_dims: tuple[int, ...]
+    output_dims: tuple[int, ...]
+    bond_dims: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("input_dims", "output_dims", "bond_dims"):
+            object.__setattr__(self, name, _dimensions(getattr(self, name), name))
+        sites = len(self.input_dims)
+        if sites == 0 or len(self.output_dims) != sites:
+            raise ShapeError(
+                f"input_dims has {sites} factors and output_dims has {len(self.output_dims)}; expected the same "
+                "number, at least one; pad the shorter tuple with 1"
+            )
+        if len(self.bond_dims) != sites + 1 or self.bond_dims[0] != 1 or self.bond_dims[-1] != 1:
+            raise ShapeError(
+                f"bond_dims is {self.bond_dims}; expected {sites + 1} numbers, the first and last of them 1; "
+                "use MPOShape.of(...) to give inner bonds only"
+            )
+        object.__setattr__(self, "bond_dims", _clamped(self.bond_dims, self.site_sizes))
+
+    @classmethod
+    def of(cls, input_dims: Sequence[int], output_dims: Sequence[int], bond: int | Sequence[int]) -> "MPOShape":
+        """The shape with inner bonds ``bond``: one number for all, or one for each of the ``n - 1`` bonds."""
+        inputs = _dimensions(input_dims, "input_dims")
+        return cls(inputs, _dimensions(output_dims, "output_dims"), (1, *inner_bonds(bond, len(inputs)), 1))
+
+    @classmethod
+    def from_sizes(
+        cls,
+        inputs: int | Sequence[int],
+        outputs: int | Sequence[int],
+        bond: int | Sequence[int],
+        sites: int | None = None,
+    ) -> "MPOShape":
+        """The shape from sizes, split by `factorize`, or from factors, taken as they are.
+
+        Args:
+            inputs: number of inputs, or its factors.
+            outputs: number of outputs, or its factors.
+            bond: as in `of`.
+            sites: number of factors; None takes that of the factors given, else `default_sites`.
+        """
+        given = [len(size) for size in (inputs, outputs) if isinstance(size, Sequence)]
+        if sites is None:
+            sites = given[0] if given else default_sites(cast(int, inputs), cast(int, outputs))
+        rows, columns = (s if isinstance(s, Sequence) else factorize(s, sites) for s in (inputs, outputs))
+        return cls.of(rows, columns, bond)
+
+    @property
+    def sites(self) -> int:
+        """Number of sites (cores) ``n``."""
+        return len(self.input_dims)
+
+    @property
+    def in_features(self) -> int:
+        """``prod I_k``, the length of an input vector."""
+        return prod(self.input_dims)
+
+    @property
+    def out_features(self) -> int:
+        """``prod J_k``, the length of an output vector."""
+        return prod(self.output_dims)
+
+    @property
+    def site_sizes(self) -> tuple[int, ...]:
+        """``I_k J_k`` of each site."""
+        return tuple(i * j for i, j in zip(self.input_dims, self.output_dims, strict=True))
+
+    @property
+    def core_shapes(self) -> tuple[tuple[int, int, int, int], ...]:
+        """``(D_{k-1}, I_k, J_k, D_k)`` of each core."""
+        return tuple(
+            zip(
+                self.bond_dims[:-1],
+                self.input_dims,
+                self.output_dims,
+                self.bond_dims[1:],
+                strict=True,
+            )
+        )
+
+    @property
+    def max_bond_dims(self) -> tuple[int, ...]:
+        """The largest useful bonds, boundaries included: with them every matrix of this size is exact."""
+        return _clamped((1, *(self.in_features * self.out_features,) * (self.sites - 1), 1), self.site_sizes)
+
+    @property
+    def parameters(self) -> int:
+        """Number of core entries, ``sum D_{k-1} I_k J_k D_k`` (paper Eq. 6, at the clamped bonds)."""
+        return sum(prod(shape) for shape in self.core_shapes)
+
+    @property
+    def dense_parameters(self) -> int:
+        """Number of entries of the full matrix, ``in_features * out_features``."""
+        return self.in_features * self.out_features
+
+    def with_bond(self, bond: int | Sequence[int]) -> "MPOShape":
+        """The same factors with other inner bonds."""
+        return MPOShape.of(self.input_dims, self.output_dims, bond)
+
+    def __str__(self) -> str:
+        outputs = ",".join(map(str, self.output_dims))
+        inputs = ",".join(map(str, self.input_dims))
+        inner = self.bond_dims[1:-1]
+        bonds = str(inner[0]) if len(set(inner)) == 1 else ",".join(map(str, inner))
+        return f"M^{{{outputs}}}_{{{inputs}}}({bonds or '1'})"
+
+
+def inner_bonds(bond: int | Sequence[int], sites: int) -> tuple[int, ...]:
+    """The ``sites - 1`` inner bonds that are asked for, not clamped: one number for all, or one for each.
+
+    Raises:
+        ShapeError: a bond is no positive whole number, or their count is wrong.
+    """
+    # one number is checked before it is repeated: with a single site a bad one would vanish unseen
+    asked = _dimensions(bond if isinstance(bond, Iterable) else (bond,), "bond")
+    if not isinstance(bond, Iterable):
+        return asked * (sites - 1)
+    if len(asked) != sites - 1:
+        raise ShapeError(f"bond is {bond!r}; expected one number, or {sites - 1}: one for each inner bond")
+    return asked
+
+
+def factorize(size: int, sites: int) -> tuple[int, ...]:
+    """The most balanced split of ``size`` into ``sites`` factors, small ones at the ends as in the paper.
+
+    Balanced means the smallest sum of factors (ties: the smallest largest factor).  ``factorize(784, 4)`` is
+    ``(4, 7, 7, 4)`` and ``factorize(10, 4)`` is ``(1, 5, 2, 1)``, the paper's choices.  A prime stays whole:
+    ``(1, ..., p, ..., 1)``.
+
+    Raises:
+        ShapeError: ``size`` or ``sites`` is no positive whole number.
+    """
+    (size,) = _dimensions((size,), "size")
+    (sites,) = _dimensions((sites,), "sites")
+    return _arched(_balanced(size, sites))
+
+
+def default_sites(in_features: int, out_features: int, largest: int = 64) -> int:
+    """The fewest sites, at least 2, with which no balanced factor exceeds ``largest``.
+
+    Fewer sites mean fewer and larger matrix products, which is what processors are fast at.  A prime factor cannot
+    be split, so one above ``largest`` takes its place as the limit.
+
+    Raises:
+        ShapeError: a size is no positive whole number.
+    """
+    sizes = _dimensions((in_features, out_features), "sizes")
+    limit = max(largest, *map(_largest_prime, sizes))
+    sites = 2
+    while any(max(factorize(size, sites)) > limit for size in sizes):
+        sites += 1
+    return sites
+
+
+def _dimensions(values: Iterable[int], name: str) -> tuple[int, ...]:
+    """The values as python integers of at least 1; numpy's integers count, ``True`` and ``2.0`` do not."""
+    try:
+        numbers = tuple(values)
+        whole = tuple(index(v) for v in numbers)
+    except TypeError as error:
+        raise ShapeError(f"{name} is {values!r}; expected a tuple of whole numbers") from error
+    if any(isinstance(v, bool) or w < 1 for v, w in zip(numbers, whole, strict=True)):
+        raise ShapeError(f"{name} is {values!r}; expected whole numbers of at least 1")
+    return whole
+
+
+def _clamped(bonds: tuple[int, ...], site_sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Clamp from the left, then from the right; one pass each is enough because every site size is at least 1."""
+    result = list(bonds)
+    for k, size in enumerate(site_sizes):
+        result[k + 1] = min(result[k + 1], result[k] * size)
+    for k in reversed(range(len(site_sizes))):
+        result[k] = min(result[k], result[k + 1] * site_sizes[k])
+    return tuple(result)
+
+
+@lru_cache(maxsize=1024)
+def _balanced(size: int, sites: int) -> tuple[int, ...]:
+    """The ascending factors with the smallest sum, then the smallest maximum."""
+    return min(_splits(size, sites, 1), key=lambda factors: (sum(factors), max(factors)))
+
+
+def _splits(size: int, sites: int, smallest: int) -> Iterator[tuple[int, ...]]:
+    """Every ascending split of ``size`` into ``sites`` factors of at least ``smallest``."""
+    if sites == 1:
+        yield (size,)
+        return
+    factor = smallest
+    while factor**sites <= size:
+        if size % factor == 0:
+            for rest in _splits(size // factor, sites - 1, factor):
+                yield (factor, *rest)
+        factor += 1
+
+
+def _arched(ascending: tuple[int, ...]) -> tuple[int, ...]:
+    """Ascending factors laid out with the small ones at both ends: (1, 1, 2, 5) -> (1, 5, 2, 1)."""
+    return (*ascending[1::2], *reversed(ascending[0::2]))
+
+
+def _largest_prime(size: int) -> int:
+    """The largest prime factor, by trial division; 1 for 1."""
+    factor = 2
+    while factor * factor <= size:
+        if size % factor == 0:
+            size //= factor
+        else:
+            factor += 1
+    return size

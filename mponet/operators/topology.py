@@ -1,0 +1,253 @@
+"""The integers of any tensor network that is a layer: nodes, the edges that join them, dangling legs.
+
+A matrix product operator has `mponet.operators.shape.MPOShape`; a `Wiring` is the same for a ring, a tree, a Tucker form, or
+whatever else has the legs ``in1 .. inN`` and ``out1 .. outM``.  The network is the matrix ``W`` of ``inputs @ W``: legs
+in the order of their numbers, the first the most significant, as everywhere.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import count
+from math import prod
+from operator import index
+from typing import Any
+
+import numpy as np
+
+from mponet.display import NotebookRepr
+from mponet.errors import GraphError, ShapeError
+from mponet.operators.mpo import Array, as_float64
+from mponet.operators.nodes import LEG, Node, dangling, graph
+
+
+@dataclass(frozen=True)
+class Wiring(NotebookRepr):
+    """How the nodes of a tensor network are joined.
+
+    Attributes:
+        names: of the nodes, which are those of a layer's parameters.
+        edges: for each node the names of its axes' edges, in order.  A name met twice is a bond, one met once is a leg
+            and called ``in1, in2, ...`` or ``out1, out2, ...``.
+        sizes: for each node the dimensions of its axes.
+
+    Raises:
+        GraphError: no legal layer: no node, a node's name that is no name of a parameter or not its own, an edge of a
+            node to itself or of more than two nodes, two dimensions on one edge, legs that are missing or called
+            otherwise.
+    """
+
+    names: tuple[str, ...]
+    edges: tuple[tuple[str, ...], ...]
+    sizes: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(self.names))
+        object.__setattr__(self, "edges", tuple(map(tuple, self.edges)))
+        object.__setattr__(self, "sizes", tuple(map(_whole, self.sizes)))
+        _check_names(self.names)
+        if not len(self.names) == len(self.edges) == len(self.sizes):
+            raise GraphError(
+                f"{len(self.names)} names, {len(self.edges)} tuples of edges and {len(self.sizes)} of sizes are given; "
+                "expected one of each for every node"
+            )
+        for name, edges, sizes in zip(self.names, self.edges, self.sizes, strict=True):
+            if len(edges) != len(sizes) or len(set(edges)) != len(edges):
+                raise GraphError(
+                    f"node {name!r} has the edges {edges} and the sizes {sizes}; expected one size for each edge and "
+                    "no edge twice; a loop is to be traced first"
+                )
+        _check_edges(self)
+
+    @classmethod
+    def of(cls, nodes: Mapping[str, str | Sequence[str]], dims: Mapping[str, int]) -> "Wiring":
+        """From the edges of each node, in words or as one string of them, and the dimension of each edge.
+
+        ``Wiring.of({"a": "in1 out1 left right", "b": "left in2 out2 right"}, {"in1": 4, ...})``.
+
+        Raises:
+            GraphError: no legal layer, or an edge without a dimension.
+        """
+        edges = tuple(tuple(own.split() if isinstance(own, str) else own) for own in nodes.values())
+        missing = sorted({edge for own in edges for edge in own} - set(dims))
+        if missing:
+            raise GraphError(f"the edges {missing} have no dimension; expected one for each edge")
+        return cls(tuple(nodes), edges, tuple(tuple(dims[edge] for edge in own) for own in edges))
+
+    @cached_property
+    def dims(self) -> dict[str, int]:
+        """Dimension of each edge, in the order in which the axes meet them."""
+        pairs = zip(self.edges, self.sizes, strict=True)
+        return {edge: size for edges, sizes in pairs for edge, size in zip(edges, sizes, strict=True)}
+
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """``("in1", ..., "inN")``."""
+        return self._legs("in")
+
+    @cached_property
+    def outputs(self) -> tuple[str, ...]:
+        """``("out1", ..., "outM")``."""
+        return self._legs("out")
+
+    @cached_property
+    def bonds(self) -> tuple[str, ...]:
+        """The edges that join two nodes."""
+        return tuple(edge for edge in self.dims if edge not in {*self.inputs, *self.outputs})
+
+    @property
+    def input_dims(self) -> tuple[int, ...]:
+        """Dimensions of the input legs; their product is the number of inputs."""
+        return tuple(self.dims[leg] for leg in self.inputs)
+
+    @property
+    def output_dims(self) -> tuple[int, ...]:
+        """Dimensions of the output legs; their product is the number of outputs."""
+        return tuple(self.dims[leg] for leg in self.outputs)
+
+    @cached_property
+    def in_features(self) -> int:
+        """Length of an input vector."""
+        return prod(self.input_dims)
+
+    @cached_property
+    def out_features(self) -> int:
+        """Length of an output vector."""
+        return prod(self.output_dims)
+
+    @property
+    def parameters(self) -> int:
+        """Number of entries of all nodes."""
+        return sum(map(prod, self.sizes))
+
+    @property
+    def dense_parameters(self) -> int:
+        """Number of entries of the full matrix."""
+        return self.in_features * self.out_features
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __reduce__(self) -> tuple[type["Wiring"], tuple[Any, ...]]:
+        # without the hash: that of a string is another in every process
+        return Wiring, (self.names, self.edges, self.sizes)
+
+    @cached_property
+    def _hash(self) -> int:
+        # plans are looked up by it at every call
+        return hash((self.names, self.edges, self.sizes))
+
+    def __str__(self) -> str:
+        """``a(in1:2 out1:3 x:4), b(...)``: the nodes and their axes."""
+        return ", ".join(
+            f"{name}({' '.join(f'{edge}:{size}' for edge, size in zip(edges, sizes, strict=True))})"
+            for name, edges, sizes in zip(self.names, self.edges, self.sizes, strict=True)
+        )
+
+    def _legs(self, kind: str) -> tuple[str, ...]:
+        found = (match for match in map(LEG.fullmatch, self.dims) if match and match[1] == kind)
+        return tuple(match[0] for match in sorted(found, key=lambda match: int(match[2])))
+
+
+def of_nodes(nodes: Sequence[Node]) -> tuple[Wiring, tuple[Array, ...]]:
+    """The wiring of TensorNetwork nodes and their tensors, float64 copies.
+
+    Nodes without a name become ``node1 ..`` and bonds without one ``bond1 ..``, numbered as they are met.
+
+    Raises:
+        GraphError: no legal layer.
+    """
+    legs = dangling(nodes)
+    if "batch" in legs:
+        raise GraphError("the graph has the dangling edge 'batch'; expected a bare operator; leave the input node out")
+    bonds = {id(edge): edge for node in nodes for edge in node.edges if not edge.is_dangling()}
+    given = [str(edge.name) for edge in bonds.values()]
+    spare = (name for name in (f"bond{k}" for k in count(1)) if name not in given)
+    called = {key: str(edge.name) if _is_own(str(edge.name), given) else next(spare) for key, edge in bonds.items()} | {
+        id(edge): name for name, edge in legs.items()
+    }
+    tensors = tuple(np.array(as_float64(np.asarray(node.tensor), f"node {node.name!r}")) for node in nodes)
+    edges = tuple(tuple(called[id(edge)] for edge in node.edges) for node in nodes)
+    return Wiring(tuple(_node_names(nodes)), edges, tuple(tensor.shape for tensor in tensors)), tensors
+
+
+def to_nodes(wiring: Wiring, tensors: Sequence[Any]) -> tuple[Node, ...]:
+    """TensorNetwork nodes with these tensors, float64 numpy, in the order of the wiring; axes have their edges' names.
+
+    Raises:
+        ShapeError: the tensors are not those of the wiring.
+    """
+    return graph(wiring.names, wiring.edges, check_tensors(wiring, tensors))
+
+
+def check_tensors(wiring: Wiring, tensors: Sequence[Any]) -> tuple[Array, ...]:
+    """The tensors as float64 arrays, one for each node.
+
+    Raises:
+        ShapeError: there are more or fewer, or one has another shape.
+    """
+    if len(tensors) != len(wiring.names):
+        raise ShapeError(f"{len(tensors)} tensors are given; expected {len(wiring.names)}: {', '.join(wiring.names)}")
+    found = tuple(as_float64(tensor, name) for name, tensor in zip(wiring.names, tensors, strict=True))
+    for name, sizes, tensor in zip(wiring.names, wiring.sizes, found, strict=True):
+        if tensor.shape != sizes:
+            raise ShapeError(f"node {name!r} has the shape {tensor.shape}; expected {sizes}")
+    return found
+
+
+def _is_own(name: str, given: Sequence[str]) -> bool:
+    """Whether a bond keeps its name: it has one, nobody else has it, and it is no leg's."""
+    return not name.startswith("__") and given.count(name) == 1 and LEG.fullmatch(name) is None
+
+
+def _node_names(nodes: Sequence[Node]) -> Iterator[str]:
+    """The nodes' names, and for those without one a number."""
+    given = {str(node.name) for node in nodes}
+    spare = (name for name in (f"node{k}" for k in count(1)) if name not in given)
+    for node in nodes:
+        yield next(spare) if str(node.name).startswith("__") else str(node.name)
+
+
+def _check_names(names: tuple[str, ...]) -> None:
+    if not names:
+        raise GraphError("the graph has no nodes; expected at least one")
+    for name in names:
+        if not name.isidentifier() or name.startswith("_") or name == "bias":
+            raise GraphError(
+                f"a node is called {name!r}; expected a name for a parameter: letters, digits and underscores, a "
+                "letter first, and not 'bias'; rename it with node.set_name"
+            )
+        if names.count(name) > 1:
+            raise GraphError(f"{names.count(name)} nodes are called {name!r}; expected names that differ")
+
+
+def _check_edges(wiring: Wiring) -> None:
+    """That every edge joins two nodes or is a leg, by one dimension, and legs are numbered without a gap."""
+    ends: dict[str, list[int]] = {}
+    for edges, sizes in zip(wiring.edges, wiring.sizes, strict=True):
+        for edge, size in zip(edges, sizes, strict=True):
+            ends.setdefault(edge, []).append(size)
+    for edge, found in ends.items():
+        if len(found) > 2 or len(set(found)) > 1:
+            raise GraphError(f"edge {edge!r} has ends of the sizes {found}; expected two at most, of one size")
+        if (len(found) == 1) != (LEG.fullmatch(edge) is not None):
+            raise GraphError(
+                f"edge {edge!r} has {len(found)} ends; expected two of a bond and one of a leg, which is called 'in1', "
+                "'in2', ... or 'out1', 'out2', ..."
+            )
+    for kind in ("in", "out"):
+        legs = wiring._legs(kind)
+        if not legs or legs != tuple(f"{kind}{k}" for k in range(1, len(legs) + 1)):
+            raise GraphError(
+                f"the {kind} legs are {list(legs)}; expected {kind}1, {kind}2, ... without a gap, one at least"
+            )
+
+
+def _whole(sizes: Sequence[int]) -> tuple[int, ...]:
+    try:
+        whole = tuple(index(size) for size in sizes)
+    except TypeError as error:
+        raise GraphError(f"a node has the sizes {sizes!r}; expected whole numbers") from error
+    if any(size < 1 for size in whole):
+        raise GraphError(f"a node has the sizes {whole}; expected whole numbers of at least 1")
+    return whole

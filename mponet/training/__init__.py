@@ -1,0 +1,1 @@
+"""Training, framework-free: the loop, checkpoints, data sets, runs and suites."""

@@ -1,0 +1,189 @@
+"""Train the variants of a model in a folder, from the start or from where a killed run stopped."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Protocol
+
+import numpy as np
+
+from mponet.backend import Backend, Numbers, Trainer
+from mponet.errors import DivergedError, RecipeError
+from mponet.models import VARIANTS
+from mponet.models.init import start
+from mponet.training.checkpoint import Checkpoint, save
+from mponet.training.data import Arrays, Dataset, steps_per_epoch
+from mponet.training.loop import Record, evaluated, train
+from mponet.training.run import metrics, spectra
+from mponet.training.run.folder import RunFolder
+from mponet.training.run.lines import Log
+from mponet.training.run.result import Result, result
+from mponet.training.run.settings import Settings
+
+SAVE_EVERY = 30.0  # seconds between checkpoints; every evaluation brings one, too
+
+
+class Reporter(Protocol):
+    """Whoever wants to watch."""
+
+    def started(self, variant: str, steps: int, per_epoch: int, earlier: Sequence[Record]) -> None:
+        """A variant begins, or goes on after the ``earlier`` records, with ``steps`` to do in all."""
+
+    def advanced(self, record: Record) -> None:
+        """A block of steps is done."""
+
+    def finished(self, variant: str, outcome: Result) -> None:
+        """A variant is done, or was done before."""
+
+
+class Silent:
+    """Watches nothing."""
+
+    def started(self, variant: str, steps: int, per_epoch: int, earlier: Sequence[Record]) -> None:
+        """Nothing."""
+
+    def advanced(self, record: Record) -> None:
+        """Nothing."""
+
+    def finished(self, variant: str, outcome: Result) -> None:
+        """Nothing."""
+
+
+def run(
+    settings: Settings,
+    backend: Backend,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    variants: Sequence[str] = VARIANTS,
+    resume: bool = False,
+    device: str | None = None,
+    reporter: Reporter | None = None,
+) -> dict[str, Result]:
+    """Train variants of a model one after the other; one that diverges does not keep the next from running.
+
+    Args:
+        settings: what to train, and how.
+        backend: what trains it.
+        dataset: the data set that the settings name.
+        folder: where everything is kept.
+        variants: any of ``dense`` and ``mpo``.
+        resume: go on where ``folder`` ends, on this backend or another; what is finished is not trained again.
+        device: of the backend; None for its default.
+        reporter: is told what happens.
+
+    Raises:
+        RecipeError: ``folder`` holds these variants and ``resume`` is false, or it holds a run of other settings.
+        CheckpointError: a file in ``folder`` is damaged, or cannot be written.
+        DataError: the data set does not fit the model.
+    """
+    if dataset.name != settings.data:
+        raise RecipeError(f"data set is {dataset.name!r}; expected {settings.data!r} as in the settings; load that one")
+    watcher = reporter or Silent()
+    arrays = Arrays.of(dataset, settings.network(variants[0]).input_shape, settings.recipe)
+    home = RunFolder.open(folder, settings, variants, resume=resume)
+    home.note_start(backend, device)
+    for variant in variants:
+        if variant not in home.results():
+            one = _Variant(home, variant, backend, device, arrays)
+            home.note_result(variant, one.trained(watcher), backend.name)
+        watcher.finished(variant, home.results()[variant])
+    return {variant: home.results()[variant] for variant in variants}
+
+
+@dataclass(frozen=True, slots=True)
+class _Variant:
+    """One variant of a run, in training."""
+
+    home: RunFolder
+    variant: str
+    backend: Backend
+    device: str | None
+    arrays: Arrays
+
+    def trained(self, watcher: Reporter) -> Result:
+        """Train to the end, from the last checkpoint if there is one."""
+        settings, found = self.home.settings, self.home.load(self.variant)
+        step = 0 if found is None else found.step
+        records = metrics.cut(self.home.metrics(self.variant), step)
+        spectra.cut(self.home.spectra(self.variant), step)
+        native, trainer = self._built(found)
+        per_epoch = steps_per_epoch(self.arrays, settings.recipe)
+        watcher.started(self.variant, settings.recipe.steps, per_epoch, tuple(records))
+        message = None
+        try:
+            self._train(native, trainer, records, watcher)
+        except DivergedError as error:
+            message = str(error)
+        path = self.home.checkpoint(self.variant)
+        return result(settings, self.variant, records, checkpoint=path if path.exists() else None, message=message)
+
+    def _built(self, found: Checkpoint | None) -> tuple[Any, Trainer]:
+        settings = self.home.settings
+        model = settings.network(self.variant)
+        parameters = start(model, settings.seed, settings.recipe.initializer) if found is None else found.parameters
+        native = self.backend.build(model, parameters, device=self.device)
+        trainer = self.backend.trainer(native, settings.recipe)
+        if found is not None:
+            trainer.restore(found.optimizer)
+        return native, trainer
+
+    def _train(self, native: Any, trainer: Trainer, records: list[Record], watcher: Reporter) -> None:
+        """Append to ``records`` as training goes on, and save what a later process needs to continue."""
+        settings, saved = self.home.settings, perf_counter()
+        begin, seconds = (records[-1].step, records[-1].seconds) if records else (0, 0.0)
+        if not records:
+            self._measure(self.backend.parameters(native), 0, 0.0)
+        course = train(
+            self.backend,
+            settings.network(self.variant),
+            native,
+            trainer,
+            settings.recipe,
+            self.arrays,
+            seed=settings.seed,
+            start=begin,
+            seconds=seconds,
+            device=self.device,
+        )
+        with Log(self.home.metrics(self.variant)) as log:
+            for record in course:
+                records.append(record)  # before anything can go wrong: the result is computed from them
+                log.write(metrics.as_dict(record))
+                watcher.advanced(record)
+                if not record.diverged and (record.accuracy is not None or perf_counter() - saved > SAVE_EVERY):
+                    log.sync()
+                    self._save(native, trainer, record)
+                    saved = perf_counter()
+
+    def _save(self, native: Any, trainer: Trainer, record: Record) -> None:
+        settings = self.home.settings
+        parameters, optimizer = self.backend.parameters(native), trainer.state()
+        if not all(np.isfinite(value).all() for value in (*parameters.values(), *optimizer.values())):
+            raise DivergedError(
+                f"training diverged: parameters are not finite after step {record.step} (loss {record.loss:.4g} before "
+                "it); expected finite numbers; try a smaller learning rate, another seed, or another bond dimension"
+            )
+        if record.accuracy is not None:
+            self._measure(evaluated(parameters, optimizer), record.step, record.epoch)
+        save(
+            self.home.checkpoint(self.variant),
+            Checkpoint(
+                settings.network(self.variant),
+                parameters,
+                optimizer,
+                settings.recipe,
+                settings.data,
+                settings.seed,
+                record.step,
+            ),
+        )
+
+    def _measure(self, parameters: Mapping[str, Numbers], step: int, epoch: float) -> None:
+        """Append the spectra of the operators, if there are any, on the disk before the checkpoint of this step."""
+        model = self.home.settings.network(self.variant)
+        if spectra.has_operators(model):
+            with Log(self.home.spectra(self.variant)) as log:
+                log.write(spectra.measure(model, parameters, step, epoch).as_dict())
+                log.sync()

@@ -1,0 +1,92 @@
+"""What came out of a run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import isfinite
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from mponet.models.shapes import parameter_count, rho
+from mponet.operators.measure import whole_ratio
+from mponet.training.loop import Record
+from mponet.training.run.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came out for one variant.
+
+    Attributes:
+        accuracy: on the test set at the end, 0 to 1; None if training diverged.
+        best_accuracy: the largest one measured on the way; None if training diverged.
+        parameters: of the whole network, biases included.
+        rho: the paper's compression ratio (Eq. 9), replaced layers only; None for the dense variant.
+        whole_ratio: parameters over those of the dense variant.
+        step_ms: time of a step, median over the blocks, compilation excluded; None if the run was too short to tell.
+        steps: done.
+        loss: of the last batch; None if it is not finite.
+        seconds: of training, evaluation included.
+        checkpoint: path of the last one; None if there is none.
+        diverged: whether training ended in a number that is not finite.
+        message: why it did.
+    """
+
+    accuracy: float | None
+    best_accuracy: float | None
+    parameters: int
+    rho: float | None
+    whole_ratio: float
+    step_ms: float | None
+    steps: int
+    loss: float | None
+    seconds: float
+    checkpoint: str | None
+    diverged: bool = False
+    message: str | None = None
+
+
+def result(
+    settings: Settings,
+    variant: str,
+    records: Sequence[Record],
+    *,
+    checkpoint: Path | None,
+    message: str | None,
+) -> Result:
+    """The result of a variant, from its records; ``message`` says why it diverged, None if it did not."""
+    last, model = records[-1], settings.network(variant)
+    measured = [record.accuracy for record in records if record.accuracy is not None] if message is None else []
+    parameters = parameter_count(model)
+    return Result(
+        accuracy=measured[-1] if measured else None,
+        best_accuracy=max(measured, default=None),
+        parameters=parameters,
+        rho=rho(model),
+        whole_ratio=whole_ratio(parameters, parameter_count(settings.network("dense"))),
+        step_ms=_step_ms(settings.recipe.batch, records),
+        steps=last.step,
+        loss=last.loss if isfinite(last.loss) else None,
+        seconds=last.seconds,
+        checkpoint=None if checkpoint is None else str(checkpoint),
+        diverged=message is not None,
+        message=message,
+    )
+
+
+def summary(settings: Settings, backend: str, results: Mapping[str, Result]) -> dict[str, Any]:
+    """Everything about a run, for JSON."""
+    return {
+        "model": settings.model,
+        "bond": settings.bond,
+        "data": settings.data,
+        "backend": backend,
+        "preset": settings.recipe.name,
+        "seed": settings.seed,
+        "variants": {variant: asdict(one) for variant, one in results.items()},
+    }
+
+
+def _step_ms(batch: int, records: Sequence[Record]) -> float | None:
+    rates = [record.images_per_s for record in records if record.images_per_s]
+    return 1000 * batch / median(rates) if rates else None

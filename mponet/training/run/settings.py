@@ -1,0 +1,135 @@
+"""What a run is, as data: everything that decides its result, apart from the machine.
+
+A preset counts its steps on the data set of the paper.  On another one it keeps its number of *epochs*, and what it
+does per epoch, but trains at least `FEWEST` steps, since an epoch of a small set is next to nothing.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mponet.errors import RecipeError
+from mponet.models import build, family
+from mponet.models.spec import Model
+from mponet.recipe import Recipe, preset
+
+FEWEST = 500  # on the digits more steps bring nothing but time
+PUBLISHED = {"mnist": 60_000, "cifar10": 50_000}  # training images of the data sets that presets are written for
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that a run must have in common with the one it resumes.
+
+    Attributes:
+        model: a name of `mponet.models.build`.
+        bond: bond dimension of the MPO variant; None for the published one.
+        data: name of the data set.
+        recipe: how to train; its name is that of the preset.
+        seed: of the starting values and of the batch order, from 0.
+    """
+
+    model: str
+    bond: int | None
+    data: str
+    recipe: Recipe
+    seed: int
+
+    def __post_init__(self) -> None:
+        build(self.model, "mpo", self.bond)
+        if self.seed < 0:
+            raise RecipeError(f"seed is {self.seed}; expected a whole number of at least 0; choose another")
+
+    def network(self, variant: str) -> Model:
+        """The network to train; the bond dimension does not concern the dense variant."""
+        return build(self.model, variant, self.bond if variant == "mpo" else None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields, for JSON."""
+        return {
+            "model": self.model,
+            "bond": self.bond,
+            "data": self.data,
+            "recipe": self.recipe.as_dict(),
+            "seed": self.seed,
+        }
+
+
+def from_dict(values: dict[str, Any]) -> Settings:
+    """`Settings.as_dict` backwards; what an older mponet did not know of has its default.
+
+    Raises:
+        ModelError, RecipeError, TypeError, KeyError: they are no settings.
+    """
+    recipe = Recipe(**values["recipe"])
+    return Settings(values["model"], values["bond"], values["data"], recipe, values["seed"])
+
+
+def resolve(
+    model: str,
+    *,
+    data: str,
+    images: int,
+    preset_name: str = "short",
+    epochs: int | None = None,
+    steps: int | None = None,
+    bond: int | None = None,
+    seed: int = 0,
+) -> Settings:
+    """The settings behind a command line.
+
+    Args:
+        model: a name of `mponet.models.build`.
+        data: name of the data set.
+        images: number of its training images.
+        preset_name: ``paper`` or ``short``.
+        epochs: length in epochs of this data set; None for the preset's.
+        steps: length in steps, instead.
+        bond: bond dimension of the MPO variant; None for the published one.
+        seed: from 0.
+
+    Raises:
+        ModelError: an unknown model, or a bond below 1.
+        RecipeError: an unknown preset, epochs and steps together, or a number out of range.
+    """
+    build(model)
+    recipe = fitted(preset(model, preset_name, bond), model, images)
+    if epochs is not None and steps is not None:
+        raise RecipeError(f"epochs is {epochs} and steps is {steps}; expected one of them; leave one out")
+    if epochs is not None:
+        recipe = replace(recipe, steps=epochs * _per_epoch(images, recipe))
+    if steps is not None:
+        recipe = replace(recipe, steps=steps)
+    return Settings(model, bond, data, recipe, seed)
+
+
+def fitted(recipe: Recipe, model: str, images: int) -> Recipe:
+    """A preset of ``model`` for ``images`` images: as many epochs, at least `FEWEST` steps, equal decay in each."""
+    here, there = _per_epoch(images, recipe), PUBLISHED[family(model).data] // recipe.batch
+    if here == there:
+        return recipe
+    steps = max(recipe.steps * here // there, min(FEWEST, recipe.steps))
+    return replace(recipe, steps=steps, decay_steps=max(recipe.decay_steps * here // there, 1))
+
+
+def default_folder(settings: Settings, backend: str) -> Path:
+    """Where a run is kept unless told otherwise."""
+    bond = [] if settings.bond is None else [f"D{settings.bond}"]
+    parts = [settings.model, settings.data, backend, settings.recipe.name, *bond, f"seed{settings.seed}"]
+    return Path("runs") / "-".join(parts)
+
+
+def differences(wanted: dict[str, Any], found: dict[str, Any], prefix: str = "") -> list[str]:
+    """Where two settings differ, one line each: ``recipe.steps is 100, was 200``."""
+    lines = []
+    for key in dict.fromkeys((*wanted, *found)):
+        new, old = wanted.get(key), found.get(key)
+        if isinstance(new, dict) and isinstance(old, dict):
+            lines += differences(new, old, f"{prefix}{key}.")
+        elif new != old:
+            lines.append(f"{prefix}{key} is {new!r}, was {old!r}")
+    return lines
+
+
+def _per_epoch(images: int, recipe: Recipe) -> int:
+    return max(images // recipe.batch, 1)

@@ -1,0 +1,143 @@
+"""What the operators of a network hold, as JSON lines beside the metrics: one line per evaluation, one for the start.
+
+A line names step and epoch and, for each operator, what `mponet.operators.measure` says of every inner bond: entanglement entropy
+(at most ``ln D``) and singular values, descending::
+
+    {"step": 600, "epoch": 1.0, "operators": {"fc1": {"entropy": [1.2, ...], "singular_values": [[8.1, ...], ...]}}}
+
+The parameters are those that are evaluated, so averages where the recipe averages.  A measurement costs one QR and one
+small singular value decomposition per bond, about ``D^3`` each (`benchmarks/spectra.py` compares it with the training).
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mponet.backend import Numbers
+from mponet.errors import CheckpointError
+from mponet.files import write_atomically, writing
+from mponet.models.shapes import leaves
+from mponet.models.spec import Dense, Model
+from mponet.operators.measure import entropy, spectra
+from mponet.operators.mpo import MPO
+from mponet.operators.shape import MPOShape
+from mponet.training.run.lines import whole
+
+NAME = "spectra.jsonl"
+DIGITS = 6  # of what is written; single precision has no more that are sure
+
+
+@dataclass(frozen=True, slots=True)
+class Bonds:
+    """The inner bonds of one operator, from left to right.
+
+    Attributes:
+        entropy: entanglement entropy ``S_k``, natural logarithm.
+        singular_values: of the matrix unfolded at each bond, descending, as many as the bond is wide.
+    """
+
+    entropy: tuple[float, ...]
+    singular_values: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Spectra:
+    """All operators of a network at one moment of its training.
+
+    Attributes:
+        step: optimiser steps done.
+        epoch: the same in epochs.
+        operators: by name of the layer.
+    """
+
+    step: int
+    epoch: float
+    operators: Mapping[str, Bonds]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields, for JSON."""
+        return asdict(self)
+
+
+def has_operators(model: Model) -> bool:
+    """Whether there is anything to measure."""
+    return next(_operators(model), None) is not None
+
+
+def measure(model: Model, parameters: Mapping[str, Numbers], step: int, epoch: float) -> Spectra:
+    """The spectra of all operators.
+
+    Args:
+        model: the network.
+        parameters: by canonical name, finite.
+        step: at which it has them.
+        epoch: the same in epochs.
+    """
+    return Spectra(step, epoch, {name: _bonds(name, shape, parameters) for name, shape in _operators(model)})
+
+
+def read(path: Path) -> list[Spectra]:
+    """The lines of a file; none if it is absent, as in a folder of an mponet that did not measure yet.
+
+    Raises:
+        CheckpointError: a line is not one of ours.
+    """
+    if not path.is_file():
+        return []
+    return [_spectra(line, number, path) for number, line in enumerate(whole(path), start=1)]
+
+
+def cut(path: Path, step: int) -> None:
+    """Drop the lines after ``step``, which the run that resumes there will write again; 0 drops all.
+
+    Raises:
+        CheckpointError: a line is not one of ours, or the file cannot be written.
+    """
+    if step == 0:
+        with writing(path):
+            path.unlink(missing_ok=True)
+    elif path.is_file():
+        kept = [line for line, found in zip(whole(path), read(path), strict=True) if found.step <= step]
+        with writing(path):
+            write_atomically(path, b"".join(line + b"\n" for line in kept))
+
+
+def _operators(model: Model) -> Iterator[tuple[str, MPOShape]]:
+    for info in leaves(model):
+        if isinstance(info.layer, Dense) and info.layer.mpo is not None:
+            yield info.layer.name, info.layer.mpo
+
+
+def _bonds(name: str, shape: MPOShape, parameters: Mapping[str, Numbers]) -> Bonds:
+    cores = tuple(np.asarray(parameters[f"{name}/core{k}"], np.float64) for k in range(1, shape.sites + 1))
+    values = spectra(MPO(shape, cores))
+    return Bonds(
+        tuple(_rounded(entropy(of_bond)) for of_bond in values),
+        tuple(tuple(_rounded(value) for value in of_bond) for of_bond in values),
+    )
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
+
+
+def _spectra(line: bytes, number: int, path: Path) -> Spectra:
+    try:
+        values = json.loads(line)
+        operators = {
+            name: Bonds(tuple(bonds["entropy"]), tuple(map(tuple, bonds["singular_values"])))
+            for name, bonds in values["operators"].items()
+        }
+        found = Spectra(int(values["step"]), float(values["epoch"]), operators)
+        if found.step < 0 or any(len(b.entropy) != len(b.singular_values) for b in operators.values()):
+            raise ValueError(f"step is {found.step}, or the lists of an operator differ in length")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"line {number} of {path} is {line[:80]!r} ({type(error).__name__}: {error}); expected the spectra of a "
+            "network's operators; delete the file to go on without those of earlier steps"
+        ) from error
+    return found

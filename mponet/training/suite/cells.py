@@ -1,0 +1,199 @@
+"""What a suite is, as data: its settings, and the trainings that they mean."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mponet.errors import ModelError, RecipeError
+from mponet.models import build, family
+from mponet.training.run import Settings, resolve
+
+#: One of each family, the smallest that the paper has results for.
+DEFAULT = ("fc2", "lenet5", "vgg16", "resnet20", "densenet40-12")
+SEEDS = 5  # as in the paper
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """An MPO network of a suite; the normal one belongs to it.
+
+    Attributes:
+        model: a name of `mponet.models.build`.
+        bond: of the MPO variant; None for the published one.
+    """
+
+    model: str
+    bond: int | None
+
+    def __str__(self) -> str:
+        return self.model if self.bond is None else f"{self.model}:{self.bond}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One training.
+
+    Attributes:
+        settings: of its run.
+        variant: ``dense`` or ``mpo``.
+    """
+
+    settings: Settings
+    variant: str
+
+    @property
+    def network(self) -> tuple[str, str, int | None]:
+        """What it has in common with its likes of other seeds: model, variant and bond."""
+        return self.settings.model, self.variant, self.settings.bond
+
+    def __str__(self) -> str:
+        """The name, and that of its folder."""
+        bond = [] if self.settings.bond is None else [f"D{self.settings.bond}"]
+        return "-".join([self.settings.model, self.variant, *bond, f"seed{self.settings.seed}"])
+
+    def folder(self, home: Path) -> Path:
+        """Its run folder in that of the suite."""
+        return home / str(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Everything that a suite must have in common with the one that it goes on with.
+
+    Attributes:
+        backend: name of what trains; the figures of two do not mix.
+        preset: the recipes, ``paper`` or ``short``.
+        networks: in the order of the table.
+        seeds: how many; they are 0, 1, ...
+        data: name of the data set; None for that of the paper, each network its own.
+        epochs: length in epochs; None for the preset's.
+        steps: length in steps, instead.
+        images: number of training images of each data set.
+    """
+
+    backend: str
+    preset: str
+    networks: tuple[Network, ...]
+    seeds: int
+    data: str | None
+    epochs: int | None
+    steps: int | None
+    images: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise RecipeError(f"seeds is {self.seeds}; expected a whole number of at least 1; choose another")
+        if not self.networks:
+            raise RecipeError("models is empty; expected at least one network; name some")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields, for JSON."""
+        return {
+            "backend": self.backend,
+            "preset": self.preset,
+            "models": [str(network) for network in self.networks],
+            "seeds": self.seeds,
+            "data": self.data,
+            "epochs": self.epochs,
+            "steps": self.steps,
+            "images": dict(self.images),
+        }
+
+    def data_of(self, model: str) -> str:
+        """Name of the data set that a network is trained on."""
+        return data_of(model, self.data)
+
+    def cells(self) -> tuple[Cell, ...]:
+        """The trainings, seed by seed, so that a suite that is not finished has whole rows.
+
+        Raises:
+            RecipeError: an unknown preset, epochs and steps together, or a number out of range.
+        """
+        once = [*self._of_seed_0()]
+        return tuple(
+            Cell(replace(cell.settings, seed=seed), cell.variant) for seed in range(self.seeds) for cell in once
+        )
+
+    def _of_seed_0(self) -> Iterator[Cell]:
+        for model in dict.fromkeys(network.model for network in self.networks):
+            yield Cell(self._settings(model, None), "dense")
+            for network in self.networks:
+                if network.model == model:
+                    yield Cell(self._settings(model, network.bond), "mpo")
+
+    def _settings(self, model: str, bond: int | None) -> Settings:
+        data = self.data_of(model)
+        return resolve(
+            model,
+            data=data,
+            images=self.images[data],
+            preset_name=self.preset,
+            epochs=self.epochs,
+            steps=self.steps,
+            bond=bond,
+        )
+
+
+def data_of(model: str, data: str | None) -> str:
+    """Name of the data set that a network is trained on: the one asked for, or that of the paper."""
+    return family(model).data if data is None else data
+
+
+def networks(entries: Sequence[str]) -> tuple[Network, ...]:
+    """The networks behind ``NAME`` and ``NAME:BOND``, each once.
+
+    Raises:
+        ModelError: there is no such network, or the bond is no whole number of at least 1.
+    """
+    return tuple(dict.fromkeys(_network(entry.strip()) for entry in entries if entry.strip()))
+
+
+def plan(
+    entries: Sequence[str],
+    *,
+    backend: str,
+    images: Mapping[str, int],
+    preset: str = "short",
+    seeds: int = SEEDS,
+    data: str | None = None,
+    epochs: int | None = None,
+    steps: int | None = None,
+) -> Suite:
+    """The suite behind a command line.
+
+    Args:
+        entries: networks, ``NAME`` or ``NAME:BOND``; a bond is that of the MPO variant.
+        backend: name of what trains.
+        images: number of training images of each data set that is needed.
+        preset: ``paper`` or ``short``.
+        seeds: how many.
+        data: name of the data set; None for that of the paper.
+        epochs: length in epochs; None for the preset's.
+        steps: length in steps, instead.
+
+    Raises:
+        ModelError: an unknown network or a bond that is none.
+        RecipeError: another setting makes no sense.
+    """
+    suite = Suite(backend, preset, networks(entries), seeds, data, epochs, steps, images)
+    suite.cells()
+    return suite
+
+
+def from_dict(values: dict[str, Any]) -> Suite:
+    """`Suite.as_dict` backwards.
+
+    Raises:
+        MPONetError, TypeError, KeyError, AttributeError: they are no settings of a suite.
+    """
+    others = {name: value for name, value in values.items() if name != "models"}
+    return plan(values["models"], **others)
+
+
+def _network(entry: str) -> Network:
+    name, colon, bond = entry.partition(":")
+    if colon and not (bond.isascii() and bond.isdigit()):
+        raise ModelError(f"bond of {entry!r} is {bond!r}; expected NAME or NAME:BOND, such as fc2:4; correct it")
+    number = int(bond) if colon else None
+    return Network(build(name, "mpo", number).name, number)

@@ -1,0 +1,185 @@
+"""The table of a suite: our accuracies over the seeds, and the paper's beside them.
+
+It says nothing of time and place, so that a suite that was killed and one that was not have the same table.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from mponet.errors import MPONetError
+from mponet.models import build
+from mponet.models.shapes import parameter_count, rho
+from mponet.models.spec import Model
+from mponet.operators.measure import whole_ratio
+from mponet.training.run import Result
+from mponet.training.suite.cells import Cell, Network, Suite
+from mponet.training.suite.published import Figure, Published, find
+from mponet.training.suite.state import failure, outcome
+
+FORMAT, FORMAT_VERSION = "mponet-suite-tables", 1
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracies:
+    """Of one network over its seeds; those that diverged or failed are left out.
+
+    Attributes:
+        best: the largest of all evaluations of a training.
+        last: the one at its end.
+        seeds: how many trainings these are means of.
+    """
+
+    best: Figure | None
+    last: Figure | None
+    seeds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A network, normal against MPO.
+
+    Attributes:
+        model: name of the network.
+        bond: of the MPO variant; None for the published one.
+        data: name of the data set.
+        normal: our accuracies of the normal network.
+        mpo: our accuracies of the MPO variant.
+        rho: the paper's compression ratio (Eq. 9), by our counting.
+        whole_ratio: parameters of the MPO variant over those of the normal one.
+        published: the paper's figures; None where it has none for this network on this data set.
+    """
+
+    model: str
+    bond: int | None
+    data: str
+    normal: Accuracies
+    mpo: Accuracies
+    rho: float | None
+    whole_ratio: float
+    published: Published | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came out of a suite so far.
+
+    Attributes:
+        suite: its settings.
+        rows: in the order of its networks.
+        diverged: message by name of a cell.
+        failed: likewise.
+        waiting: names of the cells that are not finished.
+    """
+
+    suite: Suite
+    rows: tuple[Row, ...]
+    diverged: Mapping[str, str]
+    failed: Mapping[str, str]
+    waiting: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether all cells are done, and none of them diverged."""
+        return not (self.diverged or self.failed or self.waiting)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "settings": self.suite.as_dict(),
+            "caption": self.caption,
+            "rows": [asdict(row) for row in self.rows],
+            "diverged": dict(self.diverged),
+            "failed": dict(self.failed),
+            "waiting": list(self.waiting),
+        }
+
+    @property
+    def caption(self) -> str:
+        """What the numbers are."""
+        suite = self.suite
+        lengths = ((suite.epochs, "epochs"), (suite.steps, "steps"))
+        length = "".join(f", {number} {unit}" for number, unit in lengths if number is not None)
+        return (
+            f"Test accuracy in %, mean ± sample standard deviation over the trainings ({suite.backend}, preset "
+            f"{suite.preset}{length}). best: the largest of all evaluations on the test set during a training; last: "
+            "the one at its end. The paper's figures are the best over all evaluations on the test set, mean ± "
+            "deviation of 5 trainings. rho (Eq. 9): weights of the operators over weights of the layers that they "
+            "replace; whole: parameters of the MPO-Net over those of the normal network."
+        )
+
+
+def report(suite: Suite, home: Path) -> Report:
+    """The table from what the folders of the cells hold."""
+    results: dict[tuple[str, str, int | None], list[Result]] = {}
+    diverged, failed, waiting = {}, {}, []
+    for cell in suite.cells():
+        result = _result(cell, home)
+        if result is None:
+            if (message := failure(cell, home)) is not None:
+                failed[str(cell)] = message
+            else:
+                waiting.append(str(cell))
+        elif result.diverged:
+            diverged[str(cell)] = result.message or "diverged"
+        else:
+            results.setdefault(cell.network, []).append(result)
+    rows = tuple(_row(suite, network, results) for network in suite.networks)
+    return Report(suite, rows, diverged, failed, tuple(waiting))
+
+
+def figure(values: Sequence[float]) -> Figure | None:
+    """Mean and sample standard deviation (``1 / sqrt(m - 1)``); no deviation of one value, nothing of none."""
+    if not values:
+        return None
+    return Figure(fmean(values), stdev(values) if len(values) > 1 else None)
+
+
+def row(model: Model, data: str, normal: Sequence[Result], mpo: Sequence[Result]) -> Row:
+    """A row of the table.
+
+    Args:
+        model: the MPO-Net.
+        data: name of the data set.
+        normal: results of the normal network, none of them diverged.
+        mpo: likewise of the MPO-Net.
+    """
+    return Row(
+        model.name,
+        model.bond,
+        data,
+        _accuracies(normal),
+        _accuracies(mpo),
+        rho(model),
+        whole_ratio(parameter_count(model), parameter_count(build(model.name, "dense"))),
+        find(model, data),
+    )
+
+
+def _result(cell: Cell, home: Path) -> Result | None:
+    try:
+        return outcome(cell, home)
+    except MPONetError:
+        return None  # `failure` says why
+
+
+def _row(suite: Suite, network: Network, results: Mapping[tuple[str, str, int | None], Sequence[Result]]) -> Row:
+    return row(
+        build(network.model, "mpo", network.bond),
+        suite.data_of(network.model),
+        results.get((network.model, "dense", None), ()),
+        results.get((network.model, "mpo", network.bond), ()),
+    )
+
+
+def _accuracies(results: Sequence[Result]) -> Accuracies:
+    measured = [
+        (one.best_accuracy, one.accuracy)
+        for one in results
+        if one.best_accuracy is not None and one.accuracy is not None
+    ]
+    return Accuracies(figure([best for best, _ in measured]), figure([last for _, last in measured]), len(measured))

@@ -1,0 +1,126 @@
+"""The table of a suite as Markdown, CSV and JSON."""
+
+import csv
+from io import StringIO
+from pathlib import Path
+
+from mponet.files import write_atomically, write_json, writing
+from mponet.training.suite.published import Figure, Published
+from mponet.training.suite.table import Report, Row
+
+HEADINGS = (
+    *("network", "bond", "data", "normal best", "MPO best", "normal last", "MPO last", "seeds", "rho", "whole"),
+    *("paper normal", "paper MPO", "paper rho", "source"),
+)
+NOTHING = "-"
+WORDS = {"network", "data", "source"}  # headings of columns that are not numbers
+
+
+def tables(report: Report, home: Path) -> None:
+    """Write tables.md, tables.csv and tables.json, each atomically.
+
+    Raises:
+        CheckpointError: one cannot be written.
+    """
+    write_json(home / "tables.json", report.as_dict())
+    for name, text in (("tables.md", markdown(report)), ("tables.csv", comma_separated(report))):
+        with writing(home / name):
+            write_atomically(home / name, text.encode())
+
+
+def markdown(report: Report) -> str:
+    """A table for people, its caption, and the cells that are not in it."""
+    rules = ["---" if heading in WORDS else "---:" for heading in HEADINGS]
+    lines = [_line(HEADINGS), _line(rules), *(_line(_shown(row)) for row in report.rows), "", report.caption, ""]
+    if report.waiting:
+        lines += [f"Not finished: {', '.join(report.waiting)}.", ""]
+    for title, cells in (("Diverged", report.diverged), ("Failed", report.failed)):
+        if cells:
+            lines += [
+                f"{title}, in no mean:",
+                "",
+                *(f"- {name}: {flat(message)}" for name, message in cells.items()),
+                "",
+            ]
+    return "\n".join(lines)
+
+
+def comma_separated(report: Report) -> str:
+    """A row per network for programs; accuracies are shares from 0 to 1, what is not known is empty."""
+    stream = StringIO()
+    rows = [_flat(row) for row in report.rows]
+    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def percent(figure: Figure | None) -> str:
+    """``98.35 ± 0.20``, without a deviation where there is none; a dash for nothing."""
+    if figure is None:
+        return NOTHING
+    return f"{100 * figure.mean:.2f}" + ("" if figure.deviation is None else f" ± {100 * figure.deviation:.2f}")
+
+
+def seeds(row: Row) -> str:
+    """How many trainings the means are of, normal and MPO where these differ."""
+    normal, mpo = row.normal.seeds, row.mpo.seeds
+    return str(normal) if normal == mpo else f"{normal}, {mpo}"
+
+
+def ratio(value: float | None) -> str:
+    """Three digits; a dash for nothing."""
+    return NOTHING if value is None else f"{value:.3g}"
+
+
+def flat(message: str) -> str:
+    """In one line."""
+    return " ".join(message.split())
+
+
+def _line(cells: tuple[str, ...] | list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _shown(row: Row) -> list[str]:
+    return [
+        row.model,
+        "published" if row.bond is None else str(row.bond),
+        row.data,
+        *map(percent, (row.normal.best, row.mpo.best, row.normal.last, row.mpo.last)),
+        seeds(row),
+        ratio(row.rho),
+        ratio(row.whole_ratio),
+        *_papers(row.published),
+    ]
+
+
+def _papers(paper: Published | None) -> list[str]:
+    if paper is None:
+        return [NOTHING] * 4
+    return [percent(paper.normal), paper.note or percent(paper.mpo), ratio(paper.rho), paper.source]
+
+
+def _flat(row: Row) -> dict[str, str | float | int | None]:
+    paper = row.published
+    figures = {
+        "normal_best": row.normal.best,
+        "mpo_best": row.mpo.best,
+        "normal_last": row.normal.last,
+        "mpo_last": row.mpo.last,
+        "paper_normal": paper.normal if paper else None,
+        "paper_mpo": paper.mpo if paper else None,
+    }
+    values: dict[str, str | float | int | None] = {"model": row.model, "bond": row.bond, "data": row.data}
+    for name, figure in figures.items():
+        values[name] = figure.mean if figure else None
+        values[f"{name}_deviation"] = figure.deviation if figure else None
+    return values | {
+        "normal_seeds": row.normal.seeds,
+        "mpo_seeds": row.mpo.seeds,
+        "rho": row.rho,
+        "whole_ratio": row.whole_ratio,
+        "paper_rho": paper.rho if paper else None,
+        "paper_note": paper.note if paper else None,
+        "source": paper.source if paper else None,
+    }
