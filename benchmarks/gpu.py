@@ -3,8 +3,9 @@
     python benchmarks/gpu.py --json gpu.json
     python benchmarks/gpu.py --dtypes bfloat16 --widths 4096 --batches 4096
 
-Every pass is captured in a CUDA graph and replayed, so that what is compared is the work of the device; the last
-columns are the same passes called eagerly, where Python and launches count.  Outputs are checked against float64.
+Every pass is captured in a CUDA graph and replayed, so that what is compared is the work of the
+device; the last columns are the same passes called eagerly, where Python and launches count.
+Outputs are checked against float64.
 """
 
 import argparse
@@ -31,8 +32,8 @@ from mponet_torch.ops.arrays import OPS
 
 #: Milliseconds that one sample of a contender should take at least: short passes are repeated.
 SAMPLE = 0.5
-#: Rows of the outputs that are compared with float64, and the largest relative error (norms) for each dtype: a few
-#: roundings of the states and of the result, ``2^-9`` each in bfloat16.
+#: Rows of the outputs that are compared with float64, and the largest relative error (norms) for
+#: each dtype: a few roundings of the states and of the result, ``2^-9`` each in bfloat16.
 FEW, CLOSE = 64, {"bfloat16": 2e-2, "float16": 3e-3, "float32": 1e-5}
 
 

@@ -2,9 +2,9 @@
 
     python benchmarks/parts.py --backends torch,jax,tensorflow --rows fc2-d16,4096-n4-d8
 
-*products* are those of the plan that the layer takes, one by one, on whole batches; *merging* makes weights of the
-cores; *forward* and *step* are the whole layer's, with tiles and calls.  Everything takes turns; GFLOP/s counts two
-operations a multiplication.
+*products* are those of the plan that the layer takes, one by one, on whole batches; *merging* makes
+weights of the cores; *forward* and *step* are the whole layer's, with tiles and calls.  Everything
+takes turns; GFLOP/s counts two operations a multiplication.
 """
 
 import argparse

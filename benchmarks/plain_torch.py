@@ -1,7 +1,7 @@
 """The normal networks and their training step as one writes them in PyTorch by hand: what `plumbing.py` compares with.
 
-Nothing here knows of mponet.  The networks are those of the paper in the authors' wiring: units of batch norm, ReLU and
-a convolution without bias.
+Nothing here knows of mponet.  The networks are those of the paper in the authors' wiring: units of
+batch norm, ReLU and a convolution without bias.
 """
 
 from itertools import pairwise

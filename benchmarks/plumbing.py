@@ -1,14 +1,15 @@
 """What does mponet cost where it has nothing to save?  A lowered normal network against the same one written by hand.
 
-    python benchmarks/plumbing.py --backends torch,jax,tensorflow --models vgg16,resnet20,densenet40-12 --batch 16
+    python benchmarks/plumbing.py --backends torch,jax,tensorflow --models
+    vgg16,resnet20,densenet40-12 --batch 16
 
-Both train by Nesterov momentum 0.9 with L2 on everything, on the same batch, in one process, a step of one after a step
-of the other: plain, lowered, lowered, plain.  Random masks of dropouts are part of the lowered step.  On a machine with
-other work, the ratio of processor times is the steadiest.
+Both train by Nesterov momentum 0.9 with L2 on everything, on the same batch, in one process, a step
+of one after a step of the other: plain, lowered, lowered, plain.  Random masks of dropouts are part
+of the lowered step.  On a machine with other work, the ratio of processor times is the steadiest.
 
-Each `plain_<backend>.py` has a function ``trainer(name)``: a callable ``step(images, labels)`` that gives the loss and
-has the number of its network's ``parameters``.  Memory is what training adds to a process that has loaded the framework
-and the data; each network has a process of its own.
+Each `plain_<backend>.py` has a function ``trainer(name)``: a callable ``step(images, labels)`` that
+gives the loss and has the number of its network's ``parameters``.  Memory is what training adds to
+a process that has loaded the framework and the data; each network has a process of its own.
 """
 
 import argparse
@@ -47,7 +48,8 @@ def plain(backend: str, name: str) -> Step:
     """The step of the network written by hand.
 
     Raises:
-        SystemExit: it has other parameters than the lowered one, so the comparison would mean nothing.
+        SystemExit: it has other parameters than the lowered one, so the comparison would mean
+            nothing.
     """
     step: Step = import_module(f"plain_{backend}").trainer(name)
     ours, theirs = parameter_count(build(name, "dense")), getattr(step, "parameters", None)

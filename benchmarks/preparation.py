@@ -1,11 +1,12 @@
 """Is making batches ever the bottleneck?  Time to make one, and how long training steps wait for theirs.
 
-    python benchmarks/preparation.py --backend torch --models fc2,resnet20-k1,resnet20,vgg16 --steps 20
+    python benchmarks/preparation.py --backend torch --models fc2,resnet20-k1,resnet20,vgg16 --steps
+    20
 
-Batches are those of the preset ``paper`` (CIFAR-10: crops, mirrors, per-pixel normalisation, dropout masks), of random
-pixels of the right shape, since no network is needed for that.  *make* is the median time to make one alone; *step* the
-median time from one step to the next with the batches made ahead; *wait* the share of it in which the step stood still
-for want of a batch.
+Batches are those of the preset ``paper`` (CIFAR-10: crops, mirrors, per-pixel normalisation,
+dropout masks), of random pixels of the right shape, since no network is needed for that.  *make* is
+the median time to make one alone; *step* the median time from one step to the next with the batches
+made ahead; *wait* the share of it in which the step stood still for want of a batch.
 """
 
 import argparse

@@ -2,8 +2,9 @@
 
     python benchmarks/spectra.py --backend torch --models fc2:16,lenet5
 
-A training measures its operators at every evaluation (`mponet.training.run.spectra`).  Here: processor time of one measurement,
-writing included, of one training step, and of the evaluations' interval, as many steps as the recipe has between two.
+A training measures its operators at every evaluation (`mponet.training.run.spectra`).  Here:
+processor time of one measurement, writing included, of one training step, and of the evaluations'
+interval, as many steps as the recipe has between two.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """How LeNet-5's accuracy depends on how it is trained: by the authors' code, with momentum, at higher rates.
 
-Usage: ``python docs/lenet5.py FOLDER`` with MPONET_DATA naming the folder of MNIST; trainings in FOLDER are gone on
-with.  Each cell is the best test accuracy, as the paper has it, of a recipe whose 500 epochs are made 20: the rate
-falls to the same end, 25 times as fast.
+Usage: ``python docs/lenet5.py FOLDER`` with MPONET_DATA naming the folder of MNIST; trainings in
+FOLDER are gone on with.  Each cell is the best test accuracy, as the paper has it, of a recipe
+whose 500 epochs are made 20: the rate falls to the same end, 25 times as fast.
 """
 
 import sys

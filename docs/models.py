@@ -150,7 +150,7 @@ def _network(name: str) -> str:
         facts["data"],
         count(facts["dense_parameters"]),
         count(facts["parameters"]),
-        f"{facts['whole_ratio']:.4f}",
+        f"{facts['parameter_ratio']:.4f}",
         count(kept),
         count(replaced),
         f"{facts['rho']:.3g}",
@@ -205,7 +205,7 @@ def _resnet_quirks() -> str:
         for name, shape in shapes.parameter_shapes(build("resnet56-unit")).items()
         if name.startswith("group3_block9_") and ("/bias" in name or "bn2/" in name)
     )
-    ratio = f"{listed('resnet20')['whole_ratio']:.2%}"
+    ratio = f"{listed('resnet20')['parameter_ratio']:.2%}"
     return RESNET_QUIRKS.format(head=ratio, brought=count(brought), kept=count(kept), times=brought // kept)
 
 

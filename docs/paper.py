@@ -1,6 +1,7 @@
 """Writes docs/paper.md to standard output from what docs/paper.sh leaves in a folder: ``paper.py RUNS``.
 
-A part of the page is there when its files are; a training that is not finished is shown as far as it is.
+A part of the page is there when its files are; a training that is not finished is shown as far as
+it is.
 """
 
 import json

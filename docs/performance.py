@@ -1,8 +1,8 @@
 """Prints docs/measurements.md from what `mponet bench` wrote: docs/measured, or the files that are named.
 
-A file is that of ``mponet bench layers``, ``memory``, ``models``, ``growth`` or ``crossover``, or of
-``benchmarks/plumbing.py``, with ``--json``; or a part of the page as it is (``.md``).  The tables come in the order of
-the files.
+A file is that of ``mponet bench layers``, ``memory``, ``models``, ``growth`` or ``crossover``, or
+of ``benchmarks/plumbing.py``, with ``--json``; or a part of the page as it is (``.md``).  The
+tables come in the order of the files.
 """
 
 import json

@@ -55,7 +55,7 @@ def training(runs: Path) -> Iterator[str]:
                 step = f"{ratio:.2f}" if variant == "mpo" else "1"
                 yield (
                     f"| {title} | {backend} | {variant} | {row['accuracy']:.2%} | {row['best_accuracy']:.2%} "
-                    f"| {row['parameters']:,} | {rho} | {row['whole_ratio']:.4f} | {step} |"
+                    f"| {row['parameters']:,} | {rho} | {row['parameter_ratio']:.4f} | {step} |"
                 )
 
 

@@ -1,13 +1,14 @@
 """Layers of any tensor network, here in PyTorch: a ring and a Tucker form, written as TensorNetwork nodes.
 
-In JAX it is `mponet_jax.NetworkLinear`, in Keras `mponet_tensorflow.NetworkDense`; nodes and names are the same.
+In JAX it is `mponet_jax.NetworkLinear`, in Keras `mponet_tensorflow.NetworkDense`; nodes and names
+are the same.
 """
 
 import numpy as np
 import tensornetwork as tn
 import torch
 
-from mponet.operators.topology import Wiring
+from mponet.operators.topology import NetworkShape
 from mponet_torch import NetworkLinear
 
 rng = np.random.default_rng(0)
@@ -34,9 +35,9 @@ difference = (ring(inputs) - inputs @ torch.tensor(ring.to_matrix(), dtype=torch
 print(f"ring against its matrix: largest difference {difference:.1e}")
 assert difference < 1e-4
 
-# without numbers a wiring will do: factors for inputs and outputs around a small core, which starts with the
-# variance of a dense layer
-tucker = Wiring.of(
+# without numbers a wiring will do: factors for inputs and outputs around a small core, which starts
+# with the variance of a dense layer
+tucker = NetworkShape.of(
     {"rows": "in1 a", "columns": "in2 b", "core": "a b c d", "up": "c out1", "down": "d out2"},
     {"in1": 28, "in2": 28, "a": 8, "b": 8, "c": 8, "d": 8, "out1": 16, "out2": 16},
 )

@@ -1,7 +1,8 @@
 """The door to the frameworks: what an adapter offers, which are known, and which one is meant.
 
-An adapter is an ordinary package (``mponet_torch``, ...) whose module is the `Backend`: ``import mponet_torch`` and
-``mponet.load("torch")`` give the same object.  The core names adapters by string only.
+An adapter is an ordinary package (``mponet_torch``, ...) whose module is the `Backend`: ``import
+mponet_torch`` and ``mponet.load("torch")`` give the same object.  The core names adapters by string
+only.
 """
 
 import os
@@ -15,7 +16,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mponet.contraction.planner import Planner
+from mponet.contraction.planner import PlanningContext
 from mponet.errors import BackendError, CheckpointError
 from mponet.models.dropout import Masks
 from mponet.models.spec import Model
@@ -50,16 +51,17 @@ class Trainer(Protocol):
             images: normalised.
             labels: of the images.
             learning_rate: of this step.
-            masks: what each dropout keeps (`mponet.models.dropout`); without them the framework draws its own.
+            masks: what each dropout keeps (`mponet.models.dropout`); without them the framework
+                draws its own.
             share: of the new parameters in their moving average (`mponet.recipe.average_share`).
         """
 
     def state(self) -> dict[str, Numbers]:
         """Optimiser state, numpy, canonical layout.
 
-        By ``velocity/<parameter name>`` where the recipe has momentum, and by ``average/<parameter name>`` where it
-        averages; running statistics have neither.  Before the first step it may be empty, or velocities zero, which
-        mean the same.
+        By ``velocity/<parameter name>`` where the recipe has momentum, and by ``average/<parameter
+        name>`` where it averages; running statistics have neither.  Before the first step it may be
+        empty, or velocities zero, which mean the same.
         """
 
     def restore(self, state: Parameters) -> None:
@@ -98,7 +100,7 @@ class Backend(Protocol):
     """What every adapter offers.  Arrays go in and out as numpy, images NHWC, parameters in the canonical layout."""
 
     name: str
-    PLANNER: Planner
+    PLANNER: PlanningContext
 
     def versions(self) -> dict[str, str]:
         """Versions of the packages underneath."""

@@ -1,37 +1,38 @@
 """Small tensor networks that are layers, and their values and gradients written out as one sum each.
 
-Nothing of mponet but its `Wiring` is used: what is computed here is what everything else is compared with.  A sum of
-``n`` products of ``m`` factors, in whatever order it is evaluated, is off by at most about ``(n + m) EPS`` times the
-same sum over magnitudes (Higham, Accuracy and Stability, 2nd ed., sec. 3.1); `allowed` is twice that, for two ways.
+Nothing of mponet but its `NetworkShape` is used: what is computed here is what everything else is
+compared with.  A sum of ``n`` products of ``m`` factors, in whatever order it is evaluated, is off
+by at most about ``(n + m) EPS`` times the same sum over magnitudes (Higham, Accuracy and Stability,
+2nd ed., sec. 3.1); `allowed` is twice that, for two ways.
 """
 
 from math import prod
 
 import numpy as np
 
-from mponet.operators.topology import Wiring
+from mponet.operators.topology import NetworkShape
 
 EPS = float(np.finfo(np.float64).eps)
 
 WIRINGS = {
-    "ring": Wiring.of(
+    "ring": NetworkShape.of(
         {"a": "left in1 out1 middle", "b": "middle in2 out2 right", "c": "right in3 out3 left"},
         {"in1": 2, "in2": 3, "in3": 2, "out1": 3, "out2": 1, "out3": 2, "left": 2, "middle": 3, "right": 2},
     ),
-    "tree": Wiring.of(
+    "tree": NetworkShape.of(
         {"root": "one two three", "x": "in1 in2 one", "y": "two in3 out2", "z": "out1 three out3"},
         {"in1": 2, "in2": 3, "in3": 2, "out1": 2, "out2": 3, "out3": 2, "one": 4, "two": 2, "three": 3},
     ),
-    "tucker": Wiring.of(
+    "tucker": NetworkShape.of(
         {"u1": "in1 r1", "u2": "r2 in2", "centre": "r1 s1 r2 s2", "v1": "s1 out1", "v2": "out2 s2"},
         {"in1": 4, "in2": 3, "out1": 3, "out2": 4, "r1": 2, "r2": 3, "s1": 2, "s2": 2},
     ),
-    "two bonds, and a leg of 1": Wiring.of(
+    "two bonds, and a leg of 1": NetworkShape.of(
         {"a": "in2 one two out1", "b": "two out2 one in1"},
         {"in1": 1, "in2": 4, "out1": 3, "out2": 2, "one": 2, "two": 3},
     ),
-    "in two pieces": Wiring.of({"a": "in1 out2", "b": "in2 out1"}, {"in1": 3, "in2": 2, "out1": 4, "out2": 2}),
-    "a single node": Wiring.of({"w": "out1 in2 in1"}, {"in1": 2, "in2": 3, "out1": 5}),
+    "in two pieces": NetworkShape.of({"a": "in1 out2", "b": "in2 out1"}, {"in1": 3, "in2": 2, "out1": 4, "out2": 2}),
+    "a single node": NetworkShape.of({"w": "out1 in2 in1"}, {"in1": 2, "in2": 3, "out1": 5}),
 }
 
 

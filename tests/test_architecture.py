@@ -1,6 +1,7 @@
 """The rules of the layout, read from the source: what imports what, what is loaded when, and that adapters are twins.
 
-Nothing here imports a framework, or needs one: the source is parsed, and imports are tried in a fresh interpreter.
+Nothing here imports a framework, or needs one: the source is parsed, and imports are tried in a
+fresh interpreter.
 """
 
 import ast
@@ -48,7 +49,8 @@ HOOKS = {
 }
 #: Parameters that say where and in what numbers, each framework in words of its own.
 PLACEMENT = {"device", "dtype", "param_dtype", "**kwargs"}
-#: (adapter, file, names that are its own or look otherwise, why), all else is the same in every twin.
+#: (adapter, file, names that are its own or look otherwise, why), all else is the same in every
+#: twin.
 DIFFERENCES = (
     ("mponet_jax", "ops/arrays.py", "PRECISION accumulator", "XLA is told the precision of every product and sum"),
     ("mponet_jax", "ops/arrays.py", "supported", "JAX turns float64 into float32 without a word"),
@@ -75,7 +77,12 @@ DIFFERENCES = (
     ("mponet_torch", "ops/arrays.py", "is_mapped", "vmap and grad wrap plain arrays, which must not be written to"),
     ("mponet_torch", "ops/chain.py", "sweep back weights_of", "its GPUs have kernels; XLA fuses on its own"),
     ("mponet_torch", "ops/planning.py", "planner_of", "layers of one process may lie on several devices"),
-    ("mponet_torch", "ops/chain.py", "Kept apply_weights wanted", "an eager layer in eval mode keeps its weights"),
+    (
+        "mponet_torch",
+        "ops/chain.py",
+        "CachedWeights apply_weights wanted",
+        "an eager layer in eval mode keeps its weights",
+    ),
     ("mponet_torch", "nn/linear.py", "MPOLinear.train", "drops the weights that are kept in eval mode"),
     (
         "mponet_torch",
@@ -131,18 +138,23 @@ def docstrings(tree):
                 yield statement.value
 
 
+def is_module_name(value):
+    """Whether a constant is a dotted name below ``mponet``; the entry-point group is not one."""
+    return isinstance(value, str) and bool(re.fullmatch(r"mponet(?!\.backends$)(\.[a-z_0-9]+)+\.?", value))
+
+
 def imports(name, path):
     """Every dotted name that a module imports, also inside functions; ``from a import b`` gives ``a.b``.
 
-    A string that is the dotted name of a module counts, too: `import_module` calls, tables of modules that are
-    loaded later, and processes started with ``-m``.  Of an f-string the beginning counts (``f"mponet.cli.{name}"``).
+    A string that is the dotted name of a module counts, too: `import_module` calls, tables of
+    modules that are loaded later, and processes started with ``-m``.  Of an f-string the beginning
+    counts (``f"mponet.cli.{name}"``).
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     documentation = set(docstrings(tree))
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in documentation:
-            if re.fullmatch(r"mponet(?!\.backends$)(\.[a-z_0-9]+)*\.?", node.value) and node.value != "mponet":
-                yield node.value.rstrip(".")
+        if isinstance(node, ast.Constant) and node not in documentation and is_module_name(node.value):
+            yield node.value.rstrip(".")
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -225,7 +237,8 @@ def test_there_are_no_import_cycles(package):
     known = modules(package)
     graph = {name: set(targets(name, path, known)) for name, path in known.items()}
     for name in known:
-        # a package that hands out the names of its modules is no cycle for a module that imports a sibling
+        # a package that hands out the names of its modules is no cycle for a module that imports a
+        # sibling
         graph[name] -= {parent for parent in known if name.startswith(f"{parent}.")}
     try:
         TopologicalSorter(graph).prepare()

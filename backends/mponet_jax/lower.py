@@ -1,7 +1,8 @@
 """Layer specifications to native modules, one small function per type, and where their parameters are.
 
-The native model is an ordinary ``nnx.Module``.  It takes images as flax does, ``(batch, height, width, channels)``: so
-feature maps already are in the order that factors group, and parameters in the canonical layout.
+The native model is an ordinary ``nnx.Module``.  It takes images as flax does, ``(batch, height,
+width, channels)``: so feature maps already are in the order that factors group, and parameters in
+the canonical layout.
 """
 
 from collections.abc import Iterator
@@ -74,7 +75,8 @@ def dropping(native: nnx.Module, masks: Masks | tuple[Array, ...]) -> Iterator[N
     """Inside, each dropout keeps what its mask says, in the order of use; without masks nothing changes.
 
     Args:
-        native: the model, to be used inside the function that is compiled, or given to it as an argument.
+        native: the model, to be used inside the function that is compiled, or given to it as an
+            argument.
         masks: booleans ``(batch, *shape)``, one for each dropout.
 
     Raises:

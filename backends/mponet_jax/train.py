@@ -46,9 +46,9 @@ def gradients(
 class Trainer:
     """SGD by a recipe on a lowered model; changes the model in place.
 
-    The model's parameters are the only ones there are: a step reads them, and sets them to its results, which may still
-    be on their way.  The arrays before it stay valid, so that copies of a model share them safely; only the memory of
-    momentum and averages is reused.
+    The model's parameters are the only ones there are: a step reads them, and sets them to its
+    results, which may still be on their way.  The arrays before it stay valid, so that copies of a
+    model share them safely; only the memory of momentum and averages is reused.
     """
 
     def __init__(self, native: nnx.Module, recipe: Recipe) -> None:
@@ -134,11 +134,13 @@ class Trainer:
 class _Anatomy:
     """A model without its numbers.
 
-    A step works on leaves, because taking a module apart in Python at each step costs more than some steps.
+    A step works on leaves, because taking a module apart in Python at each step costs more than
+    some steps.
 
     Attributes:
         structure: as JAX sees it.
-        trained: of each leaf, whether it is a parameter; the others are running statistics and random numbers.
+        trained: of each leaf, whether it is a parameter; the others are running statistics and
+            random numbers.
     """
 
     structure: Any

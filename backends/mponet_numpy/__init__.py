@@ -1,6 +1,7 @@
 """mponet for numpy: the reference that the frameworks are compared with, and the `mponet.backend.Backend` functions.
 
-Forward only, always in float64, operators through the TensorNetwork graph itself.  It trains nothing.
+Forward only, always in float64, operators through the TensorNetwork graph itself.  It trains
+nothing.
 """
 
 from typing import Any, NoReturn

@@ -46,9 +46,11 @@ class Network:
 
         Args:
             images: ``(batch, height, width, channels)``.
-            training: whether batch norms use the batch's statistics, and take them over into the running ones.
+            training: whether batch norms use the batch's statistics, and take them over into the
+                running ones.
             masks: what each dropout keeps; without them nothing is dropped.
-            watch: called with each layer that has no layers inside, and its inputs, which it may change in place.
+            watch: called with each layer that has no layers inside, and its inputs, which it may
+                change in place.
 
         Raises:
             ModelError: the images have another shape.

@@ -1,8 +1,9 @@
 """Layer specifications to Keras layers, one small function per type, and where their parameters are.
 
-The native model is an ordinary functional `keras.Model` of images ``(batch, height, width, channels)``.  Keras' own
-layouts are the canonical ones, so nothing is ever transposed; ``data_format`` is said everywhere because a user may
-have set another default.  Layers without a name of their own are counted by kind in the order of use: ``relu1``.
+The native model is an ordinary functional `keras.Model` of images ``(batch, height, width,
+channels)``.  Keras' own layouts are the canonical ones, so nothing is ever transposed;
+``data_format`` is said everywhere because a user may have set another default.  Layers without a
+name of their own are counted by kind in the order of use: ``relu1``.
 """
 
 from collections import Counter
@@ -44,7 +45,8 @@ def lower(model: spec.Model, dtype: str | None = None) -> keras.Model:
 
     Args:
         model: the network.
-        dtype: of parameters and numbers, since a Keras layer cannot change it later; None for Keras' default policy.
+        dtype: of parameters and numbers, since a Keras layer cannot change it later; None for
+            Keras' default policy.
     """
     inputs = keras.Input(model.input_shape, dtype=dtype)
     native = keras.Model(inputs, _chain(layers(model), inputs, _Making(dtype)), name=model.name)
@@ -74,10 +76,12 @@ def dropping(native: keras.Model, masks: Sequence[NDArray[np.bool_] | Array]) ->
 
     Args:
         native: the result of `lower`.
-        masks: booleans ``(batch, *shape)``, one for each dropout in the order of use; none change nothing.
+        masks: booleans ``(batch, *shape)``, one for each dropout in the order of use; none change
+            nothing.
 
     Raises:
-        ModelError: there are more or fewer masks than dropouts, or the model was not made by `lower`.
+        ModelError: there are more or fewer masks than dropouts, or the model was not made by
+            `lower`.
     """
     count = sum(isinstance(info.layer, spec.Dropout) for info in leaves(_model(native)))
     if len(masks) not in (0, count):

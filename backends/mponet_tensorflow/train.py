@@ -18,7 +18,8 @@ def predict(native: keras.Model, images: Numbers, masks: Masks = ()) -> Numbers:
     """Logits ``(batch, classes)`` in inference mode of images NHWC; with ``masks``, dropout is active all the same."""
     images = np.asarray(images, native.inputs[0].dtype)
     with tf.device(_device(native)), dropping(native, masks):
-        # compiled by Keras, kept in the model, and two to three times as fast as calling the model; knows no masks
+        # compiled by Keras, kept in the model, and two to three times as fast as calling the model;
+        # knows no masks
         logits = native(images, training=False) if masks else native.predict_on_batch(images)
     return to_numpy(tf.convert_to_tensor(logits))
 
@@ -48,7 +49,8 @@ class Trainer:
         with tf.device(self.device):
             self.velocities = _zeros_like(self.weights if recipe.momentum else {})
             self.averages = _zeros_like(self.weights if recipe.average else {})
-        # no XLA: on a CPU it is no faster for fc2, 2.7 times slower for lenet5's convolutions, and compiles for seconds
+        # no XLA: on a CPU it is no faster for fc2, 2.7 times slower for lenet5's convolutions, and
+        # compiles for seconds
         self.compiled = tf.function(self._step, autograph=False, jit_compile=False)
 
     def step(
@@ -117,8 +119,9 @@ def _apply_momentum(
 ) -> None:
     """``v <- m v + g``, then ``w <- w - lr v`` or Nesterov's ``w <- w - lr (g + m v)``, in one pass over memory.
 
-    Keras' optimiser is not used: its velocity is ``v <- m v - lr g``, in which a new learning rate acts only as fast as
-    the old velocity dies away.  This kernel of TensorFlow is the recipe's rule.
+    Keras' optimiser is not used: its velocity is ``v <- m v - lr g``, in which a new learning rate
+    acts only as fast as the old velocity dies away.  This kernel of TensorFlow is the recipe's
+    rule.
     """
     tf.raw_ops.ResourceApplyMomentum(
         var=weight.handle,

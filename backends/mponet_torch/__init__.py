@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from torch import nn
 
 from mponet.backend import Parameters
 from mponet.models.init import check
@@ -25,7 +24,9 @@ from mponet_torch.train import predict as predict
 name = "torch"
 
 
-def build(model: Model, parameters: Parameters, *, dtype: str = "float32", device: str | None = None) -> nn.Sequential:
+def build(
+    model: Model, parameters: Parameters, *, dtype: str = "float32", device: str | None = None
+) -> torch.nn.Sequential:
     """The native model with these parameters and running statistics.
 
     Raises:
@@ -41,12 +42,12 @@ def build(model: Model, parameters: Parameters, *, dtype: str = "float32", devic
     return native
 
 
-def parameters(native: nn.Module) -> dict[str, Any]:
+def parameters(native: torch.nn.Module) -> dict[str, Any]:
     """Parameters and running statistics by canonical name, numpy, in the native dtype."""
     return {name: to_numpy(canonical(slot)) for name, slot in slots(native).items()}
 
 
-def assign(native: nn.Module, parameters: Parameters) -> None:
+def assign(native: torch.nn.Module, parameters: Parameters) -> None:
     """Overwrite the parameters and the running statistics.
 
     Raises:
@@ -60,6 +61,6 @@ def assign(native: nn.Module, parameters: Parameters) -> None:
             slot.parameter.copy_(native_order(slot, value))
 
 
-def trainer(native: nn.Module, recipe: Recipe) -> Trainer:
+def trainer(native: torch.nn.Module, recipe: Recipe) -> Trainer:
     """A trainer that changes ``native`` in place."""
     return Trainer(native, recipe)

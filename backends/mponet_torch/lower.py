@@ -1,8 +1,8 @@
 """Layer specifications to native modules, one small function per type, and where their parameters are.
 
-The native model is an ordinary ``nn.Sequential``.  It takes images the way torch does, ``(batch, channels, height,
-width)``, and keeps maps in channels-last memory; flattening puts them in NHWC order, so that factors group the same
-indices on every backend.
+The native model is an ordinary ``nn.Sequential``.  It takes images the way torch does, ``(batch,
+channels, height, width)``, and keeps maps in channels-last memory; flattening puts them in NHWC
+order, so that factors group the same indices on every backend.
 """
 
 from collections import OrderedDict

@@ -48,7 +48,8 @@ class Trainer:
         self.slots = _trainable(native)
         self.averages: list[Array] = []  # of the parameters, in the order of the slots; none before the first step
         self._parameters = [slot.parameter for slot in self.slots.values()]
-        # foreach and fused differ in speed only; fused is one kernel for all parameters, also on a CPU
+        # foreach and fused differ in speed only; fused is one kernel for all parameters, also on a
+        # CPU
         self.optimizer = torch.optim.SGD(
             self._parameters,
             lr=recipe.learning_rate,

@@ -1,7 +1,8 @@
 """What the kernels take of a plan's groups, and what their gradients are gradients of.
 
-The core of a group is ``(D_l, I, J, D_r)``: a core of the operator, or a product of neighbours, which
-`mponet.contraction.weights.chains` has laid out as the weight of a step.  Kernels take it bond by bond, as a *factor*.
+The core of a group is ``(D_l, I, J, D_r)``: a core of the operator, or a product of neighbours,
+which `mponet.contraction.weights.chains` has laid out as the weight of a step.  Kernels take it
+bond by bond, as a *factor*.
 """
 
 from collections.abc import Mapping

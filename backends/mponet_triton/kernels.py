@@ -1,11 +1,12 @@
 """Triton kernels: a sweep of two or three groups without a state between the steps ever leaving the chip.
 
-A program takes a few rows of the batch (two groups) or one (three), reads them once and writes their results once; the
-states, ``D`` times as large as the rows, stay in registers.  Sizes are padded to powers of two of at least 16, what a
-matrix unit takes.  Products add up in float32, states between them have the dtype of the inputs, as everywhere.
+A program takes a few rows of the batch (two groups) or one (three), reads them once and writes
+their results once; the states, ``D`` times as large as the rows, stay in registers.  Sizes are
+padded to powers of two of at least 16, what a matrix unit takes.  Products add up in float32,
+states between them have the dtype of the inputs, as everywhere.
 
-The cores of the groups come as `mponet_triton.factors` gives them: ``A (D_1, J_1, I_1)`` of the first, ``C (D, J_n,
-I_n)`` of the last, ``B (D_1, D_2, J_2, I_2)`` between.
+The cores of the groups come as `mponet_triton.factors` gives them: ``A (D_1, J_1, I_1)`` of the
+first, ``C (D, J_n, I_n)`` of the last, ``B (D_1, D_2, J_2, I_2)`` between.
 """
 
 import triton
@@ -65,8 +66,8 @@ def slopes_two(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Sums over ``share`` rows, float32, for one ``d``.
 
-    A part of the results is ``(I1, J1, D)`` and behind it ``(D, I2, J2)``: ``x[b] C_d g[b]^T`` goes to ``(I1, J1, d)``,
-    ``(A_d x[b])^T g[b]`` to ``(d, I2, J2)``.
+    A part of the results is ``(I1, J1, D)`` and behind it ``(D, I2, J2)``: ``x[b] C_d g[b]^T`` goes
+    to ``(I1, J1, d)``, ``(A_d x[b])^T g[b]`` to ``(d, I2, J2)``.
     """
     d, part = tl.program_id(0), tl.program_id(1)
     i1, i2, j1, j2 = tl.arange(0, I1P), tl.arange(0, I2P), tl.arange(0, J1P), tl.arange(0, J2P)

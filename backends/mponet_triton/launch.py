@@ -1,7 +1,9 @@
-"""Runs plans that `mponet.contraction.kernels.fusable` names by kernels of our own, where there is a GPU, Triton, and 16-bit numbers.
+"""Runs the plans that `mponet.contraction.kernels.fusable` names with Triton kernels.
 
-In float32 a kernel gains nothing: the products take longer than moving the states does, and cuBLAS has the faster ones.
-``MPONET_KERNELS=off`` does without.
+That needs a GPU, Triton and 16-bit numbers.
+
+In float32 a kernel gains nothing: the products take longer than moving the states does, and cuBLAS
+has the faster ones. ``MPONET_KERNELS=off`` does without.
 """
 
 import os
@@ -19,9 +21,10 @@ from mponet.contraction.plan import Plan
 VARIABLE = "MPONET_KERNELS"
 DTYPES = (torch.bfloat16, torch.float16)
 #: Programs for each multiprocessor that add up the gradients of weights.
-SHARES = 4
-#: Numbers of a state that the warps of a program hold between two products; twice the warps for more.
-HELD = 8192
+PROGRAMS_PER_SM = 4
+#: Numbers of a state that the warps of a program hold between two products; twice the warps for
+#: more.
+STATE_ELEMENTS = 8192
 #: Warps and stages of the gradients of two groups.
 SLOPES = (4, 3)
 
@@ -76,14 +79,14 @@ def tile(sizes: Sizes) -> tuple[int, int, int]:
     """Of a sweep of two groups: rows that a program takes, its warps and its stages."""
     (_, wide), (tall, last) = (tuple(map(padded, some)) for some in (sizes.inputs, sizes.outputs))
     row = tall * max(wide, last)
-    return max(1, min(8, HELD // row)), 4 if row <= HELD else 8, 2
+    return max(1, min(8, STATE_ELEMENTS // row)), 4 if row <= STATE_ELEMENTS else 8, 2
 
 
 @lru_cache(maxsize=1024)
 def block(sizes: Sizes) -> tuple[int, int, int]:
     """Of a sweep of three groups: bonds that a program takes at a time, its warps and its stages."""
     state = padded(sizes.inputs[0]) * padded(sizes.outputs[1]) * padded(sizes.outputs[2])
-    held = max(1, 2 * HELD // state)
+    held = max(1, 2 * STATE_ELEMENTS // state)
     return 1 << (min(held, sizes.bonds[0]).bit_length() - 1), 4, 2
 
 
@@ -128,7 +131,7 @@ def _strides(factors: Sequence[Tensor]) -> list[int]:
 
 def _share(rows: int, blocks: int, device: torch.device) -> int:
     """Rows of a part, so that the chip is full."""
-    return max(1, -(-rows * blocks // (SHARES * _units(device))))
+    return max(1, -(-rows * blocks // (PROGRAMS_PER_SM * _units(device))))
 
 
 @cache

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from mponet.operators.mpo import MPO
 from mponet.operators.shape import MPOShape
 
-#: ``ours``; ``dense``, the framework's own layer; ``peer``, another way to apply the same operator; ``other``, another
-#: map of the same size, for orientation.
+#: ``ours``; ``dense``, the framework's own layer; ``peer``, another way to apply the same operator;
+#: ``other``, another map of the same size, for orientation.
 Kind = Literal["ours", "dense", "peer", "other"]
 Numbers = NDArray[Any]
 OURS, DENSE = "ours", "dense"
@@ -38,7 +38,8 @@ class Contender:
     Attributes:
         name: as tables call it.
         kind: what it is to the comparison.
-        make: operator and bias to a native layer; raises `MPONetError` for an operator that it cannot take.
+        make: operator and bias to a native layer; raises `MPONetError` for an operator that it
+            cannot take.
         packages: distributions that it needs beside the framework.
         rebuilds: whether it forms the whole matrix.
     """

@@ -41,7 +41,7 @@ class Bench(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class Prepared:
     """A contender with its layer.
 
     Attributes:
@@ -98,7 +98,7 @@ def expected(mpo: MPO, bias: Numbers, inputs: Numbers, *, compared: bool) -> Num
     return np.asarray(reference(mpo, inputs[:FEW]) + bias)
 
 
-def prepare(bench: Bench, contenders: Sequence[Contender], row: Row) -> tuple[list[Ready], dict[str, str]]:
+def prepare(bench: Bench, contenders: Sequence[Contender], row: Row) -> tuple[list[Prepared], dict[str, str]]:
     """Layers that hold the same operator, their outputs checked; and why others cannot take part.
 
     Raises:
@@ -124,7 +124,7 @@ def prepare(bench: Bench, contenders: Sequence[Contender], row: Row) -> tuple[li
                 raise
             cannot[one.name] = _short(reason)
         else:
-            ready.append(Ready(one, native, passes, error))
+            ready.append(Prepared(one, native, passes, error))
     return ready, cannot
 
 
@@ -180,7 +180,7 @@ def described(row: Row) -> dict[str, Any]:
     }
 
 
-def plans(ready: Sequence[Ready], batch: int) -> dict[str, Any]:
+def plans(ready: Sequence[Prepared], batch: int) -> dict[str, Any]:
     """The plans of our layer, and the multiplications of its forward pass."""
     found = next(one.native for one in ready if one.contender.name == OURS).plans(batch)
     return {

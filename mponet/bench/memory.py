@@ -54,8 +54,8 @@ def total(row: Row, found: dict[str, Any]) -> int:
 def limit(row: Row) -> int:
     """The most that ours may have in use.
 
-    `MEMORY` times what a dense layer has in activations, inputs and outputs with the gradient of each, and our own
-    parameters with theirs.
+    `MEMORY` times what a dense layer has in activations, inputs and outputs with the gradient of
+    each, and our own parameters with theirs.
     """
     shape = row.shape
     activations = 2 * row.batch * (shape.in_features + shape.out_features)

@@ -15,7 +15,8 @@ SECONDS = 3600
 LAST_LINES = 3
 #: TensorFlow says less at its start.  Threads are as many as the framework takes by itself.
 ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3"}
-#: For some jobs more.  TensorFlow counts every block on a CPU by another allocator only, which times are not to have.
+#: For some jobs more.  TensorFlow counts every block on a CPU by another allocator only, which
+#: times are not to have.
 OF_JOB = {"memory": {"TF_CPU_ALLOCATOR_USE_BFC": "true"}}
 
 

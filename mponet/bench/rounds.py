@@ -1,7 +1,7 @@
 """Interleaved timing: all contenders in one order, then in the reverse order, again and again.
 
-What disturbs a machine disturbs neighbours in time alike, so the ratio of two contenders that take turns is steadier
-than either of their times.
+What disturbs a machine disturbs neighbours in time alike, so the ratio of two contenders that take
+turns is steadier than either of their times.
 """
 
 import gc
@@ -32,8 +32,8 @@ def interleave(
 
     Args:
         calls: what to time; each call comes back when its work is done.
-        rounds: how often; a call that would need more than ``patience`` seconds for them takes part in fewer, at least
-            three, spread over the whole run.
+        rounds: how often; a call that would need more than ``patience`` seconds for them takes part
+            in fewer, at least three, spread over the whole run.
         always: those that take part in every round, however long they need.
         patience: seconds.
         clock: seconds since whenever.

@@ -13,8 +13,10 @@ class Row:
         name: how the command line calls it.
         shape: factors and bonds.
         batch: rows of the batch.
-        forward: the most that a forward pass may take, as a multiple of the framework's own dense layer; None for none.
-        step: the same for forward and backward with the gradients of the parameters and of the inputs.
+        forward: the most that a forward pass may take, as a multiple of the framework's own dense
+            layer; None for none.
+        step: the same for forward and backward with the gradients of the parameters and of the
+            inputs.
         compared: whether a dense layer of this size is measured beside it.
     """
 
@@ -53,7 +55,8 @@ ROWS = (
 )
 #: How much faster than the best peer, geometric mean over the rows.
 OVER_PEERS = {"forward": 3.0, "step": 2.5}
-#: How much memory a step may take, as a multiple of the dense layer's activations and our parameters.
+#: How much memory a step may take, as a multiple of the dense layer's activations and our
+#: parameters.
 MEMORY = 1.1
 
 
@@ -66,7 +69,8 @@ class Network:
         model: name of the network.
         bond: bond dimension; None for the published ones.
         batch: images per step.
-        step: the most that a training step may take, as a multiple of the normal network's; None for no target.
+        step: the most that a training step may take, as a multiple of the normal network's; None
+            for no target.
         inference: the same for the logits of a batch.
     """
 

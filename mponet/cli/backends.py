@@ -26,8 +26,8 @@ Examples:
 def backends(devices: bool, as_json: bool) -> None:
     """Show which frameworks are installed, and which one is used.
 
-    The one in use is MPONET_BACKEND, or else the first that is installed.  Versions are read without starting any
-    framework.
+    The one in use is MPONET_BACKEND, or else the first that is installed.  Versions are read
+    without starting any framework.
     """
     facts = describe(devices=devices)
     emit(facts) if as_json else _show(facts)

@@ -118,10 +118,10 @@ def layers(
 ) -> None:
     """Time layers: forward, and forward and backward with the gradients of parameters and inputs.
 
-    As people run the framework: PyTorch eagerly, JAX under jit, TensorFlow under tf.function; in training mode, where
-    no layer may keep anything from call to call.  Everything takes turns in one process per layer and framework.  All
-    contenders hold the same operator, and their outputs are checked before they are timed.  Ratios are to the dense
-    layer of the same framework.
+    As people run the framework: PyTorch eagerly, JAX under jit, TensorFlow under tf.function; in
+    training mode, where no layer may keep anything from call to call.  Everything takes turns in
+    one process per layer and framework.  All contenders hold the same operator, and their outputs
+    are checked before they are timed.  Ratios are to the dense layer of the same framework.
 
     Exit status 1 when a process failed; the others go on.
     """
@@ -143,9 +143,10 @@ def layers(
 def memory(backends: Sequence[str], rows: str | None, peers: bool, json_file: Path | None) -> None:
     """Measure the memory that a step of a layer has in use at its peak, each contender in a process of its own.
 
-    PyTorch: what its allocator gave out.  JAX: what XLA accounts for.  TensorFlow: what its allocator counts, in
-    blocks.  Ours should stay within 1.1 times the activations of the dense layer (inputs, outputs and their gradients)
-    and our parameters with their gradients.
+    PyTorch: what its allocator gave out.  JAX: what XLA accounts for.  TensorFlow: what its
+        allocator counts, in
+    blocks.  Ours should stay within 1.1 times the activations of the dense layer (inputs, outputs
+    and their gradients) and our parameters with their gradients.
 
     Exit status 1 when a process failed; the others go on.
     """

@@ -17,7 +17,8 @@ from mponet.recipe import Recipe
 
 SMALL_BATCH = 8
 FULL_BATCH = 4
-#: What ``--full`` compares when no network is named: each wiring of each family at a published size.
+#: What ``--full`` compares when no network is named: each wiring of each family at a published
+#: size.
 FULL = (
     *("fc2", "lenet5", "vgg16", "vgg19", "resnet20", "resnet56", "resnet56-unit"),
     *("densenet40-12", "densenet40-12-conv"),
@@ -87,13 +88,14 @@ def crosscheck(
 ) -> None:
     """Prove that the frameworks compute the same numbers.
 
-    Same parameters and same batch through every framework, each in a process of its own: logits, with dropout masks as
-    well, loss in training mode, running statistics, the gradient of every parameter, and training with three optimisers
-    (20 steps on end in float64, single steps in float32).  The numpy reference, which contracts the tensor network
-    itself, takes part in all that needs no gradient.  Exit status 1 when an error is beyond its bound.
+    Same parameters and same batch through every framework, each in a process of its own: logits,
+    with dropout masks as well, loss in training mode, running statistics, the gradient of every
+    parameter, and training with three optimisers (20 steps on end in float64, single steps in
+    float32).  The numpy reference, which contracts the tensor network itself, takes part in all
+    that needs no gradient.  Exit status 1 when an error is beyond its bound.
 
-    Without a MODEL: a small instance of each network of the paper, trained with the optimiser that has everything, FC2
-    with all three.
+    Without a MODEL: a small instance of each network of the paper, trained with the optimiser that
+    has everything, FC2 with all three.
     """
     variants = VARIANTS if variant == "both" else (variant,)
     groups = list(_groups(names, variants, bond, full, batch))

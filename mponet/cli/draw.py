@@ -77,12 +77,12 @@ def draw(
 ) -> None:
     """Draw a network, its operators as tensor diagrams.
 
-    A box is a core; its leg up is a factor of the outputs, its leg down one of the inputs, and the bonds between boxes
-    carry their dimensions.  Blocks that are alike are drawn once.
+    A box is a core; its leg up is a factor of the outputs, its leg down one of the inputs, and the
+    bonds between boxes carry their dimensions.  Blocks that are alike are drawn once.
 
-    Without -o, text of at most 80 columns.  FILE ends in .txt, .svg, .png, .html or .dot: a page folds, unfolds and
-    searches, works without a network and from a folder.  CHECKPOINT is a file, or the folder of a run: then arrows show
-    which cores are isometries.
+    Without -o, text of at most 80 columns.  FILE ends in .txt, .svg, .png, .html or .dot: a page
+    folds, unfolds and searches, works without a network and from a folder.  CHECKPOINT is a file,
+    or the folder of a run: then arrows show which cores are isometries.
     """
     ending = "" if output is None else output.suffix.removeprefix(".").lower()
     if output is not None and ending not in FORMATS:

@@ -8,13 +8,14 @@ from mponet.models import shapes
 from mponet.models.cost import multiplications
 from mponet.models.shapes import LayerInfo
 from mponet.models.spec import PAPER, Model, Residual
-from mponet.operators.measure import whole_ratio
+from mponet.operators.measure import parameter_ratio
 
 
 def describe(model: Model, batch: int) -> dict[str, Any]:
     """Everything there is to say about a network, for JSON.
 
-    Multiplications are for one example.  Those of a plan leave out the merging of cores, which is once per batch.
+    Multiplications are for one example.  Those of a plan leave out the merging of cores, which is
+    once per batch.
 
     Args:
         model: the network.
@@ -37,7 +38,7 @@ def describe(model: Model, batch: int) -> dict[str, Any]:
         "mpo_weights": sum(info.mpo.parameters for info in operators if info.mpo),
         "replaced_weights": sum(map(shapes.replaced_weights, operators)),
         "rho": shapes.rho(model),
-        "whole_ratio": whole_ratio(counts.parameters, shapes.parameter_count(dense)),
+        "parameter_ratio": parameter_ratio(counts.parameters, shapes.parameter_count(dense)),
         "dense_parameters": shapes.parameter_count(dense),
         "multiplications": sum(info.multiplications for info in layers),
         "plan_multiplications": sum(multiplications(info, batch) for info in layers),
@@ -58,7 +59,7 @@ def listed(name: str) -> dict[str, Any]:
         "dense_parameters": dense,
         "parameters": parameters,
         "rho": shapes.rho(model),
-        "whole_ratio": whole_ratio(parameters, dense),
+        "parameter_ratio": parameter_ratio(parameters, dense),
         "source": model.source.removeprefix(f"{PAPER}, ").partition(";")[0],
     }
 

@@ -10,7 +10,8 @@ from mponet._version import __version__
 from mponet.cli.output import fail
 from mponet.errors import MPONetError
 
-#: Subcommands in the order of the help, with their line in it; `mponet.cli.<name>` holds the command of that name.
+#: Subcommands in the order of the help, with their line in it; `mponet.cli.<name>` holds the
+#: command of that name.
 COMMANDS = {
     "run": "Train a network, and record what happened.",
     "suite": "Train the paper's networks over several seeds, and tabulate them beside its figures.",

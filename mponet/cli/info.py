@@ -7,7 +7,7 @@ from mponet import models
 from mponet.cli import tables
 from mponet.cli.facts import describe, listed
 from mponet.cli.output import bond_option, emit, json_option, optional_model_argument, variant_option
-from mponet.contraction.search import USUAL_BATCH
+from mponet.contraction.search import DEFAULT_BATCH
 
 
 @click.command(
@@ -25,7 +25,7 @@ Examples:
 @click.option(
     "--batch",
     type=click.IntRange(min=1),
-    default=USUAL_BATCH,
+    default=DEFAULT_BATCH,
     show_default=True,
     help="Images at a time that the plans are for.",
 )
@@ -36,9 +36,9 @@ def info(context: click.Context, model: str | None, variant: str, bond: int | No
 
     Without a MODEL: one line for each network of the paper.
 
-    Counts of parameters include biases.  rho is the compression ratio of the paper (Eq. 9): weights of the operators
-    over weights of the layers that they replace, biases left out; a convolution counts its kernel.  The whole ratio is
-    parameters of the network over those of the normal one.
+    Counts of parameters include biases.  rho is the compression ratio of the paper (Eq. 9): weights
+    of the operators over weights of the layers that they replace, biases left out; a convolution
+    counts its kernel.  The whole ratio is parameters of the network over those of the normal one.
     """
     if model is None:
         for option in ("variant", "bond", "batch"):

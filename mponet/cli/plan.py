@@ -8,8 +8,8 @@ from mponet.backend import TRAINABLE, load
 from mponet.cli.output import emit, json_option
 from mponet.contraction.cost import Purpose, cost
 from mponet.contraction.plan import Plan
-from mponet.contraction.planner import FINALISTS, ITEMSIZE, PURPOSES, Plans, Question, mode, rounded
-from mponet.contraction.search import USUAL_BATCH
+from mponet.contraction.planner import FINALISTS, ITEMSIZE, PURPOSES, PlanRequest, PlanSet, mode, rounded
+from mponet.contraction.search import DEFAULT_BATCH
 from mponet.operators.shape import MPOShape
 
 
@@ -45,7 +45,7 @@ With MPONET_PLAN=measure, layers choose as --measure does, and so does this comm
 @click.option(
     "--batch",
     type=click.IntRange(0),
-    default=USUAL_BATCH,
+    default=DEFAULT_BATCH,
     show_default=True,
     help="Rows; rounded up to four binary digits, as layers do, whose batches share their plans.",
 )
@@ -71,21 +71,21 @@ def plan(
 ) -> None:
     """Explain how a layer with factors INPUTS and OUTPUTS is contracted.
 
-    Each candidate is a way to merge neighbouring cores into groups, an order to sweep a batch through them, and a size
-    of tiles.  Shown are predicted times and what they are made of, memory beside that of the activations, and the
-    winner.
+    Each candidate is a way to merge neighbouring cores into groups, an order to sweep a batch
+    through them, and a size of tiles.  Shown are predicted times and what they are made of, memory
+    beside that of the activations, and the winner.
     """
     shape = MPOShape.of(inputs, outputs, bond[0] if len(bond) == 1 else bond)
     planner = load(backend).PLANNER
-    question = Question(shape, rounded(batch), ITEMSIZE[dtype], planner.machine(dtype))
-    plans = Plans.of(question, planner.runner if measure or mode() == "measure" else None, dtype)
+    question = PlanRequest(shape, rounded(batch), ITEMSIZE[dtype], planner.machine(dtype))
+    plans = PlanSet.of(question, planner.runner if measure or mode() == "measure" else None, dtype)
     if as_json:
         emit({"backend": planner.name, **_facts(plans, question, purpose, top)})
     else:
         click.echo(f"{planner.name}: {plans.explain(purpose, top)}")
 
 
-def _facts(plans: Plans, question: Question, purpose: Purpose, top: int) -> dict[str, Any]:
+def _facts(plans: PlanSet, question: PlanRequest, purpose: Purpose, top: int) -> dict[str, Any]:
     def facts(plan: Plan) -> dict[str, Any]:
         parts = cost(plan, question.rows, purpose=purpose, itemsize=question.itemsize, machine=question.machine)
         return {

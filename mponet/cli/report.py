@@ -39,8 +39,9 @@ Examples:
 def report(folder: Path, out: Path | None, given: tuple[Path, ...], as_json: bool) -> None:
     """Make one page of a suite or a run, with tables, curves and spectra.
 
-    DIR is the folder of a suite or of a run, or has such folders in it: then they are compared, such as one suite on
-    three frameworks.  The page needs no network.  The same DIR gives the same bytes.
+    DIR is the folder of a suite or of a run, or has such folders in it: then they are compared,
+    such as one suite on three frameworks.  The page needs no network.  The same DIR gives the same
+    bytes.
     """
     page = page_of(folder, given).encode()
     file = out or folder / NAME

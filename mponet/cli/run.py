@@ -135,7 +135,7 @@ def _cells(result: Result) -> tuple[str, ...]:
         "diverged" if result.accuracy is None else f"{result.accuracy:.2%}",
         "" if result.best_accuracy is None else f"{result.best_accuracy:.2%}",
         count(result.parameters),
-        f"{result.whole_ratio:.2%}",
+        f"{result.parameter_ratio:.2%}",
         "" if result.rho is None else f"{result.rho:.4f}",
         "" if result.step_ms is None else f"{result.step_ms:.2f} ms",
         f"{result.seconds:.1f} s",

@@ -90,8 +90,9 @@ def suite(
 ) -> None:
     """Train the paper's networks over several seeds, and tabulate them beside its figures.
 
-    Every network is trained normal and with operators.  DIR gets one run folder per training, and tables.md, tables.csv
-    and tables.json after each.  A training that breaks or diverges does not stop the others.
+    Every network is trained normal and with operators.  DIR gets one run folder per training, and
+    tables.md, tables.csv and tables.json after each.  A training that breaks or diverges does not
+    stop the others.
 
     Exit status 1: something was wrong, or a training broke or diverged.
     """
@@ -239,7 +240,7 @@ def _tabulated(made: Report) -> Table:
 
 def _lines(row: Row) -> Sequence[tuple[str, ...]]:
     name = row.model if row.bond is None else f"{row.model} D={row.bond}"
-    figures = (ratio(row.rho), ratio(row.whole_ratio), trainings(row))
+    figures = (ratio(row.rho), ratio(row.parameter_ratio), trainings(row))
     ours = [
         (name, row.data, "best", percent(row.normal.best), percent(row.mpo.best), *figures),
         ("", "", "last", percent(row.normal.last), percent(row.mpo.last), "", "", ""),

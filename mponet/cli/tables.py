@@ -26,7 +26,7 @@ def networks(rows: Sequence[dict[str, Any]]) -> None:
             row["data"],
             count(row["dense_parameters"]),
             count(row["parameters"]),
-            f"{row['whole_ratio']:.4f}",
+            f"{row['parameter_ratio']:.4f}",
             f"{row['rho']:.3g}",
             row["source"],
             end_section=following is not None and following["title"] != row["title"],
@@ -100,7 +100,7 @@ def _totals(facts: dict[str, Any]) -> Table:
     """What it all comes to, and what that is compared with."""
     numbers = {key: count(value) for key, value in facts.items() if isinstance(value, int)}
     replaced = facts["rho"] is not None
-    dense = f"of {numbers['dense_parameters']}: whole ratio {facts['whole_ratio']:.5f}"
+    dense = f"of {numbers['dense_parameters']}: whole ratio {facts['parameter_ratio']:.5f}"
     table = _aligned("left", "right", "left")
     table.add_row("parameters", numbers["parameters"], dense if replaced else "")
     table.add_row("  weights", numbers["weights"])

@@ -9,7 +9,7 @@ from mponet.backend import TRAINABLE, load
 from mponet.cli.output import emit, json_option
 from mponet.contraction.calibrate import Tuning
 from mponet.contraction.calibrate import tune as measure
-from mponet.contraction.cost import USUAL
+from mponet.contraction.cost import DEFAULT_COSTS
 from mponet.contraction.machine import DEFAULTS, path, save
 
 #: What a GPU is asked for, as a multiple of the batches for a processor.
@@ -30,15 +30,15 @@ Examples:
 def tune(backend: str | None, dry_run: bool, as_json: bool) -> None:
     """Measure this machine for the choice of plans.
 
-    It takes half a minute, and the machine should do nothing else.  The constants are kept in the user's cache folder
-    (or MPONET_CACHE) and serve the same processor, number of cores and version of the framework.  Without them,
-    cautious ones of a two-core machine serve.
+    It takes half a minute, and the machine should do nothing else.  The constants are kept in the
+    user's cache folder (or MPONET_CACHE) and serve the same processor, number of cores and version
+    of the framework.  Without them, cautious ones of a two-core machine serve.
     """
     planner = load(backend).PLANNER
     key = planner.key("float32")
     with Status("measuring") as status:
         times = GPU_BATCHES if planner.device else 1
-        tuning = measure(planner.runner, DEFAULTS.get(key, USUAL), times=times, progress=status.update)
+        tuning = measure(planner.runner, DEFAULTS.get(key, DEFAULT_COSTS), times=times, progress=status.update)
     file = None if dry_run else save(key, planner.versions(), tuning.machine)
     if as_json:
         facts = {"error": tuning.error, "error_before": tuning.before, "file": str(file) if file else None}

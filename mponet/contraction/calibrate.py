@@ -1,7 +1,8 @@
 """The constants of the cost model, from times of plans that were run here.
 
-A few passes of small and large layers are timed: plain products, sweeps with and without tiles, rebuilt weights.  The
-constants are those whose predictions are off by the least factors (least squares of logarithms).
+A few passes of small and large layers are timed: plain products, sweeps with and without tiles,
+rebuilt weights.  The constants are those whose predictions are off by the least factors (least
+squares of logarithms).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,8 @@ from mponet.operators.shape import MPOShape
 #: What is fitted; the sizes of caches stay as they are.
 CONSTANTS = ("flops", "half", "near", "middle", "far", "call", "product")
 TIMED: tuple[Purpose, ...] = ("forward", "training")
-#: No constant leaves its start by more than this factor: a noisy measurement must not turn the model upside down.
+#: No constant leaves its start by more than this factor: a noisy measurement must not turn the
+#: model upside down.
 REACH = 30.0
 
 

@@ -1,7 +1,7 @@
 """What a plan costs: a model of floating-point operations, bytes moved and calls.
 
-A machine is a handful of constants.  Those here are of a two-core processor and PyTorch; `mponet tune` measures them
-where it runs (`mponet.contraction.machine`).
+A machine is a handful of constants.  Those here are of a two-core processor and PyTorch; `mponet
+tune` measures them where it runs (`mponet.contraction.machine`).
 """
 
 from collections.abc import Iterator
@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from math import ceil, prod
 from typing import Literal, NamedTuple
 
-from mponet.contraction.kernels import by_matrix, fusable, speed
+from mponet.contraction.kernels import fusable, speed, uses_dense_gradient
 from mponet.contraction.kernels import multiplications as fused_multiplications
 from mponet.contraction.plan import Plan, Step, rebuilt
 from mponet.operators.shape import MPOShape
 
-#: ``forward``: one pass; ``training``: forward and backward; ``inference``: forward, the weights merged beforehand.
+#: ``forward``: one pass; ``training``: forward and backward; ``inference``: forward, the weights
+#: merged beforehand.
 Purpose = Literal["forward", "training", "inference"]
 
 
@@ -32,13 +33,14 @@ class Machine:
         shared: bytes of the last cache.
         call: seconds to start one operation.
         product: seconds to start one of the small products inside a broadcast product.
-        room: what a sweep may take beside a layer's inputs, outputs and their gradients, as a share of them.  A tenth
-            is the memory of a dense layer; more where tiles, of which there must be many then, are slow.
+        room: what a sweep may take beside a layer's inputs, outputs and their gradients, as a share
+            of them.  A tenth is the memory of a dense layer; more where tiles, of which there must
+            be many then, are slow.
         ahead: the same for a pass forward alone, which keeps nothing and gives back what it took.
-        fused: floating-point operations per second, in 4-byte numbers, of kernels that keep the states of a sweep on
-            the chip (`mponet.contraction.kernels`); 0 where there are none.
-        turning: bytes per second at which a state is turned before a product (`mponet.contraction.plan`); 0 where broadcast
-            products are fast, and none has to be.
+        fused: floating-point operations per second, in 4-byte numbers, of kernels that keep the
+            states of a sweep on the chip (`mponet.contraction.kernels`); 0 where there are none.
+        turning: bytes per second at which a state is turned before a product
+            (`mponet.contraction.plan`); 0 where broadcast products are fast, and none has to be.
     """
 
     flops: float = 1.7e11
@@ -68,7 +70,7 @@ class Machine:
 #: Calls of a framework that take as long as the start of a kernel of ours, which Python does.
 KERNEL = 3
 #: Two cores and PyTorch, where a call takes Python, its reshapes and the waking of threads.
-USUAL = Machine()
+DEFAULT_COSTS = Machine()
 
 
 class Cost(NamedTuple):
@@ -93,17 +95,19 @@ class Cost(NamedTuple):
 
 
 def predict(
-    plan: Plan, batch: int, *, purpose: Purpose = "forward", itemsize: int = 4, machine: Machine = USUAL
+    plan: Plan, batch: int, *, purpose: Purpose = "forward", itemsize: int = 4, machine: Machine = DEFAULT_COSTS
 ) -> float:
     """Predicted seconds, as `cost` adds them up."""
     return cost(plan, batch, purpose=purpose, itemsize=itemsize, machine=machine).seconds
 
 
-def cost(plan: Plan, batch: int, *, purpose: Purpose = "forward", itemsize: int = 4, machine: Machine = USUAL) -> Cost:
+def cost(
+    plan: Plan, batch: int, *, purpose: Purpose = "forward", itemsize: int = 4, machine: Machine = DEFAULT_COSTS
+) -> Cost:
     """The predicted cost of a plan.
 
-    Training recomputes the sweep up to its last step, and for each step adds up the weight's gradient and pulls that
-    of the state: two products of the same size.
+    Training recomputes the sweep up to its last step, and for each step adds up the weight's
+    gradient and pulls that of the state: two products of the same size.
 
     Args:
         plan: the plan.
@@ -133,21 +137,21 @@ def cost(plan: Plan, batch: int, *, purpose: Purpose = "forward", itemsize: int 
 
 
 def dense(
-    shape: MPOShape, batch: int, *, purpose: Purpose = "forward", itemsize: int = 4, machine: Machine = USUAL
+    shape: MPOShape, batch: int, *, purpose: Purpose = "forward", itemsize: int = 4, machine: Machine = DEFAULT_COSTS
 ) -> Cost:
     """The predicted cost of a dense layer of this size: the rebuilt matrix, which nobody has to rebuild."""
     plan = rebuilt(shape)
     return cost(plan, batch, purpose=purpose, itemsize=itemsize, machine=machine)._replace(merging=0.0)
 
 
-def workspace(plan: Plan, batch: int, *, purpose: Purpose = "forward", machine: Machine = USUAL) -> int:
+def workspace(plan: Plan, batch: int, *, purpose: Purpose = "forward", machine: Machine = DEFAULT_COSTS) -> int:
     """Largest number of elements that a pass keeps beside inputs, outputs and their gradients.
 
-    In training the state of every step is there when the backward pass begins, and sums of gradients over a broadcast
-    product keep one weight for each of its products.
+    In training the state of every step is there when the backward pass begins, and sums of
+    gradients over a broadcast product keep one weight for each of its products.
     """
     if machine.fused and fusable(plan):
-        matrix = plan.shape.dense_parameters if purpose == "training" and by_matrix(plan, batch) else 0
+        matrix = plan.shape.dense_parameters if purpose == "training" and uses_dense_gradient(plan, batch) else 0
         return matrix + 2 * sum(step.rows * step.inner for step in plan.steps)
     rows = min(batch, plan.tile or batch)
     states = [rows * step.prefix * step.inner * step.suffix for step in plan.steps[0 if plan.turned else 1 :]]
@@ -164,10 +168,11 @@ def workspace(plan: Plan, batch: int, *, purpose: Purpose = "forward", machine: 
 def _fused(plan: Plan, batch: int, purpose: Purpose, itemsize: int, machine: Machine) -> Cost:
     """By kernels: one reads the inputs and writes the outputs.
 
-    In training a second does the same backwards.  The gradients of the weights are a third, that reads both and does
-    twice the multiplications at half the speed; or one product, that of the rebuilt matrix's gradient.
+    In training a second does the same backwards.  The gradients of the weights are a third, that
+    reads both and does twice the multiplications at half the speed; or one product, that of the
+    rebuilt matrix's gradient.
     """
-    training, matrix = purpose == "training", by_matrix(plan, batch)
+    training, matrix = purpose == "training", uses_dense_gradient(plan, batch)
     size = batch * (plan.shape.in_features + plan.shape.out_features) * itemsize
     once = 2 * batch * fused_multiplications(plan) / (machine.fused * speed(plan) * 4 / itemsize)
     merging = _merging(plan, purpose, itemsize, machine)

@@ -1,7 +1,8 @@
 """Runs a plan, and its backward, on any array library: reshape, transpose, products and sums - nothing else.
 
-Forward saves nothing but its inputs; backward runs the sweep again, tile by tile.  Memory then is that of a dense
-layer, where automatic differentiation through a broadcast product would keep ``(batch, M, K)`` arrays.
+Forward saves nothing but its inputs; backward runs the sweep again, tile by tile.  Memory then is
+that of a dense layer, where automatic differentiation through a broadcast product would keep
+``(batch, M, K)`` arrays.
 """
 
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ def weights_of(plan: Plan, cores: Sequence[A], ops: Ops[A]) -> list[A]:
 def sweep(plan: Plan, weights: Sequence[A], inputs: A, ops: Ops[A], bias: A | None = None) -> A:
     """`forward` with the weights at hand."""
     if len(weights) == 1 and plan.tile is None:
-        return ops.affine(inputs, weights[0], bias)
+        return ops.linear(inputs, weights[0], bias)
     body = partial(_ahead, plan, weights, ops, bias)
     return _over_rows(plan, body, (inputs,), (plan.shape.out_features,), ops)[0][0]
 
@@ -62,19 +63,20 @@ def backward(
         inputs: as in `forward`.
         gradient: ``(batch, out_features)``.
         ops: the array library.
-        wrt_inputs: whether the inputs' gradient is wanted (that of a network's first layer is not); None stands for it
-            if not.
+        wrt_inputs: whether the inputs' gradient is wanted (that of a network's first layer is not);
+            None stands for it if not.
         weights: `weights_of` this plan and these cores, if they are still at hand.
     """
-    # one group whose inputs need no gradient is one product with the inputs: no weight is needed at all
+    # one group whose inputs need no gradient is one product with the inputs: no weight is needed at
+    # all
     missing = weights is None and (wrt_inputs or len(plan.steps) > 1)
     chains = merge.chains(plan, cores, ops, final=missing)
     weights = merge.weights(plan, chains, ops) if missing else weights or []
     body = partial(_back, plan, weights, ops, wrt_inputs)
     widths = (plan.shape.in_features,) if wrt_inputs else ()
     input_slopes, totals = _over_rows(plan, body, (inputs, gradient), widths, ops)
-    weight_slopes = [ops.settle(total, inputs) for total in totals]
-    return (input_slopes[0] if wrt_inputs else None), merge.core_slopes(plan, chains, weight_slopes, ops)
+    weight_slopes = [ops.finalize(total, inputs) for total in totals]
+    return (input_slopes[0] if wrt_inputs else None), merge.core_gradients(plan, chains, weight_slopes, ops)
 
 
 def _ahead(
@@ -123,7 +125,7 @@ def _over_rows(
 ) -> tuple[tuple[A, ...], Totals[A]]:
     if plan.tile is None or 0 <= ops.rows(arrays[0]) <= plan.tile:
         return body(arrays, (None,) * len(widths), None)
-    return ops.tiled(body, arrays, widths, plan.tile)
+    return ops.map_tiles(body, arrays, widths, plan.tile)
 
 
 def _sweep(
@@ -182,4 +184,8 @@ def _pull(step: Step, weight: A, slope: A, ops: Ops[A], into: A | None) -> A:
 
 def _gathered(step: Step, total: A | None, state: A, slope: A, ops: Ops[A]) -> A:
     """The sum of a step's weight gradient with that of a block added."""
-    return ops.gather(total, state, slope) if step.suffix == 1 else ops.gather(total, slope, state)
+    return (
+        ops.accumulate_gradient(total, state, slope)
+        if step.suffix == 1
+        else ops.accumulate_gradient(total, slope, state)
+    )

@@ -1,6 +1,7 @@
 """Runs a pairwise plan, and its backward, on any array library: as `mponet.contraction.execute` does for a chain.
 
-Forward saves nothing but its inputs; backward leads the batch through the weights again, tile by tile.
+Forward saves nothing but its inputs; backward leads the batch through the weights again, tile by
+tile.
 """
 
 from collections.abc import Sequence
@@ -8,14 +9,14 @@ from functools import partial
 from math import prod
 from typing import TypeVar
 
-from mponet.contraction.graph_plan import PairPlan
-from mponet.contraction.graph_steps import Axes, Facing, Passage, inverse
+from mponet.contraction.graph_plan import GraphPlan
+from mponet.contraction.graph_steps import Axes, BatchStep, Unfolding, inverse
 from mponet.contraction.ops import Body, Ops, Totals
 
 A = TypeVar("A")
 
 
-def forward(plan: PairPlan, tensors: Sequence[A], inputs: A, ops: Ops[A], bias: A | None = None) -> A:
+def forward(plan: GraphPlan, tensors: Sequence[A], inputs: A, ops: Ops[A], bias: A | None = None) -> A:
     """``inputs @ W + bias``.
 
     Args:
@@ -40,7 +41,7 @@ def forward(plan: PairPlan, tensors: Sequence[A], inputs: A, ops: Ops[A], bias: 
 
 
 def backward(
-    plan: PairPlan, tensors: Sequence[A], inputs: A, gradient: A, ops: Ops[A], *, wrt_inputs: bool = True
+    plan: GraphPlan, tensors: Sequence[A], inputs: A, gradient: A, ops: Ops[A], *, wrt_inputs: bool = True
 ) -> tuple[A | None, tuple[A, ...]]:
     """Gradients of ``sum(gradient * forward(...))`` with respect to the inputs and to each node.
 
@@ -54,13 +55,14 @@ def backward(
     """
     wiring = plan.wiring
     products = _products(plan, tensors, ops)
-    # transposed as a whole, because a block is written to its place by a product and by nothing else
+    # transposed as a whole, because a block is written to its place by a product and by nothing
+    # else
     rows = _turned(inputs, wiring.input_dims, plan.entry, ops)
     slope = _turned(gradient, wiring.output_dims, None if plan.exit is None else inverse(plan.exit), ops)
     body = partial(_back, plan, _weights(plan, products, ops), ops, wrt_inputs)
     widths = (wiring.in_features,) if wrt_inputs else ()
     results, totals = _over_rows(plan, body, (rows, slope), widths, ops)
-    slopes = _node_slopes(plan, products, [ops.settle(total, inputs) for total in totals], ops)
+    slopes = _node_slopes(plan, products, [ops.finalize(total, inputs) for total in totals], ops)
     if not wrt_inputs:
         return None, slopes
     if plan.entry is None:
@@ -69,7 +71,7 @@ def backward(
     return _turned(results[0], sizes, inverse(plan.entry), ops), slopes
 
 
-def _products(plan: PairPlan, tensors: Sequence[A], ops: Ops[A]) -> list[A]:
+def _products(plan: GraphPlan, tensors: Sequence[A], ops: Ops[A]) -> list[A]:
     """The nodes and every product of weights, by number."""
     found = list(tensors)
     for pair in plan.pairs:
@@ -78,11 +80,11 @@ def _products(plan: PairPlan, tensors: Sequence[A], ops: Ops[A]) -> list[A]:
     return found
 
 
-def _weights(plan: PairPlan, products: Sequence[A], ops: Ops[A]) -> list[A]:
+def _weights(plan: GraphPlan, products: Sequence[A], ops: Ops[A]) -> list[A]:
     return [_matrix(products[step.weight], step.facing, ops) for step in plan.passages]
 
 
-def _node_slopes(plan: PairPlan, products: Sequence[A], weight_slopes: Sequence[A], ops: Ops[A]) -> tuple[A, ...]:
+def _node_slopes(plan: GraphPlan, products: Sequence[A], weight_slopes: Sequence[A], ops: Ops[A]) -> tuple[A, ...]:
     """Gradients of the nodes from those of the weights: `_products` and `_weights` backwards."""
     slopes = {
         step.weight: _tensor(slope, step.facing, ops) for step, slope in zip(plan.passages, weight_slopes, strict=True)
@@ -98,17 +100,17 @@ def _node_slopes(plan: PairPlan, products: Sequence[A], weight_slopes: Sequence[
     return tuple(ops.reshape(slopes[k], sizes) for k, sizes in enumerate(plan.wiring.sizes))
 
 
-def _matrix(tensor: A, facing: Facing, ops: Ops[A]) -> A:
+def _matrix(tensor: A, facing: Unfolding, ops: Ops[A]) -> A:
     return ops.reshape(tensor if facing.axes is None else ops.transpose(tensor, facing.axes), facing.shape)
 
 
-def _tensor(matrix: A, facing: Facing, ops: Ops[A]) -> A:
+def _tensor(matrix: A, facing: Unfolding, ops: Ops[A]) -> A:
     ordered = ops.reshape(matrix, facing.sizes)
     return ordered if facing.inverse is None else ops.transpose(ordered, facing.inverse)
 
 
 def _ahead(
-    plan: PairPlan,
+    plan: GraphPlan,
     weights: Sequence[A],
     ops: Ops[A],
     bias: A | None,
@@ -125,7 +127,7 @@ def _ahead(
 
 
 def _back(
-    plan: PairPlan,
+    plan: GraphPlan,
     weights: Sequence[A],
     ops: Ops[A],
     wrt_inputs: bool,
@@ -143,7 +145,7 @@ def _back(
         slope = ops.reshape(slope, _shape(step, rows, step.rows))
         total = None if totals is None else totals[k]
         one, other = (state, slope) if step.suffix == 1 else (slope, state)
-        sums.append(ops.gather(total, one, other))
+        sums.append(ops.accumulate_gradient(total, one, other))
         if k > 0:
             slope = _pulled(step, weights[k], slope, ops, state)
             if step.turn is not None:
@@ -154,7 +156,7 @@ def _back(
     return ((ops.reshape(slope, (rows, plan.wiring.in_features)),) if wrt_inputs else ()), tuple(reversed(sums))
 
 
-def _states(plan: PairPlan, weights: Sequence[A], block: A, ops: Ops[A]) -> list[A]:
+def _states(plan: GraphPlan, weights: Sequence[A], block: A, ops: Ops[A]) -> list[A]:
     """What each step multiplies its weight with."""
     rows, states, state = ops.rows(block), [], block
     for k, step in enumerate(plan.passages):
@@ -168,11 +170,11 @@ def _states(plan: PairPlan, weights: Sequence[A], block: A, ops: Ops[A]) -> list
 
 
 def _over_rows(
-    plan: PairPlan, body: Body[A], arrays: tuple[A, ...], widths: Sequence[int], ops: Ops[A]
+    plan: GraphPlan, body: Body[A], arrays: tuple[A, ...], widths: Sequence[int], ops: Ops[A]
 ) -> tuple[tuple[A, ...], Totals[A]]:
     if plan.tile is None or 0 <= ops.rows(arrays[0]) <= plan.tile:
         return body(arrays, (None,) * len(widths), None)
-    return ops.tiled(body, arrays, widths, plan.tile)
+    return ops.map_tiles(body, arrays, widths, plan.tile)
 
 
 def _turned(array: A, sizes: Axes, axes: Axes | None, ops: Ops[A], rows: int | None = None) -> A:
@@ -184,17 +186,17 @@ def _turned(array: A, sizes: Axes, axes: Axes | None, ops: Ops[A], rows: int | N
     return ops.reshape(ordered, (rows, prod(sizes)))
 
 
-def _shape(step: Passage, rows: int, size: int) -> tuple[int, ...]:
+def _shape(step: BatchStep, rows: int, size: int) -> tuple[int, ...]:
     """Shape of a step's state (``size`` = inner) or result (``size`` = rows) for a batch of ``rows``."""
     prefix = rows * step.prefix if rows >= 0 else -1  # explicit sizes keep empty batches legal
     return (prefix, size) if step.suffix == 1 else (prefix, size, step.suffix)
 
 
-def _led(step: Passage, weight: A, state: A, ops: Ops[A], into: A | None = None) -> A:
+def _led(step: BatchStep, weight: A, state: A, ops: Ops[A], into: A | None = None) -> A:
     return ops.matmul(state, weight, into) if step.suffix == 1 else ops.matmul(weight, state, into)
 
 
-def _pulled(step: Passage, weight: A, slope: A, ops: Ops[A], into: A | None) -> A:
+def _pulled(step: BatchStep, weight: A, slope: A, ops: Ops[A], into: A | None) -> A:
     """The gradient of a step's state from that of its result."""
     turned = ops.transpose(weight, (1, 0))
     return ops.matmul(slope, turned, into) if step.suffix == 1 else ops.matmul(turned, slope, into)

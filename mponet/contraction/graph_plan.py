@@ -1,34 +1,35 @@
 """How to contract any tensor network with a batch, two tensors at a time: plans as values.
 
-A path of pairs comes from opt_einsum, with the batch among the dimensions.  Pairs of nodes are merged once for each
-call; the others form a line along which the batch is led through the weights, tile by tile (`mponet.contraction.graph_steps`).
+A path of pairs comes from opt_einsum, with the batch among the dimensions.  Pairs of nodes are
+merged once for each call; the others form a line along which the batch is led through the weights,
+tile by tile (`mponet.contraction.graph_steps`).
 """
 
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
-from mponet.contraction.graph_steps import Axes, Lowered, Pair, Passage, lowered
-from mponet.contraction.search import USUAL_BATCH
+from mponet.contraction.graph_steps import Axes, BatchStep, Lowered, WeightProduct, lowered
+from mponet.contraction.search import DEFAULT_BATCH
 from mponet.errors import PlanError
-from mponet.operators.topology import Wiring
+from mponet.operators.topology import NetworkShape
 
 
 @dataclass(frozen=True)
-class PairPlan:
+class GraphPlan:
     """A way to contract a network of some wiring with a batch.
 
     Attributes:
         wiring: what it is for.
-        path: the pairs in order, as opt_einsum gives them: places in the list of what is left, where the inputs come
-            first, then the nodes; the product goes to its end.
+        path: the pairs in order, as opt_einsum gives them: places in the list of what is left,
+            where the inputs come first, then the nodes; the product goes to its end.
         tile: rows of the batch led through at a time; None for all.
 
     Raises:
         PlanError: the path does not end in one tensor, or the tile is no positive number.
     """
 
-    wiring: Wiring
+    wiring: NetworkShape
     path: tuple[tuple[int, int], ...]
     tile: int | None = None
 
@@ -46,12 +47,12 @@ class PairPlan:
             raise PlanError(f"tile is {self.tile}; expected a whole number of at least 1 row, or None")
 
     @cached_property
-    def pairs(self) -> tuple[Pair, ...]:
+    def pairs(self) -> tuple[WeightProduct, ...]:
         """The products of weights, once for each call."""
         return self._lowered.pairs
 
     @cached_property
-    def passages(self) -> tuple[Passage, ...]:
+    def passages(self) -> tuple[BatchStep, ...]:
         """The products with the batch, in order."""
         return self._lowered.passages
 
@@ -96,7 +97,7 @@ class PairPlan:
         ends = (self.wiring.in_features, self.entry), (self.wiring.out_features, self.exit)
         return turned + sum(size for size, axes in ends if axes is not None)
 
-    def with_tile(self, tile: int | None) -> "PairPlan":
+    def with_tile(self, tile: int | None) -> "GraphPlan":
         """The same plan with other tiles."""
         plan = replace(self, tile=tile)
         plan.__dict__["_lowered"] = self._lowered  # it is the same; made anew it would cost more than all else here
@@ -108,7 +109,7 @@ class PairPlan:
             return f"rebuild W, 1 product{tiles}"
         return f"pass {' > '.join(self._called[step.weight] for step in self.passages)}{tiles}"
 
-    def explain(self, batch: int = USUAL_BATCH) -> str:
+    def explain(self, batch: int = DEFAULT_BATCH) -> str:
         """The steps as a table: what is multiplied with what, sizes, multiplications for a batch of so many rows."""
         lines = [f"{self.wiring}", f"{self}", f"  {'step':<32}{'product':<36}{'multiplications':>16}"]
         for pair in self.pairs:

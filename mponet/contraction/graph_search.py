@@ -7,47 +7,52 @@ from math import ceil, prod
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mponet.contraction.cost import USUAL, Machine
-from mponet.contraction.graph_plan import PairPlan
-from mponet.contraction.planner import ITEMSIZE, Planner, rounded, time_text
-from mponet.contraction.search import TILES, USUAL_BATCH
+from mponet.contraction.cost import DEFAULT_COSTS, Machine
+from mponet.contraction.graph_plan import GraphPlan
+from mponet.contraction.planner import ITEMSIZE, PlanningContext, rounded, time_text
+from mponet.contraction.search import DEFAULT_BATCH, TILES
 from mponet.operators.mpo import Array
-from mponet.operators.topology import Wiring, check_tensors
+from mponet.operators.topology import NetworkShape, check_tensors
 
-#: Nodes and inputs up to which every path is tried, and up to which all that multiply no strangers are; beyond, greedy.
-EVERY, CONNECTED = 6, 14
+#: Nodes and inputs up to which every path is tried, and up to which all that multiply no strangers
+#: are; beyond, greedy.
+OPTIMAL_LIMIT, DP_LIMIT = 6, 14
 
 
 @lru_cache(maxsize=1024)
-def pairwise_plan(wiring: Wiring, batch: int | None, *, itemsize: int = 4, machine: Machine = USUAL) -> PairPlan:
+def pairwise_plan(
+    wiring: NetworkShape, batch: int | None, *, itemsize: int = 4, machine: Machine = DEFAULT_COSTS
+) -> GraphPlan:
     """What the model prefers: the path of the fewest operations for this batch, or all nodes merged first; tiles.
 
     Args:
         wiring: the network.
-        batch: rows of the batch; None when it is not known while tracing, then `USUAL_BATCH` is assumed and no tiles
-            are used.
+        batch: rows of the batch; None when it is not known while tracing, then `DEFAULT_BATCH` is
+            assumed and no tiles are used.
         itemsize: bytes per number.
         machine: where it is run.
     """
     return ranked(wiring, batch, itemsize=itemsize, machine=machine)[0]
 
 
-def ranked(wiring: Wiring, batch: int | None, *, itemsize: int = 4, machine: Machine = USUAL) -> list[PairPlan]:
+def ranked(
+    wiring: NetworkShape, batch: int | None, *, itemsize: int = 4, machine: Machine = DEFAULT_COSTS
+) -> list[GraphPlan]:
     """The plans that `pairwise_plan` chooses from, the one that the model prefers first."""
     rows = _rows(batch)
     tiles = [None, *(tile for tile in TILES if batch is not None and 2 * tile <= batch)]
-    plans = [PairPlan(wiring, way) for way in dict.fromkeys((path(wiring, rows), path(wiring, None)))]
+    plans = [GraphPlan(wiring, way) for way in dict.fromkeys((path(wiring, rows), path(wiring, None)))]
     options = [plan.with_tile(tile) for plan in plans for tile in (tiles if len(plan.passages) > 1 else [None])]
     return sorted(options, key=lambda plan: predicted(plan, rows, itemsize, machine))
 
 
-def plan_for(wiring: Wiring, batch: int | None, dtype: str, backend: Planner) -> PairPlan:
+def plan_for(wiring: NetworkShape, batch: int | None, dtype: str, backend: PlanningContext) -> GraphPlan:
     """The plan of a backend's layer; batches within an eighth of one another share a choice, as for a chain."""
     rows = None if batch is None else rounded(batch)
     return pairwise_plan(wiring, rows, itemsize=ITEMSIZE.get(dtype, 4), machine=backend.machine(dtype))
 
 
-def explain(wiring: Wiring, batch: int | None, dtype: str, backend: Planner, top: int = 8) -> str:
+def explain(wiring: NetworkShape, batch: int | None, dtype: str, backend: PlanningContext, top: int = 8) -> str:
     """The plan of a backend's layer step by step, and below it the best candidates as a table."""
     rows, itemsize = None if batch is None else rounded(batch), ITEMSIZE.get(dtype, 4)
     machine = backend.machine(dtype)
@@ -67,8 +72,8 @@ def explain(wiring: Wiring, batch: int | None, dtype: str, backend: Planner, top
     return "\n".join([*lines, "> is predicted to be the fastest"])
 
 
-def path(wiring: Wiring, batch: int | None) -> tuple[tuple[int, int], ...]:
-    """The pairs, as `mponet.contraction.graph_plan.PairPlan` wants them; the same for the same arguments in every process.
+def path(wiring: NetworkShape, batch: int | None) -> tuple[tuple[int, int], ...]:
+    """The pairs for a `GraphPlan`; the same for the same arguments in every process.
 
     Args:
         wiring: the network.
@@ -83,7 +88,7 @@ def path(wiring: Wiring, batch: int | None) -> tuple[tuple[int, int], ...]:
     return _cheapest(tensors, ("batch", *wiring.outputs), {"batch": batch, **wiring.dims})
 
 
-def predicted(plan: PairPlan, batch: int, itemsize: int, machine: Machine) -> float:
+def predicted(plan: GraphPlan, batch: int, itemsize: int, machine: Machine) -> float:
     """Predicted seconds of a forward and a backward pass."""
     rows = min(batch, plan.tile or batch)
     merging = passing = 0.0
@@ -104,7 +109,7 @@ def predicted(plan: PairPlan, batch: int, itemsize: int, machine: Machine) -> fl
     return merging + ceil(batch / rows) * passing
 
 
-def matrix_of(wiring: Wiring, tensors: Sequence[ArrayLike]) -> Array:
+def matrix_of(wiring: NetworkShape, tensors: Sequence[ArrayLike]) -> Array:
     """``W`` in float64, ``(in_features, out_features)``.
 
     Raises:
@@ -121,7 +126,7 @@ def matrix_of(wiring: Wiring, tensors: Sequence[ArrayLike]) -> Array:
 
 
 def _rows(batch: int | None) -> int:
-    return max(USUAL_BATCH if batch is None else batch, 1)
+    return max(DEFAULT_BATCH if batch is None else batch, 1)
 
 
 def _cheapest(
@@ -134,7 +139,7 @@ def _cheapest(
         return ()
     *terms, last = _terms((*tensors, result), dims)
     shapes = [tuple(dims[edge] for edge in edges) for edges in tensors]
-    way = "optimal" if len(shapes) <= EVERY else "dp" if len(shapes) <= CONNECTED else "greedy"
+    way = "optimal" if len(shapes) <= OPTIMAL_LIMIT else "dp" if len(shapes) <= DP_LIMIT else "greedy"
     found, _ = opt_einsum.contract_path(f"{','.join(terms)}->{last}", *shapes, shapes=True, optimize=way)
     return tuple((int(first), int(second)) for first, second in found)
 

@@ -1,21 +1,21 @@
 """The steps of a pairwise plan: products of weights, and products of the batch with weights, with their layouts.
 
-Before each of its steps the batch is ``T : (batch * before, contracted, behind)``, so that the step is one (broadcast)
-product as those of `mponet.contraction.plan` are.  The order of a weight's free edges is ours to choose, and so is that of the
-inputs' legs: they are laid out so that what a later step contracts lies together.  Where it does not, ``T`` is
-transposed.
+Before each of its steps the batch is ``T : (batch * before, contracted, behind)``, so that the step
+is one (broadcast) product as those of `mponet.contraction.plan` are.  The order of a weight's free
+edges is ours to choose, and so is that of the inputs' legs: they are laid out so that what a later
+step contracts lies together.  Where it does not, ``T`` is transposed.
 """
 
 from dataclasses import dataclass
 from math import prod
 
-from mponet.operators.topology import Wiring
+from mponet.operators.topology import NetworkShape
 
 Axes = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Facing:
+class Unfolding:
     """A tensor as a matrix: its axes in another order, then grouped.
 
     Attributes:
@@ -35,7 +35,7 @@ class Facing:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class WeightProduct:
     """Two weights made one: ``(m, k) @ (k, n)``.
 
     Attributes:
@@ -48,8 +48,8 @@ class Pair:
 
     left: int
     right: int
-    left_facing: Facing
-    right_facing: Facing
+    left_facing: Unfolding
+    right_facing: Unfolding
     shape: Axes
 
     @property
@@ -59,14 +59,14 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
+class BatchStep:
     """One product of the batch with a weight, ``(rows, inner) @ (batch * prefix, inner, suffix)``.
 
     Attributes:
-        weight: its number, as in `Pair`.
+        weight: its number, as in `WeightProduct`.
         facing: the weight as ``(inner, rows)`` where the suffix is 1, else as ``(rows, inner)``.
-        turn: order of the axes of ``T`` behind the batch that the step wants; None where it has it, as the first always
-            does.
+        turn: order of the axes of ``T`` behind the batch that the step wants; None where it has it,
+            as the first always does.
         sizes: of the axes of ``T`` behind the batch, before they are turned.
         prefix: rows of ``T`` for each row of the batch.
         rows: output size of the product.
@@ -75,7 +75,7 @@ class Passage:
     """
 
     weight: int
-    facing: Facing
+    facing: Unfolding
     turn: Axes | None
     sizes: Axes
     prefix: int
@@ -98,7 +98,7 @@ class Passage:
 class _Line:
     """A path taken apart: products of weights, and the weights (number, edges) that the batch meets, in order."""
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[WeightProduct, ...]
     weights: tuple[tuple[int, tuple[str, ...]], ...]
 
 
@@ -110,13 +110,14 @@ class Lowered:
         pairs: the products of weights.
         passages: the products with the batch.
         entry: order of the input legs in which the batch goes in; None where it is theirs.
-        exit: order of the axes in which it comes out that makes the output legs of them; None where they are.
+        exit: order of the axes in which it comes out that makes the output legs of them; None where
+            they are.
         out_sizes: of the axes in which it comes out.
         moved: elements that are transposed for each row of the batch.
     """
 
-    pairs: tuple[Pair, ...]
-    passages: tuple[Passage, ...]
+    pairs: tuple[WeightProduct, ...]
+    passages: tuple[BatchStep, ...]
     entry: Axes | None
     exit: Axes | None
     out_sizes: Axes
@@ -128,7 +129,7 @@ def inverse(axes: Axes) -> Axes:
     return tuple(sorted(range(len(axes)), key=axes.__getitem__))
 
 
-def lowered(wiring: Wiring, path: tuple[tuple[int, int], ...]) -> Lowered:
+def lowered(wiring: NetworkShape, path: tuple[tuple[int, int], ...]) -> Lowered:
     """The steps of a path, with the inputs' legs in their own order or in that of their use, whichever moves less."""
     line = _line(wiring, path)
     used = {edge: k for k, (_, edges) in enumerate(line.weights) for edge in edges}
@@ -137,10 +138,10 @@ def lowered(wiring: Wiring, path: tuple[tuple[int, int], ...]) -> Lowered:
     return min((_lower(wiring, line, order) for order in orders), key=lambda lowered: lowered.moved)
 
 
-def _line(wiring: Wiring, path: tuple[tuple[int, int], ...]) -> _Line:
+def _line(wiring: NetworkShape, path: tuple[tuple[int, int], ...]) -> _Line:
     nodes = list(enumerate(wiring.edges))
     left: list[tuple[int, tuple[str, ...]] | None] = [None, *nodes]  # None is the batch
-    pairs: list[Pair] = []
+    pairs: list[WeightProduct] = []
     met = []
     for places in path:
         first, second = (left.pop(place) for place in sorted(places, reverse=True))
@@ -156,11 +157,11 @@ def _line(wiring: Wiring, path: tuple[tuple[int, int], ...]) -> _Line:
         shape = tuple(wiring.dims[edge] for edge in result)
         facings = _facing(wiring, a_edges, a_free, shared), _facing(wiring, b_edges, shared, b_free)
         left.append((len(nodes) + len(pairs), result))
-        pairs.append(Pair(a, b, *facings, shape))
+        pairs.append(WeightProduct(a, b, *facings, shape))
     return _Line(tuple(pairs), tuple(weight for weight in met if weight is not None))
 
 
-def _lower(wiring: Wiring, line: _Line, order: list[str]) -> Lowered:
+def _lower(wiring: NetworkShape, line: _Line, order: list[str]) -> Lowered:
     used = {edge: k for k, (_, edges) in enumerate(line.weights) for edge in edges}  # the last to have it contracts it
     state, moved = list(order), 0
     passages = []
@@ -181,7 +182,7 @@ def _lower(wiring: Wiring, line: _Line, order: list[str]) -> Lowered:
         suffix = prod(_sizes(wiring, behind))
         facing = _facing(wiring, edges, *((inner, free) if suffix == 1 else (free, inner)))
         prefix, rows, contracted = (prod(_sizes(wiring, some)) for some in (before, free, inner))
-        passages.append(Passage(weight, facing, turn, sizes, prefix, rows, contracted, suffix))
+        passages.append(BatchStep(weight, facing, turn, sizes, prefix, rows, contracted, suffix))
         state = [*before, *free, *behind]
     entry, leave = _order(wiring.inputs, order), _order(state, wiring.outputs)
     ends = (wiring.in_features, entry), (wiring.out_features, leave)
@@ -198,10 +199,10 @@ def _ordered(free: list[str], before: list[str], behind: list[str], used: dict[s
     return sorted(legs, key=lambda edge: when[edge] if leftwards else -when[edge])
 
 
-def _facing(wiring: Wiring, edges: tuple[str, ...], rows: list[str], columns: list[str]) -> Facing:
+def _facing(wiring: NetworkShape, edges: tuple[str, ...], rows: list[str], columns: list[str]) -> Unfolding:
     wanted = [*rows, *columns]
     shape = prod(_sizes(wiring, rows)), prod(_sizes(wiring, columns))
-    return Facing(_order(edges, wanted), _sizes(wiring, wanted), shape)
+    return Unfolding(_order(edges, wanted), _sizes(wiring, wanted), shape)
 
 
 def _order(edges: "list[str] | tuple[str, ...]", wanted: "list[str] | tuple[str, ...]") -> Axes | None:
@@ -210,5 +211,5 @@ def _order(edges: "list[str] | tuple[str, ...]", wanted: "list[str] | tuple[str,
     return None if axes == tuple(range(len(axes))) else axes
 
 
-def _sizes(wiring: Wiring, edges: "list[str] | tuple[str, ...]") -> Axes:
+def _sizes(wiring: NetworkShape, edges: "list[str] | tuple[str, ...]") -> Axes:
     return tuple(wiring.dims[edge] for edge in edges)

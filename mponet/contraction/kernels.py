@@ -1,7 +1,7 @@
 """Which plans a kernel can run that keeps the states of a sweep on the chip, and what such a kernel does.
 
-Those are sweeps of two or three groups from the right, of a whole batch, whose groups are small enough for a program
-to hold the rows, a state and the results of a row in registers.
+Those are sweeps of two or three groups from the right, of a whole batch, whose groups are small
+enough for a program to hold the rows, a state and the results of a row in registers.
 """
 
 from collections.abc import Iterable
@@ -11,13 +11,14 @@ from typing import NamedTuple
 from mponet.contraction.plan import Plan
 
 #: Least size that a matrix unit multiplies; sizes are padded to powers of two of at least this.
-LEAST = 16
+MIN_TILE = 16
 #: Largest padded size of a group of two, and most numbers of a tile that one program holds.
-WIDEST, MOST = 128, 1 << 14
+MAX_PAIR_SIZE, MAX_TILE_ELEMENTS = 128, 1 << 14
 #: Least padded size at which a kernel runs at full speed.
-FASTEST = 64
-#: Rows whose dense product takes as long as the gradient of the matrix on its way to the cores: that moves the matrix
-#: a few times, which takes as long as some thousand multiplications for each of its numbers.
+FULL_SPEED_SIZE = 64
+#: Rows whose dense product takes as long as the gradient of the matrix on its way to the cores:
+#: that moves the matrix a few times, which takes as long as some thousand multiplications for each
+#: of its numbers.
 PROJECTION = 2048
 
 
@@ -47,8 +48,8 @@ class Sizes(NamedTuple):
 
 
 def padded(size: int) -> int:
-    """The power of two that holds it, at least `LEAST`."""
-    return max(LEAST, 1 << (size - 1).bit_length())
+    """The power of two that holds it, at least `MIN_TILE`."""
+    return max(MIN_TILE, 1 << (size - 1).bit_length())
 
 
 def fusable(plan: Plan) -> bool:
@@ -75,15 +76,15 @@ def multiplications(plan: Plan) -> int:
 def speed(plan: Plan) -> float:
     """Of a kernel, as a share of the fastest: small sizes leave a matrix unit waiting for numbers to be laid out."""
     sizes = Sizes.of(plan)
-    return min(1.0, min(_padded(sizes.inputs + sizes.outputs)) / FASTEST)
+    return min(1.0, min(_padded(sizes.inputs + sizes.outputs)) / FULL_SPEED_SIZE)
 
 
-def by_matrix(plan: Plan, batch: int) -> bool:
+def uses_dense_gradient(plan: Plan, batch: int) -> bool:
     """Whether the gradients of the weights are taken from that of the rebuilt matrix.
 
-    Its product takes the multiplications of a dense layer, and its way back to the cores the time of `PROJECTION` rows.
-    A kernel for two groups takes twice the multiplications of the sweep, at half the speed of a plain product; one for
-    three would keep more than there are registers.
+    Its product takes the multiplications of a dense layer, and its way back to the cores the time
+    of `PROJECTION` rows. A kernel for two groups takes twice the multiplications of the sweep, at
+    half the speed of a plain product; one for three would keep more than there are registers.
     """
     whole = plan.shape.dense_parameters * (batch + PROJECTION)
     return len(plan.groups) == 3 or 4 * multiplications(plan) * batch > whole
@@ -93,7 +94,7 @@ def _fit(sizes: Sizes) -> bool:
     """Whether rows, states and results of one row can be held."""
     inputs, outputs = _padded(sizes.inputs), _padded(sizes.outputs)
     held = [prod(inputs), prod(outputs), *(prod(inputs[:k]) * prod(outputs[k:]) for k in range(1, len(inputs)))]
-    return max(held) <= MOST and (len(inputs) == 3 or max(inputs + outputs) <= WIDEST)
+    return max(held) <= MAX_TILE_ELEMENTS and (len(inputs) == 3 or max(inputs + outputs) <= MAX_PAIR_SIZE)
 
 
 def _padded(sizes: Iterable[int]) -> tuple[int, ...]:

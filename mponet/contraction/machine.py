@@ -1,7 +1,7 @@
 """The machine that plans are made for: cautious constants for each framework, or those that `mponet tune` measured.
 
-Measured constants lie in the user's cache beside the fingerprint of what they were measured with: another processor,
-number of cores or version of the framework takes the cautious ones again.
+Measured constants lie in the user's cache beside the fingerprint of what they were measured with:
+another processor, number of cores or version of the framework takes the cautious ones again.
 """
 
 import json
@@ -14,7 +14,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from mponet.contraction.cost import USUAL, Machine
+from mponet.contraction.cost import DEFAULT_COSTS, Machine
 from mponet.errors import PlanError
 from mponet.files import write_json, writing
 
@@ -31,16 +31,17 @@ _GPU = Machine(
     room=1.0,
     ahead=1.0,
 )
-#: Loops over tiles are slow where a compiler makes them, and it plans memory on its own: states may take as much again
-#: as the activations, and four times as much in a pass forward alone.
-_COMPILED = replace(USUAL, near=4e10, room=1.0, ahead=4.0)
-#: A call is Python and the waking of threads in torch, a node of a graph in a loop over tiles in TensorFlow and JAX.
-#: A GPU is an H200 under torch: broadcast products are nearly as fast as any, in 16-bit numbers its matrix units
-#: multiply many times faster, and a call takes less than what Python needs to start it, since work is queued.  Memory
-#: is read at 4.3 TB/s in one piece, and at less than half of that as rows are laid out here.  A turned state costs
-#: hardly more than it takes to read it in JAX, which would turn it twice for a broadcast product.
+#: Loops over tiles are slow where a compiler makes them, and it plans memory on its own: states may
+#: take as much again as the activations, and four times as much in a pass forward alone.
+_COMPILED = replace(DEFAULT_COSTS, near=4e10, room=1.0, ahead=4.0)
+#: A call is Python and the waking of threads in torch, a node of a graph in a loop over tiles in
+#: TensorFlow and JAX. A GPU is an H200 under torch: broadcast products are nearly as fast as any,
+#: in 16-bit numbers its matrix units multiply many times faster, and a call takes less than what
+#: Python needs to start it, since work is queued.  Memory is read at 4.3 TB/s in one piece, and at
+#: less than half of that as rows are laid out here.  A turned state costs hardly more than it takes
+#: to read it in JAX, which would turn it twice for a broadcast product.
 DEFAULTS: Mapping[str, Machine] = {
-    "torch": USUAL,
+    "torch": DEFAULT_COSTS,
     "torch-cuda": _GPU,
     "torch-cuda-16bit": replace(_GPU, flops=3.8e14, half=32.0, fused=3e14),
     "jax-gpu": _GPU,
@@ -48,7 +49,8 @@ DEFAULTS: Mapping[str, Machine] = {
     "jax": replace(_COMPILED, half=8.0, middle=2.5e10, far=1e10, cache=1 << 24, call=4e-5, turning=1.6e11),
     "tensorflow": replace(_COMPILED, middle=4e10, far=2.5e10, cache=1 << 23, call=1.6e-4),
 }
-#: What is taken from `DEFAULTS` however the rest is measured: kernels and turns, which the samples of a fit have not.
+#: What is taken from `DEFAULTS` however the rest is measured: kernels and turns, which the samples
+#: of a fit have not.
 _UNMEASURED = ("fused", "turning")
 VARIABLE = "MPONET_CACHE"
 
@@ -65,9 +67,9 @@ def machine_of(backend: str, versions: Mapping[str, str]) -> Machine:
     """
     found = _measured(path(backend))
     if found is not None and found[0] == fingerprint(versions):
-        usual = DEFAULTS.get(backend, USUAL)
+        usual = DEFAULTS.get(backend, DEFAULT_COSTS)
         return replace(found[1], **{name: getattr(usual, name) for name in _UNMEASURED})
-    return DEFAULTS.get(backend, USUAL)
+    return DEFAULTS.get(backend, DEFAULT_COSTS)
 
 
 def save(backend: str, versions: Mapping[str, str], machine: Machine) -> Path:

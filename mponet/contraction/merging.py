@@ -1,8 +1,9 @@
 """How neighbouring cores are merged into groups, and groups laid out as weights: which products, in which order.
 
-A chain of cores merged is ``(D_left, I, J, D_right)`` like a single core.  Each product of two chains is
-``(D_left I1 J1) x (I2 J2 D_right)``: one exchange of ``J1`` and ``I2`` puts it in order, and the last product of a
-group goes straight into the layout of its step, so that no large matrix is copied twice.
+A chain of cores merged is ``(D_left, I, J, D_right)`` like a single core.  Each product of two
+chains is ``(D_left I1 J1) x (I2 J2 D_right)``: one exchange of ``J1`` and ``I2`` puts it in order,
+and the last product of a group goes straight into the layout of its step, so that no large matrix
+is copied twice.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,26 +14,30 @@ from typing import Literal, NamedTuple
 from mponet.operators.shape import MPOShape
 
 Side = Literal["left", "right", "closing"]
-#: Axes of a chain ``(left, input, output, right)`` in the weight of each side: what the step leaves, what it consumes.
+#: Axes of a chain ``(left, input, output, right)`` in the weight of each side: what the step
+#: leaves, what it consumes.
 LAYOUTS: Mapping[Side, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "left": ((2, 3), (0, 1)),  # (J D_right) x (D_left I)
     "right": ((0, 2), (1, 3)),  # (D_left J) x (I D_right)
     "closing": ((2,), (0, 1, 3)),  # J x (D_left I D_right)
 }
-#: Axes of ``(left, input, output, right)`` among those of a product of two chains, ``(left, i1, j1, i2, j2, right)``.
+#: Axes of ``(left, input, output, right)`` among those of a product of two chains, ``(left, i1, j1,
+#: i2, j2, right)``.
 PARTS = ((0,), (1, 3), (2, 4), (5,))
 CHAIN = (0, 1, 2, 3)
 
 
-class Merge(NamedTuple):
+class CoreProduct(NamedTuple):
     """One product of two chains.
 
     Attributes:
-        left: number of the left chain: the cores are 0 to n - 1, the product of each merge the next number.
+        left: number of the left chain: the cores are 0 to n - 1, the product of each merge the next
+            number.
         right: number of the right chain.
         facing: shapes of the two as matrices, the bond between them inside.
         sizes: ``(left, i1, j1, i2, j2, right)`` of the product.
-        axes: the order that they are brought into; None where that moves nothing but axes of length 1.
+        axes: the order that they are brought into; None where that moves nothing but axes of length
+            1.
         inverse: the order that undoes it.
         shape: what the result is needed as: a matrix of the next product, or a weight.
         final: whether it is a weight, which no other product is made of.
@@ -58,7 +63,8 @@ class Layout(NamedTuple):
 
     Attributes:
         chain: number of the chain.
-        axes: order of the axes of a single core; None for a merged chain, which is a weight already.
+        axes: order of the axes of a single core; None for a merged chain, which is a weight
+            already.
         inverse: the order that undoes it.
         shape: of the weight.
     """
@@ -69,7 +75,7 @@ class Layout(NamedTuple):
     shape: tuple[int, int]
 
 
-class Grouping(NamedTuple):
+class MergePlan(NamedTuple):
     """All products of a plan's cores, each behind those it is made of, and where the steps find their weights.
 
     Attributes:
@@ -77,11 +83,11 @@ class Grouping(NamedTuple):
         layouts: one for each step.
     """
 
-    merges: tuple[Merge, ...]
+    merges: tuple[CoreProduct, ...]
     layouts: tuple[Layout, ...]
 
 
-class Merging(NamedTuple):
+class MergeOrder(NamedTuple):
     """How neighbouring cores become one.
 
     Attributes:
@@ -94,13 +100,13 @@ class Merging(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def merging(shape: MPOShape, first: int, end: int) -> Merging:
+def merging(shape: MPOShape, first: int, end: int) -> MergeOrder:
     """The cheapest order to merge the cores from ``first`` to before ``end``; one core needs no product."""
     if end - first == 1:
-        return Merging(0, first)
+        return MergeOrder(0, first)
     outer = shape.bond_dims[first] * prod(shape.site_sizes[first:end]) * shape.bond_dims[end]
     return min(
-        Merging(
+        MergeOrder(
             merging(shape, first, split).multiplications
             + merging(shape, split, end).multiplications
             + outer * shape.bond_dims[split],
@@ -110,16 +116,16 @@ def merging(shape: MPOShape, first: int, end: int) -> Merging:
     )
 
 
-def grouping(shape: MPOShape, spans: Sequence[tuple[int, int]], steps: Sequence[tuple[int, Side, bool]]) -> Grouping:
+def grouping(shape: MPOShape, spans: Sequence[tuple[int, int]], steps: Sequence[tuple[int, Side, bool]]) -> MergePlan:
     """How the cores of ``shape`` become weights.
 
     Args:
         shape: of the operator.
         spans: ``(first, end)`` of the sites of each group.
-        steps: group and side of each step, and whether it is a plain matrix product.  A weight is ``(rows, inner)``,
-            and ``(inner, rows)`` where it is multiplied from the right.
+        steps: group and side of each step, and whether it is a plain matrix product.  A weight is
+            ``(rows, inner)``, and ``(inner, rows)`` where it is multiplied from the right.
     """
-    merges: list[Merge] = []
+    merges: list[CoreProduct] = []
     layouts = []
     for group, side, plain in steps:
         first, end = spans[group]
@@ -131,7 +137,7 @@ def grouping(shape: MPOShape, spans: Sequence[tuple[int, int]], steps: Sequence[
         number = _merge(shape, first, end, axes, weight, merges, final=True)
         single = end - first == 1
         layouts.append(Layout(number, axes if single else None, _inverse(axes), weight))
-    return Grouping(tuple(merges), tuple(layouts))
+    return MergePlan(tuple(merges), tuple(layouts))
 
 
 def _merge(
@@ -140,7 +146,7 @@ def _merge(
     end: int,
     axes: tuple[int, ...],
     matrix: tuple[int, int],
-    merges: list[Merge],
+    merges: list[CoreProduct],
     *,
     final: bool = False,
 ) -> int:
@@ -154,7 +160,7 @@ def _merge(
     order = tuple(part for axis in axes for part in PARTS[axis])
     sizes = (*left[:3], *right[1:])
     moved = None if _stays(sizes, order) else order
-    merges.append(Merge(*numbers, facing, sizes, moved, _inverse(order), matrix, final))
+    merges.append(CoreProduct(*numbers, facing, sizes, moved, _inverse(order), matrix, final))
     return shape.sites + len(merges) - 1
 
 

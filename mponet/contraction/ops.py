@@ -12,8 +12,8 @@ class Body(Protocol[A]):
 
     Args:
         blocks: the same rows of each array.
-        into: where each result, ``(rows, width)``, may be written to, and need not; None where the library does not
-            write in place.
+        into: where each result, ``(rows, width)``, may be written to, and need not; None where the
+            library does not write in place.
         totals: the sums so far; None before the first block.
 
     Returns:
@@ -41,19 +41,19 @@ class Ops(Protocol[A]):
     def matmul(self, a: A, b: A, into: A | None = None) -> A:
         """``(m, k) @ (k, n)``, or ``(m, k) @ (p, k, n) -> (p, m, n)``."""
 
-    def affine(self, a: A, b: A, bias: A | None) -> A:
+    def linear(self, a: A, b: A, bias: A | None) -> A:
         """``(m, k) @ (k, n) + (n)``: what the library has for a dense layer."""
 
     def add(self, array: A, bias: A) -> A:
         """``array + bias``, in the memory of ``array``, which nobody else has, where the library can."""
 
-    def gather(self, total: A | None, a: A, b: A) -> A:
+    def accumulate_gradient(self, total: A | None, a: A, b: A) -> A:
         """``total`` plus ``a.T @ b`` for ``(n, k), (n, m)``, or ``sum_p a[p] @ b[p].T`` for ``(p, k, q), (p, m, q)``.
 
         Totals are the library's own business until `settle` makes arrays of them.
         """
 
-    def settle(self, total: A, like: A) -> A:
+    def finalize(self, total: A, like: A) -> A:
         """The sum that `gather` has made, in the dtype of ``like``."""
 
     def scratch(self, like: A, shape: tuple[int, ...]) -> A | None:
@@ -62,7 +62,7 @@ class Ops(Protocol[A]):
     def rows(self, array: A) -> int:
         """Length of the first axis; -1 while it is not known."""
 
-    def tiled(
+    def map_tiles(
         self, body: Body[A], arrays: tuple[A, ...], widths: Sequence[int], tile: int
     ) -> tuple[tuple[A, ...], Totals[A]]:
         """``body`` over blocks of ``tile`` rows, the last may be shorter: row results ``(rows, width)``, and sums."""

@@ -1,21 +1,24 @@
 """How to contract an MPO with a batch: plans as values.
 
-Neighbouring cores are first merged into *groups* (small, independent of the batch).  Then the batch is swept through
-the groups: every step takes the leftmost or the rightmost group that is left.  With ``l`` groups done from the left and
-those after ``r`` from the right, the batch is
+Neighbouring cores are first merged into *groups* (small, independent of the batch).  Then the batch
+is swept through the groups: every step takes the leftmost or the rightmost group that is left.
+With ``l`` groups done from the left and those after ``r`` from the right, the batch is
 
-    ``T : (batch * J_1..J_l, D_l * I_{l+1}, I_{l+2} .. I_r * D_r * J_{r+1} .. J_m)``   for a step from the left,
-    ``T : (batch * J_1..J_l * D_l * I_{l+1} .. I_{r-1}, I_r * D_r, J_{r+1} .. J_m)``   for a step from the right,
+    ``T : (batch * J_1..J_l, D_l * I_{l+1}, I_{l+2} .. I_r * D_r * J_{r+1} .. J_m)``   for a step
+    from the left, ``T : (batch * J_1..J_l * D_l * I_{l+1} .. I_{r-1}, I_r * D_r, J_{r+1} .. J_m)``
+    for a step from the right,
 
-both the same numbers in the same order, so that each step is one (broadcast) product ``W @ T`` and its result is
-already laid out for the next: activations are never transposed, only the small group weights are.  One group is
-"rebuild ``W``, then one matrix product".
+both the same numbers in the same order, so that each step is one (broadcast) product ``W @ T`` and
+its result is already laid out for the next: activations are never transposed, only the small group
+weights are.  One group is "rebuild ``W``, then one matrix product".
 
-Some compilers transpose what a broadcast product takes and gives.  For those a sweep from the left can be *turned*: the
-batch is transposed before each product, ``(batch * J_1..J_{l-1}, I_{l+1}, I_{l+2} .. I_m, J_l, D_l)`` to
-``(batch * J_1..J_l, I_{l+2} .. I_m, D_l, I_{l+1})``, and every product is a plain one.
+Some compilers transpose what a broadcast product takes and gives.  For those a sweep from the left
+can be *turned*: the batch is transposed before each product, ``(batch * J_1..J_{l-1}, I_{l+1},
+I_{l+2} .. I_m, J_l, D_l)`` to ``(batch * J_1..J_l, I_{l+2} .. I_m, D_l, I_{l+1})``, and every
+product is a plain one.
 
-*Tiles* sweep a few rows of the batch at a time, so that what lies between two steps stays in the cache.
+*Tiles* sweep a few rows of the batch at a time, so that what lies between two steps stays in the
+cache.
 """
 
 from dataclasses import dataclass, replace
@@ -23,7 +26,7 @@ from functools import cached_property, lru_cache
 from itertools import accumulate, pairwise
 from math import prod
 
-from mponet.contraction.merging import Grouping, Side, grouping, merging
+from mponet.contraction.merging import MergePlan, Side, grouping, merging
 from mponet.display import NotebookRepr
 from mponet.errors import PlanError
 from mponet.operators.shape import MPOShape
@@ -35,14 +38,15 @@ class Step:
 
     Attributes:
         group: the group whose weight is used, from 0.
-        side: ``left`` consumes ``(D_{g-1}, I_g)`` and leaves ``(J_g, D_g)``; ``right`` consumes ``(I_g, D_g)`` and
-            leaves ``(D_{g-1}, J_g)``; ``closing`` is the last step and consumes both bonds.
+        side: ``left`` consumes ``(D_{g-1}, I_g)`` and leaves ``(J_g, D_g)``; ``right`` consumes
+            ``(I_g, D_g)`` and leaves ``(D_{g-1}, J_g)``; ``closing`` is the last step and consumes
+            both bonds.
         prefix: rows of ``T`` for each row of the batch.
         rows: output size ``M`` of the product.
         inner: contracted size ``K``.
         suffix: trailing size ``Q`` that is carried along.
-        turn: sizes ``(I, rest, J, D)`` of the state as it comes, behind what is done, to be transposed to
-            ``(J, rest, D, I)``; None where it lies as it should.
+        turn: sizes ``(I, rest, J, D)`` of the state as it comes, behind what is done, to be
+            transposed to ``(J, rest, D, I)``; None where it lies as it should.
     """
 
     group: int
@@ -68,11 +72,12 @@ class Plan(NotebookRepr):
         groups: number of neighbouring sites in each group.
         order: the groups in the order of the sweep; each is an end of those left.
         tile: rows of the batch swept at a time; None for all.
-        turned: whether the state is transposed before each product, so that none is a broadcast product.
+        turned: whether the state is transposed before each product, so that none is a broadcast
+            product.
 
     Raises:
-        PlanError: the groups do not cover the sites, the order takes a group from the middle, or what is turned is no
-            sweep from the left.
+        PlanError: the groups do not cover the sites, the order takes a group from the middle, or
+            what is turned is no sweep from the left.
     """
 
     shape: MPOShape
@@ -143,7 +148,7 @@ class Plan(NotebookRepr):
         return tuple(steps)
 
     @cached_property
-    def grouping(self) -> Grouping:
+    def grouping(self) -> MergePlan:
         """How the cores become the weights of the steps."""
         return grouping(self.shape, self.spans, tuple((s.group, s.side, s.suffix == 1) for s in self.steps))
 

@@ -8,14 +8,15 @@ from statistics import median
 from time import perf_counter
 from typing import get_args
 
-from mponet.contraction.cost import USUAL, Machine, Purpose, cost, workspace
+from mponet.contraction.cost import DEFAULT_COSTS, Machine, Purpose, cost, workspace
 from mponet.contraction.machine import machine_of
 from mponet.contraction.plan import Plan
-from mponet.contraction.search import USUAL_BATCH, fits, ranked, room, share
+from mponet.contraction.search import DEFAULT_BATCH, fits, ranked, room, share
 from mponet.errors import PlanError
 from mponet.operators.shape import MPOShape
 
-#: Makes a pass by a plan ready, on random numbers: ``(plan, batch, purpose, dtype) -> run``; run waits for the result.
+#: Makes a pass by a plan ready, on random numbers: ``(plan, batch, purpose, dtype) -> run``; run
+#: waits for the result.
 Runner = Callable[[Plan, int, Purpose, str], Callable[[], None]]
 VARIABLE = "MPONET_PLAN"
 MODES = ("model", "measure")
@@ -27,7 +28,7 @@ ROUNDS = 7
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class PlanRequest:
     """What plans were asked for.
 
     Attributes:
@@ -40,12 +41,12 @@ class Question:
     shape: MPOShape
     batch: int | None
     itemsize: int = 4
-    machine: Machine = USUAL
+    machine: Machine = DEFAULT_COSTS
 
     @property
     def rows(self) -> int:
         """The batch, or what is assumed for it."""
-        return USUAL_BATCH if self.batch is None else self.batch
+        return DEFAULT_BATCH if self.batch is None else self.batch
 
     def ranked(self, purpose: Purpose) -> list[Plan]:
         """The candidates, the one that the model prefers first."""
@@ -69,7 +70,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Plans:
+class PlanSet:
     """The plans of a layer for one size of batch.
 
     Attributes:
@@ -83,7 +84,7 @@ class Plans:
     forward: Plan
     training: Plan
     inference: Plan
-    question: Question | None = None
+    question: PlanRequest | None = None
     seconds: Mapping[tuple[Purpose, Plan], float] = field(default_factory=dict, hash=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -91,12 +92,12 @@ class Plans:
         _ = self.forward.grouping, self.training.grouping, self.inference.grouping
 
     @classmethod
-    def alike(cls, plan: Plan) -> "Plans":
+    def alike(cls, plan: Plan) -> "PlanSet":
         """The same plan for everything."""
         return cls(plan, plan, plan)
 
     @classmethod
-    def of(cls, question: Question, runner: Runner | None = None, dtype: str = "float32") -> "Plans":
+    def of(cls, question: PlanRequest, runner: Runner | None = None, dtype: str = "float32") -> "PlanSet":
         """The answer; with a ``runner`` the best few are timed, and the fastest wins."""
         best: dict[Purpose, Plan] = {}
         seconds: dict[tuple[Purpose, Plan], float] = {}
@@ -125,7 +126,7 @@ class Plans:
 
 
 @lru_cache(maxsize=4096)
-def plans_for(shape: MPOShape, batch: int | None, dtype: str, backend: "Planner") -> Plans:
+def plans_for(shape: MPOShape, batch: int | None, dtype: str, backend: "PlanningContext") -> PlanSet:
     """The plans of a backend's layer; batches within an eighth of one another share a choice, so that few are made."""
     rows = None if batch is None else rounded(batch)
     if rows != batch:
@@ -133,12 +134,12 @@ def plans_for(shape: MPOShape, batch: int | None, dtype: str, backend: "Planner"
     machine = backend.machine(dtype)
     if rows is None:  # it is being traced, and kernels take no part in that
         machine = replace(machine, fused=0.0)
-    question = Question(shape, rows, ITEMSIZE.get(dtype, 4), machine)
-    return Plans.of(question, backend.runner if mode() == "measure" and rows is not None else None, dtype)
+    question = PlanRequest(shape, rows, ITEMSIZE.get(dtype, 4), machine)
+    return PlanSet.of(question, backend.runner if mode() == "measure" and rows is not None else None, dtype)
 
 
 @dataclass(frozen=True, slots=True)
-class Planner:
+class PlanningContext:
     """What a backend has for choosing plans.
 
     Attributes:
@@ -146,7 +147,8 @@ class Planner:
         versions: of its packages, and of the device if it is no processor.
         runner: makes a pass ready to be timed.
         device: ``cuda``, ``gpu``; empty for a processor.
-        fuses: whether it has kernels for `mponet.contraction.kernels.fusable` plans of 16-bit numbers.
+        fuses: whether it has kernels for `mponet.contraction.kernels.fusable` plans of 16-bit
+            numbers.
     """
 
     name: str
@@ -198,8 +200,8 @@ def timed(options: list[Plan], batch: int, purpose: Purpose, dtype: str, runner:
     return {plan: median(times) for plan, times in found.items()}
 
 
-def _table(plans: Plans, question: Question, purpose: Purpose, top: int) -> str:
-    """What `Plans.explain` gives."""
+def _table(plans: PlanSet, question: PlanRequest, purpose: Purpose, top: int) -> str:
+    """What `PlanSet.explain` gives."""
     options = question.ranked(purpose)
     chosen: Plan = getattr(plans, purpose)
     shown = options[:top] if chosen in options[:top] else [*options[: top - 1], chosen]
@@ -224,7 +226,7 @@ def _table(plans: Plans, question: Question, purpose: Purpose, top: int) -> str:
     return "\n".join([*lines, f"> {_reason(plans, question, purpose, chosen)}"])
 
 
-def _reason(plans: Plans, question: Question, purpose: Purpose, chosen: Plan) -> str:
+def _reason(plans: PlanSet, question: PlanRequest, purpose: Purpose, chosen: Plan) -> str:
     if (purpose, chosen) in plans.seconds:
         return "was the fastest of those that were timed here"
     return "is predicted to be the fastest of those that keep within the room"

@@ -6,19 +6,21 @@ from itertools import combinations, pairwise, product
 from math import inf
 from typing import NamedTuple
 
-from mponet.contraction.cost import USUAL, Machine, Purpose, dense, predict, workspace
+from mponet.contraction.cost import DEFAULT_COSTS, Machine, Purpose, dense, predict, workspace
 from mponet.contraction.plan import Plan
 from mponet.operators.shape import MPOShape
 
-#: More groups than this are never cheaper for shapes of many sites, and their number grows as 3^sites.
+#: More groups than this are never cheaper for shapes of many sites, and their number grows as
+#: 3^sites.
 MAX_GROUPS = 4
 TILES = (2, 4, 8, 16, 32, 64, 128, 512, 2048)
 #: Rows assumed where the batch is not known.
-USUAL_BATCH = 128
-#: A sweep that begins at the left begins with a broadcast product: a little slower than the mirror image, which the
-#: model does not tell apart.
-HANDICAP = 1.03
-#: Bytes of a dense weight up to which a sweep may take the memory of that and its gradient, whatever else there is.
+DEFAULT_BATCH = 128
+#: A sweep that begins at the left begins with a broadcast product: a little slower than the mirror
+#: image, which the model does not tell apart.
+LEFT_SWEEP_PENALTY = 1.03
+#: Bytes of a dense weight up to which a sweep may take the memory of that and its gradient,
+#: whatever else there is.
 SMALL = 1 << 22
 
 
@@ -45,14 +47,14 @@ def choose(
     *,
     purpose: Purpose = "forward",
     itemsize: int = 4,
-    machine: Machine = USUAL,
+    machine: Machine = DEFAULT_COSTS,
 ) -> Plan:
     """The plan that the model likes best among those that keep within the room; ties go to the one listed first.
 
     Args:
         shape: the layer.
-        batch: rows of the batch; None when it is not known while tracing, then `USUAL_BATCH` is assumed and no tiles
-            are used.
+        batch: rows of the batch; None when it is not known while tracing, then `DEFAULT_BATCH` is
+            assumed and no tiles are used.
         purpose: what is run.
         itemsize: bytes per number.
         machine: where it is run.
@@ -66,7 +68,7 @@ def ranked(
     *,
     purpose: Purpose = "forward",
     itemsize: int = 4,
-    machine: Machine = USUAL,
+    machine: Machine = DEFAULT_COSTS,
 ) -> list[Plan]:
     """The candidates, best first: those within the room by predicted time, then the others by it."""
     allowed = room(shape, batch, purpose, itemsize, machine)
@@ -74,20 +76,25 @@ def ranked(
     return [one.plan for one in sorted(options, key=lambda one: (one.taken > allowed, one.seconds))]
 
 
-def fits(plan: Plan, batch: int | None, purpose: Purpose, itemsize: int = 4, machine: Machine = USUAL) -> bool:
+def fits(plan: Plan, batch: int | None, purpose: Purpose, itemsize: int = 4, machine: Machine = DEFAULT_COSTS) -> bool:
     """Whether a plan keeps within the room; a batch that is not known is not measured by it."""
     return _taken(plan, batch, purpose, itemsize, machine) <= room(plan.shape, batch, purpose, itemsize, machine)
 
 
 @lru_cache(maxsize=4096)
 def room(
-    shape: MPOShape, batch: int | None, purpose: Purpose = "forward", itemsize: int = 4, machine: Machine = USUAL
+    shape: MPOShape,
+    batch: int | None,
+    purpose: Purpose = "forward",
+    itemsize: int = 4,
+    machine: Machine = DEFAULT_COSTS,
 ) -> float:
     """Bytes that a sweep of this layer may take beside its inputs, outputs and their gradients.
 
-    A share of those (`Machine.room`, forward alone `Machine.ahead`); and what a dense layer takes, a matrix and its
-    gradient, where the matrix is small or no plan that keeps within the share is predicted to be as fast as a dense
-    layer.  Some plan always fits: that which rebuilds the matrix takes no more.  No bound where the batch is not known.
+    A share of those (`Machine.room`, forward alone `Machine.ahead`); and what a dense layer takes,
+    a matrix and its gradient, where the matrix is small or no plan that keeps within the share is
+    predicted to be as fast as a dense layer.  Some plan always fits: that which rebuilds the matrix
+    takes no more.  No bound where the batch is not known.
     """
     if batch is None:
         return inf
@@ -120,11 +127,11 @@ def _weighed(
     shape: MPOShape, batch: int | None, purpose: Purpose, itemsize: int, machine: Machine
 ) -> tuple[_Weighed, ...]:
     """All candidates, in their order."""
-    rows = USUAL_BATCH if batch is None else batch
+    rows = DEFAULT_BATCH if batch is None else batch
     found = []
     for plan in candidates(shape, batch, turned=machine.turning > 0):
         seconds = predict(plan, rows, purpose=purpose, itemsize=itemsize, machine=machine)
-        handicap = 1.0 if plan.order[0] or plan.turned else HANDICAP
+        handicap = 1.0 if plan.order[0] or plan.turned else LEFT_SWEEP_PENALTY
         found.append(_Weighed(plan, seconds * handicap, _taken(plan, batch, purpose, itemsize, machine)))
     return tuple(found)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from mponet.contraction.merging import Merge
+from mponet.contraction.merging import CoreProduct
 from mponet.contraction.ops import Ops
 from mponet.contraction.plan import Plan
 
@@ -31,7 +31,7 @@ def weights(plan: Plan, found: Mapping[int, A], ops: Ops[A]) -> list[A]:
     ]
 
 
-def core_slopes(plan: Plan, found: Mapping[int, A], weight_slopes: Sequence[A], ops: Ops[A]) -> tuple[A, ...]:
+def core_gradients(plan: Plan, found: Mapping[int, A], weight_slopes: Sequence[A], ops: Ops[A]) -> tuple[A, ...]:
     """Gradients of the cores from those of the weights: `chains` and `weights` backwards."""
     shapes = plan.shape.core_shapes
     slopes: dict[int, A] = {}
@@ -59,7 +59,7 @@ def spread(plan: Plan, found: Mapping[int, A], slopes: dict[int, A], ops: Ops[A]
     return tuple(ops.reshape(slopes[k], shapes[k]) for k in range(sites))
 
 
-def _facing(merge: Merge, found: Mapping[int, A], sites: int, ops: Ops[A]) -> tuple[A, A]:
+def _facing(merge: CoreProduct, found: Mapping[int, A], sites: int, ops: Ops[A]) -> tuple[A, A]:
     """The two chains as matrices with the bond between them inside; products are made as such, cores are not."""
     left, right = found[merge.left], found[merge.right]
     return (

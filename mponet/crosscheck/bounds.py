@@ -1,32 +1,36 @@
 """How far two correct backends may be apart.
 
-In float64 the bounds are fixed: 1e-12 for what a pass forward gives, 1e-10 for gradients, 1e-8 for training.  Rounding
-reaches a few thousand roundings of ``u = 1.1e-16`` in the deepest network (`mponet.crosscheck.rounding`), which is
-5e-13: anything beyond the bounds is a different formula.
+In float64 the bounds are fixed: 1e-12 for what a pass forward gives, 1e-10 for gradients, 1e-8 for
+training.  Rounding reaches a few thousand roundings of ``u = 1.1e-16`` in the deepest network
+(`mponet.crosscheck.rounding`), which is 5e-13: anything beyond the bounds is a different formula.
 
-In float32 they follow from the layers.  A pass makes so many roundings of ``u = 2^-24 = 6e-8`` relative to the largest
-value of a tensor, and two backends differ by up to twice that:
+In float32 they follow from the layers.  A pass makes so many roundings of ``u = 2^-24 = 6e-8``
+relative to the largest value of a tensor, and two backends differ by up to twice that:
 
 * logits: the roundings of the pass forward in inference mode;
 * loss and running statistics: those in training mode, where the norms of a batch are sums as well;
-* gradients: those of the pass forward and of the pass backward, and of the longest sum that a parameter's gradient is;
-* training: that of the gradients, for one step from a given state.  A velocity takes over the error of its gradient; a
-  parameter takes ``lr`` times that, on top of its own rounding.
+* gradients: those of the pass forward and of the pass backward, and of the longest sum that a
+parameter's gradient is;
+* training: that of the gradients, for one step from a given state.  A velocity takes over the error
+  of its gradient; a parameter takes ``lr`` times that, on top of its own rounding.
 
-Training is 20 steps on end in float64, but single steps from four given states in float32.  A network with ReLUs is no
-smooth function of its parameters: where a value lands within rounding error of 0, one framework lets a gradient through
-and the other does not, and both are right.  Free-running float32 trajectories therefore part for good at the first such
-place, as LeNet-5's did on 8 images.  Single steps start from states whose images keep away from every jump
-(`mponet.crosscheck.margin`); so do the gradients.  In float64 such a meeting has a chance of about 1e-8.
+Training is 20 steps on end in float64, but single steps from four given states in float32.  A
+network with ReLUs is no smooth function of its parameters: where a value lands within rounding
+error of 0, one framework lets a gradient through and the other does not, and both are right.
+Free-running float32 trajectories therefore part for good at the first such place, as LeNet-5's did
+on 8 images.  Single steps start from states whose images keep away from every jump
+(`mponet.crosscheck.margin`); so do the gradients.  In float64 such a meeting has a chance of about
+1e-8.
 
-The rounding of a sum is relative to its terms.  A tensor below 1e-4 of the largest of its quantity is measured against
-that share instead.  One kind of gradient cancels altogether: a batch norm takes off any constant, so a bias right in
-front of one has a gradient that is 0 but for rounding, whatever its terms were (`cancelling`).  In float32 those alone
-are measured against a hundredth of the largest gradient, where a hundredth of a bound is a few roundings.
+The rounding of a sum is relative to its terms.  A tensor below 1e-4 of the largest of its quantity
+is measured against that share instead.  One kind of gradient cancels altogether: a batch norm takes
+off any constant, so a bias right in front of one has a gradient that is 0 but for rounding,
+whatever its terms were (`cancelling`).  In float32 those alone are measured against a hundredth of
+the largest gradient, where a hundredth of a bound is a few roundings.
 
-Where a published network has jumps left within reach of rounding on any batch, what they may change is added to the
-bounds of gradients and training, and the norm is the Euclidean one: a single value on the wrong side changes all of one
-small gradient, and next to nothing of the whole.
+Where a published network has jumps left within reach of rounding on any batch, what they may change
+is added to the bounds of gradients and training, and the norm is the Euclidean one: a single value
+on the wrong side changes all of one small gradient, and next to nothing of the whole.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,7 +56,8 @@ class Bound:
 
     Attributes:
         error: the largest allowed.
-        norm: what tensors and their differences are measured by: the largest value, or the Euclidean norm.
+        norm: what tensors and their differences are measured by: the largest value, or the
+            Euclidean norm.
         cancelling: names of tensors that are 0 but for rounding, which have a floor of their own.
     """
 

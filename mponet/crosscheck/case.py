@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from mponet.backend import Numbers
-from mponet.crosscheck.margin import calmest
+from mponet.crosscheck.margin import smoothest_batch
 from mponet.crosscheck.rounding import SINGLE
 from mponet.errors import InputError
 from mponet.models import spec as vocabulary
@@ -23,8 +23,9 @@ from mponet.models.spec import Model
 from mponet.operators.shape import MPOShape
 from mponet.recipe import Recipe
 
-#: Learning rates of training, by dtype, one tuple for each leg.  They drop in the middle: a velocity with the rate
-#: folded in would show.  In float32 every leg is a single step; see `mponet.crosscheck.bounds` for why.
+#: Learning rates of training, by dtype, one tuple for each leg.  They drop in the middle: a
+#: velocity with the rate folded in would show.  In float32 every leg is a single step; see
+#: `mponet.crosscheck.bounds` for why.
 RATES: dict[str, tuple[tuple[float, ...], ...]] = {
     "float64": ((0.01,) * 10 + (0.001,) * 10,),
     "float32": ((0.01,), (0.01,), (0.001,), (0.001,)),
@@ -32,7 +33,8 @@ RATES: dict[str, tuple[tuple[float, ...], ...]] = {
 DTYPES = tuple(RATES)
 SGD = Recipe("sgd", 20, 1, 0.01, weight_decay=0.01)
 MOMENTUM = replace(SGD, name="momentum", momentum=0.9)
-#: All that a recipe can ask of an optimiser.  Gradients at the start are many times longer than 0.1.
+#: All that a recipe can ask of an optimiser.  Gradients at the start are many times longer than
+#: 0.1.
 NESTEROV = replace(MOMENTUM, name="nesterov", nesterov=True, average=0.9, clip=0.1)
 #: What is trained with; batch, rates and number of steps are those of the case.
 RECIPES = (SGD, MOMENTUM, NESTEROV)
@@ -45,17 +47,20 @@ CHOICE = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Leg:
+class StartState:
     """A state to start from, and what to do there.
 
     Attributes:
-        parameters: parameters and running statistics by canonical name, none at its usual start, rounded to the dtype
-            of the case; in float32, moved a little away from jumps (`mponet.crosscheck.margin`).
-        state: of an optimiser, by ``velocity/<parameter name>`` and ``average/<parameter name>``; empty at rest.
+        parameters: parameters and running statistics by canonical name, none at its usual start,
+            rounded to the dtype of the case; in float32, moved a little away from jumps
+            (`mponet.crosscheck.margin`).
+        state: of an optimiser, by ``velocity/<parameter name>`` and ``average/<parameter name>``;
+            empty at rest.
         begun: steps that the state has behind it.
         images: ``(batch, height, width, channels)`` in [0, 1), rounded to the dtype of the case.
         labels: ``(batch,)``.
-        masks: what each dropout keeps in every step; those of the first also serve logits, loss and gradients.
+        masks: what each dropout keeps in every step; those of the first also serve logits, loss and
+            gradients.
         rates: learning rate of every step.
         share: what jumps within reach of rounding may change of the first step's gradient.
     """
@@ -84,7 +89,7 @@ class Case:
     model: Model
     dtype: str
     recipes: tuple[Recipe, ...]
-    legs: tuple[Leg, ...]
+    legs: tuple[StartState, ...]
 
     @property
     def batch(self) -> int:
@@ -125,7 +130,9 @@ def make(
     return Case(model, dtype, tuple(recipes), tuple(legs))
 
 
-def _leg(model: Model, dtype: str, seed: int, number: int, batch: int, rates: tuple[float, ...], choice: int) -> Leg:
+def _leg(
+    model: Model, dtype: str, seed: int, number: int, batch: int, rates: tuple[float, ...], choice: int
+) -> StartState:
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(3, number)))
     parameters = _values(model, seed if number == 0 else int(rng.integers(2**31)), rng, dtype)
     labels = rng.integers(0, layers(model)[-1].output_shape[-1], batch)
@@ -133,13 +140,13 @@ def _leg(model: Model, dtype: str, seed: int, number: int, batch: int, rates: tu
     candidates = (rng.random((batch, *model.input_shape)).astype(dtype) for _ in range(choice))
     images, jumps = next(candidates), 0.0
     if dtype == "float32":
-        images, parameters, jumps = calmest(model, parameters, chain([images], candidates), kept[0], SINGLE)
+        images, parameters, jumps = smoothest_batch(model, parameters, chain([images], candidates), kept[0], SINGLE)
     state: dict[str, Numbers] = {}
     if single := len(rates) == 1:
         for name, shape in parameter_shapes(model).items():
             state[f"velocity/{name}"] = rng.normal(0.0, SIGMA, shape).astype(dtype)
             state[f"average/{name}"] = parameters[name] + rng.normal(0.0, SIGMA, shape).astype(dtype)
-    return Leg(parameters, state, 10 if single else 0, images, labels, kept, rates, jumps)
+    return StartState(parameters, state, 10 if single else 0, images, labels, kept, rates, jumps)
 
 
 def _values(model: Model, seed: int, rng: np.random.Generator, dtype: str) -> dict[str, Numbers]:
@@ -179,7 +186,7 @@ def load(folder: Path) -> Case:
     return Case(_decode(facts["model"]), facts["dtype"], recipes, legs)
 
 
-def _read(file: Path, begun: int, rates: Sequence[float], share: float) -> Leg:
+def _read(file: Path, begun: int, rates: Sequence[float], share: float) -> StartState:
     found: dict[str, dict[str, Any]] = {"parameters": {}, "velocity": {}, "average": {}, "masks": {}}
     tensors = load_file(file)
     images, labels = tensors.pop("images"), tensors.pop("labels")
@@ -188,7 +195,7 @@ def _read(file: Path, begun: int, rates: Sequence[float], share: float) -> Leg:
         found[kind][name] = value
     kept = tuple(_masks(found["masks"], step) for step in range(max(len(rates), 1)))
     state = {f"{kind}/{name}": value for kind in ("velocity", "average") for name, value in found[kind].items()}
-    return Leg(found["parameters"], state, begun, images, labels, kept, tuple(rates), share)
+    return StartState(found["parameters"], state, begun, images, labels, kept, tuple(rates), share)
 
 
 def _masks(found: dict[str, NDArray[np.bool_]], step: int) -> Masks:

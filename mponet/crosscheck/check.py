@@ -48,7 +48,8 @@ def crosschecks(
 ) -> tuple[Report, ...]:
     """Compare passes forward, every gradient and training of the backends, and passes forward with the reference.
 
-    One process per backend does all networks: starting a framework takes longer than a small network does.
+    One process per backend does all networks: starting a framework takes longer than a small
+    network does.
 
     Args:
         models: the networks.
@@ -56,7 +57,8 @@ def crosschecks(
         dtype: ``float64`` or ``float32``.
         seed: of parameters and batch.
         batch: number of examples.
-        recipes: what to train each network with, none for no training; None for all `RECIPES` on all.
+        recipes: what to train each network with, none for no training; None for all `RECIPES` on
+            all.
         choice: batches to choose from in float32, where jumps have to be kept away from.
 
     Raises:
@@ -79,7 +81,8 @@ def participants(backends: Sequence[str] | None) -> tuple[str, ...]:
     """Canonical names, each once, the reference last.
 
     Raises:
-        BackendError: one is unknown or not installed, or there is nothing to compare the reference with.
+        BackendError: one is unknown or not installed, or there is nothing to compare the reference
+            with.
     """
     if backends is None:
         names = [name for name in TRAINABLE if installed(name)]

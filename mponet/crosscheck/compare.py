@@ -1,9 +1,11 @@
 """Answers against one another.
 
-The error of a tensor is the largest absolute difference over the largest absolute value, of either of the two; where
-the bound asks for it, the Euclidean norm of the difference over that of the tensor.
+The error of a tensor is the largest absolute difference over the largest absolute value, of either
+of the two; where the bound asks for it, the Euclidean norm of the difference over that of the
+tensor.
 
-A tensor that lies wholly below the bound's floor, a share of the largest of its quantity, is measured against that
+A tensor that lies wholly below the bound's floor, a share of the largest of its quantity, is
+measured against that
 instead: what is zero but for rounding has no relative error.
 """
 
@@ -30,7 +32,8 @@ class Comparison:
     """Two backends, one quantity.
 
     Attributes:
-        quantity: ``forward``, ``dropout``, ``loss``, ``statistics``, ``gradients``, or the name of a recipe.
+        quantity: ``forward``, ``dropout``, ``loss``, ``statistics``, ``gradients``, or the name of
+            a recipe.
         first: a backend.
         second: another.
         error: the largest error of any tensor.

@@ -1,18 +1,20 @@
 """Batches and parameters at which a network is smooth as far as rounding reaches.
 
-The gradient of a ReLU jumps at 0, that of a pooling window where its two largest values change places.  Where a value
-lies within rounding error of its jump, two correct frameworks may take different sides, and from there on their
-gradients differ by the whole share of that value.  So, with the reference,
+The gradient of a ReLU jumps at 0, that of a pooling window where its two largest values change
+places.  Where a value lies within rounding error of its jump, two correct frameworks may take
+different sides, and from there on their gradients differ by the whole share of that value.  So,
+with the reference,
 
-* the shift or the bias in front of each ReLU is moved, channel by channel, to the nearest place where none of the
-  channel's values is within reach of 0.  A channel has thousands of values at most and reach is some millionths, so
-  there is always a gap near by (`settled`);
-* where jumps are left, of pooling windows and of ReLUs behind a layer without a bias, another batch is tried, and the
-  calmest is taken (`calmest`).
+* the shift or the bias in front of each ReLU is moved, channel by channel, to the nearest place
+  where none of the channel's values is within reach of 0.  A channel has thousands of values at
+  most and reach is some millionths, so there is always a gap near by (`settled`);
+* where jumps are left, of pooling windows and of ReLUs behind a layer without a bias, another batch
+  is tried, and the smoothest_batch is taken (`smoothest_batch`).
 
-At the published sizes, VGG may have a few left on any batch.  There the share counts: a jump turns one value of a layer
-on or off.  If ``n`` of a layer's ``N`` active ones may do so, the signal that goes back through it changes by
-``sqrt(n / N)`` of its Euclidean norm, layers after one another in quadrature, and so do the gradients made from it.
+At the published sizes, VGG may have a few left on any batch.  There the share counts: a jump turns
+one value of a layer on or off.  If ``n`` of a layer's ``N`` active ones may do so, the signal that
+goes back through it changes by ``sqrt(n / N)`` of its Euclidean norm, layers after one another in
+quadrature, and so do the gradients made from it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -72,7 +74,8 @@ def settled(model: Model, parameters: Parameters, images: Numbers, masks: Masks,
     def look(info: LayerInfo, inputs: NDArray[np.float64]) -> None:
         roundings, name = next(walk)
         if name is not None:
-            # twice the reach: the reference rounds the sizes of things a little differently when it looks again
+            # twice the reach: the reference rounds the sizes of things a little differently when it
+            # looks again
             reach = 2 * roundings * unit * float(np.sqrt(np.mean(inputs**2))) or unit
             before = moved[name]
             moved[name] = (before + _steps(inputs.reshape(-1, inputs.shape[-1]), reach)).astype(before.dtype)
@@ -82,7 +85,7 @@ def settled(model: Model, parameters: Parameters, images: Numbers, masks: Masks,
     return moved
 
 
-def calmest(
+def smoothest_batch(
     model: Model, parameters: Parameters, candidates: Iterator[Numbers], masks: Masks, unit: float
 ) -> tuple[Numbers, dict[str, Numbers], float]:
     """The first batch without a jump within reach at its `settled` parameters, else the one with the smallest `share`.

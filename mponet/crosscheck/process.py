@@ -11,8 +11,8 @@ from pathlib import Path
 from mponet.errors import BackendError
 
 AT_A_TIME = 2
-#: One thread each: threads that wait for one another on a busy machine make small networks many times slower.
-#: No TF32, which keeps 10 bits of float32's 23.  TensorFlow prints less at its start.
+#: One thread each: threads that wait for one another on a busy machine make small networks many
+#: times slower. No TF32, which keeps 10 bits of float32's 23.  TensorFlow prints less at its start.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "TF_NUM_INTRAOP_THREADS": "1",

@@ -1,22 +1,26 @@
 """How much rounding a pass through a network makes, in roundings of the number format, from the layers alone.
 
-A sum of ``K`` rounded products, in whatever order a library adds them, is off by about ``sqrt(K)`` roundings of its
-size, because they are as good as independent.  So a layer makes
+A sum of ``K`` rounded products, in whatever order a library adds them, is off by about ``sqrt(K)``
+roundings of its size, because they are as good as independent.  So a layer makes
 
-* ``sqrt(K)``: a dense layer of ``K`` inputs, a convolution with ``K = kernel height x width x channels``;
-* the sum of that over the steps of an operator, each of which sums over a factor and a bond, and ``sqrt(inputs)`` on
-  top: a plan may go core by core, rebuild the matrix, or do something in between;
+* ``sqrt(K)``: a dense layer of ``K`` inputs, a convolution with ``K = kernel height x width x
+channels``;
+* the sum of that over the steps of an operator, each of which sums over a factor and a bond, and
+  ``sqrt(inputs)`` on top: a plan may go core by core, rebuild the matrix, or do something in
+  between;
 * a few and, in training, ``sqrt(batch x positions)``, the sums behind its statistics: a batch norm;
 * its window's side: average pooling; one: a sum of two branches, a dropout's division.
 
-Layers hand on the relative error that they get, and add their own.  That they hand it on unchanged is what He's
-starting values are made for: they keep the size of a signal, and of a small change of it alike.  A batch norm in
-training takes off the mean, which takes of the signal but not of its error: behind a ReLU the mean square is
-``pi / (pi - 1)`` times the variance, so the error grows by its root, 1.21, in each.  On the other hand independent
-errors add in quadrature.  `forward` and `backward` add them one to one along the longest path, which covers both: in
-VGG-19, 16 norms one behind the other, quadrature with the growth gives 32 times the error of one layer where the sum
-gives 16, and the sums themselves are dearer here than they are (``sqrt(K)`` random roundings of half a unit at most
-make ``0.3 sqrt(K)``).  Where shortcuts go around the norms, the growth is slower still.
+Layers hand on the relative error that they get, and add their own.  That they hand it on unchanged
+is what He's starting values are made for: they keep the size of a signal, and of a small change of
+it alike.  A batch norm in training takes off the mean, which takes of the signal but not of its
+error: behind a ReLU the mean square is ``pi / (pi - 1)`` times the variance, so the error grows by
+its root, 1.21, in each.  On the other hand independent errors add in quadrature.  `forward` and
+`backward` add them one to one along the longest path, which covers both: in VGG-19, 16 norms one
+behind the other, quadrature with the growth gives 32 times the error of one layer where the sum
+gives 16, and the sums themselves are dearer here than they are (``sqrt(K)`` random roundings of
+half a unit at most make ``0.3 sqrt(K)``).  Where shortcuts go around the norms, the growth is
+slower still.
 """
 
 from collections.abc import Callable, Iterable
@@ -28,7 +32,8 @@ from mponet.operators.shape import MPOShape
 
 #: Relative error of one rounding in float32, at most.
 SINGLE = 2.0**-24
-#: Of one value by a batch norm, beside its sums: minus mean, times factor, times scale, plus shift; 2 = sqrt(4).
+#: Of one value by a batch norm, beside its sums: minus mean, times factor, times scale, plus shift;
+#: 2 = sqrt(4).
 NORM = 2.0
 #: Of the cross-entropy: exponentials, their sum over ten classes, a logarithm, a difference.
 LOSS = 8.0

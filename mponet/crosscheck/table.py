@@ -9,7 +9,8 @@ from mponet.crosscheck.compare import Comparison, Report
 def markdown(reports: Sequence[Report]) -> str:
     """One row for each report, one column for each quantity: the worst pair's ``error of bound``.
 
-    ``l2`` marks the Euclidean norm.  The last column names the tensor that comes nearest to its bound.
+    ``l2`` marks the Euclidean norm.  The last column names the tensor that comes nearest to its
+    bound.
     """
     compared = {found.quantity for report in reports for found in report.comparisons}
     quantities = [quantity for quantity in QUANTITIES if quantity in compared]

@@ -1,7 +1,7 @@
 """What one backend does with the task: ``python -m mponet.crosscheck.worker BACKEND FOLDER...``.
 
-Reads the case in each folder, writes ``BACKEND.safetensors`` and ``BACKEND.json``.  A tensor's name is
-``<quantity>:<name>``.
+Reads the case in each folder, writes ``BACKEND.safetensors`` and ``BACKEND.json``.  A tensor's name
+is ``<quantity>:<name>``.
 """
 
 import json

@@ -1,6 +1,7 @@
 """Pictures of operators, layers, networks and plans, laid out the way physicists draw them.
 
-`render` gives one as text, SVG, PNG, HTML or DOT, `save` writes it to a file; notebooks show it of themselves.
+`render` gives one as text, SVG, PNG, HTML or DOT, `save` writes it to a file; notebooks show it of
+themselves.
 """
 
 from mponet.draw.formats import FORMATS as FORMATS

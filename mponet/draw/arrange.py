@@ -1,6 +1,7 @@
 """Which place each tensor of a network gets: chains and rings in rows, everything else in columns by distance.
 
-The same graph gets the same places every time: whatever is equally good goes to the node listed first.
+The same graph gets the same places every time: whatever is equally good goes to the node listed
+first.
 """
 
 from bisect import bisect_right, insort
@@ -45,9 +46,9 @@ class Arrangement:
 def arrange(graph: Graph, per_row: int) -> Arrangement:
     """Places for all nodes.
 
-    A chain is in rows of at most ``per_row`` nodes; a ring in one row, or in two, the second from right to left.  A
-    node joined to every node of a chain, as the input of an operator is, becomes a bar below.  Anything else starts at
-    the node from which its columns have the fewest crossings.
+    A chain is in rows of at most ``per_row`` nodes; a ring in one row, or in two, the second from
+    right to left.  A node joined to every node of a chain, as the input of an operator is, becomes
+    a bar below.  Anything else starts at the node from which its columns have the fewest crossings.
 
     Args:
         graph: the network.

@@ -1,6 +1,7 @@
 """Networks for Graphviz: what TensorNetwork's ``to_graphviz`` writes, with dimensions, and the same bytes every time.
 
-``to_graphviz`` names nodes by their place in memory and knows no dimensions; a test compares the rest.
+``to_graphviz`` names nodes by their place in memory and knows no dimensions; a test compares the
+rest.
 """
 
 from collections.abc import Iterator, Sequence

@@ -11,7 +11,7 @@ from mponet.models.cost import multiplications
 from mponet.models.outline import Line, count, dimensions
 from mponet.models.shapes import LayerInfo
 from mponet.models.spec import Model
-from mponet.operators.measure import whole_ratio
+from mponet.operators.measure import parameter_ratio
 
 Facts = tuple[tuple[str, str], ...]
 
@@ -43,7 +43,7 @@ def totals(model: Model, batch: int) -> Facts:
     if normal is not None:
         whole = infer.parameter_count(normal)
         others = sum(flops(info, batch) for info in infer.layers(normal))
-        ratio = f"{whole_ratio(parameters, whole):.4g}"
+        ratio = f"{parameter_ratio(parameters, whole):.4g}"
         found = [
             ("parameters", f"{count(parameters)}, normal network {count(whole)} (ratio {ratio})"),
             ("flops per image", f"{count(own)}, normal network {count(others)}"),

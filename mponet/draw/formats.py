@@ -28,7 +28,7 @@ from mponet.models.outline import count
 from mponet.models.spec import Model
 from mponet.operators.mpo import MPO
 from mponet.operators.shape import MPOShape
-from mponet.operators.topology import Wiring
+from mponet.operators.topology import NetworkShape
 
 #: Formats by the ending of a file.
 FORMATS = ("txt", "svg", "png", "html", "dot")
@@ -57,11 +57,12 @@ def render(
     """The picture of a thing.
 
     Args:
-        thing: an `MPO`, an `MPOShape`, a `Wiring`, a `Model`, a `Plan`, a layer of any framework, or TensorNetwork
-            nodes.
+        thing: an `MPO`, an `MPOShape`, a `NetworkShape`, a `Model`, a `Plan`, a layer of any
+            framework, or TensorNetwork nodes.
         format: one of `FORMATS`.
         look: how operators are coloured; see `mponet.draw.look.Look`.
-        theme: ``auto`` follows the screen, ``light`` and ``dark`` are fixed; for ``svg`` and ``png``.
+        theme: ``auto`` follows the screen, ``light`` and ``dark`` are fixed; for ``svg`` and
+            ``png``.
         name: of an operator or of a network of nodes, for its title.
 
     Returns:
@@ -117,7 +118,7 @@ def picture(thing: Any, look: Look, name: str = "") -> Picture:
         return _of_graph(thing, name or "Tensor network", [], None)
     if callable(getattr(thing, "to_mpo", None)):
         return _of_operator(thing.to_mpo(), look, name)
-    if isinstance(thing, Wiring):
+    if isinstance(thing, NetworkShape):
         return _of_graph(of_wiring(thing), name or "Tensor network", [_weights(thing)], None)
     if callable(getattr(thing, "to_nodes", None)):
         return _of_graph(of_nodes(thing.to_nodes()), name or "Tensor network", [_weights(thing.wiring)], None)
@@ -126,8 +127,8 @@ def picture(thing: Any, look: Look, name: str = "") -> Picture:
         nodes = thing if isinstance(thing, Sequence) else sorted(thing, key=lambda node: str(node.name))
         return _of_graph(of_nodes(nodes), name or "Tensor network", [], None)
     raise InputError(
-        f"there is no picture of {type(thing).__name__}; expected an MPO, an MPOShape, a Wiring, a Model, a Plan, a "
-        "layer of ours or TensorNetwork nodes; convert it to one of them"
+        f"there is no picture of {type(thing).__name__}; expected an MPO, MPOShape, NetworkShape, Model, Plan, "
+        "an mponet layer or TensorNetwork nodes; convert it to one of them"
     )
 
 
@@ -192,7 +193,7 @@ def _of_graph(graph: Graph, title: str, notes: Sequence[str], overlay: Overlay |
     )
 
 
-def _weights(shape: MPOShape | Wiring) -> str:
+def _weights(shape: MPOShape | NetworkShape) -> str:
     return (
         f"{shape.in_features} → {shape.out_features}; {count(shape.parameters)} weights for "
         f"{count(shape.dense_parameters)}"

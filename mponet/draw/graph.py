@@ -1,7 +1,8 @@
 """What a diagram shows: the nodes and edges of a tensor network, as values.
 
-`of_nodes` reads them off TensorNetwork nodes, the definition of a layer.  `of_shape` gives the same for an operator
-without cores, since a drawing needs neither memory for them nor TensorNetwork; a test compares the two.
+`of_nodes` reads them off TensorNetwork nodes, the definition of a layer.  `of_shape` gives the same
+for an operator without cores, since a drawing needs neither memory for them nor TensorNetwork; a
+test compares the two.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,9 +15,10 @@ import numpy as np
 from mponet.errors import GraphError
 from mponet.operators.mpo import MPO, Array
 from mponet.operators.shape import MPOShape
-from mponet.operators.topology import Wiring
+from mponet.operators.topology import NetworkShape
 
-#: Largest error of an entry of ``A^T A`` with which a core counts as an isometry: cores of layers are float32.
+#: Largest error of an entry of ``A^T A`` with which a core counts as an isometry: cores of layers
+#: are float32.
 ISOMETRY = 1e-5
 
 
@@ -105,7 +107,8 @@ def of_nodes(nodes: Sequence[Any]) -> Graph:
     Legs whose names begin with ``in`` are drawn downwards, all others but ``batch`` upwards.
 
     Raises:
-        GraphError: there are no nodes, one has an edge to itself, or one of their edges leads to a node not given.
+        GraphError: there are no nodes, one has an edge to itself, or one of their edges leads to a
+            node not given.
     """
     if not nodes:
         raise GraphError("the graph has no nodes; expected at least one")
@@ -122,7 +125,7 @@ def of_nodes(nodes: Sequence[Any]) -> Graph:
     return _oriented(graph, [np.asarray(node.tensor) for node in nodes])
 
 
-def of_wiring(wiring: Wiring) -> Graph:
+def of_wiring(wiring: NetworkShape) -> Graph:
     """The graph of a network's integers, without arrows."""
     pairs = zip(wiring.edges, wiring.sizes, strict=True)
     return _graph(wiring.names, [tuple(zip(edges, sizes, strict=True)) for edges, sizes in pairs])

@@ -11,7 +11,8 @@ from mponet.draw.room import GAP, HEIGHT, LEG, PORT, Room
 from mponet.draw.sides import Ports, Sides, sides
 
 Point = tuple[float, float]
-#: Where a label stands: above a leg, below one, around a level bond, or in the middle of any other line.
+#: Where a label stands: above a leg, below one, around a level bond, or in the middle of any other
+#: line.
 Placing = Literal["above", "below", "around", "within"]
 
 CHANNEL = 46.0  # room for a bond that goes around below a row

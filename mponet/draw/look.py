@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mponet.contraction.search import USUAL_BATCH
+from mponet.contraction.search import DEFAULT_BATCH
 from mponet.draw import overlay
 from mponet.draw.graph import Graph, of_mpo, of_shape
 from mponet.draw.overlay import KINDS, Kind, Overlay
@@ -23,9 +23,11 @@ class Look:
     """Settings of a drawing.
 
     Attributes:
-        colour: what shades show: ``share`` of the parameters, entanglement ``entropy``, ``error`` of a cut; or None.
+        colour: what shades show: ``share`` of the parameters, entanglement ``entropy``, ``error``
+            of a cut; or None.
         cut: the bond dimension whose error is shown; needed for ``error`` alone.
-        operators: cores by name of the layer, where there are any; they give entropies, errors and arrows.
+        operators: cores by name of the layer, where there are any; they give entropies, errors and
+            arrows.
         batch: examples at a time that plans are chosen for.
         top: the amount of the strongest shade; None takes the largest of each operator.
 
@@ -36,7 +38,7 @@ class Look:
     colour: Kind | None = None
     cut: int | None = None
     operators: Mapping[str, MPO] = field(default_factory=dict)
-    batch: int = USUAL_BATCH
+    batch: int = DEFAULT_BATCH
     top: float | None = None
 
     def __post_init__(self) -> None:

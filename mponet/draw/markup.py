@@ -30,8 +30,9 @@ def element(name: str, /, *children: str, **attributes: Value) -> Markup:
     Args:
         name: of the element.
         children: what is in it; plain text is escaped, `Markup` is not.
-        attributes: names with ``_`` for ``-``, a last ``_`` dropped (``class_``, ``stroke_width``); None and False
-            leave one out, True is an attribute without a value, numbers are written by `number`.
+        attributes: names with ``_`` for ``-``, a last ``_`` dropped (``class_``, ``stroke_width``);
+            None and False leave one out, True is an attribute without a value, numbers are written
+            by `number`.
     """
     opening = f"<{name}{''.join(_attribute(*item) for item in attributes.items())}"
     if name in VOID:

@@ -13,8 +13,8 @@ WIDTH = 80
 def line(graph: Graph, width: int = WIDTH) -> str:
     """A chain in one line, with its gauge: ``>`` and ``<`` for isometries to the right and to the left.
 
-    A centre that all arrows lead to, and every core that is no isometry, is ``●``.  A chain longer than ``width``
-    goes on in the next line.
+    A centre that all arrows lead to, and every core that is no isometry, is ``●``.  A chain longer
+    than ``width`` goes on in the next line.
 
     Args:
         graph: a chain in the order of its nodes, such as an operator's.

@@ -1,7 +1,8 @@
 """Diagrams in unicode text, at most 80 columns wide, the same for the same network every time.
 
-An operator is drawn as physicists do: a box per core, output legs up, input legs down, bonds between neighbours, each
-with its dimension.  Long chains get smaller boxes, then further rows; a bond that ends in ``▸`` goes on below.
+An operator is drawn as physicists do: a box per core, output legs up, input legs down, bonds
+between neighbours, each with its dimension.  Long chains get smaller boxes, then further rows; a
+bond that ends in ``▸`` goes on below.
 """
 
 from collections.abc import Sequence
@@ -61,8 +62,8 @@ class Style:
 def sites(shape: MPOShape) -> tuple[Site, ...]:
     """The nodes of an operator's graph.
 
-    From the shape, not from `mponet.operators.nodes.network`: a drawing needs no memory for cores and no TensorNetwork.  A test
-    compares the two.
+    From the shape, not from `mponet.operators.nodes.network`: a drawing needs no memory for cores
+    and no TensorNetwork.  A test compares the two.
     """
     bonds = (*shape.bond_dims[1:-1], None)
     legs = zip(shape.output_dims, shape.input_dims, bonds, strict=True)
@@ -89,8 +90,8 @@ def diagram(shape: MPOShape, width: int = WIDTH) -> str:
 def sheet(model: Model) -> str:
     """The network from top to bottom: shapes, numbers of parameters, and each operator's diagram.
 
-    A layer with layers inside is a second wire beside the first, which is the way around it; blocks that are alike are
-    drawn once, and counted together.
+    A layer with layers inside is a second wire beside the first, which is the way around it; blocks
+    that are alike are drawn once, and counted together.
 
     Returns:
         Lines without trailing blanks or a final newline.

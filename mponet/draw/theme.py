@@ -1,8 +1,9 @@
 """Colours and type of everything drawn, light and dark, in one place.
 
-The hues are those of Okabe and Ito, which people with any colour blindness can tell apart; nothing is said by colour
-alone.  Rules of style name a colour as ``$ink``.  A picture of its own gets them as literal colours, since converters
-know no variables, and a second time for dark screens; a page gets them as variables.  Print is always light.
+The hues are those of Okabe and Ito, which people with any colour blindness can tell apart; nothing
+is said by colour alone.  Rules of style name a colour as ``$ink``.  A picture of its own gets them
+as literal colours, since converters know no variables, and a second time for dark screens; a page
+gets them as variables.  Print is always light.
 """
 
 from collections.abc import Sequence

@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mponet.contraction.graph_search import pairwise_plan
-from mponet.contraction.search import USUAL_BATCH, choose
+from mponet.contraction.search import DEFAULT_BATCH, choose
 from mponet.errors import GraphError, ShapeError
 from mponet.operators.mpo import MPO
 from mponet.operators.shape import MPOShape
-from mponet.operators.topology import Wiring
+from mponet.operators.topology import NetworkShape
 
 
-def check_width(shape: MPOShape | Wiring, input_shape: Sequence[int | None]) -> None:
+def check_width(shape: MPOShape | NetworkShape, input_shape: Sequence[int | None]) -> None:
     """Refuse inputs that are not ``(..., in_features)``: a reshape would swallow a wrong width.
 
     Raises:
@@ -37,7 +37,7 @@ def check_operator(shape: MPOShape, mpo: MPO) -> None:
         raise ShapeError(f"operator is {mpo.shape}; expected {shape}; make a new layer with from_mpo")
 
 
-def check_names(wiring: Wiring, layer: object) -> None:
+def check_names(wiring: NetworkShape, layer: object) -> None:
     """Refuse nodes that are called as something that the layer has already, as ``forward``.
 
     Raises:
@@ -70,16 +70,16 @@ def check_bias(bias: ArrayLike, features: int, *, wanted: bool) -> NDArray[Any]:
     return values
 
 
-def weights_kept(shape: MPOShape | Wiring) -> str:
+def weights_kept(shape: MPOShape | NetworkShape) -> str:
     """``15104 of 200704``, for a repr."""
     return f"{shape.parameters} of {shape.dense_parameters}"
 
 
-def usual_pairs(wiring: Wiring) -> str:
+def default_graph_plan(wiring: NetworkShape) -> str:
     """The plan of a network at the usual batch, for a repr."""
-    return str(pairwise_plan(wiring, USUAL_BATCH))
+    return str(pairwise_plan(wiring, DEFAULT_BATCH))
 
 
-def usual_plan(shape: MPOShape) -> str:
+def default_plan(shape: MPOShape) -> str:
     """The plan of a training step at the usual batch, for a repr."""
-    return str(choose(shape, USUAL_BATCH, purpose="training"))
+    return str(choose(shape, DEFAULT_BATCH, purpose="training"))

@@ -1,9 +1,9 @@
 """DenseNet on CIFAR-10: paper Table II and the authors' DenseNet/: no bottleneck, no compression in the transitions.
 
-Three dense blocks of ``m`` layers behind a convolution to ``n`` features; every layer adds ``k``; the depth ``3m + 4``
-and ``k`` are its name.  In the MPO-Net the fully connected layer is an operator behind a further batch norm and ReLU
-and without a bias, as in the authors' code; optionally the last convolution becomes a map of the whole feature map as
-well (the paper's text).
+Three dense blocks of ``m`` layers behind a convolution to ``n`` features; every layer adds ``k``;
+the depth ``3m + 4`` and ``k`` are its name.  In the MPO-Net the fully connected layer is an
+operator behind a further batch norm and ReLU and without a bias, as in the authors' code;
+optionally the last convolution becomes a map of the whole feature map as well (the paper's text).
 """
 
 from dataclasses import dataclass
@@ -49,15 +49,17 @@ class LastConv:
     bond: int
 
 
-#: Published rows: (depth, k) -> n, and the factors of the fully connected layer's inputs (Table II).
+#: Published rows: (depth, k) -> n, and the factors of the fully connected layer's inputs (Table
+#: II).
 ROWS: dict[tuple[int, int], tuple[int, tuple[int, ...]]] = {
     (40, 12): (16, (4, 4, 7, 4)),
     (40, 24): (16, (4, 5, 11, 4)),
     (100, 12): (24, (4, 7, 7, 6)),
     (100, 24): (96, (5, 8, 12, 5)),
 }
-#: Text: M^{2,4,4,3,4,2}_{4,5,8,11,4,4}(20).  The inputs' product is 8 * 8 * 440, the layer's input has 436 channels:
-#: the paper does not say how the rest was filled; four channels of zeros are the plainest way.
+#: Text: M^{2,4,4,3,4,2}_{4,5,8,11,4,4}(20).  The inputs' product is 8 * 8 * 440, the layer's input
+#: has 436 channels: the paper does not say how the rest was filled; four channels of zeros are the
+#: plainest way.
 LAST_CONV = {(16, 12, 12): LastConv(4, (4, 5, 8, 11, 4, 4), (2, 4, 4, 3, 4, 2), 20)}
 
 

@@ -26,7 +26,8 @@ def masks(model: Model, batch: int, seed: int, step: int) -> Masks:
         step: number of the step, from 0.
 
     Returns:
-        One boolean array ``(batch, *shape)`` for each `Dropout`, in the order of use; none for a network without.
+        One boolean array ``(batch, *shape)`` for each `Dropout`, in the order of use; none for a
+        network without.
     """
     return draw(sites(model), batch, seed, step)
 

@@ -13,7 +13,8 @@ CODE_SOURCE = f"{SOURCE}; output factors of the second operator as in the author
 def fc2(variant: str, bond: int | None, *, code: bool = False) -> Model:
     """784 -> 256 -> 10; with ``mpo``, ``bond`` is that of the first layer, the second keeps the paper's 4.
 
-    The second layer's output factors are (1, 1, 10, 1) in the paper's text and (1, 10, 1, 1) in the authors' ``code``.
+    The second layer's output factors are (1, 1, 10, 1) in the paper's text and (1, 10, 1, 1) in the
+    authors' ``code``.
     """
     layers = _mpo(BOND if bond is None else bond, (1, 10, 1, 1) if code else (1, 1, 10, 1))
     name = "fc2-code" if code else "fc2"

@@ -22,10 +22,10 @@ def start(model: Model, seed: int, scheme: str = "exact") -> Parameters:
     Args:
         model: the network.
         seed: any whole number from 0.
-        scheme: ``exact`` meets He's variance for every weight, operator or not; ``paper`` is what the authors' MNIST
-            code draws; ``xavier`` draws the authors' cores, and all other weights by the same rule of TensorFlow 1,
-            since nothing is known of their CIFAR-10 code.  Biases and shifts are zero, scales one, running means zero,
-            running variances one.
+        scheme: ``exact`` meets He's variance for every weight, operator or not; ``paper`` is what
+            the authors' MNIST code draws; ``xavier`` draws the authors' cores, and all other
+            weights by the same rule of TensorFlow 1, since nothing is known of their CIFAR-10 code.
+            Biases and shifts are zero, scales one, running means zero, running variances one.
 
     Raises:
         ModelError: there is no such scheme.

@@ -1,7 +1,7 @@
 """LeNet-5 on MNIST: paper Table I and the authors' LeNet5/.
 
-ReLU and largest-value pooling, not the historical tanh and averages.  The third convolution covers its whole 5 x 5 map,
-so it is the fully connected layer 400 -> 120 that the MPO-Net writes it as.
+ReLU and largest-value pooling, not the historical tanh and averages.  The third convolution covers
+its whole 5 x 5 map, so it is the fully connected layer 400 -> 120 that the MPO-Net writes it as.
 """
 
 from mponet.models.spec import PAPER, Conv2D, Dense, Flatten, Layer, MaxPool, Model, ReLU

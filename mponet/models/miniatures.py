@@ -1,7 +1,7 @@
 """A small instance of each network of the paper: few blocks, narrow, with every kind of layer that the large one has.
 
-They are what the frameworks are compared on where the published sizes would take too long.  FC2 and LeNet-5 are small
-as they are.
+They are what the frameworks are compared on where the published sizes would take too long.  FC2 and
+LeNet-5 are small as they are.
 """
 
 from mponet.models.densenet import LastConv, densenet
@@ -13,7 +13,8 @@ from mponet.models.vgg import Row, network
 
 IMAGE = (8, 8, 3)
 FC2_BOND = 2
-#: As VGG-16: neighbours are replaced from the first convolution of the last stage on, and there is a 1 x 1 convolution.
+#: As VGG-16: neighbours are replaced from the first convolution of the last stage on, and there is
+#: a 1 x 1 convolution.
 VGG = Row(
     stages=(((4, 3),), ((4, 3), (4, 1))),
     replaced=(1,),
@@ -33,7 +34,8 @@ VGG_LATE = Row(
     head=VGG.head,
     image=IMAGE,
 )
-#: Of a 2 x 2 map of 19 channels, and one of zeros so that the inputs can be factorised, as in DenseNet-40-12.
+#: Of a 2 x 2 map of 19 channels, and one of zeros so that the inputs can be factorised, as in
+#: DenseNet-40-12.
 DENSENET_LAST = LastConv(1, (4, 5, 4), (3, 2, 2), 4)
 
 

@@ -32,8 +32,8 @@ class Line:
 
     Attributes:
         infos: the layers, at least one, which differ in their names and sizes only.
-        name: of the layer, without that of the block around it.  A block has none of its own and gets what the names
-            inside begin with, several the range: ``group1_block2..18``.
+        name: of the layer, without that of the block around it.  A block has none of its own and
+            gets what the names inside begin with, several the range: ``group1_block2..18``.
         branches: lines inside: body and shortcut of a `Residual`, body of a `Concat`, else none.
     """
 

@@ -1,7 +1,8 @@
 """The networks of the paper as data; `build` makes one, `infer` counts it, `start` initialises it.
 
-A name says everything about a network but its variant and bond: ``resnet56-k2-unit`` is the ResNet of 56 layers with
-``k = 2`` whose last block is replaced, too.  So a name is all that a checkpoint, a folder or a command has to keep.
+A name says everything about a network but its variant and bond: ``resnet56-k2-unit`` is the ResNet
+of 56 layers with ``k = 2`` whose last block is replaced, too.  So a name is all that a checkpoint,
+a folder or a command has to keep.
 """
 
 import re
@@ -131,10 +132,11 @@ def build(name: str, variant: str = "mpo", bond: int | None = None) -> Model:
     """The network ``name``.
 
     Args:
-        name: ``fc2`` (``-code`` for the factors of the authors' code), ``lenet5``, ``vgg16``, ``vgg19``, ``resnet20``
-            (any 6n + 2; ``-k1`` for another width than 4, ``-unit`` to replace the last block, too), ``densenet40-12``
-            (any 3m + 4 and k; ``-n24`` for another first width, ``-conv`` to replace the last convolution, too).  The
-            model's own name leaves out what goes without saying: ``resnet20-k4`` is ``resnet20``.
+        name: ``fc2`` (``-code`` for the factors of the authors' code), ``lenet5``, ``vgg16``,
+            ``vgg19``, ``resnet20`` (any 6n + 2; ``-k1`` for another width than 4, ``-unit`` to
+            replace the last block, too), ``densenet40-12`` (any 3m + 4 and k; ``-n24`` for another
+            first width, ``-conv`` to replace the last convolution, too).  The model's own name
+            leaves out what goes without saying: ``resnet20-k4`` is ``resnet20``.
         variant: ``dense`` or ``mpo``.
         bond: bond dimension of its operators; None for the published one.
 

@@ -1,10 +1,11 @@
 """ResNet on CIFAR-10: paper Fig. 3 and the authors' ResNet/, which is a wide one with pre-activation.
 
-Three groups of ``n`` blocks, ``16k``, ``32k`` and ``64k`` features wide; the depth ``6n + 2`` is its name.  A block is
-batch norm, ReLU, convolution, twice, beside a shortcut; the first of each group projects its shortcut from behind its
-first ReLU.  In the MPO-Net the fully connected layer is an operator behind a further batch norm and ReLU and without a
-bias (the authors' code of January 2019, the one that runs); optionally the last block becomes two maps of the whole
-feature map as well (the paper's text, 56 layers).
+Three groups of ``n`` blocks, ``16k``, ``32k`` and ``64k`` features wide; the depth ``6n + 2`` is
+its name.  A block is batch norm, ReLU, convolution, twice, beside a shortcut; the first of each
+group projects its shortcut from behind its first ReLU.  In the MPO-Net the fully connected layer is
+an operator behind a further batch norm and ReLU and without a bias (the authors' code of January
+2019, the one that runs); optionally the last block becomes two maps of the whole feature map as
+well (the paper's text, 56 layers).
 """
 
 from math import prod

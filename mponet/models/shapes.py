@@ -35,11 +35,14 @@ class LayerInfo:
         layer: the layer.
         input_shape: of one example.
         output_shape: of one example.
-        parameters: shapes by full name (``fc1/kernel``, ``fc1/bias``, ``fc1/core1``, ``bn1/scale``, ...), in the order
-            of use; those of all branches for a layer that has branches.
-        multiplications: for one example, with a full matrix; what an operator takes is for its plan to say.
-        statistics: shapes of what a batch norm remembers, by full name (``bn1/mean``, ``bn1/variance``).
-        branches: the layers inside: body and shortcut of a `Residual`, body of a `Concat`, else none.
+        parameters: shapes by full name (``fc1/kernel``, ``fc1/bias``, ``fc1/core1``, ``bn1/scale``,
+            ...), in the order of use; those of all branches for a layer that has branches.
+        multiplications: for one example, with a full matrix; what an operator takes is for its plan
+            to say.
+        statistics: shapes of what a batch norm remembers, by full name (``bn1/mean``,
+            ``bn1/variance``).
+        branches: the layers inside: body and shortcut of a `Residual`, body of a `Concat`, else
+            none.
     """
 
     layer: Layer

@@ -1,8 +1,8 @@
 """The layer vocabulary: what a network is made of, as data.
 
-Feature maps are ``(height, width, channels)`` and flattened in that order; convolution kernels are ``(height, width,
-in, out)``, dense kernels ``(in, out)``.  Only layers with parameters have a name; it is the first part of their
-parameters' names, and no two layers of a network share it.
+Feature maps are ``(height, width, channels)`` and flattened in that order; convolution kernels are
+``(height, width, in, out)``, dense kernels ``(in, out)``.  Only layers with parameters have a name;
+it is the first part of their parameters' names, and no two layers of a network share it.
 """
 
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ class Dense:
         features: number of outputs.
         bias: whether there is a bias.
         mpo: shape of the operator; None for a full matrix.
-        replaces: weights of the layer that the operator stands for, where that is no full matrix (a convolution counts
-            its kernel, paper Eq. 9); None for the full matrix.
+        replaces: weights of the layer that the operator stands for, where that is no full matrix (a
+            convolution counts its kernel, paper Eq. 9); None for the full matrix.
     """
 
     name: str
@@ -40,8 +40,8 @@ class Dense:
 class Conv2D:
     """Cross-correlation of a feature map with a kernel.
 
-    Padding as TensorFlow does it: ``SAME`` gives ``ceil(size / stride)`` positions and pads the odd one at the bottom
-    and right.
+    Padding as TensorFlow does it: ``SAME`` gives ``ceil(size / stride)`` positions and pads the odd
+    one at the bottom and right.
     """
 
     name: str
@@ -93,9 +93,10 @@ class AvgPool:
 class BatchNorm:
     """``(x - mean) / sqrt(variance + epsilon) * scale + shift`` over the last axis.
 
-    In training, mean and variance (biased: divided by the number of values) are those of the batch and all positions;
-    the running ones move by ``running <- decay * running + (1 - decay) * batch`` and are what inference uses.
-    Statistics are values of the network beside its parameters: ``mean`` and ``variance``, which nothing trains.
+    In training, mean and variance (biased: divided by the number of values) are those of the batch
+    and all positions; the running ones move by ``running <- decay * running + (1 - decay) * batch``
+    and are what inference uses. Statistics are values of the network beside its parameters:
+    ``mean`` and ``variance``, which nothing trains.
     """
 
     name: str
@@ -160,16 +161,17 @@ def global_maps(
 ) -> tuple[Layer, ...]:
     """What this paper calls MPO convolutions: linear maps of the whole feature map, as layers.
 
-    The map ``(height, width, channels)`` is flattened, height slowest and channels fastest, multiplied by an operator
-    of ``height * width * channels`` inputs, given one bias for each output, and read as ``output_map``.  It is no
-    convolution and no decomposition of a kernel: positions share no weights, and every output sees every input.
+    The map ``(height, width, channels)`` is flattened, height slowest and channels fastest,
+    multiplied by an operator of ``height * width * channels`` inputs, given one bias for each
+    output, and read as ``output_map``.  It is no convolution and no decomposition of a kernel:
+    positions share no weights, and every output sees every input.
 
-    Between two operators the map stays flat, so that the batch norm there is one over all its values (the authors'
-    code), not over channels.
+    Between two operators the map stays flat, so that the batch norm there is one over all its
+    values (the authors' code), not over channels.
 
     Args:
-        operators: the maps, in order; each says what kernel it stands for (``replaces``), which is what the paper's
-            ratio counts (Eq. 9).
+        operators: the maps, in order; each says what kernel it stands for (``replaces``), which is
+            what the paper's ratio counts (Eq. 9).
         output_map: ``(height, width, channels)`` behind the last.
         norms: names of the batch norms in front of each but the first.
     """
@@ -188,7 +190,8 @@ class Model(NotebookRepr):
         bond: the bond dimension asked for; None for the published one.
         input_shape: ``(height, width, channels)``.
         layers: the layers, in order.
-        source: where the numbers are from: `PAPER`, a comma, the place in it, and behind a semicolon what else.
+        source: where the numbers are from: `PAPER`, a comma, the place in it, and behind a
+            semicolon what else.
     """
 
     name: str

@@ -1,9 +1,10 @@
 """VGG-16 and VGG-19 on CIFAR-10: paper Table I and the authors' VGG/.
 
-A unit is batch norm, ReLU, convolution without bias, also on the input image.  VGG-16 is configuration C, whose third
-convolutions in stages 3 to 5 are 1 x 1.  In the MPO-Nets, two convolutions of the last stage become maps of the whole
-feature map (`mponet.models.spec.global_map` has the meaning), with batch norm over all their features in between, and
-the three fully connected layers become operators.
+A unit is batch norm, ReLU, convolution without bias, also on the input image.  VGG-16 is
+configuration C, whose third convolutions in stages 3 to 5 are 1 x 1.  In the MPO-Nets, two
+convolutions of the last stage become maps of the whole feature map (`mponet.models.spec.global_map`
+has the meaning), with batch norm over all their features in between, and the three fully connected
+layers become operators.
 """
 
 from dataclasses import dataclass
@@ -35,7 +36,8 @@ class Row:
 
     Attributes:
         stages: the convolutions, stage by stage; each stage ends in a pooling by 2.
-        replaced: the convolutions that become operators, counted from 1 in the last stage; neighbours.
+        replaced: the convolutions that become operators, counted from 1 in the last stage;
+            neighbours.
         conv: factors of each of them.
         head: ``(features, bias in the MPO-Net, factors)`` of each fully connected layer.
         image: shape of the input.

@@ -1,9 +1,9 @@
 """Truncation: from a matrix to an MPO, and from an MPO to a smaller one, with the error stated.
 
-Both sweep from left to right and cut a singular value decomposition at every bond.  Because each cut is an orthogonal
-projection of what is left, the errors add in quadrature: ``||W - MPO||^2 = sum_k eps_k^2`` with ``eps_k^2`` the sum of
-the squared singular values dropped at bond ``k`` (Oseledets, SIAM J. Sci. Comput. 33, 2295 (2011), Thm. 2.2; MPOP,
-ACL 2021, Eq. 3-4).
+Both sweep from left to right and cut a singular value decomposition at every bond.  Because each
+cut is an orthogonal projection of what is left, the errors add in quadrature: ``||W - MPO||^2 =
+sum_k eps_k^2`` with ``eps_k^2`` the sum of the squared singular values dropped at bond ``k``
+(Oseledets, SIAM J. Sci. Comput. 33, 2295 (2011), Thm. 2.2; MPOP, ACL 2021, Eq. 3-4).
 """
 
 from collections.abc import Sequence
@@ -67,7 +67,8 @@ def from_matrix(
         input_dims: factors of the rows.
         output_dims: factors of the columns, as many.
         max_bond: largest bond, one number or one for each inner bond; None sets no limit.
-        relative_error: allowed ``||W - MPO||_F / ||W||_F``; at 0 only singular values that are zero to rounding go.
+        relative_error: allowed ``||W - MPO||_F / ||W||_F``; at 0 only singular values that are zero
+            to rounding go.
 
     Raises:
         ShapeError: the factors do not multiply to the matrix's shape.
@@ -129,8 +130,8 @@ class _Cutter:
             raise InputError(f"relative_error is {relative_error}; expected a number from 0 up to, not including, 1")
         self.norm = total
         self.budget = (relative_error * total) ** 2
-        # What the sweep itself rounds: a few EPS of the whole for each row of each bond.  It must not grow with the
-        # size of the matrix, which is astronomic for an MPO of many sites.
+        # What the sweep itself rounds: a few EPS of the whole for each row of each bond.  It must
+        # not grow with the size of the matrix, which is astronomic for an MPO of many sites.
         self.zero = 8 * EPS * sum(bonds) * total
         self.caps = caps
         self.discarded: list[float] = []

@@ -1,8 +1,8 @@
 """Starting values, drawn by numpy so that every backend begins with the same numbers.
 
-A product of cores has ``Var(W) = prod_k Var(core_k) * prod_k D_k`` for independent zero-mean entries.  Glorot's rule
-applied to each core misses the wanted variance by orders of magnitude as sites are added; `exact_variance` meets it
-for every shape.
+A product of cores has ``Var(W) = prod_k Var(core_k) * prod_k D_k`` for independent zero-mean
+entries.  Glorot's rule applied to each core misses the wanted variance by orders of magnitude as
+sites are added; `exact_variance` meets it for every shape.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import numpy as np
 from mponet.errors import InputError
 from mponet.operators.mpo import MPO, Array
 from mponet.operators.shape import MPOShape
-from mponet.operators.topology import Wiring
+from mponet.operators.topology import NetworkShape
 
 #: Target variance of the entries of ``W``, from (inputs, outputs).
 VARIANCES: dict[str, Callable[[int, int], float]] = {
@@ -37,8 +37,8 @@ def target_variance(rule: str, inputs: int, outputs: int) -> float:
 def exact_variance(shape: MPOShape, rng: np.random.Generator, rule: str | float = "glorot") -> MPO:
     """Normal cores with ``Var(W)`` equal to the target for any factors and bonds.
 
-    The variance that a bond of dimension ``D`` adds is taken off half by half from the two cores it joins:
-    ``Var(core_k) = target^(1/n) / sqrt(D_{k-1} D_k)``.
+    The variance that a bond of dimension ``D`` adds is taken off half by half from the two cores it
+    joins: ``Var(core_k) = target^(1/n) / sqrt(D_{k-1} D_k)``.
 
     Args:
         shape: the shape.
@@ -55,11 +55,12 @@ def exact_variance(shape: MPOShape, rng: np.random.Generator, rule: str | float 
     )
 
 
-def exact_tensors(wiring: Wiring, rng: np.random.Generator, rule: str | float = "glorot") -> tuple[Array, ...]:
+def exact_tensors(wiring: NetworkShape, rng: np.random.Generator, rule: str | float = "glorot") -> tuple[Array, ...]:
     """`exact_variance` for any network: normal tensors, one for each node, with ``Var(W)`` equal to the target.
 
-    Every entry of ``W`` is a sum over all bonds of products of one entry of each node: ``Var(W) = prod Var(node) * prod
-    D`` over all nodes and bonds.  What a bond adds is taken off half by half from the two nodes that it joins.
+    Every entry of ``W`` is a sum over all bonds of products of one entry of each node: ``Var(W) =
+    prod Var(node) * prod D`` over all nodes and bonds.  What a bond adds is taken off half by half
+    from the two nodes that it joins.
 
     Raises:
         InputError: there is no such rule, or the variance is not positive and finite.
@@ -74,8 +75,9 @@ def exact_tensors(wiring: Wiring, rng: np.random.Generator, rule: str | float = 
 def paper_cores(shape: MPOShape, rng: np.random.Generator) -> MPO:
     """The authors' initialiser: truncated normal cores of ``sigma_k = sqrt(2.6 / (J_k D_k + D_{k-1} I_k))``.
 
-    TensorFlow 1's ``xavier_initializer(uniform=False)`` on the ``(J_k D_k) x (D_{k-1} I_k)`` matrix of each core, cut
-    at two sigma (the authors' tt.py; factor 1.3 in TensorFlow's variance_scaling).
+    TensorFlow 1's ``xavier_initializer(uniform=False)`` on the ``(J_k D_k) x (D_{k-1} I_k)`` matrix
+    of each core, cut at two sigma (the authors' tt.py; factor 1.3 in TensorFlow's
+    variance_scaling).
     """
     return MPO(
         shape,
@@ -90,7 +92,8 @@ def xavier(size: tuple[int, ...], rng: np.random.Generator) -> Array:
     """A dense weight by the rule of `paper_cores`: TensorFlow 1's ``xavier_initializer(uniform=False)``.
 
     Args:
-        size: ``(inputs, outputs)``, or ``(height, width, inputs, outputs)`` of a kernel, whose positions multiply both.
+        size: ``(inputs, outputs)``, or ``(height, width, inputs, outputs)`` of a kernel, whose
+            positions multiply both.
         rng: source of the random numbers.
     """
     *positions, inputs, outputs = size

@@ -12,7 +12,8 @@ from mponet.operators.shape import MPOShape, inner_bonds
 def spectra(mpo: MPO) -> tuple[Array, ...]:
     """Singular values of ``W`` unfolded at each inner bond, descending; ``D_k`` of them at bond ``k``.
 
-    From the canonical form: one QR and one singular value decomposition of a core per bond, never the full matrix.
+    From the canonical form: one QR and one singular value decomposition of a core per bond, never
+    the full matrix.
     """
     center, *others = right_canonical(mpo).cores
     values: list[Array] = []
@@ -56,11 +57,12 @@ def compression_ratio(layers: Iterable[MPOShape], dense_weights: Iterable[int] |
 
     Args:
         layers: shapes of the MPO layers.
-        dense_weights: weights of the layers they replaced, where these are not ``in_features * out_features`` (a
-            convolution counts its kernel, paper B); None takes the full matrices.
+        dense_weights: weights of the layers they replaced, where these are not ``in_features *
+            out_features`` (a convolution counts its kernel, paper B); None takes the full matrices.
 
     Raises:
-        InputError: there is no layer, the two lists differ in length, or a replaced layer has no weights.
+        InputError: there is no layer, the two lists differ in length, or a replaced layer has no
+            weights.
     """
     shapes = tuple(layers)
     replaced = tuple(shape.dense_parameters for shape in shapes) if dense_weights is None else tuple(dense_weights)
@@ -73,6 +75,6 @@ def compression_ratio(layers: Iterable[MPOShape], dense_weights: Iterable[int] |
     return sum(shape.parameters for shape in shapes) / sum(replaced)
 
 
-def whole_ratio(parameters: int, dense_parameters: int) -> float:
+def parameter_ratio(parameters: int, dense_parameters: int) -> float:
     """Parameters of the whole network over those of its dense twin, biases and everything else included."""
     return parameters / dense_parameters

@@ -1,8 +1,8 @@
 """Matrix product operators as values: numpy float64 cores, to and from matrices, canonical forms.
 
 Conventions, everywhere in mponet: row-major (the first factor is the most significant), core axes
-``(left, input, output, right)``, and a matrix ``W`` of shape ``(in_features, out_features)`` used as ``y = x @ W``.
-No function changes its argument; cores are read-only arrays.
+``(left, input, output, right)``, and a matrix ``W`` of shape ``(in_features, out_features)`` used
+as ``y = x @ W``. No function changes its argument; cores are read-only arrays.
 """
 
 from collections.abc import Sequence
@@ -49,7 +49,8 @@ class MPO(NotebookRepr):
         """The MPO with these cores; a bond wider than useful is reduced without changing the matrix.
 
         Raises:
-            ShapeError: a core has not four axes, neighbouring bonds differ, or a boundary bond is not 1.
+            ShapeError: a core has not four axes, neighbouring bonds differ, or a boundary bond is
+                not 1.
             InputError: a core holds complex or non-finite numbers.
         """
         arrays = [as_float64(core, f"core {k}") for k, core in enumerate(cores, start=1)]
@@ -85,8 +86,9 @@ def right_canonical(mpo: MPO) -> MPO:
 def mixed_canonical(mpo: MPO, center: int) -> MPO:
     """The same operator in the gauge with orthogonality centre ``center`` (sites count from 1).
 
-    Cores left of the centre are left isometries, cores right of it right isometries, by QR with a non-negative
-    diagonal of R, so that the form is unique for full-rank bonds.  Shapes do not change.
+    Cores left of the centre are left isometries, cores right of it right isometries, by QR with a
+    non-negative diagonal of R, so that the form is unique for full-rank bonds.  Shapes do not
+    change.
 
     Raises:
         ShapeError: there is no such site.

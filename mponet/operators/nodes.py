@@ -1,13 +1,13 @@
 """MPO <-> TensorNetwork node graph with named axes and edges.
 
-The graph is the definition of the layer.  ``network(mpo)`` has the nodes ``core1 .. coreN`` with axes among ``left,
-input, output, right``; its dangling edges are ``in1 .. inN`` and ``out1 .. outN``, its inner edges ``bond1 ..
-bond(N-1)``.  The boundary bonds have dimension 1 and are no edges.  ``apply(mpo, x)`` puts an ``input`` node in front
-whose free edge is ``batch``.
+The graph is the definition of the layer.  ``network(mpo)`` has the nodes ``core1 .. coreN`` with
+axes among ``left, input, output, right``; its dangling edges are ``in1 .. inN`` and ``out1 ..
+outN``, its inner edges ``bond1 .. bond(N-1)``.  The boundary bonds have dimension 1 and are no
+edges.  ``apply(mpo, x)`` puts an ``input`` node in front whose free edge is ``batch``.
 
-TensorNetwork 0.4.6 orders sets by ``id`` in its contractors, so their results differ from run to run; `contract`
-follows a fixed path instead.  Contracting consumes nodes: build the graph again for every use.  TensorNetwork is
-imported on first use, it costs a second.
+TensorNetwork 0.4.6 orders sets by ``id`` in its contractors, so their results differ from run to
+run; `contract` follows a fixed path instead.  Contracting consumes nodes: build the graph again for
+every use.  TensorNetwork is imported on first use, it costs a second.
 """
 
 import re
@@ -143,8 +143,9 @@ def dangling(nodes: Sequence[Node]) -> dict[str, Any]:
     """The dangling edges by name.
 
     Raises:
-        GraphError: there are no nodes, one has an edge to itself or to a node that was not given, or a dangling edge is
-            not called ``batch``, ``in1, in2, ...`` or ``out1, out2, ...``, or shares its name.
+        GraphError: there are no nodes, one has an edge to itself or to a node that was not given,
+            or a dangling edge is not called ``batch``, ``in1, in2, ...`` or ``out1, out2, ...``, or
+            shares its name.
     """
     if not nodes:
         raise GraphError("the graph has no nodes; expected at least one")

@@ -1,7 +1,8 @@
 """The integers of an MPO: physical dimensions, bond dimensions and what follows from them.
 
-``M^{J}_{I}(D)`` is the paper's notation (Eq. 8): output factors ``J`` on top, input factors ``I`` at the
-bottom.  Core ``k`` has the axes ``(left, input, output, right)`` and shape ``(D_{k-1}, I_k, J_k, D_k)``.
+``M^{J}_{I}(D)`` is the paper's notation (Eq. 8): output factors ``J`` on top, input factors ``I``
+at the bottom.  Core ``k`` has the axes ``(left, input, output, right)`` and shape ``(D_{k-1}, I_k,
+J_k, D_k)``.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,9 +20,10 @@ from mponet.errors import ShapeError
 class MPOShape(NotebookRepr):
     """Physical and bond dimensions of a matrix product operator.
 
-    A bond that is asked for is clamped to what the operator can use, so that no parameter is redundant:
-    ``D_k <= D_{k-1} I_k J_k`` and ``D_k <= D_{k+1} I_{k+1} J_{k+1}``.  For one bond dimension asked for everywhere
-    this is ``min(prod_{l<=k} I_l J_l, prod_{l>k} I_l J_l)``, the cap that Fig. 2 of the paper uses silently.
+    A bond that is asked for is clamped to what the operator can use, so that no parameter is
+    redundant: ``D_k <= D_{k-1} I_k J_k`` and ``D_k <= D_{k+1} I_{k+1} J_{k+1}``.  For one bond
+    dimension asked for everywhere this is ``min(prod_{l<=k} I_l J_l, prod_{l>k} I_l J_l)``, the cap
+    that Fig. 2 of the paper uses silently.
 
     Attributes:
         input_dims: ``(I_1, ..., I_n)``; their product is the number of inputs.
@@ -29,7 +31,8 @@ class MPOShape(NotebookRepr):
         bond_dims: ``(1, D_1, ..., D_{n-1}, 1)`` after clamping, boundaries included.
 
     Raises:
-        ShapeError: a dimension is no positive whole number, or the three tuples do not fit together.
+        ShapeError: a dimension is no positive whole number, or the three tuples do not fit
+            together.
     """
 
     input_dims: tuple[int, ...]
@@ -158,9 +161,9 @@ def inner_bonds(bond: int | Sequence[int], sites: int) -> tuple[int, ...]:
 def factorize(size: int, sites: int) -> tuple[int, ...]:
     """The most balanced split of ``size`` into ``sites`` factors, small ones at the ends as in the paper.
 
-    Balanced means the smallest sum of factors (ties: the smallest largest factor).  ``factorize(784, 4)`` is
-    ``(4, 7, 7, 4)`` and ``factorize(10, 4)`` is ``(1, 5, 2, 1)``, the paper's choices.  A prime stays whole:
-    ``(1, ..., p, ..., 1)``.
+    Balanced means the smallest sum of factors (ties: the smallest largest factor).
+    ``factorize(784, 4)`` is ``(4, 7, 7, 4)`` and ``factorize(10, 4)`` is ``(1, 5, 2, 1)``, the
+    paper's choices.  A prime stays whole: ``(1, ..., p, ..., 1)``.
 
     Raises:
         ShapeError: ``size`` or ``sites`` is no positive whole number.
@@ -173,8 +176,8 @@ def factorize(size: int, sites: int) -> tuple[int, ...]:
 def default_sites(in_features: int, out_features: int, largest: int = 64) -> int:
     """The fewest sites, at least 2, with which no balanced factor exceeds ``largest``.
 
-    Fewer sites mean fewer and larger matrix products, which is what processors are fast at.  A prime factor cannot
-    be split, so one above ``largest`` takes its place as the limit.
+    Fewer sites mean fewer and larger matrix products, which is what processors are fast at.  A
+    prime factor cannot be split, so one above ``largest`` takes its place as the limit.
 
     Raises:
         ShapeError: a size is no positive whole number.

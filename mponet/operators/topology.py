@@ -1,8 +1,9 @@
 """The integers of any tensor network that is a layer: nodes, the edges that join them, dangling legs.
 
-A matrix product operator has `mponet.operators.shape.MPOShape`; a `Wiring` is the same for a ring, a tree, a Tucker form, or
-whatever else has the legs ``in1 .. inN`` and ``out1 .. outM``.  The network is the matrix ``W`` of ``inputs @ W``: legs
-in the order of their numbers, the first the most significant, as everywhere.
+A matrix product operator has `mponet.operators.shape.MPOShape`; a `NetworkShape` is the same for a
+ring, a tree, a Tucker form, or whatever else has the legs ``in1 .. inN`` and ``out1 .. outM``.  The
+network is the matrix ``W`` of ``inputs @ W``: legs in the order of their numbers, the first the
+most significant, as everywhere.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,19 +23,19 @@ from mponet.operators.nodes import LEG, Node, dangling, graph
 
 
 @dataclass(frozen=True)
-class Wiring(NotebookRepr):
+class NetworkShape(NotebookRepr):
     """How the nodes of a tensor network are joined.
 
     Attributes:
         names: of the nodes, which are those of a layer's parameters.
-        edges: for each node the names of its axes' edges, in order.  A name met twice is a bond, one met once is a leg
-            and called ``in1, in2, ...`` or ``out1, out2, ...``.
+        edges: for each node the names of its axes' edges, in order.  A name met twice is a bond,
+            one met once is a leg and called ``in1, in2, ...`` or ``out1, out2, ...``.
         sizes: for each node the dimensions of its axes.
 
     Raises:
-        GraphError: no legal layer: no node, a node's name that is no name of a parameter or not its own, an edge of a
-            node to itself or of more than two nodes, two dimensions on one edge, legs that are missing or called
-            otherwise.
+        GraphError: no legal layer: no node, a node's name that is no name of a parameter or not its
+            own, an edge of a node to itself or of more than two nodes, two dimensions on one edge,
+            legs that are missing or called otherwise.
     """
 
     names: tuple[str, ...]
@@ -60,10 +61,11 @@ class Wiring(NotebookRepr):
         _check_edges(self)
 
     @classmethod
-    def of(cls, nodes: Mapping[str, str | Sequence[str]], dims: Mapping[str, int]) -> "Wiring":
+    def of(cls, nodes: Mapping[str, str | Sequence[str]], dims: Mapping[str, int]) -> "NetworkShape":
         """From the edges of each node, in words or as one string of them, and the dimension of each edge.
 
-        ``Wiring.of({"a": "in1 out1 left right", "b": "left in2 out2 right"}, {"in1": 4, ...})``.
+        ``NetworkShape.of({"a": "in1 out1 left right", "b": "left in2 out2 right"}, {"in1": 4,
+        ...})``.
 
         Raises:
             GraphError: no legal layer, or an edge without a dimension.
@@ -128,9 +130,9 @@ class Wiring(NotebookRepr):
     def __hash__(self) -> int:
         return self._hash
 
-    def __reduce__(self) -> tuple[type["Wiring"], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[type["NetworkShape"], tuple[Any, ...]]:
         # without the hash: that of a string is another in every process
-        return Wiring, (self.names, self.edges, self.sizes)
+        return NetworkShape, (self.names, self.edges, self.sizes)
 
     @cached_property
     def _hash(self) -> int:
@@ -149,10 +151,11 @@ class Wiring(NotebookRepr):
         return tuple(match[0] for match in sorted(found, key=lambda match: int(match[2])))
 
 
-def of_nodes(nodes: Sequence[Node]) -> tuple[Wiring, tuple[Array, ...]]:
+def of_nodes(nodes: Sequence[Node]) -> tuple[NetworkShape, tuple[Array, ...]]:
     """The wiring of TensorNetwork nodes and their tensors, float64 copies.
 
-    Nodes without a name become ``node1 ..`` and bonds without one ``bond1 ..``, numbered as they are met.
+    Nodes without a name become ``node1 ..`` and bonds without one ``bond1 ..``, numbered as they
+    are met.
 
     Raises:
         GraphError: no legal layer.
@@ -168,10 +171,10 @@ def of_nodes(nodes: Sequence[Node]) -> tuple[Wiring, tuple[Array, ...]]:
     }
     tensors = tuple(np.array(as_float64(np.asarray(node.tensor), f"node {node.name!r}")) for node in nodes)
     edges = tuple(tuple(called[id(edge)] for edge in node.edges) for node in nodes)
-    return Wiring(tuple(_node_names(nodes)), edges, tuple(tensor.shape for tensor in tensors)), tensors
+    return NetworkShape(tuple(_node_names(nodes)), edges, tuple(tensor.shape for tensor in tensors)), tensors
 
 
-def to_nodes(wiring: Wiring, tensors: Sequence[Any]) -> tuple[Node, ...]:
+def to_nodes(wiring: NetworkShape, tensors: Sequence[Any]) -> tuple[Node, ...]:
     """TensorNetwork nodes with these tensors, float64 numpy, in the order of the wiring; axes have their edges' names.
 
     Raises:
@@ -180,7 +183,7 @@ def to_nodes(wiring: Wiring, tensors: Sequence[Any]) -> tuple[Node, ...]:
     return graph(wiring.names, wiring.edges, check_tensors(wiring, tensors))
 
 
-def check_tensors(wiring: Wiring, tensors: Sequence[Any]) -> tuple[Array, ...]:
+def check_tensors(wiring: NetworkShape, tensors: Sequence[Any]) -> tuple[Array, ...]:
     """The tensors as float64 arrays, one for each node.
 
     Raises:
@@ -221,7 +224,7 @@ def _check_names(names: tuple[str, ...]) -> None:
             raise GraphError(f"{names.count(name)} nodes are called {name!r}; expected names that differ")
 
 
-def _check_edges(wiring: Wiring) -> None:
+def _check_edges(wiring: NetworkShape) -> None:
     """That every edge joins two nodes or is a leg, by one dimension, and legs are numbered without a gap."""
     ends: dict[str, list[int]] = {}
     for edges, sizes in zip(wiring.edges, wiring.sizes, strict=True):

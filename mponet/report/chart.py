@@ -1,7 +1,8 @@
 """Charts by matplotlib as SVG in the page, in the colours of the page, light and dark, and the same bytes every time.
 
-Matplotlib knows no variables: a chart is drawn in colours that stand for those of `mponet.draw.theme`, and they are
-exchanged in the text of the SVG.  Letters stay text, in the type of the page.
+Matplotlib knows no variables: a chart is drawn in colours that stand for those of
+`mponet.draw.theme`, and they are exchanged in the text of the SVG.  Letters stay text, in the type
+of the page.
 """
 
 import re

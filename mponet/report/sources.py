@@ -64,7 +64,8 @@ def find(folder: Path, given: Sequence[Path] = ()) -> Sources:
         given: more JSON files.
 
     Raises:
-        CheckpointError: there is neither a suite nor a run, or a file that was given cannot be read.
+        CheckpointError: there is neither a suite nor a run, or a file that was given cannot be
+            read.
     """
     places = list(_places(folder, "", DEPTH))
     suites = tuple(place for place in places if (place.path / SUITE).is_file())

@@ -1,14 +1,16 @@
 """Speed and memory: steps of the trainings themselves, and what `mponet bench` and `benchmarks/plumbing.py` measured.
 
-A document of a benchmark is a list of rows, or an object whose ``rows`` is one; a row is an object with
+A document of a benchmark is a list of rows, or an object whose ``rows`` is one; a row is an object
+with
 
 - ``backend``, and a name under ``row``, ``layer``, ``network``, ``model`` or ``name``;
-- ``contenders``, as `mponet bench layers` and `memory` write them: objects with ``kind`` and, for each pass, an object
-  with its ``median`` seconds, or with the ``total`` bytes;
+- ``contenders``, as `mponet bench layers` and `memory` write them: objects with ``kind`` and, for
+  each pass, an object with its ``median`` seconds, or with the ``total`` bytes;
 - or, for each pass, an object with a ``ratio``, as `mponet bench models` writes them;
 - or ``ratio``, a number, or ``ratios``, numbers by pass: ours over dense, lowered over plain;
 - if it likes, ``target``, a number, or ``targets``, numbers by pass;
-- if it likes, ``memory``: two numbers of bytes, that of ``dense`` or ``plain`` and that of ``ours`` or ``lowered``.
+- if it likes, ``memory``: two numbers of bytes, that of ``dense`` or ``plain`` and that of ``ours``
+or ``lowered``.
 
 What else is in it is left alone, and a row without any of these is none.
 """

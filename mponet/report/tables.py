@@ -126,7 +126,7 @@ def _line(row: Row, label: str | None) -> Markup:
         (paper.note if paper else None) or percent(paper.mpo if paper else None),
         ratio(row.rho),
         ratio(paper.rho if paper else None),
-        ratio(row.whole_ratio),
+        ratio(row.parameter_ratio),
         seeds(row),
     )
     kinds = ("best", "", "paper", "best", "", "paper", "", "paper", "", "")

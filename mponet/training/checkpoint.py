@@ -1,9 +1,10 @@
 """One checkpoint format for every backend: a safetensors file in the canonical layout.
 
-Tensors are ``parameters/<name>``, running statistics among them, and ``optimizer/<slot>/<name>`` with the slots
-``velocity`` and ``average``: dense kernels ``(in, out)``, convolutions ``(height, width, in, out)``, cores ``(left,
-input, output, right)``, in the dtype they were trained in.  What they belong to is in the metadata, as strings.
-Nothing is unpickled; a file is used only if all of it makes sense.
+Tensors are ``parameters/<name>``, running statistics among them, and ``optimizer/<slot>/<name>``
+with the slots ``velocity`` and ``average``: dense kernels ``(in, out)``, convolutions ``(height,
+width, in, out)``, cores ``(left, input, output, right)``, in the dtype they were trained in.  What
+they belong to is in the metadata, as strings. Nothing is unpickled; a file is used only if all of
+it makes sense.
 """
 
 import json
@@ -39,7 +40,8 @@ class Checkpoint:
     Attributes:
         model: the network.
         parameters: and running statistics, by name, canonical layout.
-        optimizer: what `Trainer.state` gives, by ``velocity/<parameter name>`` and ``average/<parameter name>``.
+        optimizer: what `Trainer.state` gives, by ``velocity/<parameter name>`` and
+            ``average/<parameter name>``.
         recipe: how it is trained.
         data: name of the data set.
         seed: of the starting values and of the batch order.
@@ -73,8 +75,8 @@ def load(path: Path) -> Checkpoint:
     """The checkpoint in ``path``, from whichever backend.
 
     Raises:
-        CheckpointError: it is absent, no checkpoint of ours, of another format version, truncated, of wrong names,
-            shapes or dtypes, or holds numbers that are not finite.
+        CheckpointError: it is absent, no checkpoint of ours, of another format version, truncated,
+            of wrong names, shapes or dtypes, or holds numbers that are not finite.
     """
     metadata, tensors = _read(path)
     _check_format(metadata, path)

@@ -1,8 +1,8 @@
 """The training loop: a recipe and arrays in, a stream of records out.  No framework, no files, no terminal.
 
-The batch of a step, its augmentation and its dropout depend on ``(seed, step)`` alone, so a loop that starts at step
-``s`` with the right parameters does what an uninterrupted one does.  A loss is read, which waits for the device, only
-at the end of a block of steps.
+The batch of a step, its augmentation and its dropout depend on ``(seed, step)`` alone, so a loop
+that starts at step ``s`` with the right parameters does what an uninterrupted one does.  A loss is
+read, which waits for the device, only at the end of a block of steps.
 """
 
 from collections.abc import Callable, Iterator
@@ -82,7 +82,8 @@ def train(
         device: of the backend; None for its default.
 
     Raises:
-        DivergedError: a loss or a prediction is not finite; a record with ``diverged`` comes before it.
+        DivergedError: a loss or a prediction is not finite; a record with ``diverged`` comes before
+            it.
         DataError: there are fewer images than one batch.
     """
     per_epoch = steps_per_epoch(arrays, recipe)

@@ -61,7 +61,8 @@ def test_a_step_gives_every_gradient(bench):
 def test_the_peak_of_a_step_holds_the_outputs_and_every_gradient(backend_name, name):
     """And little more for the dense layer: a framework may copy the inputs or outputs, but not the matrix.
 
-    TensorFlow counts blocks, of which it splits those that are at least twice as large as what is asked for.
+    TensorFlow counts blocks, of which it splits those that are at least twice as large as what is
+    asked for.
     """
     asked = {"job": "memory", "backend": backend_name, "row": task_of(WIDE), "contender": name}
     found = run(asked)

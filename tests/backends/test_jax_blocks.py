@@ -51,7 +51,8 @@ def counts(native):
     return [int(module.rngs.count[...]) for module in dropouts(native)]
 
 
-# ---------------------------------------------------------------- whole networks as ordinary modules
+# ---------------------------------------------------------------- whole networks as ordinary
+# modules
 
 
 @wide_networks
@@ -70,7 +71,8 @@ def test_a_network_is_a_function_to_compile_and_prints_its_parts(model):
     images = jnp.asarray(small.batch(model)[0], jnp.float32)
     native.eval()
     found, expected = nnx.jit(lambda native, x: native(x))(native, images), np.asarray(native(images))
-    # two orders of the same float32 sums: none has as many as 1000 terms, one after the other ten times at most
+    # two orders of the same float32 sums: none has as many as 1000 terms, one after the other ten
+    # times at most
     np.testing.assert_allclose(found, expected, atol=10 * 1000 * 2**-24 * np.abs(expected).max())
     assert "BatchNorm( # Param" in repr(native)
     assert "BatchNorm" in nnx.tabulate(native, images, console_kwargs={"width": 200})
@@ -147,7 +149,8 @@ def test_a_spread_far_below_the_mean_survives_float32(shape):
     exact = inputs.astype(np.float64)
     normed = (exact - exact.mean(axes)) / np.sqrt(exact.var(axes) + 1e-3)
     norm, theirs = blocks.BatchNorm(2, decay=0.0), nnx.BatchNorm(2, epsilon=1e-3, rngs=nnx.Rngs(0))
-    # the mean is a sum of 512 numbers: off by at most 512 half ulps, u times 4000 each; the variance by its square
+    # the mean is a sum of 512 numbers: off by at most 512 half ulps, u times 4000 each; the
+    # variance by its square
     off = 512 * 2**-24 * 4000
     assert np.abs(np.asarray(norm(jnp.asarray(inputs))) - normed).max() < off * 1.1
     np.testing.assert_allclose(norm.var[...], exact.var(axes), rtol=1.1 * off**2)

@@ -9,7 +9,7 @@ import pytest
 from mponet import MPOShape
 from mponet.contraction import execute
 from mponet.contraction.plan import Plan
-from mponet.contraction.planner import Plans
+from mponet.contraction.planner import PlanSet
 from mponet.errors import BackendError, CheckpointError, ModelError, ShapeError
 from mponet.models import build
 from mponet.models.init import start
@@ -44,7 +44,7 @@ MOMENTUM = Recipe("test", 20, 8, 0.1, momentum=0.9, nesterov=True, weight_decay=
 
 def swept(shape, tile, *, turned=False):
     plan = Plan(shape, (1,) * shape.sites, tuple(range(shape.sites)), tile, turned=turned)
-    return Plans.alike(plan)
+    return PlanSet.alike(plan)
 
 
 def normal(*shape, seed=0):
@@ -149,7 +149,8 @@ def test_every_product_asks_for_full_precision():
     assert all(line.count("HIGHEST") == 2 for line in products)
 
 
-# ---------------------------------------------------------------- the layer among JAX's and nnx's transformations
+# ---------------------------------------------------------------- the layer among JAX's and nnx's
+# transformations
 
 
 def test_the_layer_is_a_pytree_that_jit_and_vmap_take(layer):

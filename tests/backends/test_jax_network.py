@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import graphs
-from mponet.contraction.graph_plan import PairPlan
+from mponet.contraction.graph_plan import GraphPlan
 from mponet.contraction.graph_search import path
 
 REQUESTED = "jax" in os.environ.get("MPONET_BACKENDS", "")
@@ -57,7 +57,7 @@ def test_one_compilation_serves_every_layer_of_the_same_wiring(layer):
 
 @pytest.mark.parametrize("rows", [37, 32])
 def test_gradients_through_scanned_tiles_equal_jaxs_own(rows):
-    plan = PairPlan(TUCKER, path(TUCKER, rows), 16)
+    plan = GraphPlan(TUCKER, path(TUCKER, rows), 16)
     arrays = normal(rows, TUCKER.in_features), tuple(normal(*size, seed=k) for k, size in enumerate(TUCKER.sizes))
 
     def einsum(inputs, tensors):
@@ -124,7 +124,8 @@ def test_bfloat16_computes_in_it_and_keeps_float32_parameters():
     inputs = normal(5, RING.in_features)
     outputs, slopes = layer(inputs), jax.grad(lambda layer: layer(inputs).astype("float32").sum())(layer)
     assert (outputs.dtype, layer.a.dtype, slopes.a.dtype) == (jnp.bfloat16, jnp.float32, jnp.float32)
-    # bfloat16 keeps 8 bits: inputs, three nodes and at most three results are rounded, each sum over magnitudes
+    # bfloat16 keeps 8 bits: inputs, three nodes and at most three results are rounded, each sum
+    # over magnitudes
     room = np.abs(inputs) @ graphs.matrix(RING, [np.abs(np.asarray(node[...], "float64")) for node in layer.tensors])
     assert np.all(np.abs(np.asarray(outputs, "float64") - np.asarray(inputs) @ layer.to_matrix()) <= 8 * 2**-8 * room)
 

@@ -36,8 +36,9 @@ def sample(shape, batch=3, seed=0):
 def rounding(mpo, *arrays):
     """Bound of the rounding of a product of all cores with the arrays: longest sums times magnitudes.
 
-    An entry is a sum of nested sums whose lengths add up to ``terms``: its error is at most ``gamma_terms``, about
-    ``terms * eps``, times the same sum over magnitudes (Higham, Accuracy and Stability, 2nd ed., sec. 3.1).
+    An entry is a sum of nested sums whose lengths add up to ``terms``: its error is at most
+    ``gamma_terms``, about ``terms * eps``, times the same sum over magnitudes (Higham, Accuracy and
+    Stability, 2nd ed., sec. 3.1).
     """
     terms = mpo.shape.in_features + mpo.shape.out_features + len(arrays[0]) + sum(mpo.shape.bond_dims)
     size = np.abs(to_matrix(MPO(mpo.shape, tuple(np.abs(c) for c in mpo.cores)))).sum(axis=0).max()
@@ -144,7 +145,8 @@ def test_from_sizes_clamps_and_starts_at_the_target_variance(lab):
     assert layer.shape == MPOShape.from_sizes(784, 256, 10_000)
     assert layer.shape.bond_dims == layer.shape.max_bond_dims
     variance = to_matrix(lab.sized(784, 256, 64).to_mpo()).var()
-    # products of normal cores: the relative deviation of the mean square over 28*16*64 entries per core is below 3 %
+    # products of normal cores: the relative deviation of the mean square over 28*16*64 entries per
+    # core is below 3 %
     assert abs(variance / (2 / (784 + 256)) - 1) < 0.1
 
 

@@ -54,7 +54,8 @@ def test_gradients_equal_finite_differences(backend, model):
         for sign in (1, -1):
             backend.assign(native, {**values, name: value + sign * step})
             ends.append(backend.gradients(native, images, labels)[0])
-        # central difference: rounding eps / h against curvature h^2, 1e-10 at best, and kinks that a step may cross
+        # central difference: rounding eps / h against curvature h^2, 1e-10 at best, and kinks that
+        # a step may cross
         assert abs((ends[0] - ends[1]) / 2 - (gradients[name] * step).sum()) <= 1e-9 * max(loss, 1.0)
 
 

@@ -6,13 +6,13 @@ import tensornetwork as tn
 
 import graphs
 from frameworks import probe
-from mponet.contraction.graph_plan import PairPlan
+from mponet.contraction.graph_plan import GraphPlan
 from mponet.contraction.graph_search import path
 from mponet.draw import render
 from mponet.errors import GraphError, ShapeError
 from mponet.operators.mpo import to_matrix
 from mponet.operators.nodes import from_network
-from mponet.operators.topology import Wiring, to_nodes
+from mponet.operators.topology import NetworkShape, to_nodes
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 NAMES = list(graphs.WIRINGS)
@@ -72,7 +72,7 @@ def test_gradients_of_inputs_nodes_and_bias(lab, wiring, rows, bias):
 @pytest.mark.parametrize("order", PATHS)
 @pytest.mark.parametrize(("rows", "tile"), [(7, 3), (6, 3), (2, 3), (0, 3), (7, None)])
 def test_every_path_and_tile_is_the_same_map(lab, backend, order, rows, tile):
-    plan = PairPlan(RING, PATHS[order], tile)
+    plan = GraphPlan(RING, PATHS[order], tile)
     tensors, bias = graphs.tensors_of(RING), np.arange(RING.out_features) / 7
     inputs, slope = graphs.batch_of(RING, rows)
     arrays = [inputs, *tensors, bias]
@@ -129,7 +129,7 @@ def test_to_matrix_is_the_sum_over_all_bonds(lab, wiring):
 
 
 def test_a_chain_is_the_operator_of_its_nodes(lab):
-    chain = Wiring.of(
+    chain = NetworkShape.of(
         {"a": "in1 out1 x", "b": "x in2 out2 y", "c": "y in3 out3"},
         {"in1": 2, "in2": 3, "in3": 2, "out1": 3, "out2": 2, "out3": 2, "x": 3, "y": 2},
     )
@@ -186,7 +186,7 @@ def test_bad_tensors_and_bad_biases_are_refused(lab):
 
 def test_a_node_must_not_be_called_as_something_that_the_layer_has(lab):
     with pytest.raises(GraphError, match="nodes are called wiring, which a layer has already"):
-        lab.wired(Wiring.of({"wiring": "in1 out1"}, {"in1": 2, "out1": 2}))
+        lab.wired(NetworkShape.of({"wiring": "in1 out1"}, {"in1": 2, "out1": 2}))
 
 
 def test_a_graph_that_is_no_layer_is_refused(lab):
@@ -198,12 +198,13 @@ def test_a_graph_that_is_no_layer_is_refused(lab):
 
 
 def test_starting_values_have_the_target_variance_and_follow_the_seed(lab):
-    wiring = Wiring.of(
+    wiring = NetworkShape.of(
         {"a": "in1 x y", "b": "x in2 out1 z", "c": "y z out2"},
         {"in1": 24, "in2": 32, "out1": 24, "out2": 32, "x": 24, "y": 24, "z": 24},
     )
     layer = lab.wired(wiring, seed=3)
-    # each node has thousands of entries: the mean square of W is within a few percent of its expectation
+    # each node has thousands of entries: the mean square of W is within a few percent of its
+    # expectation
     assert layer.to_matrix().var() == pytest.approx(2 / (768 + 768), rel=0.2)
     assert np.array_equal(lab.wired(wiring, seed=3).to_matrix(), layer.to_matrix())
     assert not np.array_equal(lab.wired(wiring, seed=4).to_matrix(), layer.to_matrix())

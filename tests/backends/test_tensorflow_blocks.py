@@ -88,7 +88,8 @@ def test_batch_norm_in_training_is_its_definition(shape, offset):
     norm = blocks.BatchNorm(momentum=0.75, epsilon=1e-3)
     outputs = norm(values, training=True)
     mean, variance = moments(values)
-    # a mean is off by up to count roundings of the largest value, and so is what is left when it is taken off
+    # a mean is off by up to count roundings of the largest value, and so is what is left when it is
+    # taken off
     off = (values.size / shape[-1] + 1) * UNIT * np.abs(values).max()
     assert np.abs(outputs - (values - mean) / np.sqrt(variance + 1e-3)).max() <= 4 * off / np.sqrt(variance.min())
     assert np.abs(norm.moving_mean - 0.25 * mean).max() <= off

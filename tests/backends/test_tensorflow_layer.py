@@ -9,7 +9,7 @@ import pytest
 
 from mponet import MPOShape
 from mponet.contraction.plan import Plan
-from mponet.contraction.planner import Plans, Question
+from mponet.contraction.planner import PlanRequest, PlanSet
 from mponet.errors import ShapeError
 from mponet.operators.initialize import exact_variance
 from mponet.operators.mpo import to_matrix
@@ -94,7 +94,7 @@ def test_gradients_equal_autodiff_of_einsum(operator, groups, turned, tile, batc
     arrays = [tf.constant(a) for a in (inputs, *operator.cores)]
 
     def ours(x, *cores):
-        return apply_mpo(Plans.alike(plan), x, cores)
+        return apply_mpo(PlanSet.alike(plan), x, cores)
 
     def theirs(x, *cores):
         product = tf.einsum(SUBSCRIPTS[3], tf.reshape(x, (-1, 4, 3, 2)), *cores)
@@ -108,7 +108,7 @@ def test_gradients_equal_autodiff_of_einsum(operator, groups, turned, tile, batc
 
 @pytest.mark.parametrize("xla", [False, True])
 def test_unknown_batches_have_gradients(operator, xla):
-    plans = Plans.of(Question(CHAIN, None, 8))
+    plans = PlanSet.of(PlanRequest(CHAIN, None, 8))
     cores = [tf.constant(core) for core in operator.cores]
     spec = tf.TensorSpec((None, 24), tf.float64)
     traced = tf.function(
@@ -136,7 +136,7 @@ def test_second_order_gradients(operator, inputs, traced, tile):
         return tape.gradient(steepness, arrays)
 
     def ours():
-        return curvature(lambda x, *cores: apply_mpo(Plans.alike(plan), x, cores))
+        return curvature(lambda x, *cores: apply_mpo(PlanSet.alike(plan), x, cores))
 
     found = (tf.function(ours) if traced else ours)()
     theirs = curvature(lambda x, *c: tf.reshape(tf.einsum(SUBSCRIPTS[3], tf.reshape(x, (-1, 4, 3, 2)), *c), (-1, 24)))
@@ -148,7 +148,7 @@ def test_a_long_tiled_batch_is_one_loop_in_the_graph(operator):
     plan = Plan(CHAIN, (1, 2), (1, 0), 8)
 
     def nodes(batch):
-        traced = tf.function(lambda x: apply_mpo(Plans.alike(plan), x, operator.cores))
+        traced = tf.function(lambda x: apply_mpo(PlanSet.alike(plan), x, operator.cores))
         graph = traced.get_concrete_function(tf.TensorSpec((batch, 24), tf.float64)).graph
         return len(graph.as_graph_def().node)
 
@@ -262,7 +262,8 @@ def test_dtype_policies(operator, inputs, policy):
     assert outputs.dtype == chosen.compute_dtype
     slopes = tape.gradient(total, [weight.value for weight in layer.weights])
     assert {slope.dtype.name for slope in slopes} == {chosen.variable_dtype}
-    # roundings of the inputs, the three cores, two partial sums and the result; the numbers are of size one
+    # roundings of the inputs, the three cores, two partial sums and the result; the numbers are of
+    # size one
     rounding = {"float64": 2**-53, "float32": 2**-24, "bfloat16": 2**-8, "float16": 2**-11}[chosen.compute_dtype]
     assert np.abs(tf.cast(outputs, tf.float64) - expected(layer, inputs)).max() <= 32 * rounding
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import graphs
-from mponet.contraction.graph_plan import PairPlan
+from mponet.contraction.graph_plan import GraphPlan
 from mponet.contraction.graph_search import path
 from mponet.errors import GraphError, ShapeError
-from mponet.operators.topology import Wiring, to_nodes
+from mponet.operators.topology import NetworkShape, to_nodes
 
 REQUESTED = "tensorflow" in os.environ.get("MPONET_BACKENDS", "").replace(" ", "").split(",")
 pytestmark = pytest.mark.skipif(not REQUESTED, reason="MPONET_BACKENDS does not name tensorflow")
@@ -67,7 +67,7 @@ def test_unknown_leading_dimensions_may_be_empty(leading):
 @pytest.mark.parametrize("wiring", [RING, TUCKER], ids=["ring", "tucker"])
 def test_gradients_equal_autodiff_of_einsum(wiring, batch, tile, xla):
     words = {id(RING): "bikm,uijv,vklw,wmnu->bjln", id(TUCKER): "bik,ir,sk,rtsu,tj,lu->bjl"}[id(wiring)]
-    plan = PairPlan(wiring, path(wiring, 1), tile)
+    plan = GraphPlan(wiring, path(wiring, 1), tile)
     inputs, _ = graphs.batch_of(wiring, batch)
     arrays = [tf.constant(array) for array in (inputs, *TENSORS[id(wiring)])]
 
@@ -111,7 +111,7 @@ def test_a_layer_that_is_not_built_has_no_tensors():
 def test_a_node_must_not_be_called_as_something_of_keras():
     for name in ("input", "weights", "activation"):
         with pytest.raises(GraphError, match=f"nodes are called {name}"):
-            NetworkDense(Wiring.of({name: "in1 out1"}, {"in1": 2, "out1": 2}))
+            NetworkDense(NetworkShape.of({name: "in1 out1"}, {"in1": 2, "out1": 2}))
 
 
 def test_config_makes_the_same_layer_again():
@@ -173,8 +173,8 @@ def test_dtype_policies(policy):
     assert outputs.dtype == chosen.compute_dtype
     slopes = tape.gradient(total, [weight.value for weight in layer.weights])
     assert {slope.dtype.name for slope in slopes} == {chosen.variable_dtype}
-    # inputs, three nodes, the bias and at most three results are rounded, each sum over magnitudes; nodes and bias
-    # twice where they are kept in other numbers than are computed in
+    # inputs, three nodes, the bias and at most three results are rounded, each sum over magnitudes;
+    # nodes and bias twice where they are kept in other numbers than are computed in
     rounding = {"float64": 2**-53, "float32": 2**-24, "bfloat16": 2**-8, "float16": 2**-11}[chosen.compute_dtype]
     room = np.abs(inputs) @ graphs.matrix(RING, graphs.magnitudes(TENSORS[id(RING)])) + layer_of().bias.numpy()
     sums = 12 if rounding < 2**-20 else 0  # wide numbers are added as they are, 16-bit ones in float32

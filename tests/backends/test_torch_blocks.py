@@ -229,7 +229,8 @@ def test_feature_maps_stay_channels_last_forward_and_backward(model):
         name = type(module).__name__
         if outputs.ndim == 4:
             seen.append((name, outputs.is_contiguous(memory_format=torch.channels_last)))
-            # the slope of a part of a concatenation is a slice of the whole: channels lie together, pixels do not
+            # the slope of a part of a concatenation is a slice of the whole: channels lie together,
+            # pixels do not
             outputs.register_hook(lambda slope: seen.append((f"{name} backward", slope.stride(1) == 1)))
 
     for module in native.modules():

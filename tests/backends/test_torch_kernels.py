@@ -19,9 +19,9 @@ import torch
 import mponet_triton
 from mponet.contraction import execute
 from mponet.contraction import weights as merge
-from mponet.contraction.kernels import by_matrix, fusable
+from mponet.contraction.kernels import fusable, uses_dense_gradient
 from mponet.contraction.plan import Plan
-from mponet.contraction.planner import Plans
+from mponet.contraction.planner import PlanSet
 from mponet.operators.initialize import exact_variance
 from mponet.operators.shape import MPOShape
 from mponet_torch.ops import chain as contraction
@@ -156,7 +156,7 @@ def test_no_rows_give_no_outputs_and_no_gradients():
 @pytest.mark.parametrize("plan", WAYS, ids=lambda plan: str(plan.shape))
 @pytest.mark.parametrize("wrt_inputs", [True, False])
 def test_a_layer_by_kernels_is_the_same_layer(plan, wrt_inputs, monkeypatch):
-    case, plans = Case(plan, torch.float32), Plans.alike(plan)
+    case, plans = Case(plan, torch.float32), PlanSet.alike(plan)
     arrays = [case.inputs.requires_grad_(wrt_inputs), *(a.requires_grad_() for a in (case.bias, *case.cores))]
     sought = [array for array in arrays if array.requires_grad]
 
@@ -172,12 +172,13 @@ def test_a_layer_by_kernels_is_the_same_layer(plan, wrt_inputs, monkeypatch):
     with torch.no_grad():
         found.append(contraction.apply_mpo(plans, case.inputs, case.cores, case.bias))
     for ours, theirs in zip(found, [*wanted, wanted[0]], strict=True):
-        # the same numbers in another order: a hundred roundings at most, which are not all to one side
+        # the same numbers in another order: a hundred roundings at most, which are not all to one
+        # side
         assert bool((ours - theirs).detach().norm() <= 1e-5 * theirs.detach().norm())
 
 
 def test_all_ways_to_gradients_are_tested():
-    assert [(by_matrix(one, BATCH), len(one.groups)) for one in WAYS] == [(False, 2), (True, 2), (True, 3)]
+    assert [(uses_dense_gradient(one, BATCH), len(one.groups)) for one in WAYS] == [(False, 2), (True, 2), (True, 3)]
 
 
 def test_gradients_of_gradients_are_not_left_to_kernels(monkeypatch):
@@ -186,7 +187,7 @@ def test_gradients_of_gradients_are_not_left_to_kernels(monkeypatch):
     inputs = case.inputs.requires_grad_()
     cores = [core.requires_grad_() for core in case.cores]
     slope = torch.autograd.grad(
-        contraction.apply_mpo(Plans.alike(case.plan), inputs, cores).square().sum(), inputs, create_graph=True
+        contraction.apply_mpo(PlanSet.alike(case.plan), inputs, cores).square().sum(), inputs, create_graph=True
     )[0]
     second = torch.autograd.grad(slope.square().sum(), cores)
     assert all(bool(one.abs().sum() > 0) for one in second)

@@ -16,7 +16,7 @@ if "torch" not in os.environ.get("MPONET_BACKENDS", ""):
 import torch
 
 from mponet.contraction.plan import Plan
-from mponet.contraction.planner import Plans
+from mponet.contraction.planner import PlanSet
 from mponet.models import build
 from mponet.models.init import start
 from mponet.operators.shape import MPOShape
@@ -62,7 +62,7 @@ def test_gradcheck_of_every_kind_of_plan(groups, order, tile, turned):
     plan = Plan(module.shape, groups, order, tile, turned=turned)
     inputs = torch.randn(5, 12, dtype=DOUBLE, requires_grad=True)
     cores = [core.detach().clone().requires_grad_() for core in module.cores]
-    assert torch.autograd.gradcheck(lambda x, *c: apply_mpo(Plans.alike(plan), x, c), (inputs, *cores))
+    assert torch.autograd.gradcheck(lambda x, *c: apply_mpo(PlanSet.alike(plan), x, c), (inputs, *cores))
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
@@ -105,9 +105,10 @@ def test_bfloat16_layer_adds_many_tiles_without_losing_them():
     plan = Plan(shape, (1, 1), (1, 0), 1)
     cores = [torch.ones(size, dtype=torch.bfloat16, requires_grad=True) for size in shape.core_shapes]
     inputs = torch.full((1024, 16), 1.0, dtype=torch.bfloat16)
-    outputs = apply_mpo(Plans.alike(plan), inputs, cores)
+    outputs = apply_mpo(PlanSet.alike(plan), inputs, cores)
     slopes = torch.autograd.grad(outputs, cores, torch.full_like(outputs, 1 / 16))
-    # each entry of a core's gradient is a sum over 1024 rows of 4 * 4 / 16 = 1: in bfloat16 it would stop at 256
+    # each entry of a core's gradient is a sum over 1024 rows of 4 * 4 / 16 = 1: in bfloat16 it
+    # would stop at 256
     assert all(torch.equal(slope.float(), torch.full(slope.shape, 1024.0)) for slope in slopes)
 
 
@@ -148,12 +149,12 @@ def test_a_light_rebuild_is_differentiated_by_autograd_to_the_same_gradients():
     slopes = torch.randn(100, 256, dtype=DOUBLE)
     wanted = [inputs, module.bias, *module.cores]
     rebuilt = replace(module.plans(100), training=Plan(module.shape, (4,), (0,)))
-    light, ours = (contraction._is_light(rebuilt.training, rows) for rows in (inputs, inputs[:1]))
+    light, ours = (contraction._small_beside_activations(rebuilt.training, rows) for rows in (inputs, inputs[:1]))
     assert (light, ours) == (True, False)
     outputs = contraction.apply_mpo(rebuilt, inputs, module.cores, module.bias)
     assert "Recorded" not in str(outputs.grad_fn)
     found = torch.autograd.grad(outputs, wanted, slopes)
-    written = contraction._Recorded.apply(rebuilt, inputs, module.bias, *module.cores)
+    written = contraction._AutogradContraction.apply(rebuilt, inputs, module.bias, *module.cores)
     rounding = 784 * torch.finfo(DOUBLE).eps  # of the longest sum, relative to the largest number
     for a, b in zip(found, torch.autograd.grad(written, wanted, slopes), strict=True):
         assert (a - b).abs().max() <= rounding * b.abs().max()

@@ -13,7 +13,7 @@ import torch
 
 import graphs
 from mponet.contraction import graph_execute
-from mponet.contraction.graph_plan import PairPlan
+from mponet.contraction.graph_plan import GraphPlan
 from mponet.contraction.graph_search import path
 from mponet_torch import NetworkLinear, apply_network
 
@@ -42,7 +42,7 @@ def test_gradients_and_their_gradients(check, wiring):
 @pytest.mark.parametrize("tile", [None, 2])
 @pytest.mark.parametrize("merged", [True, False])
 def test_gradcheck_through_tiles(tile, merged):
-    plan = PairPlan(TUCKER, path(TUCKER, None if merged else 1), tile)
+    plan = GraphPlan(TUCKER, path(TUCKER, None if merged else 1), tile)
     arrays = [torch.tensor(tensor, requires_grad=True) for tensor in graphs.tensors_of(TUCKER)]
     inputs = torch.randn(5, TUCKER.in_features, dtype=DOUBLE, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x, *these: apply_network(plan, x, these), (inputs, *arrays))
@@ -99,7 +99,8 @@ def test_autocast_computes_in_16_bits_and_keeps_32_bit_gradients():
     assert outputs.dtype == torch.bfloat16
     outputs.float().sum().backward()
     assert all(tensor.grad.dtype == torch.float32 for tensor in module.tensors)
-    # bfloat16 keeps 8 bits: inputs, three nodes and at most three results are rounded, each sum over magnitudes
+    # bfloat16 keeps 8 bits: inputs, three nodes and at most three results are rounded, each sum
+    # over magnitudes
     sizes = [tensor.detach().double().abs().numpy() for tensor in module.tensors]
     room = inputs.abs().double() @ torch.tensor(graphs.matrix(RING, sizes))
     assert bool(((outputs.double() - module(inputs).double()).abs() <= 8 * 2**-8 * room).all())
@@ -142,10 +143,11 @@ def test_inputs_without_gradient_cost_none(monkeypatch):
 
 
 def test_bfloat16_nodes_add_many_tiles_without_losing_them():
-    plan = PairPlan(graphs.WIRINGS["in two pieces"], ((0, 1), (0, 1)), 1)
+    plan = GraphPlan(graphs.WIRINGS["in two pieces"], ((0, 1), (0, 1)), 1)
     tensors = [torch.ones(size, dtype=torch.bfloat16, requires_grad=True) for size in plan.wiring.sizes]
     outputs = apply_network(plan, torch.ones(1024, 6, dtype=torch.bfloat16), tensors)
     slopes = torch.autograd.grad(outputs, tensors, torch.ones_like(outputs))
-    # each entry is a sum over 1024 rows of whole numbers: in bfloat16 it would stand still at 256 times its parts
+    # each entry is a sum over 1024 rows of whole numbers: in bfloat16 it would stand still at 256
+    # times its parts
     assert torch.equal(slopes[0].float(), torch.full((3, 2), 1024.0 * 2 * 4))
     assert torch.equal(slopes[1].float(), torch.full((2, 4), 1024.0 * 3 * 2))

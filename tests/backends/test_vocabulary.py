@@ -66,8 +66,9 @@ def test_loss_and_gradients_are_those_of_the_reference(backend, model, case):
             )
             for sign in (1, -1)
         )
-        # u / h of rounding; h^2 of curvature is nothing.  The step is short because of the kinks: a ReLU whose input
-        # changes its sign within h spoils the difference, and at 1e-6 some of these tens of thousands do
+        # u / h of rounding; h^2 of curvature is nothing.  The step is short because of the kinks: a
+        # ReLU whose input changes its sign within h spoils the difference, and at 1e-6 some of
+        # these tens of thousands do
         found = sum(float((along[n] * slopes[n]).sum()) for n in slopes)
         assert abs(found - (next(ends) - next(ends)) / (2 * step)) <= 1e-6 * steepness
 

@@ -1,7 +1,7 @@
 """What the tests of the core share: settings of the property tests, published data sets, the browser that is installed.
 
-The first example of a property test imports TensorNetwork or warms a cache; a deadline would fail on that, not on a
-defect, so there is none.
+The first example of a property test imports TensorNetwork or warms a cache; a deadline would fail
+on that, not on a defect, so there is none.
 """
 
 import shutil

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-#: Bond dimension of FC2's first layer to the weights of both layers: paper Fig. 2, bonds capped at their maximum.
+#: Bond dimension of FC2's first layer to the weights of both layers: paper Fig. 2, bonds capped at
+#: their maximum.
 FIGURE_2_WEIGHTS = {
     2: 1024,
     4: 1760,
@@ -67,7 +68,8 @@ MILLIONS = {
     "densenet100-24": 7835,
 }
 
-#: Layer -> (input factors, output factors, weights of the operator, weights that it replaces); bonds are 4.
+#: Layer -> (input factors, output factors, weights of the operator, weights that it replaces);
+#: bonds are 4.
 VGG_OPERATORS = {
     "conv A": ((2, 8, 8, 8, 2), (2, 8, 8, 8, 2), 3104, 9 * 512 * 512),
     "conv B": ((2, 8, 8, 8, 2), (2, 8, 8, 8, 2), 3104, 9 * 512 * 512),

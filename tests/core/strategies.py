@@ -1,7 +1,7 @@
 """What the property tests of the core feed it, and the rounding that they may blame on float64.
 
-Sizes are small, so that hundreds of examples cost seconds, and awkward: factors of 1, single sites, bonds far above
-what is useful, matrices without full rank, zero, huge and tiny.
+Sizes are small, so that hundreds of examples cost seconds, and awkward: factors of 1, single sites,
+bonds far above what is useful, matrices without full rank, zero, huge and tiny.
 """
 
 from math import hypot, prod, sqrt
@@ -9,10 +9,10 @@ from math import hypot, prod, sqrt
 import numpy as np
 from hypothesis import strategies as st
 
-from mponet.contraction.graph_plan import PairPlan
+from mponet.contraction.graph_plan import GraphPlan
 from mponet.operators.mpo import MPO
 from mponet.operators.shape import MPOShape
-from mponet.operators.topology import Wiring
+from mponet.operators.topology import NetworkShape
 
 EPS = float(np.finfo(np.float64).eps)
 #: Scales that keep a number in range and take its square out of it.
@@ -104,7 +104,8 @@ def norm(array):
 def mass(mpo):
     """``prod_k ||core_k||_F``: changing one core by ``d`` of its norm changes ``W`` by at most ``d * mass``.
 
-    That is what a backward stable step may do, so every bound on a walk along the cores is a multiple of it.
+    That is what a backward stable step may do, so every bound on a walk along the cores is a
+    multiple of it.
     """
     return prod(norm(core) for core in mpo.cores)
 
@@ -112,8 +113,9 @@ def mass(mpo):
 def walk_rounding(shape, walks=1):
     """Allowed error, in units of EPS times `mass`, of ``walks`` along the cores with a QR, an SVD or a product each.
 
-    One such step on an ``m x n`` matrix is backward stable with a constant that grows at most like ``m + n`` in
-    practice (Higham, Accuracy and Stability, ch. 19: ``c m n`` at worst); 10 covers the constants of LAPACK.
+    One such step on an ``m x n`` matrix is backward stable with a constant that grows at most like
+    ``m + n`` in practice (Higham, Accuracy and Stability, ch. 19: ``c m n`` at worst); 10 covers
+    the constants of LAPACK.
     """
     return 10.0 * walks * sum(left * i * j + i * j * right for left, i, j, right in shape.core_shapes)
 
@@ -121,8 +123,8 @@ def walk_rounding(shape, walks=1):
 def sweep_rounding(inputs, outputs):
     """Allowed error, in units of EPS times the norm, of an exact decomposition of a matrix with these factors.
 
-    Each cut is an SVD of an unfolding (10 (m + n), as in `walk_rounding`), and drops what is below ``8 sum(D)``: at
-    most ``D_k`` values at bond ``k``, so ``8 sum(D) sqrt(sum(D))`` over all bonds.
+    Each cut is an SVD of an unfolding (10 (m + n), as in `walk_rounding`), and drops what is below
+    ``8 sum(D)``: at most ``D_k`` values at bond ``k``, so ``8 sum(D) sqrt(sum(D))`` over all bonds.
     """
     sizes = [i * j for i, j in zip(inputs, outputs, strict=True)]
     sides = sum(prod(sizes[:k]) + prod(sizes[k:]) for k in range(len(sizes) + 1))
@@ -132,7 +134,7 @@ def sweep_rounding(inputs, outputs):
 
 @st.composite
 def wirings(draw, max_nodes=5, max_size=5_000):
-    """A `Wiring` of any graph: in pieces or not, several bonds between two nodes, legs anywhere, dimensions of 1.
+    """A `NetworkShape` of any graph: in pieces or not, several bonds between two nodes, legs anywhere, dimensions of 1.
 
     ``max_size`` bounds the product of all dimensions, which is what a sum over all edges costs.
     """
@@ -150,13 +152,13 @@ def wirings(draw, max_nodes=5, max_size=5_000):
         room //= dims[edge]
         for node in nodes:
             own[node].append(edge)
-    return Wiring.of({f"n{k}": draw(st.permutations(edges)) for k, edges in enumerate(own)}, dims)
+    return NetworkShape.of({f"n{k}": draw(st.permutations(edges)) for k, edges in enumerate(own)}, dims)
 
 
 @st.composite
 def pair_plans(draw, wiring, tiles=(None, 1, 2, 3)):
-    """Any `PairPlan` of a wiring, sensible or not."""
+    """Any `GraphPlan` of a wiring, sensible or not."""
     path = []
     for left in range(len(wiring.names) + 1, 1, -1):
         path.append(tuple(draw(st.lists(st.integers(0, left - 1), min_size=2, max_size=2, unique=True))))
-    return PairPlan(wiring, tuple(path), draw(st.sampled_from(tiles)))
+    return GraphPlan(wiring, tuple(path), draw(st.sampled_from(tiles)))

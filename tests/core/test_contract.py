@@ -1,7 +1,8 @@
 """Every plan against the node graph, and its backward against what a multilinear function must do.
 
-All bounds are element by element: a sum of products, summed in any order, is off by at most ``EPS * depth`` times the
-same sum over absolute values (Higham, ch. 3), where ``depth`` adds up the lengths of the sums behind one number.
+All bounds are element by element: a sum of products, summed in any order, is off by at most ``EPS *
+depth`` times the same sum over absolute values (Higham, ch. 3), where ``depth`` adds up the lengths
+of the sums behind one number.
 """
 
 import numpy as np
@@ -30,8 +31,8 @@ class Tracing(NumpyOps):
     def rows(self, array):
         return -1
 
-    def tiled(self, body, arrays, widths, tile):
-        return OPS.tiled(body, arrays, widths, tile)
+    def map_tiles(self, body, arrays, widths, tile):
+        return OPS.map_tiles(body, arrays, widths, tile)
 
 
 class Strict(NumpyOps):

@@ -206,7 +206,8 @@ def test_a_truncated_operator_is_as_far_off_as_it_says(mpo, data, tolerance):
     asked = data.draw(st.none() | bond_requests(mpo.shape.sites))
     found = truncate(mpo, max_bond=asked, relative_error=tolerance)
     dense = norm(to_matrix(mpo) - to_matrix(found.mpo))
-    # six walks: canonical form, cuts, the two halves of the difference and its norm, and the matrices here
+    # six walks: canonical form, cuts, the two halves of the difference and its norm, and the
+    # matrices here
     allowed = 4 * EPS * walk_rounding(mpo.shape, 6) * mass(mpo)
     assert abs(found.error - dense) <= allowed
     assert abs(found.error - found.bound) <= allowed
@@ -222,10 +223,10 @@ def test_an_operator_and_its_matrix_are_cut_alike(shape, seed, tolerance):
     mpo = left_canonical(random_mpo(shape, np.random.default_rng(seed)))
     matrix = to_matrix(mpo)
     by_core = truncate(mpo, max_bond=2, relative_error=tolerance)
-    by_matrix = from_matrix(matrix, shape.input_dims, shape.output_dims, max_bond=2, relative_error=tolerance)
-    assert by_core.mpo.shape == by_matrix.mpo.shape
+    uses_dense_gradient = from_matrix(matrix, shape.input_dims, shape.output_dims, max_bond=2, relative_error=tolerance)
+    assert by_core.mpo.shape == uses_dense_gradient.mpo.shape
     allowed = 4 * EPS * walk_rounding(shape, 6) * mass(mpo) + EPS * sweep_rounding(*case(shape)) * norm(matrix)
-    assert abs(by_core.error - by_matrix.error) <= allowed
+    assert abs(by_core.error - uses_dense_gradient.error) <= allowed
 
 
 def case(shape):

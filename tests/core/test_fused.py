@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from mponet.contraction.cost import USUAL, cost, dense, predict, workspace
-from mponet.contraction.kernels import Sizes, by_matrix, fusable, multiplications, padded, speed
+from mponet.contraction.cost import DEFAULT_COSTS, cost, dense, predict, workspace
+from mponet.contraction.kernels import Sizes, fusable, multiplications, padded, speed, uses_dense_gradient
 from mponet.contraction.machine import DEFAULTS
 from mponet.contraction.plan import Plan
-from mponet.contraction.planner import Planner, plans_for
+from mponet.contraction.planner import PlanningContext, plans_for
 from mponet.contraction.search import choose
 from mponet.operators.shape import MPOShape
 
@@ -66,10 +66,10 @@ def test_the_transposed_operator_has_the_sizes_turned():
 
 
 def test_gradients_by_the_matrix_where_they_are_fewer_multiplications():
-    assert not by_matrix(plan((64, 64), 4), 16384)
-    assert by_matrix(plan((64, 64), 16), 16384)
-    assert not by_matrix(plan((64, 64), 16), 512)  # the way from the matrix to the cores takes longer
-    assert by_matrix(plan((16, 16, 16), 4), 1)  # three groups always
+    assert not uses_dense_gradient(plan((64, 64), 4), 16384)
+    assert uses_dense_gradient(plan((64, 64), 16), 16384)
+    assert not uses_dense_gradient(plan((64, 64), 16), 512)  # the way from the matrix to the cores takes longer
+    assert uses_dense_gradient(plan((16, 16, 16), 4), 1)  # three groups always
 
 
 @pytest.mark.parametrize(("dims", "share"), [((64, 64), 1.0), ((32, 64), 0.5), ((128, 64), 1.0), ((16, 16, 16), 0.25)])
@@ -122,7 +122,7 @@ def test_wide_layers_in_16_bit_numbers_are_chosen_a_kernel_and_small_ones_are_re
 
 
 def planner(device, *, fuses=False):
-    return Planner("torch", lambda: {"torch": "0"}, lambda *_: lambda: None, device, fuses=fuses)
+    return PlanningContext("torch", lambda: {"torch": "0"}, lambda *_: lambda: None, device, fuses=fuses)
 
 
 @pytest.mark.parametrize(
@@ -148,10 +148,11 @@ def test_only_a_planner_with_kernels_plans_for_them(tmp_path, monkeypatch):
     shape = MPOShape.of((64, 64), (64, 64), 4)
     with_kernels, without = (plans_for(shape, 4096, "bfloat16", planner("cuda", fuses=f)) for f in (True, False))
     assert fusable(with_kernels.training)
-    # a kernel's plan within the share is faster than dense, so that no matrix is allowed on top; without there is none
+    # a kernel's plan within the share is faster than dense, so that no matrix is allowed on top;
+    # without there is none
     assert with_kernels.question.share("training") == with_kernels.question.room("training")
     assert without.question.share("training") < without.question.room("training")
-    assert USUAL.fused == 0.0
+    assert DEFAULT_COSTS.fused == 0.0
 
 
 def test_what_is_traced_is_planned_without_kernels(tmp_path, monkeypatch):

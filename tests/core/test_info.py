@@ -28,7 +28,7 @@ def test_info_has_the_totals_and_ratios_of_the_paper(name):
     assert (mpo["mpo_weights"], mpo["replaced_weights"]) == (row.weights, row.replaced)
     assert mpo["rho"] == row.weights / row.replaced
     assert f"{mpo['rho']:.{len(row.rho) - 2}f}" == row.rho
-    assert f"{mpo['whole_ratio']:.{len(row.whole) - 2}f}" == row.whole
+    assert f"{mpo['parameter_ratio']:.{len(row.whole) - 2}f}" == row.whole
     for found in (dense, mpo):
         assert found["weights"] + found["biases"] + found["norms"] == found["parameters"]
         assert found["statistics"] == found["norms"]
@@ -97,7 +97,7 @@ def test_info_of_fc2_has_everything():
         "weights": 15584,
         "dense_parameters": 203264,
     }
-    assert found["whole_ratio"] == 15850 / 203264
+    assert found["parameter_ratio"] == 15850 / 203264
     assert "PRR 2, 023300" in found["source"]
 
 
@@ -113,7 +113,7 @@ def test_lenet5_has_the_published_ratio():
 @pytest.mark.parametrize(("name", "parameters"), [("fc2", 203264), ("lenet5", 61612)])
 def test_the_dense_variant_has_no_rho(name, parameters):
     found = facts("info", name, "--variant", "dense")
-    assert (found["parameters"], found["rho"], found["whole_ratio"]) == (parameters, None, 1.0)
+    assert (found["parameters"], found["rho"], found["parameter_ratio"]) == (parameters, None, 1.0)
     assert not any("notation" in layer for layer in found["layers"])
 
 
@@ -155,7 +155,7 @@ def test_without_a_model_all_networks_are_listed():
     for name, row in ROWS.items():
         assert (rows[name]["dense_parameters"], rows[name]["parameters"]) == (row.dense, row.mpo)
         assert rows[name]["rho"] == row.weights / row.replaced
-        assert rows[name]["whole_ratio"] == row.mpo / row.dense
+        assert rows[name]["parameter_ratio"] == row.mpo / row.dense
     assert {name: rows[name]["data"] for name in ("fc2", "vgg16")} == {"fc2": "mnist", "vgg16": "cifar10"}
     sources = {rows[name]["source"] for name in rows}
     assert sources == {"Fig. 2", "Table I", "Fig. 3", "Table II", "text"}

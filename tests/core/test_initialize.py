@@ -1,7 +1,8 @@
 """Starting values: variances that hold for every shape, bounded by statistics and not by taste.
 
-For normal cores the expectation of ``||W||_F^2`` and of its square are known exactly, so the mean over ``n`` draws must
-lie within five of its own standard deviations: a fair draw fails once in two million.
+For normal cores the expectation of ``||W||_F^2`` and of its square are known exactly, so the mean
+over ``n`` draws must lie within five of its own standard deviations: a fair draw fails once in two
+million.
 """
 
 from math import erf, exp, pi, prod, sqrt
@@ -43,8 +44,9 @@ FOURTH = 3 - 2 * (2**3 + 3 * 2) * DENSITY / INSIDE
 def second_moment(shape, variances):
     """``E ||W||_F^4`` for independent normal cores, by Wick's theorem.
 
-    Four copies of each core pair up in three ways; a pairing within the two norms sums its physical index freely, one
-    across them does not, and neighbouring pairings meet in a Gram matrix: D^2 where they agree, D where they do not.
+    Four copies of each core pair up in three ways; a pairing within the two norms sums its physical
+    index freely, one across them does not, and neighbouring pairings meet in a Gram matrix: D^2
+    where they agree, D where they do not.
     """
     weights = np.array([1.0, 0.0, 0.0])
     for variance, size, left in zip(variances, shape.site_sizes, shape.bond_dims[:-1], strict=True):

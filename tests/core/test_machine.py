@@ -6,9 +6,9 @@ from dataclasses import asdict, replace
 import pytest
 
 import mponet.contraction.machine
-from mponet.contraction.cost import USUAL, Machine
+from mponet.contraction.cost import DEFAULT_COSTS, Machine
 from mponet.contraction.machine import DEFAULTS, fingerprint, machine_of, path, save
-from mponet.contraction.planner import Planner, plans_for
+from mponet.contraction.planner import PlanningContext, plans_for
 from mponet.errors import CheckpointError, PlanError
 from mponet.operators.shape import MPOShape
 
@@ -27,7 +27,7 @@ def folder(monkeypatch, tmp_path):
 
 
 def test_measured_constants_come_back(folder):
-    assert machine_of("made-up", VERSIONS) == USUAL
+    assert machine_of("made-up", VERSIONS) == DEFAULT_COSTS
     file = save("made-up", VERSIONS, MEASURED)
     assert file == path("made-up") == folder / "machine-made-up.json"
     assert machine_of("made-up", VERSIONS) == MEASURED
@@ -89,7 +89,7 @@ def test_without_a_folder_of_its_own_it_lies_in_that_of_the_user(monkeypatch, tm
 @pytest.mark.parametrize("backend", ["torch", "jax", "tensorflow", "numpy"])
 def test_another_version_takes_the_defaults(backend, versions):
     save(backend, VERSIONS, MEASURED)
-    assert machine_of(backend, versions) == DEFAULTS.get(backend, USUAL)
+    assert machine_of(backend, versions) == DEFAULTS.get(backend, DEFAULT_COSTS)
 
 
 @pytest.mark.parametrize(
@@ -118,14 +118,14 @@ def test_a_fingerprint_names_what_constants_depend_on():
 
 def test_layers_make_use_of_them():
     """Where each operation takes a second, the plan with the fewest wins."""
-    planner, shape = Planner("made-up", lambda: VERSIONS, None), MPOShape.of((16, 16), (16, 16), 1)
+    planner, shape = PlanningContext("made-up", lambda: VERSIONS, None), MPOShape.of((16, 16), (16, 16), 1)
     plans_for.cache_clear()
     usual = plans_for(shape, 4, "float32", planner)
     save("made-up", VERSIONS, replace(MEASURED, call=1.0))
     plans_for.cache_clear()
     measured = plans_for(shape, 4, "float32", planner)
     plans_for.cache_clear()
-    assert (usual.question.machine, measured.question.machine.call) == (USUAL, 1.0)
+    assert (usual.question.machine, measured.question.machine.call) == (DEFAULT_COSTS, 1.0)
     assert measured.forward.groups == (2,)
 
 

@@ -85,10 +85,10 @@ def test_results_come_from_runs_evaluations_and_cross_checks(tmp_path):
         "best_accuracy": 0.985,
         "parameters": 1234,
         "rho": None,
-        "whole_ratio": 1.0,
+        "parameter_ratio": 1.0,
         "step_ms": 2.0,
     }
-    variants = {"dense": row, "mpo": row | {"rho": 0.0767, "whole_ratio": 0.08, "step_ms": 3.0}}
+    variants = {"dense": row, "mpo": row | {"rho": 0.0767, "parameter_ratio": 0.08, "step_ms": 3.0}}
     for model in results.MODELS:
         for number, backend in enumerate(results.BACKENDS):
             run = tmp_path / f"{model}-{backend}"

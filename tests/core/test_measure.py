@@ -23,7 +23,7 @@ from core.strategies import (
 )
 from mponet.errors import InputError, ShapeError
 from mponet.operators.decompose import from_matrix
-from mponet.operators.measure import compression_ratio, entanglement_entropy, spectra, truncation_error, whole_ratio
+from mponet.operators.measure import compression_ratio, entanglement_entropy, parameter_ratio, spectra, truncation_error
 from mponet.operators.mpo import MPO, left_canonical, to_matrix
 from mponet.operators.shape import MPOShape, inner_bonds
 
@@ -74,7 +74,8 @@ def test_the_entropy_is_that_of_the_full_matrix(shape, seed):
     mpo = random_mpo(shape, np.random.default_rng(seed))
     found = entanglement_entropy(mpo)
     for bond, value, full in zip(shape.bond_dims[1:-1], found, full_spectra(mpo), strict=True):
-        # p moves by dp <= 2 ds/|s| in all; |d(-p ln p)| <= dp (1 + |ln dp|) for each of the values (Fannes)
+        # p moves by dp <= 2 ds/|s| in all; |d(-p ln p)| <= dp (1 + |ln dp|) for each of the values
+        # (Fannes)
         dp = 2 * len(full) * rounding(mpo) / norm(full) + EPS
         assert abs(value - entropy(full)) <= len(full) * dp * (1 + abs(log(dp)))
         assert 0.0 <= value <= log(bond) + 4 * bond * EPS
@@ -173,4 +174,4 @@ def test_layers_without_their_originals_are_refused(count, dense):
 
 
 def test_the_ratio_of_whole_networks():
-    assert whole_ratio(5646, 61612) == 5646 / 61612
+    assert parameter_ratio(5646, 61612) == 5646 / 61612

@@ -6,7 +6,7 @@ from core.paper import FIGURE_2_WEIGHTS, MILLIONS, ROWS, VGG_OPERATORS
 from mponet import models
 from mponet.errors import ModelError
 from mponet.models import TABLE, VARIANTS, build, named, shapes
-from mponet.operators.measure import whole_ratio
+from mponet.operators.measure import parameter_ratio
 from mponet.operators.shape import MPOShape
 
 
@@ -35,7 +35,7 @@ def test_every_network_has_the_counts_and_ratios_of_the_paper(name):
     assert weights(mpo) == row.weights
     assert shapes.rho(mpo) == row.weights / row.replaced
     assert f"{shapes.rho(mpo):.{len(row.rho) - 2}f}" == row.rho
-    assert f"{whole_ratio(row.mpo, row.dense):.{len(row.whole) - 2}f}" == row.whole
+    assert f"{parameter_ratio(row.mpo, row.dense):.{len(row.whole) - 2}f}" == row.whole
 
 
 @pytest.mark.parametrize("name", MILLIONS)
@@ -73,7 +73,8 @@ def test_the_parts_of_the_normal_networks_add_up(name, convs, norms, dense):
     [
         ("fc2", 256 + 10, 0),
         ("lenet5", 6 + 16 + 120 + 84 + 10, 0),
-        # a bias for each of the 2048 outputs of both maps, none in the last layer; the norm between them is over 2048
+        # a bias for each of the 2048 outputs of both maps, none in the last layer; the norm between
+        # them is over 2048
         ("vgg16", 2 * 2048 + 2 * 4096, 7_430 - 2 * 512 + 2 * 2048),
         ("vgg19", 2 * 2048, 9_990 - 2 * 512 + 2 * 2048),
         # the head gains a norm over its inputs and loses its bias

@@ -117,7 +117,8 @@ def site_node(tensor, legs, order):
 def graph(mpo, rng, splits=None, wire=True):
     """The operator as somebody else would build it: axes and nodes in any order, bonds split into parallel edges.
 
-    ``splits[k]`` are the sizes that inner bond ``k`` is split into; an empty tuple leaves the bond out.
+    ``splits[k]`` are the sizes that inner bond ``k`` is split into; an empty tuple leaves the bond
+    out.
     """
     sites = mpo.shape.sites
     splits = splits or [(d,) for d in mpo.shape.bond_dims[1:-1]]

@@ -1,4 +1,4 @@
-"""The integers of general networks: what is refused, and that TensorNetwork nodes and `Wiring` say the same."""
+"""The integers of general networks: what is refused, and that TensorNetwork nodes and `NetworkShape` say the same."""
 
 import copy
 import pickle
@@ -21,7 +21,7 @@ from mponet.errors import GraphError, ShapeError
 from mponet.operators import nodes as network
 from mponet.operators.initialize import exact_variance
 from mponet.operators.shape import MPOShape
-from mponet.operators.topology import Wiring, check_tensors, of_nodes, to_nodes
+from mponet.operators.topology import NetworkShape, check_tensors, of_nodes, to_nodes
 
 RING = graphs.WIRINGS["ring"]
 
@@ -41,7 +41,7 @@ def test_counts_are_those_of_the_axes(wiring):
 
 def test_legs_are_counted_by_their_numbers_not_their_letters():
     names = [f"in{k}" for k in range(12, 0, -1)]
-    wiring = Wiring.of({"a": [*names, "out1"]}, dict.fromkeys([*names, "out1"], 1))
+    wiring = NetworkShape.of({"a": [*names, "out1"]}, dict.fromkeys([*names, "out1"], 1))
     assert wiring.inputs == tuple(reversed(names))
 
 
@@ -52,13 +52,13 @@ def test_it_says_what_it_is():
 
 
 def test_equal_wirings_are_one_key_also_in_another_process():
-    lists = Wiring(list(RING.names), [list(edges) for edges in RING.edges], [list(sizes) for sizes in RING.sizes])
+    lists = NetworkShape(list(RING.names), [list(edges) for edges in RING.edges], [list(sizes) for sizes in RING.sizes])
     assert lists == RING
     assert len({lists, RING, copy.deepcopy(RING)}) == 1
     code = (
-        f"import sys, pickle; sys.path[:0] = {sys.path!r}\nfrom mponet.operators.topology import Wiring\n"
-        "found = pickle.loads(sys.stdin.buffer.read())\nassert hash(found) == hash(Wiring(found.names, found.edges, "
-        "found.sizes))"
+        f"import sys, pickle; sys.path[:0] = {sys.path!r}\nfrom mponet.operators.topology import NetworkShape\n"
+        "found = pickle.loads(sys.stdin.buffer.read())\n"
+        "assert hash(found) == hash(NetworkShape(found.names, found.edges, found.sizes))"
     )
     hash(RING)  # kept, and of strings: another one in every process
     subprocess.run([sys.executable, "-c", code], input=pickle.dumps(RING), check=True, timeout=60)
@@ -87,18 +87,18 @@ def test_equal_wirings_are_one_key_also_in_another_process():
 def test_what_is_no_layer_is_refused(nodes, dims, message):
     edges = {edge for own in nodes.values() for edge in own.split()}
     with pytest.raises(GraphError, match=message):
-        Wiring.of(nodes, dict.fromkeys(edges, 2) | dims)
+        NetworkShape.of(nodes, dict.fromkeys(edges, 2) | dims)
 
 
 def test_sizes_and_names_that_do_not_fit_are_refused():
     with pytest.raises(GraphError, match="2 nodes are called 'a'"):
-        Wiring(("a", "a"), (("in1",), ("out1",)), ((2,), (2,)))
+        NetworkShape(("a", "a"), (("in1",), ("out1",)), ((2,), (2,)))
     with pytest.raises(GraphError, match="1 names, 2 tuples of edges and 1 of sizes"):
-        Wiring(("a",), (("in1",), ("out1",)), ((2,),))
+        NetworkShape(("a",), (("in1",), ("out1",)), ((2,),))
     with pytest.raises(GraphError, match=r"ends of the sizes \[2, 3\]"):
-        Wiring(("a", "b"), (("in1", "x"), ("x", "out1")), ((2, 2), (3, 2)))
+        NetworkShape(("a", "b"), (("in1", "x"), ("x", "out1")), ((2, 2), (3, 2)))
     with pytest.raises(GraphError, match=r"the edges \['in1', 'out1'\] have no dimension"):
-        Wiring.of({"a": "in1 out1"}, {})
+        NetworkShape.of({"a": "in1 out1"}, {})
 
 
 # ---------------------------------------------------------------- graphs of nodes

@@ -13,12 +13,12 @@ import graphs
 from core.strategies import pair_plans, wirings
 from core.test_contract import Strict, Tracing
 from mponet.contraction import graph_execute
-from mponet.contraction.cost import USUAL
-from mponet.contraction.graph_plan import PairPlan
-from mponet.contraction.graph_search import CONNECTED, EVERY, matrix_of, pairwise_plan, path, predicted, ranked
+from mponet.contraction.cost import DEFAULT_COSTS
+from mponet.contraction.graph_plan import GraphPlan
+from mponet.contraction.graph_search import DP_LIMIT, OPTIMAL_LIMIT, matrix_of, pairwise_plan, path, predicted, ranked
 from mponet.errors import PlanError, ShapeError
 from mponet.operators.initialize import exact_tensors
-from mponet.operators.topology import Wiring
+from mponet.operators.topology import NetworkShape
 from mponet_numpy.ops.arrays import OPS
 from mponet_numpy.ops.arrays import Ops as NumpyOps
 
@@ -116,8 +116,10 @@ def test_gradients_of_any_plan_are_their_formulae(plan, rows):
 
 
 def test_legs_that_lie_apart_are_brought_together_for_the_first_step():
-    wiring = Wiring.of({"a": "in1 in3 out1", "b": "in2 out2"}, {"in1": 2, "in2": 3, "in3": 2, "out1": 2, "out2": 3})
-    plan = PairPlan(wiring, ((0, 1), (0, 1)), 2)
+    wiring = NetworkShape.of(
+        {"a": "in1 in3 out1", "b": "in2 out2"}, {"in1": 2, "in2": 3, "in3": 2, "out1": 2, "out2": 3}
+    )
+    plan = GraphPlan(wiring, ((0, 1), (0, 1)), 2)
     assert plan.entry is not None
     assert plan.passages[0].turn is None
     tensors, (inputs, slope) = graphs.tensors_of(wiring), graphs.batch_of(wiring, 5)
@@ -165,7 +167,7 @@ def test_a_tile_bounds_the_rows_that_are_led_through_at_once():
             return super().matmul(a, b, into)
 
     wiring = graphs.WIRINGS["in two pieces"]
-    plan = PairPlan(wiring, ((0, 1), (0, 1)), 3)
+    plan = GraphPlan(wiring, ((0, 1), (0, 1)), 3)
     inputs, _ = graphs.batch_of(wiring, 50)
     graph_execute.forward(plan, graphs.tensors_of(wiring), inputs, Watching())
     prefixes = max(step.prefix * max(step.suffix, 1) for step in plan.passages)
@@ -229,7 +231,7 @@ def test_no_path_has_fewer_operations_than_the_one_found(data, wiring, batch):
 @given(wirings(), st.sampled_from([1, 16, 1000]))
 def test_the_plan_is_the_one_that_the_model_prefers(wiring, batch):
     options = ranked(wiring, batch)
-    times = [predicted(option, batch, 4, USUAL) for option in options]
+    times = [predicted(option, batch, 4, DEFAULT_COSTS) for option in options]
     assert times == sorted(times)
     assert pairwise_plan(wiring, batch) == options[0]
     assert {option.path for option in options} == {path(wiring, batch), path(wiring, None)}
@@ -237,12 +239,12 @@ def test_the_plan_is_the_one_that_the_model_prefers(wiring, batch):
     assert {plan.tile for plan in ranked(wiring, None)} == {None}
 
 
-@pytest.mark.parametrize("count", [3, EVERY, EVERY + 1, CONNECTED, CONNECTED + 3])
+@pytest.mark.parametrize("count", [3, OPTIMAL_LIMIT, OPTIMAL_LIMIT + 1, DP_LIMIT, DP_LIMIT + 3])
 def test_rings_of_any_length_have_a_path(count):
     nodes = {f"n{k}": f"in{k + 1} out{k + 1} b{k} b{(k + 1) % count}" for k in range(count)}
     edges = {edge for own in nodes.values() for edge in own.split()}
     small = {edge: 2 if edge.startswith("b") or edge in ("in1", "out2") else 1 for edge in edges}
-    wiring = Wiring.of(nodes, small)
+    wiring = NetworkShape.of(nodes, small)
     tensors = graphs.tensors_of(wiring)
     inputs, slope = graphs.batch_of(wiring, 3)
     plan = pairwise_plan(wiring, 3)
@@ -254,7 +256,8 @@ def test_rings_of_any_length_have_a_path(count):
 
 def test_paths_are_the_same_in_every_process():
     code = (
-        f"import sys; sys.path[:0] = {sys.path!r}\nimport graphs\nfrom mponet.contraction.graph_search import pairwise_plan\n"
+        f"import sys; sys.path[:0] = {sys.path!r}\nimport graphs\n"
+        "from mponet.contraction.graph_search import pairwise_plan\n"
         "for wiring in graphs.WIRINGS.values():\n"
         "    print([pairwise_plan(wiring, n).path for n in (None, 1, 64, 4096)])"
     )
@@ -287,12 +290,12 @@ def test_paths_are_the_same_in_every_process():
 )
 def test_plans_that_cannot_be_run_are_refused(way, tile, message):
     with pytest.raises(PlanError, match=message):
-        PairPlan(RING, way, tile)
+        GraphPlan(RING, way, tile)
 
 
 def test_a_plan_says_what_it_does():
-    assert str(PairPlan(RING, ((1, 2), (1, 2), (0, 1)))) == "rebuild W, 1 product"
-    plan = PairPlan(RING, ((1, 3), (0, 2), (0, 1)), 16)
+    assert str(GraphPlan(RING, ((1, 2), (1, 2), (0, 1)))) == "rebuild W, 1 product"
+    plan = GraphPlan(RING, ((1, 3), (0, 2), (0, 1)), 16)
     assert str(plan) == "pass (a c) > b, tiles of 16"
     lines = plan.explain(64).splitlines()
     assert lines[0] == str(RING)
@@ -305,12 +308,12 @@ def test_a_plan_says_what_it_does():
 
 def test_a_small_batch_meets_the_nodes_and_a_large_one_the_merged_weight():
     big = dict.fromkeys(("in1", "in2", "out1", "out2", "r1", "r2", "s1", "s2"), 8)
-    wiring = Wiring.of({name: TUCKER.edges[k] for k, name in enumerate(TUCKER.names)}, big | {"r1": 2, "r2": 2})
-    assert PairPlan(wiring, path(wiring, None)).passages[0].inner == wiring.in_features
-    assert len(PairPlan(wiring, path(wiring, 1)).passages) > 1
-    assert PairPlan(wiring, path(wiring, 1)).multiplications(1) < PairPlan(wiring, path(wiring, None)).multiplications(
-        1
-    )
+    wiring = NetworkShape.of({name: TUCKER.edges[k] for k, name in enumerate(TUCKER.names)}, big | {"r1": 2, "r2": 2})
+    assert GraphPlan(wiring, path(wiring, None)).passages[0].inner == wiring.in_features
+    assert len(GraphPlan(wiring, path(wiring, 1)).passages) > 1
+    assert GraphPlan(wiring, path(wiring, 1)).multiplications(1) < GraphPlan(
+        wiring, path(wiring, None)
+    ).multiplications(1)
 
 
 # ---------------------------------------------------------------- starting values

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.strategies import shapes
-from mponet.contraction.cost import USUAL, Machine, cost, dense, predict, workspace
+from mponet.contraction.cost import DEFAULT_COSTS, Machine, cost, dense, predict, workspace
 from mponet.contraction.plan import Plan
-from mponet.contraction.search import HANDICAP, MAX_GROUPS, SMALL, TILES, candidates, choose, ranked, room
+from mponet.contraction.search import LEFT_SWEEP_PENALTY, MAX_GROUPS, SMALL, TILES, candidates, choose, ranked, room
 from mponet.errors import PlanError
 from mponet.operators.shape import MPOShape
 
@@ -140,7 +140,7 @@ def taken(plan, batch, purpose, itemsize):
 
 
 def seconds(plan, batch, purpose, itemsize):
-    return predict(plan, batch, purpose=purpose, itemsize=itemsize) * (1.0 if plan.order[0] else HANDICAP)
+    return predict(plan, batch, purpose=purpose, itemsize=itemsize) * (1.0 if plan.order[0] else LEFT_SWEEP_PENALTY)
 
 
 @given(shapes(), st.sampled_from([None, 0, 1, 2, 100, 10_000]), st.sampled_from(PURPOSES), st.sampled_from([2, 4, 8]))
@@ -158,7 +158,8 @@ def test_the_best_candidate_that_has_room_is_chosen_and_again(shape, batch, purp
     assert plan == next(one for one, time in times.items() if time == times[plan])
 
 
-#: Layers whose matrix is not small, with bonds from far below to far above those at which they cost as much.
+#: Layers whose matrix is not small, with bonds from far below to far above those at which they cost
+#: as much.
 LARGE = st.builds(
     lambda dims, bond: MPOShape.of(dims, dims[::-1], bond),
     st.sampled_from([(64, 64), (64, 32), (8, 16, 16), (16, 16, 16), (8, 8, 8, 8)]),
@@ -176,7 +177,7 @@ def test_a_layer_takes_its_share_if_that_is_as_fast_as_dense_else_what_dense_tak
     wanted = dense(shape, batch, purpose=purpose, itemsize=itemsize).seconds
     matrix = shape.dense_parameters * itemsize
     assert matrix > SMALL or itemsize == 2
-    share = USUAL.room * 2 * batch * (shape.in_features + shape.out_features) * itemsize
+    share = DEFAULT_COSTS.room * 2 * batch * (shape.in_features + shape.out_features) * itemsize
     within = [time for size, time in sizes_and_times if size <= share]
     thrifty = matrix > SMALL and any(time <= wanted for time in within)
     allowed = share if thrifty else share + 2 * matrix
@@ -281,7 +282,9 @@ def test_what_is_turned_multiplies_the_same_without_broadcasting(shape):
 def test_states_are_turned_only_where_that_is_known_to_be_fast(purpose):
     shape = MPOShape.of((16, 16, 16), (16, 16, 16), 4)
     turned = {
-        speed: [plan.turned for plan in ranked(shape, 64, purpose=purpose, machine=replace(USUAL, turning=speed))]
+        speed: [
+            plan.turned for plan in ranked(shape, 64, purpose=purpose, machine=replace(DEFAULT_COSTS, turning=speed))
+        ]
         for speed in (0.0, 1.0, 1e15)
     }
     assert not any(turned[0.0])
@@ -292,7 +295,9 @@ def test_states_are_turned_only_where_that_is_known_to_be_fast(purpose):
 @pytest.mark.parametrize(("purpose", "turns"), [("forward", 1), ("training", 3), ("inference", 1)])
 def test_a_turn_reads_and_writes_the_state_of_every_step(purpose, turns):
     plan, batch = Plan(MPOShape.of((16, 16), (16, 16), 4), (1, 1), (0, 1), turned=True), 64
-    slow, fast = (cost(plan, batch, purpose=purpose, machine=replace(USUAL, turning=speed)) for speed in (1e6, 2e6))
+    slow, fast = (
+        cost(plan, batch, purpose=purpose, machine=replace(DEFAULT_COSTS, turning=speed)) for speed in (1e6, 2e6)
+    )
     states = batch * sum(step.prefix * step.inner for step in plan.steps)
     assert slow.moving - fast.moving == pytest.approx(turns * 2 * 4 * states * (1e-6 - 0.5e-6), rel=1e-9)
     assert workspace(plan, batch) == states + sum(step.rows * step.inner for step in plan.steps)

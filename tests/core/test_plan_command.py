@@ -6,9 +6,9 @@ import pytest
 
 import mponet.contraction.calibrate
 from core.command import facts, failing, run
-from mponet.contraction.cost import USUAL, Machine
+from mponet.contraction.cost import DEFAULT_COSTS, Machine
 from mponet.contraction.machine import machine_of
-from mponet.contraction.planner import PURPOSES, Plans, Question, plans_for, rounded
+from mponet.contraction.planner import PURPOSES, PlanRequest, PlanSet, plans_for, rounded
 from mponet.operators.shape import MPOShape
 from mponet_numpy import PLANNER, versions
 
@@ -49,8 +49,8 @@ def test_plan_shows_what_a_layer_would_say(purpose):
 
 def test_plan_tells_programs_the_same():
     found = facts(*FC2, "--batch", "100", "--top", "5")
-    question = Question(SHAPE, rounded(100))
-    options, chosen = question.ranked("training"), Plans.of(question).training
+    question = PlanRequest(SHAPE, rounded(100))
+    options, chosen = question.ranked("training"), PlanSet.of(question).training
     assert (found["backend"], found["shape"], found["batch"]) == ("numpy", str(SHAPE), rounded(100))
     assert found["purpose"] == "training"
     assert [one["plan"] for one in found["candidates"]] == [str(plan) for plan in options[:5]]
@@ -144,7 +144,7 @@ def test_tune_keeps_what_it_measured_and_plans_make_use_of_it(folder, quick):
     assert found["file"] == str(file)
     assert found["backend"] == "numpy"
     assert json.loads(file.read_text())["machine"] == found["machine"]
-    assert machine_of("numpy", versions()) == Machine(**found["machine"]) != USUAL
+    assert machine_of("numpy", versions()) == Machine(**found["machine"]) != DEFAULT_COSTS
     assert min(found["error"], found["error_before"]) >= 1.0
     assert plans_for(SHAPE, 8, "float32", PLANNER).question.machine == Machine(**found["machine"])
 

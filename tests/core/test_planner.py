@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 
 import mponet.contraction.planner
 from core.strategies import shapes
-from mponet.contraction.cost import USUAL, Machine, workspace
+from mponet.contraction.cost import DEFAULT_COSTS, Machine, workspace
 from mponet.contraction.plan import Plan
 from mponet.contraction.planner import (
     FINALISTS,
     PURPOSES,
     ROUNDS,
     VARIABLE,
-    Planner,
-    Plans,
-    Question,
+    PlanningContext,
+    PlanRequest,
+    PlanSet,
     mode,
     plans_for,
     rounded,
@@ -80,7 +80,7 @@ def clock(monkeypatch):
 
 
 def backend(runner=None, name="made-up"):
-    return Planner(name, lambda: {"made-up": "1"}, runner)
+    return PlanningContext(name, lambda: {"made-up": "1"}, runner)
 
 
 # ---------------------------------------------------------------- by the model
@@ -88,7 +88,7 @@ def backend(runner=None, name="made-up"):
 
 @given(shapes(max_size=4096), st.sampled_from([None, 1, 100]))
 def test_without_a_runner_each_purpose_has_the_favourite_of_the_model(shape, batch):
-    plans = Plans.of(Question(shape, batch))
+    plans = PlanSet.of(PlanRequest(shape, batch))
     for purpose in PURPOSES:
         assert getattr(plans, purpose) == ranked(shape, batch, purpose=purpose)[0]
     assert plans.seconds == {}
@@ -97,20 +97,20 @@ def test_without_a_runner_each_purpose_has_the_favourite_of_the_model(shape, bat
 def test_constants_of_the_machine_decide():
     """Where starting an operation takes forever, few operations win; where it takes nothing, few multiplications."""
     shape = MPOShape.of((16, 16), (16, 16), 1)
-    slow, quick = (Plans.of(Question(shape, 4, machine=Machine(call=call))).forward for call in (10.0, 1e-12))
+    slow, quick = (PlanSet.of(PlanRequest(shape, 4, machine=Machine(call=call))).forward for call in (10.0, 1e-12))
     assert slow.groups == (2,)
     assert quick.multiplications(4) < slow.multiplications(4)
 
 
 def test_plans_that_somebody_made_are_alike():
     plan = Plan(SHAPE, (2, 2), (1, 0))
-    assert Plans.alike(plan) == Plans(plan, plan, plan)
+    assert PlanSet.alike(plan) == PlanSet(plan, plan, plan)
 
 
 def test_plans_are_values():
     """Compilers keep what they compiled by them: what was measured makes no difference."""
-    one, other = Plans.of(Question(SHAPE, 8)), Plans.of(Question(SHAPE, 8))
-    timed_ones = Plans(one.forward, one.training, one.inference, one.question, {("forward", one.forward): 1.0})
+    one, other = PlanSet.of(PlanRequest(SHAPE, 8)), PlanSet.of(PlanRequest(SHAPE, 8))
+    timed_ones = PlanSet(one.forward, one.training, one.inference, one.question, {("forward", one.forward): 1.0})
     assert one == other == timed_ones
     assert len({one, other, timed_ones}) == 1
 
@@ -120,11 +120,11 @@ def test_plans_are_values():
 
 @pytest.mark.parametrize("batch", [1, 100])
 def test_the_fastest_of_the_finalists_wins_whatever_the_model_says(clock, batch):
-    question = Question(SHAPE, batch)
+    question = PlanRequest(SHAPE, batch)
     for place in range(FINALISTS):
         wanted = {purpose: question.ranked(purpose)[place] for purpose in PURPOSES}
         made = clock(lambda plan, wanted=wanted: 1.0 if plan in wanted.values() else 2.0)
-        plans = Plans.of(question, made.runner)
+        plans = PlanSet.of(question, made.runner)
         for purpose in PURPOSES:
             best = min(question.ranked(purpose)[:FINALISTS], key=lambda plan: plan not in wanted.values())
             assert getattr(plans, purpose) == best
@@ -132,9 +132,9 @@ def test_the_fastest_of_the_finalists_wins_whatever_the_model_says(clock, batch)
 
 
 def test_the_finalists_alone_are_timed(clock):
-    question = Question(SHAPE, 100, itemsize=8)
+    question = PlanRequest(SHAPE, 100, itemsize=8)
     made = clock(lambda plan: 1.0)
-    plans = Plans.of(question, made.runner, "float64")
+    plans = PlanSet.of(question, made.runner, "float64")
     expected = [(plan, purpose) for purpose in PURPOSES for plan in question.ranked(purpose)[:FINALISTS]]
     assert made.asked == [(plan, 100, purpose, "float64") for plan, purpose in expected if question.fits(plan, purpose)]
     assert set(plans.seconds) == {(purpose, plan) for plan, _, purpose, _ in made.asked}
@@ -144,18 +144,20 @@ def test_the_finalists_alone_are_timed(clock):
 
 def test_only_plans_that_fit_are_timed(clock):
     """Few candidates of these have room: those that have none must not win, however fast."""
-    question = Question(ROOMY, 256)
+    question = PlanRequest(ROOMY, 256)
     fitting = [plan for plan in candidates(ROOMY, 256) if fits(plan, 256, "training")]
     assert 0 < len(fitting) < FINALISTS
     made = clock(lambda plan: 2.0 if plan in fitting else 1.0)
-    plans = Plans.of(question, made.runner)
+    plans = PlanSet.of(question, made.runner)
     assert {plan for purpose, plan in plans.seconds if purpose == "training"} == set(fitting)
     assert plans.training in fitting
 
 
 @pytest.mark.parametrize("purpose", PURPOSES)
 def test_a_machine_with_more_room_takes_wider_tiles(purpose):
-    narrow, wide = (Question(WIDE, 128, machine=replace(USUAL, room=share, ahead=share)) for share in (0.1, 1.0))
+    narrow, wide = (
+        PlanRequest(WIDE, 128, machine=replace(DEFAULT_COSTS, room=share, ahead=share)) for share in (0.1, 1.0)
+    )
     activations = 2 * 128 * 2 * 4096 * 4
     taken = [workspace(one.ranked(purpose)[0], 128, purpose=purpose) * 4 for one in (narrow, wide)]
     assert taken[0] <= 0.1 * activations < taken[1] <= activations
@@ -164,7 +166,7 @@ def test_a_machine_with_more_room_takes_wider_tiles(purpose):
 @pytest.mark.parametrize("purpose", PURPOSES)
 @pytest.mark.parametrize("batch", [1, 512])
 def test_where_a_tenth_is_too_little_there_is_the_room_of_a_dense_layer(purpose, batch):
-    text = Plans.of(Question(CRAMPED, batch)).explain(purpose, top=100)
+    text = PlanSet.of(PlanRequest(CRAMPED, batch)).explain(purpose, top=100)
     allowed = 134.217728 + 0.1 * 2 * batch * 2 * 4096 * 4 / 1e6
     assert text.splitlines()[0].endswith(f"room for {allowed:.2f} MB, that of a dense matrix included")
     assert " over the room" not in next(row for row in rows_of(text) if row.startswith(">"))
@@ -179,8 +181,8 @@ def test_rounds_take_turns_and_the_median_counts(clock):
 
 
 def test_numpy_measures_itself():
-    question = Question(MPOShape.of((2, 3), (3, 2), 2), 4)
-    plans = Plans.of(question, NUMPY.runner)
+    question = PlanRequest(MPOShape.of((2, 3), (3, 2), 2), 4)
+    plans = PlanSet.of(question, NUMPY.runner)
     for purpose in PURPOSES:
         mine = {plan: seconds for (of, plan), seconds in plans.seconds.items() if of == purpose}
         assert all(seconds > 0 for seconds in mine.values())
@@ -207,7 +209,7 @@ def test_batches_near_one_another_share_their_plans():
 
 @pytest.mark.parametrize(("dtype", "itemsize"), [("float64", 8), ("float32", 4), ("bfloat16", 2), ("float16", 2)])
 def test_numbers_have_their_size(dtype, itemsize):
-    assert plans_for(SHAPE, 8, dtype, NUMPY).question == Question(SHAPE, 8, itemsize, USUAL)
+    assert plans_for(SHAPE, 8, dtype, NUMPY).question == PlanRequest(SHAPE, 8, itemsize, DEFAULT_COSTS)
 
 
 def test_layers_measure_when_they_are_told_to(clock, monkeypatch):
@@ -300,7 +302,7 @@ def test_an_explanation_has_every_column_and_marks_the_winner(purpose, batch):
 
 
 def test_parts_add_up_to_the_prediction():
-    for row in rows_of(Plans.of(Question(SHAPE, 100)).explain("training")):
+    for row in rows_of(PlanSet.of(PlanRequest(SHAPE, 100)).explain("training")):
         seconds = [float(n) * (1e-3 if unit == "ms" else 1e-6) for n, unit in re.findall(r"([\d.]+) (ms|us)", row)]
         assert len(seconds) == 5
         # two decimals of a millisecond, five numbers
@@ -308,20 +310,20 @@ def test_parts_add_up_to_the_prediction():
 
 
 def test_two_reasons(clock):
-    predicted = Plans.of(Question(SHAPE, 100)).explain()
+    predicted = PlanSet.of(PlanRequest(SHAPE, 100)).explain()
     assert predicted.endswith("is predicted to be the fastest of those that keep within the room")
     made = clock(lambda plan: 0.25)
-    measured = Plans.of(Question(SHAPE, 100), made.runner).explain()
+    measured = PlanSet.of(PlanRequest(SHAPE, 100), made.runner).explain()
     assert measured.endswith("was the fastest of those that were timed here")
     assert "250.00 ms" in measured
     assert "250.00 ms" not in predicted
 
 
 def test_a_winner_far_down_the_list_is_shown(clock):
-    question = Question(SHAPE, 100)
+    question = PlanRequest(SHAPE, 100)
     slow = question.ranked("training")[:FINALISTS]
     made = clock(lambda plan: 1.0 if plan == slow[-1] else 2.0)
-    plans = Plans.of(question, made.runner)
+    plans = PlanSet.of(question, made.runner)
     assert plans.training == slow[-1]
     for top in (1, 2, FINALISTS - 1):
         rows = rows_of(plans.explain("training", top))
@@ -341,16 +343,16 @@ def test_an_explanation_is_the_same_everywhere():
     shape = MPOShape.of((8, 8), (8, 8), 4)
     machine = Machine(flops=1e9, half=1e-4, near=1e9, middle=1e9, far=1e9, call=1e-6, product=1e-7)
     plan = Plan(shape, (1, 1), (1, 0))
-    plans = Plans(plan, plan, plan, Question(shape, 2, machine=machine), {("forward", plan): 0.0125})
+    plans = PlanSet(plan, plan, plan, PlanRequest(shape, 2, machine=machine), {("forward", plan): 0.0125})
     assert plans.explain("forward", 2) == GOLDEN
 
 
 @pytest.mark.parametrize("purpose", PURPOSES)
 def test_plans_that_nobody_chose_have_no_explanation(purpose):
     with pytest.raises(PlanError, match=r"plans\(batch\)\.explain"):
-        Plans.alike(Plan(SHAPE, (4,), (0,))).explain(purpose)
+        PlanSet.alike(Plan(SHAPE, (4,), (0,))).explain(purpose)
 
 
 def test_a_purpose_that_there_is_not_is_refused():
     with pytest.raises(PlanError, match=r"'speed'.*forward, training, inference"):
-        Plans.of(Question(SHAPE, 8)).explain("speed")
+        PlanSet.of(PlanRequest(SHAPE, 8)).explain("speed")

@@ -78,9 +78,9 @@ def test_a_result_says_what_the_metrics_say(tmp_path, digits, settings):
         assert (result.accuracy, result.best_accuracy) == (measured[-1], max(measured))
         assert (result.steps, result.loss, result.seconds) == (STEPS, records[-1].loss, records[-1].seconds)
         assert result.step_ms > 0
-    assert (results["dense"].parameters, results["dense"].rho, results["dense"].whole_ratio) == (650, None, 1.0)
+    assert (results["dense"].parameters, results["dense"].rho, results["dense"].parameter_ratio) == (650, None, 1.0)
     mpo = results["mpo"]
-    assert (mpo.parameters, mpo.rho, mpo.whole_ratio) == (8 * 5 * 2 + 2 * 8 * 2 + 10, 112 / 640, 122 / 650)
+    assert (mpo.parameters, mpo.rho, mpo.parameter_ratio) == (8 * 5 * 2 + 2 * 8 * 2 + 10, 112 / 640, 122 / 650)
 
 
 @pytest.mark.parametrize("kill_at", [0, 1, 19, 20, 21, 77, STEPS - 1])

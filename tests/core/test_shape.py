@@ -12,8 +12,8 @@ from mponet.errors import ShapeError
 from mponet.operators.measure import compression_ratio
 from mponet.operators.shape import MPOShape, default_sites, factorize, inner_bonds
 
-# Gao et al., Phys. Rev. Research 2, 023300 (2020), Fig. 2 (FC2 on MNIST): D of the first layer, weights of both MPO
-# layers, and the compression ratio read off the figure.
+# Gao et al., Phys. Rev. Research 2, 023300 (2020), Fig. 2 (FC2 on MNIST): D of the first layer,
+# weights of both MPO layers, and the compression ratio read off the figure.
 FIG_2 = (
     (2, 1024, 0.0050),
     (4, 1760, 0.0087),

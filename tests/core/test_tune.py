@@ -7,7 +7,7 @@ import pytest
 
 import mponet.contraction.planner
 from mponet.contraction.calibrate import CONSTANTS, REACH, Sample, fit, off, samples, tune
-from mponet.contraction.cost import USUAL, Machine, predict
+from mponet.contraction.cost import DEFAULT_COSTS, Machine, predict
 from mponet.contraction.machine import DEFAULTS
 from mponet.contraction.plan import Plan
 from mponet.contraction.planner import ROUNDS
@@ -17,7 +17,7 @@ SAMPLES = tuple(samples())
 #: Another machine in every respect: slower, faster, and in between.
 OTHER = Machine(flops=4e10, half=8.0, near=3e10, middle=1e10, far=3e9, call=5e-6, product=4e-7)
 PROCESSORS = [machine for name, machine in DEFAULTS.items() if "cuda" not in name and "gpu" not in name]
-MACHINES = [USUAL, OTHER, *PROCESSORS, replace(USUAL, flops=2e12, near=3e11, call=2e-6)]
+MACHINES = [DEFAULT_COSTS, OTHER, *PROCESSORS, replace(DEFAULT_COSTS, flops=2e12, near=3e11, call=2e-6)]
 
 
 def times(machine, disturb=0.0):
@@ -47,7 +47,12 @@ def test_no_sample_is_timed_twice():
 def test_every_constant_matters_to_some_sample(name):
     """Half of it, or twice: the prediction for some sample moves by 5 % at least: a fit sees that."""
     moves = [
-        abs(np.log(np.array(times(replace(USUAL, **{name: getattr(USUAL, name) * factor}))) / np.array(times(USUAL))))
+        abs(
+            np.log(
+                np.array(times(replace(DEFAULT_COSTS, **{name: getattr(DEFAULT_COSTS, name) * factor})))
+                / np.array(times(DEFAULT_COSTS))
+            )
+        )
         for factor in (0.5, 2.0)
     ]
     assert min(move.max() for move in moves) > 0.05
@@ -74,12 +79,14 @@ def test_perfect_predictions_are_off_by_nothing(machine):
 
 @pytest.mark.parametrize("factor", [1.5, 1 / 1.5])
 def test_off_is_the_factor(factor):
-    assert off(SAMPLES, [time * factor for time in times(USUAL)], USUAL) == pytest.approx(1.5, rel=1e-12)
+    assert off(SAMPLES, [time * factor for time in times(DEFAULT_COSTS)], DEFAULT_COSTS) == pytest.approx(
+        1.5, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda m: f"{m.flops:.0e} {m.call:.0e}")
 def test_constants_are_found_again(machine):
-    found = fit(SAMPLES, times(machine), replace(USUAL, cache=machine.cache, shared=machine.shared))
+    found = fit(SAMPLES, times(machine), replace(DEFAULT_COSTS, cache=machine.cache, shared=machine.shared))
     for name in CONSTANTS:
         assert getattr(found, name) == pytest.approx(getattr(machine, name), rel=0.03), name
     assert (found.cache, found.shared) == (machine.cache, machine.shared)
@@ -89,14 +96,14 @@ def test_constants_are_found_again(machine):
 def test_the_fit_is_no_worse_than_the_truth():
     """Times 10 % off: least squares are the least, those of the truth no less; few outliers make the loss another."""
     seconds = times(OTHER, disturb=0.1)
-    found = fit(SAMPLES, seconds, USUAL)
+    found = fit(SAMPLES, seconds, DEFAULT_COSTS)
     assert 1.0 < off(SAMPLES, seconds, found) <= off(SAMPLES, seconds, OTHER) * 1.001
 
 
 def test_nonsense_moves_no_constant_out_of_reach():
-    found = asdict(fit(SAMPLES, [1e6] * len(SAMPLES), USUAL))
+    found = asdict(fit(SAMPLES, [1e6] * len(SAMPLES), DEFAULT_COSTS))
     for name in CONSTANTS:
-        assert 1 / REACH <= found[name] / getattr(USUAL, name) * (1 + 1e-9) <= REACH * (1 + 1e-8)
+        assert 1 / REACH <= found[name] / getattr(DEFAULT_COSTS, name) * (1 + 1e-9) <= REACH * (1 + 1e-8)
 
 
 # ---------------------------------------------------------------- the whole of it
@@ -114,12 +121,12 @@ def test_a_machine_that_keeps_to_the_model_is_recognised(monkeypatch):
         return run
 
     monkeypatch.setattr(mponet.contraction.planner, "perf_counter", lambda: now[0])
-    tuning = tune(runner, USUAL, progress=told.append)
+    tuning = tune(runner, DEFAULT_COSTS, progress=told.append)
     assert asked == [(sample, "float32") for sample in SAMPLES]
     assert now[0] == pytest.approx((1 + ROUNDS) * sum(times(OTHER)))
     assert tuning.samples == SAMPLES
     assert tuning.seconds == pytest.approx(times(OTHER), rel=1e-6)
-    assert tuning.before == pytest.approx(off(SAMPLES, times(OTHER), USUAL), rel=1e-6)
+    assert tuning.before == pytest.approx(off(SAMPLES, times(OTHER), DEFAULT_COSTS), rel=1e-6)
     assert tuning.error < 1.003 < tuning.before
     assert tuning.machine.flops == pytest.approx(OTHER.flops, rel=0.03)
     assert len(told) == len(SAMPLES)

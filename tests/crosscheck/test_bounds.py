@@ -12,7 +12,7 @@ from mponet.crosscheck import Comparison, Report, markdown
 from mponet.crosscheck import case as cases
 from mponet.crosscheck.bounds import Bound, bounds, cancelling
 from mponet.crosscheck.compare import compare
-from mponet.crosscheck.margin import calmest, settled, share
+from mponet.crosscheck.margin import settled, share, smoothest_batch
 from mponet.crosscheck.rounding import LOSS, NORM, SINGLE, forward, fronts, gradient
 from mponet.crosscheck.worker import cross_entropy
 from mponet.errors import BackendError
@@ -144,9 +144,9 @@ def test_jumps_are_those_of_training_mode_with_masks_in_every_branch():
 def test_the_calmest_batch_is_the_first_without_a_jump_else_that_with_the_fewest():
     model = network((1, 4, 1), AvgPool(1, 1), ReLU())
     batches = [np.array(values).reshape(1, 1, 4, 1) for values in ([1, 0, 0, 1], [1, 0, 1, 1], [1, 2, 3, 4], [4] * 4)]
-    images, _, found = calmest(model, {}, iter(batches), (), SINGLE)
+    images, _, found = smoothest_batch(model, {}, iter(batches), (), SINGLE)
     assert (found, images.ravel().tolist()) == (0.0, [1, 2, 3, 4])
-    images, _, found = calmest(model, {}, iter(batches[:2]), (), SINGLE)
+    images, _, found = smoothest_batch(model, {}, iter(batches[:2]), (), SINGLE)
     assert (found, images.ravel().tolist()) == (pytest.approx(sqrt(1 / 3)), [1, 0, 1, 1])
 
 

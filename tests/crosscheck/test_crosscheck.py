@@ -27,8 +27,9 @@ from mponet.models.shapes import leaves, statistic_shapes
 from mponet.models.spec import BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool, Model, ReLU
 from mponet.operators.shape import MPOShape
 
-#: What the networks of the paper lack: SAME at stride 2 on sides that are odd, an even kernel, pooling windows that
-#: overlap and do not come out even, an image with two channels, operators of three sites.
+#: What the networks of the paper lack: SAME at stride 2 on sides that are odd, an even kernel,
+#: pooling windows that overlap and do not come out even, an image with two channels, operators of
+#: three sites.
 ODD = Model(
     "odd",
     "mpo",
@@ -298,7 +299,8 @@ def test_symmetric_padding_is_found(monkeypatch):
     assert broken(right, answers(right.backend, right.case)) == {"forward", "loss", "statistics"}
 
 
-# ---------------------------------------------------------------- who takes part, and in which process
+# ---------------------------------------------------------------- who takes part, and in which
+# process
 
 
 def test_participants_are_canonical_once_and_the_reference_is_last(monkeypatch):

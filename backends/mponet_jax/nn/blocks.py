@@ -1,7 +1,8 @@
 """Modules for the words of the vocabulary that nnx itself has no module, or no exact one, for.
 
-They know nothing of models, and work in any network of yours.  Feature maps are ``(batch, height, width, channels)`` as
-everywhere in flax.  `nnx.Module.train` and `nnx.Module.eval` switch those that differ between training and inference.
+They know nothing of models, and work in any network of yours.  Feature maps are ``(batch, height,
+width, channels)`` as everywhere in flax.  `nnx.Module.train` and `nnx.Module.eval` switch those
+that differ between training and inference.
 """
 
 from collections.abc import Iterator, Mapping
@@ -57,10 +58,11 @@ class ReLU(nnx.Module):
 class BatchNorm(nnx.Module):
     """``(x - mean) / sqrt(variance + epsilon) * scale + bias`` over the last axis, its state that of `nnx.BatchNorm`.
 
-    In training, mean and variance are those of the batch, the variance divided by the number of values; the running
-    ones follow.  `nnx.BatchNorm` by default takes the variance as ``E[x^2] - E[x]^2``, which in float32 leaves nothing
-    of it where the mean is some thousand times the spread.  Here the mean is taken off first; and statistics are in
-    float32 at least, which does not make wider numbers of half precision behind it.
+    In training, mean and variance are those of the batch, the variance divided by the number of
+    values; the running ones follow.  `nnx.BatchNorm` by default takes the variance as ``E[x^2] -
+    E[x]^2``, which in float32 leaves nothing of it where the mean is some thousand times the
+    spread.  Here the mean is taken off first; and statistics are in float32 at least, which does
+    not make wider numbers of half precision behind it.
 
     Args:
         features: length of the last axis.
@@ -120,9 +122,10 @@ class Dropout(nnx.Dropout):
     """`nnx.Dropout`, which can be told what to keep.
 
     Attributes:
-        kept: boolean, the shape of the inputs: the values to keep, in inference as well; None for flax's own ways.
-            `mponet_jax.lower.dropping` sets it.  It is data, as parameters are: a compiled function that is given the
-            module takes another mask without being compiled again.
+        kept: boolean, the shape of the inputs: the values to keep, in inference as well; None for
+            flax's own ways. `mponet_jax.lower.dropping` sets it.  It is data, as parameters are: a
+            compiled function that is given the module takes another mask without being compiled
+            again.
     """
 
     def __init__(self, rate: float, **kwargs: Any) -> None:

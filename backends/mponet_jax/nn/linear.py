@@ -13,9 +13,9 @@ from flax.nnx import reprlib
 from flax.nnx.nn.dtypes import promote_dtype
 from numpy.typing import ArrayLike, NDArray
 
-from mponet.contraction.planner import Plans, plans_for
+from mponet.contraction.planner import PlanSet, plans_for
 from mponet.display import NotebookRepr
-from mponet.layers.linear import check_bias, check_operator, check_width, usual_plan, weights_kept
+from mponet.layers.linear import check_bias, check_operator, check_width, default_plan, weights_kept
 from mponet.operators.decompose import from_matrix
 from mponet.operators.initialize import exact_variance
 from mponet.operators.mpo import MPO, to_matrix
@@ -30,7 +30,8 @@ class MPOLinear(NotebookRepr, nnx.Module):
 
     Attributes:
         shape: factors and bonds (`mponet.MPOShape`).
-        core1, core2, ...: one parameter per site, ``(D_{k-1}, I_k, J_k, D_k)``; ``cores`` is all of them.
+        core1, core2, ...: one parameter per site, ``(D_{k-1}, I_k, J_k, D_k)``; ``cores`` is all of
+        them.
         bias: ``(out_features,)`` or None.
 
     Args:
@@ -39,8 +40,8 @@ class MPOLinear(NotebookRepr, nnx.Module):
         bond: bond dimension, one for all or one for each inner bond; clamped to what is useful.
         use_bias: whether to have a bias.
         sites: number of factors where only sizes are given; None chooses.
-        initializer: variance of the entries of ``W``: ``glorot``, ``he``, ``lecun`` or a number; met exactly in
-            expectation.
+        initializer: variance of the entries of ``W``: ``glorot``, ``he``, ``lecun`` or a number;
+            met exactly in expectation.
         dtype: as for `flax.nnx.Linear`.
         param_dtype: dtype of the parameters; None for float32, or ``dtype`` where that is wider.
         rngs: its ``params`` stream gives the seed of the starting values.
@@ -177,7 +178,8 @@ class MPOLinear(NotebookRepr, nnx.Module):
         """Overwrite the cores, and the bias if one is given.
 
         Raises:
-            ShapeError: the operator or the bias has another shape, or there is no bias to overwrite.
+            ShapeError: the operator or the bias has another shape, or there is no bias to
+                overwrite.
         """
         check_operator(self.shape, mpo)
         values = None if bias is None else check_bias(bias, self.out_features, wanted=self.bias is not None)
@@ -186,7 +188,7 @@ class MPOLinear(NotebookRepr, nnx.Module):
         if self.bias is not None and values is not None:
             put(self.bias, values)
 
-    def plans(self, batch: int | None) -> Plans:
+    def plans(self, batch: int | None) -> PlanSet:
         """The plans in use for a batch of so many rows; None where `jax.export` leaves it open."""
         return _plans(self.shape, batch, jnp.dtype(self.dtype or self.cores[0].dtype))
 
@@ -214,11 +216,11 @@ class MPOLinear(NotebookRepr, nnx.Module):
             shape = self.shape
             yield reprlib.Attr("shape", str(shape), use_raw_value=True)
             yield reprlib.Attr("weights", weights_kept(shape), use_raw_value=True)
-            yield reprlib.Attr("plan", usual_plan(shape))
+            yield reprlib.Attr("plan", default_plan(shape))
             yield from attributes
 
 
-def _plans(shape: MPOShape, batch: int | None, dtype: np.dtype[Any]) -> Plans:
+def _plans(shape: MPOShape, batch: int | None, dtype: np.dtype[Any]) -> PlanSet:
     """Not a method: nnx.tabulate compiles the methods that a forward pass calls, and a plan is no array."""
     return plans_for(shape, batch, dtype.name, PLANNER)
 
@@ -246,7 +248,8 @@ def start(
     words = jax.random.key_data(rngs.params())
     if not isinstance(words, jax.core.Tracer):
         return tuple(jnp.asarray(values) for values in drawn(words))
-    # layers are also made under nnx.eval_shape, nnx.jit and nnx.vmap, where the key has no numbers yet
+    # layers are also made under nnx.eval_shape, nnx.jit and nnx.vmap, where the key has no numbers
+    # yet
     like = tuple(jax.ShapeDtypeStruct(size, dtype) for size in sizes)  # type: ignore[no-untyped-call]
     traced: tuple[Array, ...] = jax.pure_callback(drawn, like, words, vmap_method="sequential")
     return traced

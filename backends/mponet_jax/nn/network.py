@@ -11,13 +11,13 @@ from flax.nnx import reprlib
 from flax.nnx.nn.dtypes import promote_dtype
 from numpy.typing import ArrayLike, NDArray
 
-from mponet.contraction.graph_plan import PairPlan
+from mponet.contraction.graph_plan import GraphPlan
 from mponet.contraction.graph_search import explain, matrix_of, plan_for
-from mponet.contraction.search import USUAL_BATCH
+from mponet.contraction.search import DEFAULT_BATCH
 from mponet.display import NotebookRepr
-from mponet.layers.linear import check_bias, check_names, check_width, usual_pairs, weights_kept
+from mponet.layers.linear import check_bias, check_names, check_width, default_graph_plan, weights_kept
 from mponet.operators.initialize import exact_tensors
-from mponet.operators.topology import Wiring, check_tensors, of_nodes, to_nodes
+from mponet.operators.topology import NetworkShape, check_tensors, of_nodes, to_nodes
 from mponet_jax.nn.linear import put, start
 from mponet_jax.ops.arrays import Array, accumulator, supported, to_numpy
 from mponet_jax.ops.graph import apply_network
@@ -27,18 +27,20 @@ from mponet_jax.ops.planning import PLANNER
 class NetworkLinear(NotebookRepr, nnx.Module):
     """``y = x @ W + b`` with ``W`` a tensor network of any form; takes and gives any leading dimensions.
 
-    A chain with one input and one output leg on every node is a matrix product operator, for which `MPOLinear` is
+    A chain with one input and one output leg on every node is a matrix product operator, for which
+    `MPOLinear` is
     faster: ``MPOLinear.from_mpo(mponet.operators.nodes.from_network(nodes))``.
 
     Attributes:
-        wiring: how the nodes are joined (`mponet.operators.topology.Wiring`).
+        wiring: how the nodes are joined (`mponet.operators.topology.NetworkShape`).
         bias: ``(out_features,)`` or None.
         ...: one parameter for each node, under its name; ``tensors`` is all of them.
 
     Args:
         wiring: how the nodes are joined.
         use_bias: whether to have a bias.
-        initializer: variance of the entries of ``W``, met exactly: ``glorot``, ``he``, ``lecun`` or a number.
+        initializer: variance of the entries of ``W``, met exactly: ``glorot``, ``he``, ``lecun`` or
+            a number.
         dtype: as for `flax.nnx.Linear`.
         param_dtype: dtype of the parameters; None for float32, or ``dtype`` where that is wider.
         rngs: its ``params`` stream gives the seed of the starting values.
@@ -50,7 +52,7 @@ class NetworkLinear(NotebookRepr, nnx.Module):
 
     def __init__(
         self,
-        wiring: Wiring,
+        wiring: NetworkShape,
         *,
         use_bias: bool = True,
         initializer: str | float = "glorot",
@@ -127,11 +129,11 @@ class NetworkLinear(NotebookRepr, nnx.Module):
         if self.bias is not None and values is not None:
             put(self.bias, values)
 
-    def plan(self, batch: int | None) -> PairPlan:
+    def plan(self, batch: int | None) -> GraphPlan:
         """The plan in use for a batch of so many rows; None where `jax.export` leaves it open."""
         return plan_for(self.wiring, batch, _dtype(self), PLANNER)
 
-    def explain(self, batch: int | None = USUAL_BATCH) -> str:
+    def explain(self, batch: int | None = DEFAULT_BATCH) -> str:
         """The steps of the plan in use for a batch, and what else was considered."""
         return explain(self.wiring, batch, _dtype(self), PLANNER)
 
@@ -148,7 +150,8 @@ class NetworkLinear(NotebookRepr, nnx.Module):
         inputs, bias, *tensors = promote_dtype(arrays, dtype=self.dtype)
         rows = inputs.reshape(prod(leading), self.in_features)
         batch = rows.shape[0] if isinstance(rows.shape[0], int) else None
-        # not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a plan is no array
+        # not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a plan
+        # is no array
         plan = plan_for(self.wiring, batch, rows.dtype.name, PLANNER)
         return apply_network(plan, rows, tensors, bias).reshape(*leading, self.out_features)
 
@@ -160,7 +163,7 @@ class NetworkLinear(NotebookRepr, nnx.Module):
         if attributes:  # none the second time that nnx meets a shared layer
             yield reprlib.Attr("wiring", str(self.wiring), use_raw_value=True)
             yield reprlib.Attr("weights", weights_kept(self.wiring), use_raw_value=True)
-            yield reprlib.Attr("plan", usual_pairs(self.wiring))
+            yield reprlib.Attr("plan", default_graph_plan(self.wiring))
             yield from attributes
 
 

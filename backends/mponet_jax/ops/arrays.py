@@ -38,10 +38,11 @@ class Ops:
 
     def matmul(self, a: Array, b: Array, into: Array | None = None) -> Array:
         """``(m, k) @ (k, n)`` or ``(m, k) @ (p, k, n)``."""
-        # dot_general and einsum compile to the same or slower; an expanded batch copies the small factor p times
+        # dot_general and einsum compile to the same or slower; an expanded batch copies the small
+        # factor p times
         return jnp.matmul(a, b, precision=PRECISION)
 
-    def affine(self, a: Array, b: Array, bias: Array | None) -> Array:
+    def linear(self, a: Array, b: Array, bias: Array | None) -> Array:
         """``(m, k) @ (k, n) + (n)``."""
         product = self.matmul(a, b)
         return product if bias is None else product + bias
@@ -50,14 +51,14 @@ class Ops:
         """``array + bias``."""
         return array + bias
 
-    def gather(self, total: Array | None, a: Array, b: Array) -> Array:
+    def accumulate_gradient(self, total: Array | None, a: Array, b: Array) -> Array:
         """``total`` plus ``a.T @ b``, or for three axes ``sum_p a[p] @ b[p].T``; 16-bit numbers in float32."""
         summed = ((0,), (0,)) if a.ndim == 2 else ((0, 2), (0, 2))
         wide = accumulator(a.dtype)
         product = lax.dot_general(a, b, (summed, ((), ())), precision=PRECISION, preferred_element_type=wide)
         return product if total is None else total + product
 
-    def settle(self, total: Array, like: Array) -> Array:
+    def finalize(self, total: Array, like: Array) -> Array:
         """The sum, in the dtype of ``like``."""
         return total.astype(like.dtype)
 
@@ -69,7 +70,7 @@ class Ops:
         """Length of the first axis; -1 where `jax.export` leaves it open."""
         return array.shape[0] if isinstance(array.shape[0], int) else -1
 
-    def tiled(
+    def map_tiles(
         self, body: Body[Array], arrays: tuple[Array, ...], widths: Sequence[int], tile: int
     ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         """``body`` over blocks of ``tile`` rows: a loop over full tiles, then what is left, if anything is."""
@@ -92,7 +93,8 @@ class Ops:
 def _unwritten(arrays: tuple[Array, ...], rows: tuple[Any, ...]) -> tuple[Array, ...]:
     """Arrays for the results of a loop: zeros, or in a backward pass the inputs, whose gradient takes their place.
 
-    Zeros of the same shape in a forward and a backward pass would be made once, and copied, an array more at the peak.
+    Zeros of the same shape in a forward and a backward pass would be made once, and copied, an
+    array more at the peak.
     """
     shapes = [(arrays[0].shape[0], *part.shape[1:]) for part in rows]
     if len(arrays) > 1 and all(array.shape == shape for array, shape in zip(arrays, shapes, strict=False)):

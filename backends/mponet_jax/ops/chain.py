@@ -6,14 +6,14 @@ from functools import partial
 import jax
 
 from mponet.contraction import execute
-from mponet.contraction.planner import Plans
+from mponet.contraction.planner import PlanSet
 from mponet_jax.ops.arrays import OPS, Array
 
 Cores = tuple[Array, ...]
 Saved = tuple[Array, Cores, Array | None]
 
 
-def apply_mpo(plans: Plans, inputs: Array, cores: Sequence[Array], bias: Array | None = None) -> Array:
+def apply_mpo(plans: PlanSet, inputs: Array, cores: Sequence[Array], bias: Array | None = None) -> Array:
     """``inputs @ W + bias``.
 
     Args:
@@ -29,16 +29,16 @@ def apply_mpo(plans: Plans, inputs: Array, cores: Sequence[Array], bias: Array |
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _apply(plans: Plans, inputs: Array, cores: Cores, bias: Array | None) -> Array:
+def _apply(plans: PlanSet, inputs: Array, cores: Cores, bias: Array | None) -> Array:
     return execute.forward(plans.forward, cores, inputs, OPS, bias)
 
 
-def _forward(plans: Plans, inputs: Array, cores: Cores, bias: Array | None) -> tuple[Array, Saved]:
+def _forward(plans: PlanSet, inputs: Array, cores: Cores, bias: Array | None) -> tuple[Array, Saved]:
     """Saves the inputs and the cores, nothing between."""
     return execute.forward(plans.training, cores, inputs, OPS, bias), (inputs, cores, bias)
 
 
-def _backward(plans: Plans, saved: Saved, gradient: Array) -> tuple[Array | None, Cores, Array | None]:
+def _backward(plans: PlanSet, saved: Saved, gradient: Array) -> tuple[Array | None, Cores, Array | None]:
     inputs, cores, bias = saved
     # a gradient of the inputs that nobody uses is dropped by the compiler
     slope, slopes = execute.backward(plans.training, cores, inputs, gradient, OPS)

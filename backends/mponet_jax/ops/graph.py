@@ -6,14 +6,14 @@ from functools import partial
 import jax
 
 from mponet.contraction import graph_execute
-from mponet.contraction.graph_plan import PairPlan
+from mponet.contraction.graph_plan import GraphPlan
 from mponet_jax.ops.arrays import OPS, Array
 
 Tensors = tuple[Array, ...]
 Saved = tuple[Array, Tensors, Array | None]
 
 
-def apply_network(plan: PairPlan, inputs: Array, tensors: Sequence[Array], bias: Array | None = None) -> Array:
+def apply_network(plan: GraphPlan, inputs: Array, tensors: Sequence[Array], bias: Array | None = None) -> Array:
     """``inputs @ W + bias``.
 
     Args:
@@ -29,16 +29,16 @@ def apply_network(plan: PairPlan, inputs: Array, tensors: Sequence[Array], bias:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _apply(plan: PairPlan, inputs: Array, tensors: Tensors, bias: Array | None) -> Array:
+def _apply(plan: GraphPlan, inputs: Array, tensors: Tensors, bias: Array | None) -> Array:
     return graph_execute.forward(plan, tensors, inputs, OPS, bias)
 
 
-def _forward(plan: PairPlan, inputs: Array, tensors: Tensors, bias: Array | None) -> tuple[Array, Saved]:
+def _forward(plan: GraphPlan, inputs: Array, tensors: Tensors, bias: Array | None) -> tuple[Array, Saved]:
     """Saves the inputs and the nodes, nothing between."""
     return graph_execute.forward(plan, tensors, inputs, OPS, bias), (inputs, tensors, bias)
 
 
-def _backward(plan: PairPlan, saved: Saved, gradient: Array) -> tuple[Array | None, Tensors, Array | None]:
+def _backward(plan: GraphPlan, saved: Saved, gradient: Array) -> tuple[Array | None, Tensors, Array | None]:
     inputs, tensors, bias = saved
     # a gradient of the inputs that nobody uses is dropped by the compiler
     slope, slopes = graph_execute.backward(plan, tensors, inputs, gradient, OPS)

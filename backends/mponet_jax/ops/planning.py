@@ -10,7 +10,7 @@ import optax  # type: ignore[import-untyped]
 from mponet.contraction import execute
 from mponet.contraction.cost import Purpose
 from mponet.contraction.plan import Plan
-from mponet.contraction.planner import Planner
+from mponet.contraction.planner import PlanningContext
 from mponet_jax.ops.arrays import OPS, Array, dtype_of, from_numpy
 
 
@@ -48,10 +48,10 @@ def _with_device() -> dict[str, str]:
     return {**versions(), "device": jax.devices()[0].device_kind}
 
 
-def _planner() -> Planner:
+def _planner() -> PlanningContext:
     if jax.default_backend() == "gpu":
-        return Planner("jax", _with_device, runner, "gpu")
-    return Planner("jax", versions, runner)
+        return PlanningContext("jax", _with_device, runner, "gpu")
+    return PlanningContext("jax", versions, runner)
 
 
 PLANNER = _planner()

@@ -25,7 +25,7 @@ class Ops:
         """``(m, k) @ (k, n)`` or ``(m, k) @ (p, k, n)``."""
         return np.matmul(a, b, out=into)
 
-    def affine(self, a: Array, b: Array, bias: Array | None) -> Array:
+    def linear(self, a: Array, b: Array, bias: Array | None) -> Array:
         """``(m, k) @ (k, n) + (n)``."""
         return a @ b if bias is None else a @ b + bias
 
@@ -34,12 +34,12 @@ class Ops:
         array += bias
         return array
 
-    def gather(self, total: Array | None, a: Array, b: Array) -> Array:
+    def accumulate_gradient(self, total: Array | None, a: Array, b: Array) -> Array:
         """``total`` plus ``a.T @ b``, or for three axes ``sum_p a[p] @ b[p].T``."""
         product = a.T @ b if a.ndim == 2 else np.tensordot(a, b, ((0, 2), (0, 2)))
         return product if total is None else np.add(total, product, out=total)
 
-    def settle(self, total: Array, like: Array) -> Array:
+    def finalize(self, total: Array, like: Array) -> Array:
         """The sum itself."""
         return total
 
@@ -51,7 +51,7 @@ class Ops:
         """Length of the first axis."""
         return array.shape[0]
 
-    def tiled(
+    def map_tiles(
         self, body: Body[Array], arrays: tuple[Array, ...], widths: Sequence[int], tile: int
     ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         """``body`` over blocks of ``tile`` rows, which write to their rows of the results."""

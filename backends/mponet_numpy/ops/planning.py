@@ -7,7 +7,7 @@ import numpy as np
 from mponet.contraction import execute
 from mponet.contraction.cost import Purpose
 from mponet.contraction.plan import Plan
-from mponet.contraction.planner import Planner
+from mponet.contraction.planner import PlanningContext
 from mponet.errors import BackendError
 from mponet_numpy.ops.arrays import OPS
 
@@ -43,4 +43,4 @@ def runner(plan: Plan, batch: int, purpose: Purpose, dtype: str) -> Callable[[],
     return run
 
 
-PLANNER = Planner("numpy", versions, runner)
+PLANNER = PlanningContext("numpy", versions, runner)

@@ -60,11 +60,13 @@ def settings() -> dict[str, Any]:
 def step_memory(passes: Passes) -> int:
     """Bytes that a step has in use at its peak beyond what was there before it, results included.
 
-    By the account of TensorFlow's allocator, of the blocks that it hands out, each less than twice as large as what was
-    asked for.  A process keeps blocks that were freed, so its size says nothing.
+    By the account of TensorFlow's allocator, of the blocks that it hands out, each less than twice
+    as large as what was asked for.  A process keeps blocks that were freed, so its size says
+    nothing.
 
     Raises:
-        BackendError: on a CPU, where that account is complete only if `_COUNTING` was ``true`` when TensorFlow started.
+        BackendError: on a CPU, where that account is complete only if `_COUNTING` was ``true`` when
+            TensorFlow started.
     """
     gpu = bool(tf.config.list_physical_devices("GPU"))
     if not gpu and os.environ.get(_COUNTING) != "true":

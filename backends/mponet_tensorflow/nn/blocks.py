@@ -11,9 +11,10 @@ from mponet_tensorflow.ops.arrays import Array, keras, tf
 class BatchNorm(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization`, two to three times as fast where a fused kernel does the same.
 
-    Keras makes the norm of many small operations, each of which reads the feature maps once more.  TensorFlow's kernel
-    knows float32 feature maps ``(batch, height, width, channels)`` only, and its variance is divided by one value less
-    than there are; Keras' is not, and so is the running variance here.
+    Keras makes the norm of many small operations, each of which reads the feature maps once more.
+    TensorFlow's kernel knows float32 feature maps ``(batch, height, width, channels)`` only, and
+    its variance is divided by one value less than there are; Keras' is not, and so is the running
+    variance here.
     """
 
     def call(self, inputs: Array, training: bool | None = None, mask: Array | None = None) -> Array:
@@ -48,8 +49,8 @@ class Dropout(keras.layers.Dropout):
     """`keras.layers.Dropout`, which can be told what to keep.
 
     Attributes:
-        kept: boolean, the shape of the inputs: the values to keep, in inference as well; None for Keras' own ways.
-            `mponet_tensorflow.lower.dropping` sets it.
+        kept: boolean, the shape of the inputs: the values to keep, in inference as well; None for
+            Keras' own ways. `mponet_tensorflow.lower.dropping` sets it.
     """
 
     kept: Array | None = None
@@ -58,7 +59,8 @@ class Dropout(keras.layers.Dropout):
         """The values kept, divided by the share of them.
 
         Raises:
-            ModelError: the mask has another shape, or is a constant of a function that is being compiled.
+            ModelError: the mask has another shape, or is a constant of a function that is being
+                compiled.
         """
         if self.kept is None:
             return super().call(inputs, training=training)

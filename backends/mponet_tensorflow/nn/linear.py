@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mponet.contraction.planner import Plans, plans_for
+from mponet.contraction.planner import PlanSet, plans_for
 from mponet.display import NotebookRepr
 from mponet.errors import ShapeError
 from mponet.layers.linear import check_bias, check_operator, check_width, weights_kept
@@ -16,7 +16,7 @@ from mponet.operators.decompose import from_matrix
 from mponet.operators.initialize import exact_variance
 from mponet.operators.mpo import MPO, to_matrix
 from mponet.operators.shape import MPOShape
-from mponet.operators.topology import Wiring
+from mponet.operators.topology import NetworkShape
 from mponet_tensorflow.ops.arrays import Array, from_numpy, keras, tf, to_numpy
 from mponet_tensorflow.ops.chain import apply_mpo
 from mponet_tensorflow.ops.planning import PLANNER
@@ -28,12 +28,14 @@ Size = int | Sequence[int]
 class MPODense(NotebookRepr, keras.layers.Layer):
     """``y = activation(x @ W + b)`` with ``W`` a matrix product operator; takes and gives any leading dimensions.
 
-    As with `keras.layers.Dense` the number of inputs is that of the first call, and the weights are made then.
+    As with `keras.layers.Dense` the number of inputs is that of the first call, and the weights are
+    made then.
 
     Attributes:
         units: number of outputs.
         shape: factors and bonds (`mponet.MPOShape`).
-        core1, core2, ...: one weight per site, ``(D_{k-1}, I_k, J_k, D_k)``; ``cores`` is all of them.
+        core1, core2, ...: one weight per site, ``(D_{k-1}, I_k, J_k, D_k)``; ``cores`` is all of
+        them.
         bias: ``(units,)`` or None.
 
     Args:
@@ -43,7 +45,8 @@ class MPODense(NotebookRepr, keras.layers.Layer):
         use_bias: whether to have one.
         sites: number of factors where only sizes are given; None chooses.
         input_dims: factors of the number of inputs; None chooses.
-        initializer: variance of the entries of ``W``: ``glorot``, ``he``, ``lecun`` or a number; met exactly.
+        initializer: variance of the entries of ``W``: ``glorot``, ``he``, ``lecun`` or a number;
+            met exactly.
         seed: of the starting values; None draws one, so `keras.utils.set_random_seed` governs.
         **kwargs: ``name``, ``dtype``, ... as for every `keras.layers.Layer`.
 
@@ -197,7 +200,8 @@ class MPODense(NotebookRepr, keras.layers.Layer):
         """Overwrite the cores, and the bias if one is given.
 
         Raises:
-            ShapeError: the operator or the bias has another shape, or there is no bias to overwrite.
+            ShapeError: the operator or the bias has another shape, or there is no bias to
+                overwrite.
         """
         check_operator(self.shape, mpo)
         values = None if bias is None else check_bias(bias, self.units, wanted=self.use_bias)
@@ -206,7 +210,7 @@ class MPODense(NotebookRepr, keras.layers.Layer):
         if values is not None:
             put(self.bias, values)
 
-    def plans(self, batch: int | None) -> Plans:
+    def plans(self, batch: int | None) -> PlanSet:
         """The plans in use for a batch of so many rows; None while tracing, where the batch may vary."""
         return plans_for(self.shape, batch, self.compute_dtype, PLANNER)
 
@@ -267,7 +271,7 @@ def put(variable: keras.Variable, numbers: NDArray[Any]) -> None:
     variable.assign(from_numpy(numbers, tf.as_dtype(variable.dtype)))
 
 
-def as_rows(inputs: Array, shape: MPOShape | Wiring) -> Array:
+def as_rows(inputs: Array, shape: MPOShape | NetworkShape) -> Array:
     """``(..., in_features)`` as ``(batch, in_features)``.
 
     Raises:

@@ -7,14 +7,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mponet.contraction.graph_plan import PairPlan
+from mponet.contraction.graph_plan import GraphPlan
 from mponet.contraction.graph_search import explain, matrix_of, plan_for
-from mponet.contraction.search import USUAL_BATCH
+from mponet.contraction.search import DEFAULT_BATCH
 from mponet.display import NotebookRepr
 from mponet.errors import ShapeError
-from mponet.layers.linear import check_bias, check_names, check_width, usual_pairs, weights_kept
+from mponet.layers.linear import check_bias, check_names, check_width, default_graph_plan, weights_kept
 from mponet.operators.initialize import exact_tensors
-from mponet.operators.topology import Wiring, check_tensors, of_nodes, to_nodes
+from mponet.operators.topology import NetworkShape, check_tensors, of_nodes, to_nodes
 from mponet_tensorflow.nn.linear import as_leading, as_rows, given, put
 from mponet_tensorflow.ops.arrays import Array, keras, tf, to_numpy
 from mponet_tensorflow.ops.graph import apply_network
@@ -25,11 +25,12 @@ from mponet_tensorflow.ops.planning import PLANNER
 class NetworkDense(NotebookRepr, keras.layers.Layer):
     """``y = activation(x @ W + b)`` with ``W`` a tensor network of any form; takes and gives any leading dimensions.
 
-    A chain with one input and one output leg on every node is a matrix product operator, for which `MPODense` is
+    A chain with one input and one output leg on every node is a matrix product operator, for which
+    `MPODense` is
     faster: ``MPODense.from_mpo(mponet.operators.nodes.from_network(nodes))``.
 
     Attributes:
-        wiring: how the nodes are joined (`mponet.operators.topology.Wiring`).
+        wiring: how the nodes are joined (`mponet.operators.topology.NetworkShape`).
         units: number of outputs.
         bias: ``(units,)`` or None.
         ...: one weight for each node, under its name, once the layer is built; ``tensors`` is all of them.
@@ -38,7 +39,8 @@ class NetworkDense(NotebookRepr, keras.layers.Layer):
         wiring: how the nodes are joined.
         activation: as for `keras.layers.Dense`.
         use_bias: whether to have one.
-        initializer: variance of the entries of ``W``, met exactly: ``glorot``, ``he``, ``lecun`` or a number.
+        initializer: variance of the entries of ``W``, met exactly: ``glorot``, ``he``, ``lecun`` or
+            a number.
         seed: of the starting values; None draws one, so `keras.utils.set_random_seed` governs.
         **kwargs: ``name``, ``dtype``, ... as for every `keras.layers.Layer`.
 
@@ -48,7 +50,7 @@ class NetworkDense(NotebookRepr, keras.layers.Layer):
 
     def __init__(
         self,
-        wiring: Wiring,
+        wiring: NetworkShape,
         *,
         activation: Any = None,
         use_bias: bool = True,
@@ -137,11 +139,11 @@ class NetworkDense(NotebookRepr, keras.layers.Layer):
         if values is not None:
             put(self.bias, values)
 
-    def plan(self, batch: int | None) -> PairPlan:
+    def plan(self, batch: int | None) -> GraphPlan:
         """The plan in use for a batch of so many rows; None while tracing, where the batch may vary."""
         return plan_for(self.wiring, batch, self.compute_dtype, PLANNER)
 
-    def explain(self, batch: int | None = USUAL_BATCH) -> str:
+    def explain(self, batch: int | None = DEFAULT_BATCH) -> str:
         """The steps of the plan in use for a batch, and what else was considered."""
         return explain(self.wiring, batch, self.compute_dtype, PLANNER)
 
@@ -175,12 +177,12 @@ class NetworkDense(NotebookRepr, keras.layers.Layer):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """The layer of `get_config`, not built."""
-        return super().from_config({**config, "wiring": Wiring(**config["wiring"])})  # type: ignore[no-any-return]
+        return super().from_config({**config, "wiring": NetworkShape(**config["wiring"])})  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
         wiring = self.wiring
         return (
             f"<NetworkDense name={self.name}, {wiring.in_features}, {wiring.out_features}, {wiring}, "
-            f"use_bias={self.use_bias}, weights={weights_kept(wiring)}, plan='{usual_pairs(wiring)}', "
+            f"use_bias={self.use_bias}, weights={weights_kept(wiring)}, plan='{default_graph_plan(wiring)}', "
             f"built={self.built}>"
         )

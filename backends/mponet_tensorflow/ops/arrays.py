@@ -38,8 +38,9 @@ def _keras_setting() -> tuple[str, str]:
         return "tensorflow", "its default"
 
 
-# keras loads the framework that it is configured for as it is imported, and keeps it; that choice is not ours to
-# change.  It is checked first because a framework that is not installed ends that import in an error of its own.
+# keras loads the framework that it is configured for as it is imported, and keeps it; that choice
+# is not ours to change.  It is checked first because a framework that is not installed ends that
+# import in an error of its own.
 _check_keras(*_keras_setting())
 
 import keras  # noqa: E402 - the setting is checked first
@@ -71,7 +72,7 @@ class Ops:
         """``(m, k) @ (k, n)`` or ``(m, k) @ (p, k, n)``."""
         return tf.matmul(a, b)  # broadcasts ``a`` without copying it
 
-    def affine(self, a: Array, b: Array, bias: Array | None) -> Array:
+    def linear(self, a: Array, b: Array, bias: Array | None) -> Array:
         """``(m, k) @ (k, n) + (n)``."""
         product = tf.matmul(a, b)
         return product if bias is None else tf.nn.bias_add(product, bias)
@@ -80,7 +81,7 @@ class Ops:
         """``array + bias``."""
         return tf.nn.bias_add(array, bias)
 
-    def gather(self, total: Array | None, a: Array, b: Array) -> Array:
+    def accumulate_gradient(self, total: Array | None, a: Array, b: Array) -> Array:
         """``total`` plus ``a.T @ b``, or for three axes ``sum_p a[p] @ b[p].T``."""
         if len(a.shape) == 2:
             product = tf.matmul(a, b, transpose_a=True)
@@ -91,7 +92,7 @@ class Ops:
             product = tf.matmul(across, down, transpose_b=True)
         return product if total is None else total + product
 
-    def settle(self, total: Array, like: Array) -> Array:
+    def finalize(self, total: Array, like: Array) -> Array:
         """The sum itself."""
         return total
 
@@ -104,7 +105,7 @@ class Ops:
         rows: int | None = array.shape[0]
         return -1 if rows is None else rows
 
-    def tiled(
+    def map_tiles(
         self, body: Body[Array], arrays: tuple[Array, ...], widths: Sequence[int], tile: int
     ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         """``body`` over blocks of ``tile`` rows, its row results joined, its sums carried along."""
@@ -129,7 +130,8 @@ def _loop(
 ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
     """`Ops.tiled` while tracing, for whole tiles.
 
-    A loop, because unrolled tiles would be traced one by one and then run at the same time, with all intermediates.
+    A loop, because unrolled tiles would be traced one by one and then run at the same time, with
+    all intermediates.
     """
     count = arrays[0].shape[0] // tile
     blocks = [tf.reshape(array, (count, tile, *array.shape[1:])) for array in arrays]

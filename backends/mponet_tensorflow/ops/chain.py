@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from mponet.contraction import execute
-from mponet.contraction.planner import Plans
+from mponet.contraction.planner import PlanSet
 from mponet_tensorflow.ops.arrays import OPS, Array
 
 
 @tf.autograph.experimental.do_not_convert  # plans are run by Python itself: their loops and branches are static
-def apply_mpo(plans: Plans, inputs: Array, cores: Sequence[Array], bias: Array | None = None) -> Array:
+def apply_mpo(plans: PlanSet, inputs: Array, cores: Sequence[Array], bias: Array | None = None) -> Array:
     """``inputs @ W + bias``.
 
     Args:

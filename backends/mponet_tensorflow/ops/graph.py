@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from mponet.contraction import graph_execute
-from mponet.contraction.graph_plan import PairPlan
+from mponet.contraction.graph_plan import GraphPlan
 from mponet_tensorflow.ops.arrays import OPS, Array
 
 
 @tf.autograph.experimental.do_not_convert  # plans are run by Python itself: their loops and branches are static
-def apply_network(plan: PairPlan, inputs: Array, tensors: Sequence[Array], bias: Array | None = None) -> Array:
+def apply_network(plan: GraphPlan, inputs: Array, tensors: Sequence[Array], bias: Array | None = None) -> Array:
     """``inputs @ W + bias``.
 
     Args:

@@ -7,7 +7,7 @@ import numpy as np
 from mponet.contraction import execute
 from mponet.contraction.cost import Purpose
 from mponet.contraction.plan import Plan
-from mponet.contraction.planner import Planner
+from mponet.contraction.planner import PlanningContext
 from mponet_tensorflow.ops.arrays import OPS, Array, dtype_of, from_numpy, keras, tf
 
 
@@ -42,4 +42,4 @@ def runner(plan: Plan, batch: int, purpose: Purpose, dtype: str) -> Callable[[],
     return run
 
 
-PLANNER = Planner("tensorflow", versions, runner)
+PLANNER = PlanningContext("tensorflow", versions, runner)

@@ -1,7 +1,7 @@
 """Modules for the words of the vocabulary that torch itself has no exact module for.
 
-They know nothing of models, and work in any network of yours: feature maps are ``(batch, channels, height, width)`` as
-everywhere in torch, best in channels-last memory, which all of them keep.
+They know nothing of models, and work in any network of yours: feature maps are ``(batch, channels,
+height, width)`` as everywhere in torch, best in channels-last memory, which all of them keep.
 """
 
 from typing import Any
@@ -17,9 +17,10 @@ from mponet_torch.ops.arrays import Array
 class BatchNorm(nn.modules.batchnorm._BatchNorm):
     """`torch.nn.BatchNorm2d` of maps or vectors whose running variance is the biased one, that of the batch itself.
 
-    torch divides by one value less than there are before it takes the variance into the running one.  Its kernel stays
-    in use: the old running variance is put on the same footing first, and the result taken back.  Its
-    ``num_batches_tracked`` is kept for the sake of `state_dict`, and not counted.
+    torch divides by one value less than there are before it takes the variance into the running
+    one.  Its kernel stays in use: the old running variance is put on the same footing first, and
+    the result taken back.  Its ``num_batches_tracked`` is kept for the sake of `state_dict`, and
+    not counted.
 
     Args:
         num_features: channels, or length of the vectors.
@@ -34,7 +35,8 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
         """The norm of the batch in training, of the running statistics otherwise.
 
         Raises:
-            ModelError: in training, there is one value for each channel: it has no spread to be divided by.
+            ModelError: in training, there is one value for each channel: it has no spread to be
+                divided by.
         """
         self._check_input_dim(inputs)
         if not self.training:
@@ -45,7 +47,8 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
                 f"a batch norm in training gets {tuple(inputs.shape)}, one value for each channel; expected two or "
                 "more; train with a larger batch, or call eval() first"
             )
-        # a tensor of its own: autograd holds what batch_norm was given, and refuses to see it change
+        # a tensor of its own: autograd holds what batch_norm was given, and refuses to see it
+        # change
         variance = self.running_var * (count / (count - 1))
         outputs = functional.batch_norm(
             inputs, self.running_mean, variance, self.weight, self.bias, True, self.momentum, self.eps
@@ -65,8 +68,8 @@ class Dropout(nn.Dropout):
     """`torch.nn.Dropout`, which can be told what to keep.
 
     Attributes:
-        kept: boolean, the shape of the inputs: the values to keep, in `eval` mode as well; None for torch's own ways.
-            `mponet_torch.lower.dropping` sets it.
+        kept: boolean, the shape of the inputs: the values to keep, in `eval` mode as well; None for
+            torch's own ways. `mponet_torch.lower.dropping` sets it.
     """
 
     kept: Array | None = None

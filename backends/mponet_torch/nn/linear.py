@@ -11,15 +11,15 @@ from numpy.typing import ArrayLike
 from torch import nn
 
 from mponet.contraction.plan import Plan
-from mponet.contraction.planner import Plans, plans_for
+from mponet.contraction.planner import PlanSet, plans_for
 from mponet.display import NotebookRepr
-from mponet.layers.linear import check_bias, check_operator, check_width, usual_plan, weights_kept
+from mponet.layers.linear import check_bias, check_operator, check_width, default_plan, weights_kept
 from mponet.operators.decompose import from_matrix
 from mponet.operators.initialize import exact_variance
 from mponet.operators.mpo import MPO, to_matrix
 from mponet.operators.shape import MPOShape
 from mponet_torch.ops.arrays import Array, to_numpy
-from mponet_torch.ops.chain import Kept, apply_mpo, apply_weights, wanted
+from mponet_torch.ops.chain import CachedWeights, apply_mpo, apply_weights, wanted
 from mponet_torch.ops.planning import planner_of
 
 
@@ -28,7 +28,8 @@ class MPOLinear(NotebookRepr, nn.Module):
 
     Attributes:
         shape: factors and bonds (`mponet.MPOShape`).
-        core1, core2, ...: one parameter per site, ``(D_{k-1}, I_k, J_k, D_k)``; ``cores`` gives all of them.
+        core1, core2, ...: one parameter per site, ``(D_{k-1}, I_k, J_k, D_k)``; ``cores`` gives all
+        of them.
         bias: ``(out_features,)`` or None.
 
     Args:
@@ -37,8 +38,10 @@ class MPOLinear(NotebookRepr, nn.Module):
         bond: bond dimension, one for all or one for each inner bond; clamped to what is useful.
         bias: whether to have one.
         sites: number of factors where only sizes are given; None chooses.
-        initializer: variance of the entries of ``W``, met exactly: ``glorot``, ``he``, ``lecun`` or a number.
-        seed: of the starting values; None draws one from torch's generator, so ``torch.manual_seed`` governs.
+        initializer: variance of the entries of ``W``, met exactly: ``glorot``, ``he``, ``lecun`` or
+            a number.
+        seed: of the starting values; None draws one from torch's generator, so
+            ``torch.manual_seed`` governs.
         device: as for `torch.nn.Linear`.
         dtype: as for `torch.nn.Linear`.
 
@@ -68,8 +71,8 @@ class MPOLinear(NotebookRepr, nn.Module):
         for name, core in zip(self._names, mpo.cores, strict=True):
             self.register_parameter(name, nn.Parameter(torch.tensor(core, **options)))
         self.bias = nn.Parameter(torch.zeros(self.out_features, **options)) if bias else None
-        self._kept: Kept | None = None
-        self._plans: dict[tuple[int, torch.dtype, torch.device], Plans] = {}
+        self._kept: CachedWeights | None = None
+        self._plans: dict[tuple[int, torch.dtype, torch.device], PlanSet] = {}
         # a compiler makes kernels of its own
         planner = replace(planner_of(self.core1.device), fuses=False)
         self._traced = plans_for(self.shape, None, dtype_name(self.core1.dtype), planner)
@@ -171,7 +174,8 @@ class MPOLinear(NotebookRepr, nn.Module):
         """Overwrite the cores, and the bias if one is given.
 
         Raises:
-            ShapeError: the operator or the bias has another shape, or there is no bias to overwrite.
+            ShapeError: the operator or the bias has another shape, or there is no bias to
+                overwrite.
         """
         check_operator(self.shape, mpo)
         values = None if bias is None else check_bias(bias, self.out_features, wanted=self.bias is not None)
@@ -181,7 +185,7 @@ class MPOLinear(NotebookRepr, nn.Module):
             if self.bias is not None and values is not None:
                 self.bias.copy_(torch.tensor(values))
 
-    def plans(self, batch: int | None, dtype: torch.dtype | None = None) -> Plans:
+    def plans(self, batch: int | None, dtype: torch.dtype | None = None) -> PlanSet:
         """The plans in use for a batch of so many rows, of the dtype of the cores or (under autocast) another.
 
         None while tracing, where the batch may vary.
@@ -224,7 +228,7 @@ class MPOLinear(NotebookRepr, nn.Module):
         """The weights of ``plan``, kept until a core is another: compared number by number where that is cheap."""
         if self._kept is not None and self._kept.serves(plan, cores):
             return self._kept.weights
-        self._kept = Kept.of(plan, cores)
+        self._kept = CachedWeights.of(plan, cores)
         return self._kept.weights
 
     def extra_repr(self) -> str:
@@ -232,7 +236,7 @@ class MPOLinear(NotebookRepr, nn.Module):
         shape = self.shape
         return (
             f"{shape.in_features}, {shape.out_features}, {shape}, bias={self.bias is not None}, "
-            f"weights={weights_kept(shape)}, plan='{usual_plan(shape)}'"
+            f"weights={weights_kept(shape)}, plan='{default_plan(shape)}'"
         )
 
 

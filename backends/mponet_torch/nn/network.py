@@ -8,13 +8,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from mponet.contraction.graph_plan import PairPlan
+from mponet.contraction.graph_plan import GraphPlan
 from mponet.contraction.graph_search import explain, matrix_of, plan_for
-from mponet.contraction.search import USUAL_BATCH
+from mponet.contraction.search import DEFAULT_BATCH
 from mponet.display import NotebookRepr
-from mponet.layers.linear import check_bias, check_names, check_width, usual_pairs, weights_kept
+from mponet.layers.linear import check_bias, check_names, check_width, default_graph_plan, weights_kept
 from mponet.operators.initialize import exact_tensors
-from mponet.operators.topology import Wiring, check_tensors, of_nodes, to_nodes
+from mponet.operators.topology import NetworkShape, check_tensors, of_nodes, to_nodes
 from mponet_torch.nn.linear import autocast, dtype_name, flattened, unflattened
 from mponet_torch.ops.arrays import Array, to_numpy
 from mponet_torch.ops.graph import apply_network
@@ -24,19 +24,22 @@ from mponet_torch.ops.planning import planner_of
 class NetworkLinear(NotebookRepr, nn.Module):
     """``y = x @ W + b`` with ``W`` a tensor network of any form; takes and gives any leading dimensions.
 
-    A chain with one input and one output leg on every node is a matrix product operator, for which `MPOLinear` is
+    A chain with one input and one output leg on every node is a matrix product operator, for which
+    `MPOLinear` is
     faster: ``MPOLinear.from_mpo(mponet.operators.nodes.from_network(nodes))``.
 
     Attributes:
-        wiring: how the nodes are joined (`mponet.operators.topology.Wiring`).
+        wiring: how the nodes are joined (`mponet.operators.topology.NetworkShape`).
         bias: ``(out_features,)`` or None.
         ...: one parameter for each node, under its name; ``tensors`` gives all of them.
 
     Args:
         wiring: how the nodes are joined.
         bias: whether to have one.
-        initializer: variance of the entries of ``W``, met exactly: ``glorot``, ``he``, ``lecun`` or a number.
-        seed: of the starting values; None draws one from torch's generator, so ``torch.manual_seed`` governs.
+        initializer: variance of the entries of ``W``, met exactly: ``glorot``, ``he``, ``lecun`` or
+            a number.
+        seed: of the starting values; None draws one from torch's generator, so
+            ``torch.manual_seed`` governs.
         device: as for `torch.nn.Linear`.
         dtype: as for `torch.nn.Linear`.
 
@@ -46,7 +49,7 @@ class NetworkLinear(NotebookRepr, nn.Module):
 
     def __init__(
         self,
-        wiring: Wiring,
+        wiring: NetworkShape,
         bias: bool = True,
         *,
         initializer: str | float = "glorot",
@@ -63,7 +66,7 @@ class NetworkLinear(NotebookRepr, nn.Module):
         for name, tensor in zip(wiring.names, start, strict=True):
             self.register_parameter(name, nn.Parameter(torch.tensor(tensor, **options)))
         self.bias = nn.Parameter(torch.zeros(self.out_features, **options)) if bias else None
-        self._plans: dict[tuple[int, torch.dtype, torch.device], PairPlan] = {}
+        self._plans: dict[tuple[int, torch.dtype, torch.device], GraphPlan] = {}
         self._traced = plan_for(wiring, None, dtype_name(self.tensors[0].dtype), planner_of(self.tensors[0].device))
 
     @property
@@ -126,7 +129,7 @@ class NetworkLinear(NotebookRepr, nn.Module):
             if self.bias is not None and values is not None:
                 self.bias.copy_(torch.tensor(values))
 
-    def plan(self, batch: int | None) -> PairPlan:
+    def plan(self, batch: int | None) -> GraphPlan:
         """The plan in use for a batch of so many rows; None while tracing, where the batch may vary."""
         if batch is None:
             return self._traced
@@ -135,7 +138,7 @@ class NetworkLinear(NotebookRepr, nn.Module):
             self._plans[key] = plan_for(self.wiring, batch, dtype_name(key[1]), planner_of(key[2]))
         return self._plans[key]
 
-    def explain(self, batch: int | None = USUAL_BATCH) -> str:
+    def explain(self, batch: int | None = DEFAULT_BATCH) -> str:
         """The steps of the plan in use for a batch, and what else was considered."""
         return explain(self.wiring, batch, dtype_name(self.tensors[0].dtype), planner_of(self.tensors[0].device))
 
@@ -155,5 +158,5 @@ class NetworkLinear(NotebookRepr, nn.Module):
         wiring = self.wiring
         return (
             f"{wiring.in_features}, {wiring.out_features}, {wiring}, bias={self.bias is not None}, "
-            f"weights={weights_kept(wiring)}, plan='{usual_pairs(wiring)}'"
+            f"weights={weights_kept(wiring)}, plan='{default_graph_plan(wiring)}'"
         )

@@ -39,7 +39,7 @@ class Ops:
         # torch.matmul may fold p into n, which copies b; an expanded bmm reads it in place
         return a @ b if b.ndim == 2 else torch.bmm(a.expand(b.shape[0], *a.shape), b)
 
-    def affine(self, a: Array, b: Array, bias: Array | None) -> Array:
+    def linear(self, a: Array, b: Array, bias: Array | None) -> Array:
         """``(m, k) @ (k, n) + (n)``."""
         return torch.mm(a, b) if bias is None else torch.addmm(bias, a, b)
 
@@ -47,14 +47,14 @@ class Ops:
         """``array + bias``."""
         return array + bias
 
-    def gather(self, total: Array | None, a: Array, b: Array) -> Array:
+    def accumulate_gradient(self, total: Array | None, a: Array, b: Array) -> Array:
         """``total`` plus ``a.T @ b``, or for three axes ``sum_p a[p] @ b[p].T``; 16-bit numbers in float32."""
         product = a.T @ b if a.ndim == 2 else _across(a, b)
         if total is None:
             return product
         return total.to(torch.promote_types(product.dtype, torch.float32)) + product
 
-    def settle(self, total: Array, like: Array) -> Array:
+    def finalize(self, total: Array, like: Array) -> Array:
         """The sum, in the dtype of ``like``."""
         return total.to(like.dtype)
 
@@ -66,7 +66,7 @@ class Ops:
         """Length of the first axis."""
         return array.shape[0]
 
-    def tiled(
+    def map_tiles(
         self, body: Body[Array], arrays: tuple[Array, ...], widths: Sequence[int], tile: int
     ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         """``body`` over blocks of ``tile`` rows, its row results joined."""
@@ -90,10 +90,10 @@ class InPlace(Ops):
         """``array + bias`` in the memory of ``array``."""
         return array.add_(bias)
 
-    def gather(self, total: Array | None, a: Array, b: Array) -> Array:
+    def accumulate_gradient(self, total: Array | None, a: Array, b: Array) -> Array:
         """As ever, but where that pays three axes keep a sum for each ``p``, which wants no copy of ``a`` and ``b``."""
         if a.element_size() < 4:
-            return super().gather(total, a, b)
+            return super().accumulate_gradient(total, a, b)
         if a.ndim == 2:
             return torch.mm(a.T, b) if total is None else total.addmm_(a.T, b)
         if not apart(a.shape[1], b.shape[1], a.shape[2]):
@@ -103,7 +103,7 @@ class InPlace(Ops):
         total[: len(a)].baddbmm_(a, b.mT)
         return total
 
-    def settle(self, total: Array, like: Array) -> Array:
+    def finalize(self, total: Array, like: Array) -> Array:
         """The sum, in the dtype of ``like``."""
         return (total.sum(0) if total.ndim == 3 else total).to(like.dtype)
 
@@ -118,7 +118,7 @@ class InPlace(Ops):
             setattr(_local, str(like.dtype), kept)
         return kept[:size].view(shape)
 
-    def tiled(
+    def map_tiles(
         self, body: Body[Array], arrays: tuple[Array, ...], widths: Sequence[int], tile: int
     ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         """``body`` over blocks of ``tile`` rows, which write to their rows of the results."""
@@ -133,7 +133,8 @@ class InPlace(Ops):
         return results, totals or ()
 
 
-#: Bytes of results that have their memory kept, for each thread and dtype: smaller ones the system does not take back.
+#: Bytes of results that have their memory kept, for each thread and dtype: smaller ones the system
+#: does not take back.
 _SCRATCH = 1 << 17, 1 << 22
 _local = threading.local()
 OPS = Ops()

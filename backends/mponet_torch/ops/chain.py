@@ -9,13 +9,13 @@ import torch
 import mponet_triton as kernels
 from mponet.contraction import execute
 from mponet.contraction import weights as merge
-from mponet.contraction.kernels import by_matrix
+from mponet.contraction.kernels import uses_dense_gradient
 from mponet.contraction.plan import Plan, rebuilt
-from mponet.contraction.planner import Plans
+from mponet.contraction.planner import PlanSet
 from mponet_torch.ops.arrays import IN_PLACE, OPS, Array, Ops, is_mapped, ops_for
 
 
-def apply_mpo(plans: Plans, inputs: Array, cores: Sequence[Array], bias: Array | None = None) -> Array:
+def apply_mpo(plans: PlanSet, inputs: Array, cores: Sequence[Array], bias: Array | None = None) -> Array:
     """``inputs @ W + bias``.
 
     Args:
@@ -29,11 +29,11 @@ def apply_mpo(plans: Plans, inputs: Array, cores: Sequence[Array], bias: Array |
     """
     arrays = (inputs, bias, *cores)
     if torch.compiler.is_compiling() or is_mapped(*arrays):
-        return _Mapped.apply(plans, *arrays)  # type: ignore[no-any-return, no-untyped-call]
+        return _FunctionalContraction.apply(plans, *arrays)  # type: ignore[no-any-return, no-untyped-call]
     if _recorded(*arrays):
-        if _is_light(plans.training, inputs):
+        if _small_beside_activations(plans.training, inputs):
             return execute.forward(plans.training, cores, inputs, OPS, bias)
-        return _Recorded.apply(plans, *arrays)  # type: ignore[no-any-return, no-untyped-call]
+        return _AutogradContraction.apply(plans, *arrays)  # type: ignore[no-any-return, no-untyped-call]
     with torch.no_grad():  # nothing to differentiate: an operation of autograd costs more than a small layer
         return sweep(plans.forward, weights_of(plans.forward, cores), inputs, bias)
 
@@ -47,10 +47,11 @@ def _recorded(*arrays: Array | None) -> bool:
     return torch.is_grad_enabled() and any(array is not None and array.requires_grad for array in arrays)
 
 
-def _is_light(plan: Plan, inputs: Array) -> bool:
+def _small_beside_activations(plan: Plan, inputs: Array) -> bool:
     """Whether all that autograd keeps of a pass is small beside the activations: then it may record product by product.
 
-    For a matrix rebuilt and one product it keeps what `_Recorded` does, and its backward pass spends no time in Python.
+    For a matrix rebuilt and one product it keeps what `_AutogradContraction` does, and its backward
+    pass spends no time in Python.
     """
     return len(plan.steps) == 1 and plan.tile is None and _weigh_little(plan.shape.dense_parameters, inputs)
 
@@ -82,14 +83,17 @@ def back(
     wrt_inputs: bool = True,
     weights: Sequence[Array] | None = None,
 ) -> tuple[Array | None, tuple[Array, ...]]:
-    """`mponet.contraction.execute.backward`; a kernel takes no part where the gradient is to be differentiated, or is mapped."""
+    """`mponet.contraction.execute.backward`, by a kernel if one serves.
+
+    No kernel runs if the gradient is differentiated again or mapped.
+    """
     if not kernels.serves(plan, inputs):
         return execute.backward(plan, cores, inputs, gradient, ops, wrt_inputs=wrt_inputs, weights=weights)
     if ops is not IN_PLACE:
         return execute.backward(plan, cores, inputs, gradient, ops, wrt_inputs=wrt_inputs)
     factors = weights or weights_of(plan, cores)
     slope = kernels.pull(plan, factors, gradient) if wrt_inputs else None
-    if by_matrix(plan, inputs.shape[0]):
+    if uses_dense_gradient(plan, inputs.shape[0]):
         return slope, execute.backward(rebuilt(plan.shape), cores, inputs, gradient, ops, wrt_inputs=False)[1]
     slopes = kernels.slopes(plan, factors, inputs, gradient)
     chains = merge.chains(plan, cores, ops, final=False)
@@ -104,13 +108,13 @@ def apply_weights(plan: Plan, inputs: Array, weights: Sequence[Array], bias: Arr
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CachedWeights:
     """The weights of a plan, and what they were made of.
 
     Attributes:
         plan: the plan.
-        cores: copies of the cores on a CPU, where comparing them costs next to nothing; elsewhere, where it would make
-            the processor wait for the device, the cores themselves.
+        cores: copies of the cores on a CPU, where comparing them costs next to nothing; elsewhere,
+            where it would make the processor wait for the device, the cores themselves.
         versions: how often each core had been written to.
         weights: as `weights_of` gives them.
     """
@@ -121,7 +125,7 @@ class Kept:
     weights: list[Array]
 
     @classmethod
-    def of(cls, plan: Plan, cores: Sequence[Array]) -> "Kept":
+    def of(cls, plan: Plan, cores: Sequence[Array]) -> "CachedWeights":
         """The weights of these cores."""
         with torch.no_grad():
             same = tuple(core.clone() if core.device.type == "cpu" else core.detach() for core in cores)
@@ -149,11 +153,11 @@ def _version(array: Array) -> int:
     return 0 if array.is_inference() else array._version
 
 
-class _Recorded(torch.autograd.Function):
+class _AutogradContraction(torch.autograd.Function):
     """Saves the inputs and the cores, nothing between; and the weights, where they are of the size of activations."""
 
     @staticmethod
-    def forward(ctx: Any, plans: Plans, inputs: Array, bias: Array | None, *cores: Array) -> Array:
+    def forward(ctx: Any, plans: PlanSet, inputs: Array, bias: Array | None, *cores: Array) -> Array:
         plan = plans.training
         weights = weights_of(plan, cores)
         saved = weights if _weigh_little(sum(weight.numel() for weight in weights), inputs) else []
@@ -179,16 +183,17 @@ class _Recorded(torch.autograd.Function):
         return None, slope if wrt_inputs else None, gradient.sum(0) if ctx.biased else None, *slopes
 
 
-class _Mapped(_Recorded):
+class _FunctionalContraction(_AutogradContraction):
     """The same for `torch.func` and `torch.compile`, which want the saving apart from the computing.
 
-    Autograd binds such a function's arguments by their names at every call, which takes as long as a small layer.
+    Autograd binds such a function's arguments by their names at every call, which takes as long as
+    a small layer.
     """
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(plans: Plans, inputs: Array, bias: Array | None, *cores: Array) -> Array:  # type: ignore[override]
+    def forward(plans: PlanSet, inputs: Array, bias: Array | None, *cores: Array) -> Array:  # type: ignore[override]
         return execute.forward(plans.training, cores, inputs, ops_for(inputs, *cores), bias)
 
     @staticmethod

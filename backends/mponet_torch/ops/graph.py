@@ -6,11 +6,11 @@ from typing import Any
 import torch
 
 from mponet.contraction import graph_execute
-from mponet.contraction.graph_plan import PairPlan
+from mponet.contraction.graph_plan import GraphPlan
 from mponet_torch.ops.arrays import IN_PLACE, Array, is_mapped, ops_for
 
 
-def apply_network(plan: PairPlan, inputs: Array, tensors: Sequence[Array], bias: Array | None = None) -> Array:
+def apply_network(plan: GraphPlan, inputs: Array, tensors: Sequence[Array], bias: Array | None = None) -> Array:
     """``inputs @ W + bias``.
 
     Args:
@@ -24,15 +24,15 @@ def apply_network(plan: PairPlan, inputs: Array, tensors: Sequence[Array], bias:
     """
     arrays = (inputs, bias, *tensors)
     if torch.compiler.is_compiling() or is_mapped(*arrays):
-        return _Mapped.apply(plan, *arrays)  # type: ignore[no-any-return, no-untyped-call]
-    return _Recorded.apply(plan, *arrays)  # type: ignore[no-any-return, no-untyped-call]
+        return _FunctionalContraction.apply(plan, *arrays)  # type: ignore[no-any-return, no-untyped-call]
+    return _AutogradContraction.apply(plan, *arrays)  # type: ignore[no-any-return, no-untyped-call]
 
 
-class _Recorded(torch.autograd.Function):
+class _AutogradContraction(torch.autograd.Function):
     """Saves the inputs and the nodes, nothing between."""
 
     @staticmethod
-    def forward(ctx: Any, plan: PairPlan, inputs: Array, bias: Array | None, *tensors: Array) -> Array:
+    def forward(ctx: Any, plan: GraphPlan, inputs: Array, bias: Array | None, *tensors: Array) -> Array:
         ctx.plan, ctx.biased = plan, bias is not None
         ctx.save_for_backward(inputs, *tensors)
         return graph_execute.forward(plan, tensors, inputs, IN_PLACE, bias)
@@ -46,13 +46,13 @@ class _Recorded(torch.autograd.Function):
         return None, slope, gradient.sum(0) if ctx.biased else None, *slopes
 
 
-class _Mapped(_Recorded):
+class _FunctionalContraction(_AutogradContraction):
     """The same for `torch.func` and `torch.compile`, which want the saving apart from the computing."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(plan: PairPlan, inputs: Array, bias: Array | None, *tensors: Array) -> Array:  # type: ignore[override]
+    def forward(plan: GraphPlan, inputs: Array, bias: Array | None, *tensors: Array) -> Array:  # type: ignore[override]
         return graph_execute.forward(plan, tensors, inputs, ops_for(inputs, *tensors), bias)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""How `mponet.contraction.planner` knows this framework: by versions and device, and by passes made ready to be timed."""
+"""The planning context of PyTorch: versions, device, and passes that can be timed."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import torch
 import mponet_triton as kernels
 from mponet.contraction.cost import Purpose
 from mponet.contraction.plan import Plan
-from mponet.contraction.planner import Planner
+from mponet.contraction.planner import PlanningContext
 from mponet_torch.ops.arrays import IN_PLACE, device_of, dtype_of
 from mponet_torch.ops.chain import back, sweep, weights_of
 
@@ -40,7 +40,7 @@ def runner(plan: Plan, batch: int, purpose: Purpose, dtype: str) -> Callable[[],
     return run
 
 
-def planner_of(device: torch.device) -> Planner:
+def planner_of(device: torch.device) -> PlanningContext:
     """What plans for a device are chosen by."""
     return _GPU if device.type == "cuda" else _CPU
 
@@ -49,6 +49,6 @@ def _with_device() -> dict[str, str]:
     return {**versions(), "device": torch.cuda.get_device_name()}
 
 
-_CPU = Planner("torch", versions, runner)
-_GPU = Planner("torch", _with_device, runner, "cuda", fuses=kernels.available())
+_CPU = PlanningContext("torch", versions, runner)
+_GPU = PlanningContext("torch", _with_device, runner, "cuda", fuses=kernels.available())
 PLANNER = planner_of(device_of(None))

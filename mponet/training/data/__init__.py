@@ -7,8 +7,10 @@ In the order of the flow:
   when absent, and used only if their SHA-256 is right.
 * `fit(dataset, image_shape)` gives the images the shape that a model takes, or refuses.
 * `batch_order(count, batch_size, seed=, epoch=)` says which images form which batch.
-* `Arrays.of(dataset, image_shape, recipe)` normalises images as a recipe asks; `scaled(images)` is the plainest way.
-* `batches(arrays, model, recipe, seed=)` augments and hands out batches, made ahead of the steps that use them.
+* `Arrays.of(dataset, image_shape, recipe)` normalises images as a recipe asks; `scaled(images)` is
+the plainest way.
+* `batches(arrays, model, recipe, seed=)` augments and hands out batches, made ahead of the steps
+that use them.
 
 Importing this package imports NumPy and the standard library only; scipy, scikit-learn and pooch
 are imported by the function that needs them.

@@ -1,7 +1,7 @@
 """A data set as a recipe wants it, and the batches of its training, made ahead of the steps that use them.
 
-Batch ``step`` of a seed is the same on every backend, in every process, after every resumption: order, crops, mirrors
-and dropout masks are drawn from ``(seed, epoch)`` or ``(seed, step)`` alone.
+Batch ``step`` of a seed is the same on every backend, in every process, after every resumption:
+order, crops, mirrors and dropout masks are drawn from ``(seed, epoch)`` or ``(seed, step)`` alone.
 """
 
 from collections import deque
@@ -32,7 +32,8 @@ class Arrays:
     """A data set as training takes it, int64 labels.
 
     Attributes:
-        train_images: ``(N, H, W, C)``; normalised float32, or raw uint8 where each batch is augmented first.
+        train_images: ``(N, H, W, C)``; normalised float32, or raw uint8 where each batch is
+            augmented first.
         train_labels: of them.
         test_images: normalised, float32.
         test_labels: of them.

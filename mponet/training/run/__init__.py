@@ -1,7 +1,7 @@
 """A run: variants of a model trained in one folder, which a killed run continues from.
 
-In the order of the flow: `resolve` gives the `Settings` behind a command line; `run` trains, tells a `Reporter`, and
-gives a `Result` per variant.  In the folder::
+In the order of the flow: `resolve` gives the `Settings` behind a command line; `run` trains, tells
+a `Reporter`, and gives a `Result` per variant.  In the folder::
 
     config.json                        settings; and, per start, backend, device and versions
     result.json                        the results so far

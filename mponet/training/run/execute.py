@@ -69,12 +69,14 @@ def run(
         dataset: the data set that the settings name.
         folder: where everything is kept.
         variants: any of ``dense`` and ``mpo``.
-        resume: go on where ``folder`` ends, on this backend or another; what is finished is not trained again.
+        resume: go on where ``folder`` ends, on this backend or another; what is finished is not
+            trained again.
         device: of the backend; None for its default.
         reporter: is told what happens.
 
     Raises:
-        RecipeError: ``folder`` holds these variants and ``resume`` is false, or it holds a run of other settings.
+        RecipeError: ``folder`` holds these variants and ``resume`` is false, or it holds a run of
+            other settings.
         CheckpointError: a file in ``folder`` is damaged, or cannot be written.
         DataError: the data set does not fit the model.
     """

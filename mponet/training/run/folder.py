@@ -44,7 +44,8 @@ class RunFolder:
         A variant that it does not hold yet may join those that it holds.
 
         Raises:
-            RecipeError: it holds one of ``variants`` and ``resume`` is false, or a run of other settings.
+            RecipeError: it holds one of ``variants`` and ``resume`` is false, or a run of other
+                settings.
             CheckpointError: its config.json is damaged, or it cannot be made.
         """
         present = [variant for variant in VARIANTS if _begun(path / variant)]

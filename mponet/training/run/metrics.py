@@ -38,7 +38,8 @@ def cut(path: Path, step: int) -> list[Record]:
     """Drop the records after ``step``, which the run that resumes there will write again, and give the rest.
 
     Raises:
-        CheckpointError: the records do not reach ``step``: the file does not belong to the checkpoint.
+        CheckpointError: the records do not reach ``step``: the file does not belong to the
+            checkpoint.
     """
     if step == 0:
         path.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from mponet.models.shapes import parameter_count, rho
-from mponet.operators.measure import whole_ratio
+from mponet.operators.measure import parameter_ratio
 from mponet.training.loop import Record
 from mponet.training.run.settings import Settings
 
@@ -21,9 +21,11 @@ class Result:
         accuracy: on the test set at the end, 0 to 1; None if training diverged.
         best_accuracy: the largest one measured on the way; None if training diverged.
         parameters: of the whole network, biases included.
-        rho: the paper's compression ratio (Eq. 9), replaced layers only; None for the dense variant.
-        whole_ratio: parameters over those of the dense variant.
-        step_ms: time of a step, median over the blocks, compilation excluded; None if the run was too short to tell.
+        rho: the paper's compression ratio (Eq. 9), replaced layers only; None for the dense
+            variant.
+        parameter_ratio: parameters over those of the dense variant.
+        step_ms: time of a step, median over the blocks, compilation excluded; None if the run was
+            too short to tell.
         steps: done.
         loss: of the last batch; None if it is not finite.
         seconds: of training, evaluation included.
@@ -36,7 +38,7 @@ class Result:
     best_accuracy: float | None
     parameters: int
     rho: float | None
-    whole_ratio: float
+    parameter_ratio: float
     step_ms: float | None
     steps: int
     loss: float | None
@@ -63,7 +65,7 @@ def result(
         best_accuracy=max(measured, default=None),
         parameters=parameters,
         rho=rho(model),
-        whole_ratio=whole_ratio(parameters, parameter_count(settings.network("dense"))),
+        parameter_ratio=parameter_ratio(parameters, parameter_count(settings.network("dense"))),
         step_ms=_step_ms(settings.recipe.batch, records),
         steps=last.step,
         loss=last.loss if isfinite(last.loss) else None,

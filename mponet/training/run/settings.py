@@ -1,7 +1,8 @@
 """What a run is, as data: everything that decides its result, apart from the machine.
 
-A preset counts its steps on the data set of the paper.  On another one it keeps its number of *epochs*, and what it
-does per epoch, but trains at least `FEWEST` steps, since an epoch of a small set is next to nothing.
+A preset counts its steps on the data set of the paper.  On another one it keeps its number of
+*epochs*, and what it does per epoch, but trains at least `FEWEST` steps, since an epoch of a small
+set is next to nothing.
 """
 
 from dataclasses import dataclass, replace

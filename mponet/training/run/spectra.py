@@ -1,12 +1,13 @@
 """What the operators of a network hold, as JSON lines beside the metrics: one line per evaluation, one for the start.
 
-A line names step and epoch and, for each operator, what `mponet.operators.measure` says of every inner bond: entanglement entropy
-(at most ``ln D``) and singular values, descending::
+A line names step and epoch and, for each operator, what `mponet.operators.measure` says of every
+inner bond: entanglement entropy (at most ``ln D``) and singular values, descending::
 
     {"step": 600, "epoch": 1.0, "operators": {"fc1": {"entropy": [1.2, ...], "singular_values": [[8.1, ...], ...]}}}
 
-The parameters are those that are evaluated, so averages where the recipe averages.  A measurement costs one QR and one
-small singular value decomposition per bond, about ``D^3`` each (`benchmarks/spectra.py` compares it with the training).
+The parameters are those that are evaluated, so averages where the recipe averages.  A measurement
+costs one QR and one small singular value decomposition per bond, about ``D^3`` each
+(`benchmarks/spectra.py` compares it with the training).
 """
 
 import json
@@ -37,7 +38,8 @@ class Bonds:
 
     Attributes:
         entropy: entanglement entropy ``S_k``, natural logarithm.
-        singular_values: of the matrix unfolded at each bond, descending, as many as the bond is wide.
+        singular_values: of the matrix unfolded at each bond, descending, as many as the bond is
+            wide.
     """
 
     entropy: tuple[float, ...]

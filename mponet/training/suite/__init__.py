@@ -1,11 +1,12 @@
 """The paper's experiments: networks, normal and MPO, over seeds, in one folder that a killed suite continues from.
 
-In the order of the flow: `plan` gives the `Suite` behind a command line, its `Suite.cells` are the trainings;
-`run_suite` trains those that are not finished; `report` makes the table beside the published figures.  In the folder::
+In the order of the flow: `plan` gives the `Suite` behind a command line, its `Suite.cells` are the
+trainings; `run_suite` trains those that are not finished; `report` makes the table beside the
+published figures.  In the folder::
 
     suite.json                             what the suite is
     suite.lock                             locked while a process is at work
-    <network>-<variant>[-D<bond>]-seed<N>  one run folder per cell, see `mponet.training.run`; failed.json in it if it broke
+    <network>-<variant>[-D<bond>]-seed<N>  one run folder per cell; failed.json in it if it broke
     tables.md, tables.csv, tables.json     the table, written after every cell
 
 The state of a cell is read from its run folder and kept nowhere else.

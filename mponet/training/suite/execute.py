@@ -56,8 +56,8 @@ def run_suite(
 ) -> Report:
     """Train what is not finished, going on where an earlier process stopped, and write the tables after every cell.
 
-    A cell that raises an exception is noted in its folder, and tried again by the next call; one that diverged is
-    finished.
+    A cell that raises an exception is noted in its folder, and tried again by the next call; one
+    that diverged is finished.
 
     Args:
         suite: what to train.

@@ -1,6 +1,7 @@
 """The paper's accuracies as rows of data: best over all evaluations on the test set, mean of five trainings.
 
-Those of the figures are read off the published vector graphics, to about 1e-4; the others are printed.
+Those of the figures are read off the published vector graphics, to about 1e-4; the others are
+printed.
 """
 
 from collections.abc import Iterator
@@ -83,7 +84,8 @@ RESNETS = (
 )
 RESNET_RHO = 0.11
 
-#: Name, normal, its deviation, MPO-Net, its deviation, rho as printed (Table II; the last one: text).
+#: Name, normal, its deviation, MPO-Net, its deviation, rho as printed (Table II; the last one:
+#: text).
 DENSENETS = (
     ("densenet40-12", 0.9356, 0.0026, 0.9359, 0.0013, 0.129, "Table II"),
     ("densenet40-24", 0.9512, 0.0015, 0.9513, 0.0013, 0.089, "Table II"),

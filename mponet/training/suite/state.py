@@ -24,15 +24,17 @@ class State:
 
     Attributes:
         name: of the cell.
-        state: ``waiting``, ``running``, ``stopped`` (begun, and no process works on the suite), ``done``,
-            ``diverged`` or ``failed``.
+        state: ``waiting``, ``running``, ``stopped`` (begun, and no process works on the suite),
+            ``done``, ``diverged`` or ``failed``.
         step: optimiser steps done.
         steps: to do in all.
-        accuracy: on the test set, 0 to 1, the last one measured; None if there is none or training diverged.
+        accuracy: on the test set, 0 to 1, the last one measured; None if there is none or training
+            diverged.
         best_accuracy: the largest one so far.
         images_per_s: the last one measured.
         seconds: of training so far.
-        left: seconds that remain, from the pace so far or that of the same network with another seed; None if unknown.
+        left: seconds that remain, from the pace so far or that of the same network with another
+            seed; None if unknown.
         age: seconds since the last record; None if there is none, or the cell is finished.
         message: why it diverged or failed.
     """

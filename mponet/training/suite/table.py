@@ -1,6 +1,7 @@
 """The table of a suite: our accuracies over the seeds, and the paper's beside them.
 
-It says nothing of time and place, so that a suite that was killed and one that was not have the same table.
+It says nothing of time and place, so that a suite that was killed and one that was not have the
+same table.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from mponet.errors import MPONetError
 from mponet.models import build
 from mponet.models.shapes import parameter_count, rho
 from mponet.models.spec import Model
-from mponet.operators.measure import whole_ratio
+from mponet.operators.measure import parameter_ratio
 from mponet.training.run import Result
 from mponet.training.suite.cells import Cell, Network, Suite
 from mponet.training.suite.published import Figure, Published, find
@@ -48,7 +49,7 @@ class Row:
         normal: our accuracies of the normal network.
         mpo: our accuracies of the MPO variant.
         rho: the paper's compression ratio (Eq. 9), by our counting.
-        whole_ratio: parameters of the MPO variant over those of the normal one.
+        parameter_ratio: parameters of the MPO variant over those of the normal one.
         published: the paper's figures; None where it has none for this network on this data set.
     """
 
@@ -58,7 +59,7 @@ class Row:
     normal: Accuracies
     mpo: Accuracies
     rho: float | None
-    whole_ratio: float
+    parameter_ratio: float
     published: Published | None
 
 
@@ -155,7 +156,7 @@ def row(model: Model, data: str, normal: Sequence[Result], mpo: Sequence[Result]
         _accuracies(normal),
         _accuracies(mpo),
         rho(model),
-        whole_ratio(parameter_count(model), parameter_count(build(model.name, "dense"))),
+        parameter_ratio(parameter_count(model), parameter_count(build(model.name, "dense"))),
         find(model, data),
     )
 

@@ -90,7 +90,7 @@ def _shown(row: Row) -> list[str]:
         *map(percent, (row.normal.best, row.mpo.best, row.normal.last, row.mpo.last)),
         seeds(row),
         ratio(row.rho),
-        ratio(row.whole_ratio),
+        ratio(row.parameter_ratio),
         *_papers(row.published),
     ]
 
@@ -119,7 +119,7 @@ def _flat(row: Row) -> dict[str, str | float | int | None]:
         "normal_seeds": row.normal.seeds,
         "mpo_seeds": row.mpo.seeds,
         "rho": row.rho,
-        "whole_ratio": row.whole_ratio,
+        "parameter_ratio": row.parameter_ratio,
         "paper_rho": paper.rho if paper else None,
         "paper_note": paper.note if paper else None,
         "source": paper.source if paper else None,

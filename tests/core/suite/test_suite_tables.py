@@ -81,8 +81,9 @@ def test_the_status_says_what_failed(tmp_path, digits, suite):
 def test_means_and_deviations_are_those_of_numpy(count):
     values = np.random.default_rng(count).random(count).tolist()
     found = figure(values)
-    # Sums of at most 5 numbers below 1 are right to a few units in the last place, below 1e-15, and so are differences
-    # from the mean; the root of the mean of their squares is as right as they are.
+    # Sums of at most 5 numbers below 1 are right to a few units in the last place, below 1e-15, and
+    # so are differences from the mean; the root of the mean of their squares is as right as they
+    # are.
     assert found.mean == pytest.approx(np.mean(values), abs=1e-14)
     assert found.deviation == pytest.approx(np.std(values, ddof=1), abs=1e-14)
 
@@ -101,7 +102,7 @@ def test_the_tables_hold_the_figures_of_the_runs(tmp_path, digits, suite):
         ours = [results[f"toy-mpo{bond}-seed{seed}"]["mpo"] for seed in (0, 1)]
         assert row.mpo.best.mean == pytest.approx(np.mean([one["best_accuracy"] for one in ours]), abs=1e-14)
         assert row.mpo.last.deviation == pytest.approx(np.std([one["accuracy"] for one in ours], ddof=1), abs=1e-14)
-        assert (row.rho, row.whole_ratio) == (ours[0]["rho"], ours[0]["whole_ratio"])
+        assert (row.rho, row.parameter_ratio) == (ours[0]["rho"], ours[0]["parameter_ratio"])
     written = json.loads((tmp_path / "tables.json").read_text())
     assert written["rows"][1]["mpo"]["last"]["mean"] == made.rows[1].mpo.last.mean
 
