@@ -64,7 +64,7 @@ def entries() -> Iterator[Entry]:
 
 def operators() -> Iterator[Entry]:
     """One operator, in every look, and its plan."""
-    shape = MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), 16)
+    shape = MPOShape.from_factors((4, 7, 7, 4), (4, 4, 4, 4), 16)
     rows, columns = np.indices((784, 256)) / 64
     mpo = mixed_canonical(from_matrix(np.exp(-((rows - 3 * columns) ** 2)), *FACTORS, max_bond=16).mpo, 2)
     yield Entry(
@@ -104,8 +104,8 @@ def operators() -> Iterator[Entry]:
         "plan",
         "A contraction plan",
         "Cores in a frame are merged first; then the batch meets the groups in the order of their numbers.",
-        'save(Plan(MPOShape.of((8, 8, 8, 8), (8, 8, 8, 8), 8), (2, 2), (1, 0), 16), "plan.svg")',
-        Plan(MPOShape.of((8, 8, 8, 8), (8, 8, 8, 8), 8), (2, 2), (1, 0), 16),
+        'save(Plan(MPOShape.from_factors((8, 8, 8, 8), (8, 8, 8, 8), 8), (2, 2), (1, 0), 16), "plan.svg")',
+        Plan(MPOShape.from_factors((8, 8, 8, 8), (8, 8, 8, 8), 8), (2, 2), (1, 0), 16),
     )
 
 

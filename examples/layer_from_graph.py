@@ -37,7 +37,7 @@ assert difference < 1e-4
 
 # without numbers a wiring will do: factors for inputs and outputs around a small core, which starts
 # with the variance of a dense layer
-tucker = NetworkShape.of(
+tucker = NetworkShape.from_edges(
     {"rows": "in1 a", "columns": "in2 b", "core": "a b c d", "up": "c out1", "down": "d out2"},
     {"in1": 28, "in2": 28, "a": 8, "b": 8, "c": 8, "d": 8, "out1": 16, "out2": 16},
 )

@@ -15,11 +15,11 @@ class NotebookRepr:
 
     def _repr_svg_(self) -> str | None:
         """The picture as SVG; None if there is nothing to draw yet or no renderer is provided."""
-        return _renderer().notebook_svg(self) if _renderer else None  # type: ignore[no-any-return]
+        return _renderer().notebook_svg(self) if _renderer else None
 
     def _repr_html_(self) -> str | None:
         """The picture as HTML; None if there is nothing to draw yet or no renderer is provided."""
-        return _renderer().notebook_html(self) if _renderer else None  # type: ignore[no-any-return]
+        return _renderer().notebook_html(self) if _renderer else None
 
 
 def provide_renderer(load: Callable[[], Any]) -> None:

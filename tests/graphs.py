@@ -15,24 +15,26 @@ from mponet.operators.topology import NetworkShape
 EPS = float(np.finfo(np.float64).eps)
 
 WIRINGS = {
-    "ring": NetworkShape.of(
+    "ring": NetworkShape.from_edges(
         {"a": "left in1 out1 middle", "b": "middle in2 out2 right", "c": "right in3 out3 left"},
         {"in1": 2, "in2": 3, "in3": 2, "out1": 3, "out2": 1, "out3": 2, "left": 2, "middle": 3, "right": 2},
     ),
-    "tree": NetworkShape.of(
+    "tree": NetworkShape.from_edges(
         {"root": "one two three", "x": "in1 in2 one", "y": "two in3 out2", "z": "out1 three out3"},
         {"in1": 2, "in2": 3, "in3": 2, "out1": 2, "out2": 3, "out3": 2, "one": 4, "two": 2, "three": 3},
     ),
-    "tucker": NetworkShape.of(
+    "tucker": NetworkShape.from_edges(
         {"u1": "in1 r1", "u2": "r2 in2", "centre": "r1 s1 r2 s2", "v1": "s1 out1", "v2": "out2 s2"},
         {"in1": 4, "in2": 3, "out1": 3, "out2": 4, "r1": 2, "r2": 3, "s1": 2, "s2": 2},
     ),
-    "two bonds, and a leg of 1": NetworkShape.of(
+    "two bonds, and a leg of 1": NetworkShape.from_edges(
         {"a": "in2 one two out1", "b": "two out2 one in1"},
         {"in1": 1, "in2": 4, "out1": 3, "out2": 2, "one": 2, "two": 3},
     ),
-    "in two pieces": NetworkShape.of({"a": "in1 out2", "b": "in2 out1"}, {"in1": 3, "in2": 2, "out1": 4, "out2": 2}),
-    "a single node": NetworkShape.of({"w": "out1 in2 in1"}, {"in1": 2, "in2": 3, "out1": 5}),
+    "in two pieces": NetworkShape.from_edges(
+        {"a": "in1 out2", "b": "in2 out1"}, {"in1": 3, "in2": 2, "out1": 4, "out2": 2}
+    ),
+    "a single node": NetworkShape.from_edges({"w": "out1 in2 in1"}, {"in1": 2, "in2": 3, "out1": 5}),
 }
 
 

@@ -33,7 +33,7 @@ class Row:
 
 
 def _square(factors: tuple[int, ...], bond: int) -> MPOShape:
-    return MPOShape.of(factors, factors, bond)
+    return MPOShape.from_factors(factors, factors, bond)
 
 
 FC2_INPUTS, FC2_OUTPUTS = (4, 7, 7, 4), (4, 4, 4, 4)  # paper, FC2, layer 1
@@ -50,8 +50,8 @@ ROWS = (
     # its matrix would take a gigabyte: nothing to compare with, so the speed itself is reported
     Row("resnet-unit", _square(UNIT, 4), 100, compared=False),
     Row("1024-n2-d8", _square((32, 32), 8), 128, 1.00, 1.10),
-    Row("fc2-d4", MPOShape.of(FC2_INPUTS, FC2_OUTPUTS, 4), 100, 1.20, 1.30),
-    Row("fc2-d16", MPOShape.of(FC2_INPUTS, FC2_OUTPUTS, 16), 100, 1.50, 1.80),
+    Row("fc2-d4", MPOShape.from_factors(FC2_INPUTS, FC2_OUTPUTS, 4), 100, 1.20, 1.30),
+    Row("fc2-d16", MPOShape.from_factors(FC2_INPUTS, FC2_OUTPUTS, 16), 100, 1.50, 1.80),
 )
 #: How much faster than the best peer, geometric mean over the rows.
 OVER_PEERS = {"forward": 3.0, "step": 2.5}

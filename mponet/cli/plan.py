@@ -75,7 +75,7 @@ def plan(
     through them, and a size of tiles.  Shown are predicted times and what they are made of, memory
     beside that of the activations, and the winner.
     """
-    shape = MPOShape.of(inputs, outputs, bond[0] if len(bond) == 1 else bond)
+    shape = MPOShape.from_factors(inputs, outputs, bond[0] if len(bond) == 1 else bond)
     planner = load(backend).PLANNER
     question = PlanRequest(shape, rounded(batch), ITEMSIZE[dtype], planner.machine(dtype))
     plans = PlanSet.of(question, planner.runner if measure or mode() == "measure" else None, dtype)

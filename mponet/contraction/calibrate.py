@@ -67,18 +67,18 @@ def samples(times: int = 1) -> Iterator[Sample]:
 
 def _samples() -> Iterator[Sample]:
     for size, batch in ((16, 16), (256, 256), (1024, 1024)):
-        yield Sample(Plan(MPOShape.of((size,), (size,), 1), (1,), (0,)), batch, "inference")
+        yield Sample(Plan(MPOShape.from_factors((size,), (size,), 1), (1,), (0,)), batch, "inference")
     for dims, bond, batch, tiles in (
         ((8, 8), 4, 64, (None, 16)),
         ((32, 32), 8, 128, (None, 32, 8)),
         ((64, 64), 4, 256, (None, 64, 16, 4)),
         ((64, 64), 16, 64, (None, 8)),
     ):
-        shape = MPOShape.of(dims, dims, bond)
+        shape = MPOShape.from_factors(dims, dims, bond)
         for tile in tiles:
             for purpose in TIMED:
                 yield Sample(Plan(shape, (1, 1), (1, 0), tile), batch, purpose)
-    fc2 = MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), 8)
+    fc2 = MPOShape.from_factors((4, 7, 7, 4), (4, 4, 4, 4), 8)
     for groups, order in (((4,), (0,)), ((2, 2), (1, 0)), ((2, 1, 1), (2, 1, 0))):
         for purpose in TIMED:
             yield Sample(Plan(fc2, groups, order), 100, purpose)

@@ -133,7 +133,7 @@ def _body(
 def _last(
     name: str, last: LastConv, output_map: tuple[int, int, int], replaces: int, bond: int | None
 ) -> tuple[Layer, ...]:
-    shape = MPOShape.of(last.inputs, last.outputs, last.bond if bond is None else bond)
+    shape = MPOShape.from_factors(last.inputs, last.outputs, last.bond if bond is None else bond)
     operator = Dense(name, shape.out_features, mpo=shape, replaces=replaces)
     return (PadChannels(last.channels), *global_maps([operator], output_map))
 
@@ -145,5 +145,5 @@ def _end(image: tuple[int, int, int]) -> list[Layer]:
 def _head(factors: tuple[int, ...], variant: str, bond: int | None) -> list[Layer]:
     if variant == "dense":
         return [Dense("fc", CLASSES)]
-    shape = MPOShape.of(factors, (1, 5, 2, 1), HEAD_BOND if bond is None else bond)
+    shape = MPOShape.from_factors(factors, (1, 5, 2, 1), HEAD_BOND if bond is None else bond)
     return [BatchNorm("fc_bn"), ReLU(), Dense("fc", CLASSES, bias=False, mpo=shape)]

@@ -28,6 +28,6 @@ def _dense() -> tuple[Layer, ...]:
 
 
 def _mpo(bond: int, outputs: tuple[int, ...]) -> tuple[Layer, ...]:
-    first = MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), bond)
-    second = MPOShape.of((4, 4, 4, 4), outputs, 4)
+    first = MPOShape.from_factors((4, 7, 7, 4), (4, 4, 4, 4), bond)
+    second = MPOShape.from_factors((4, 4, 4, 4), outputs, 4)
     return (Flatten(), Dense("fc1", HIDDEN, mpo=first), ReLU(), Dense("fc2", CLASSES, mpo=second))

@@ -48,6 +48,6 @@ def _dense() -> tuple[Layer, ...]:
 def _mpo(bond: int | None) -> tuple[Layer, ...]:
     layers: list[Layer] = [Flatten()]
     for name, features, inputs, outputs, published in MPO_LAYERS:
-        shape = MPOShape.of(inputs, outputs, published if bond is None else bond)
+        shape = MPOShape.from_factors(inputs, outputs, published if bond is None else bond)
         layers += [Dense(name, features, mpo=shape), ReLU()]
     return tuple(layers[:-1])

@@ -96,7 +96,7 @@ def _unit(name: str, k: int, bond: int | None, image: tuple[int, int, int]) -> l
     size, features = image[0] // 4, WIDTHS[-1] * k
     total = size * size * features
     factors = UNIT_FACTORS if total == prod(UNIT_FACTORS) else factorize(total, len(UNIT_FACTORS))
-    shape = MPOShape.of(factors, factors, UNIT_BOND if bond is None else bond)
+    shape = MPOShape.from_factors(factors, factors, UNIT_BOND if bond is None else bond)
     operators = [Dense(f"{name}_conv{number}", total, mpo=shape, replaces=9 * features * features) for number in (1, 2)]
     maps = global_maps(operators, (size, size, features), norms=[f"{name}_bn2"])
     return [Residual((BatchNorm(f"{name}_bn1"), ReLU(), *maps))]
@@ -105,5 +105,5 @@ def _unit(name: str, k: int, bond: int | None, image: tuple[int, int, int]) -> l
 def _head(k: int, variant: str, bond: int | None) -> list[Layer]:
     if variant == "dense":
         return [Dense("fc", CLASSES)]
-    shape = MPOShape.of((4, 4, 4, k), (1, 5, 2, 1), HEAD_BOND if bond is None else bond)
+    shape = MPOShape.from_factors((4, 4, 4, k), (1, 5, 2, 1), HEAD_BOND if bond is None else bond)
     return [BatchNorm("fc_bn"), ReLU(), Dense("fc", CLASSES, bias=False, mpo=shape)]

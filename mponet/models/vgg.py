@@ -136,4 +136,4 @@ def _head(row: Row, variant: str, bond: int | None) -> list[Layer]:
 
 def _shape(factors: Factors, bond: int | None) -> MPOShape:
     inputs, outputs, published = factors
-    return MPOShape.of(inputs, outputs, published if bond is None else bond)
+    return MPOShape.from_factors(inputs, outputs, published if bond is None else bond)

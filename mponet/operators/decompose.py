@@ -74,7 +74,7 @@ def from_matrix(
         ShapeError: the factors do not multiply to the matrix's shape.
         InputError: the matrix is complex or not finite, or ``relative_error`` is not in [0, 1).
     """
-    factors = MPOShape.of(input_dims, output_dims, 1)
+    factors = MPOShape.from_factors(input_dims, output_dims, 1)
     weight = as_float64(matrix, "matrix")
     if weight.shape != (factors.in_features, factors.out_features):
         raise ShapeError(

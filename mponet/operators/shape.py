@@ -51,12 +51,14 @@ class MPOShape(NotebookRepr):
         if len(self.bond_dims) != sites + 1 or self.bond_dims[0] != 1 or self.bond_dims[-1] != 1:
             raise ShapeError(
                 f"bond_dims is {self.bond_dims}; expected {sites + 1} numbers, the first and last of them 1; "
-                "use MPOShape.of(...) to give inner bonds only"
+                "use MPOShape.from_factors(...) to give inner bonds only"
             )
         object.__setattr__(self, "bond_dims", _clamped(self.bond_dims, self.site_sizes))
 
     @classmethod
-    def of(cls, input_dims: Sequence[int], output_dims: Sequence[int], bond: int | Sequence[int]) -> "MPOShape":
+    def from_factors(
+        cls, input_dims: Sequence[int], output_dims: Sequence[int], bond: int | Sequence[int]
+    ) -> "MPOShape":
         """The shape with inner bonds ``bond``: one number for all, or one for each of the ``n - 1`` bonds."""
         inputs = _dimensions(input_dims, "input_dims")
         return cls(inputs, _dimensions(output_dims, "output_dims"), (1, *inner_bonds(bond, len(inputs)), 1))
@@ -74,14 +76,14 @@ class MPOShape(NotebookRepr):
         Args:
             inputs: number of inputs, or its factors.
             outputs: number of outputs, or its factors.
-            bond: as in `of`.
+            bond: as in `from_factors`.
             sites: number of factors; None takes that of the factors given, else `default_sites`.
         """
         given = [len(size) for size in (inputs, outputs) if isinstance(size, Sequence)]
         if sites is None:
             sites = given[0] if given else default_sites(cast(int, inputs), cast(int, outputs))
         rows, columns = (s if isinstance(s, Sequence) else factorize(s, sites) for s in (inputs, outputs))
-        return cls.of(rows, columns, bond)
+        return cls.from_factors(rows, columns, bond)
 
     @property
     def sites(self) -> int:
@@ -133,7 +135,7 @@ class MPOShape(NotebookRepr):
 
     def with_bond(self, bond: int | Sequence[int]) -> "MPOShape":
         """The same factors with other inner bonds."""
-        return MPOShape.of(self.input_dims, self.output_dims, bond)
+        return MPOShape.from_factors(self.input_dims, self.output_dims, bond)
 
     def __str__(self) -> str:
         outputs = ",".join(map(str, self.output_dims))

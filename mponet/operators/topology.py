@@ -61,10 +61,10 @@ class NetworkShape(NotebookRepr):
         _check_edges(self)
 
     @classmethod
-    def of(cls, nodes: Mapping[str, str | Sequence[str]], dims: Mapping[str, int]) -> "NetworkShape":
+    def from_edges(cls, nodes: Mapping[str, str | Sequence[str]], dims: Mapping[str, int]) -> "NetworkShape":
         """From the edges of each node, in words or as one string of them, and the dimension of each edge.
 
-        ``NetworkShape.of({"a": "in1 out1 left right", "b": "left in2 out2 right"}, {"in1": 4,
+        ``NetworkShape.from_edges({"a": "in1 out1 left right", "b": "left in2 out2 right"}, {"in1": 4,
         ...})``.
 
         Raises:
@@ -151,7 +151,7 @@ class NetworkShape(NotebookRepr):
         return tuple(match[0] for match in sorted(found, key=lambda match: int(match[2])))
 
 
-def of_nodes(nodes: Sequence[Node]) -> tuple[NetworkShape, tuple[Array, ...]]:
+def from_nodes(nodes: Sequence[Node]) -> tuple[NetworkShape, tuple[Array, ...]]:
     """The wiring of TensorNetwork nodes and their tensors, float64 copies.
 
     Nodes without a name become ``node1 ..`` and bonds without one ``bond1 ..``, numbered as they

@@ -11,11 +11,11 @@ from mponet.bench.rows import Row
 from mponet.bench.worker import task_of
 from mponet.operators.shape import MPOShape
 
-ROW = Row("small", MPOShape.of((4, 4, 4), (3, 3, 3), 2), 6)
+ROW = Row("small", MPOShape.from_factors((4, 4, 4), (3, 3, 3), 2), 6)
 #: The layer of TensorNetwork asks for three sites or more, all factors and bonds alike.
-UNEVEN = Row("uneven", MPOShape.of((2, 3), (4, 2), 3), 5)
+UNEVEN = Row("uneven", MPOShape.from_factors((2, 3), (4, 2), 3), 5)
 #: A matrix that outweighs what frameworks allocate on the side.
-WIDE = Row("wide", MPOShape.of((16, 16, 2), (16, 16, 2), 2), 64)
+WIDE = Row("wide", MPOShape.from_factors((16, 16, 2), (16, 16, 2), 2), 64)
 
 
 @pytest.fixture

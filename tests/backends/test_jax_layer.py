@@ -37,8 +37,8 @@ if "jax" in requested():  # named but missing is an error, not a skip
     from mponet_jax.lower import slots
     from mponet_jax.ops.arrays import OPS, devices, dtype_of
 
-CHAIN = MPOShape.of((4, 3, 2), (2, 3, 4), 5)
-SQUARE = MPOShape.of((16, 16), (16, 16), 4)
+CHAIN = MPOShape.from_factors((4, 3, 2), (2, 3, 4), 5)
+SQUARE = MPOShape.from_factors((16, 16), (16, 16), 4)
 MOMENTUM = Recipe("test", 20, 8, 0.1, momentum=0.9, nesterov=True, weight_decay=1e-3)
 
 
@@ -254,7 +254,7 @@ def test_bfloat16_computes_in_it_and_keeps_float32_parameters():
 
 
 def test_bfloat16_gradients_of_many_tiles_are_added_in_float32():
-    inputs, plans = jnp.ones((4096, 16), jnp.bfloat16), swept(MPOShape.of((4, 4), (4, 4), 1), 16)
+    inputs, plans = jnp.ones((4096, 16), jnp.bfloat16), swept(MPOShape.from_factors((4, 4), (4, 4), 1), 16)
     cores = tuple(jnp.ones(size, jnp.bfloat16) for size in plans.forward.shape.core_shapes)
     slopes = jax.grad(lambda cores: apply_mpo(plans, inputs, cores).astype("float32").sum())(cores)
     # 256 tiles of 16 * 16 each: 65536, where bfloat16 sums stand still at 256 times their parts

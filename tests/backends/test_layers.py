@@ -13,11 +13,11 @@ from mponet.operators.nodes import reference
 pytestmark = pytest.mark.usefixtures("double_precision")
 EPS = np.finfo(np.float64).eps
 SHAPES = [
-    MPOShape.of((6,), (5,), 1),
-    MPOShape.of((2, 3), (4, 1), 100),
-    MPOShape.of((2, 3, 2), (3, 1, 2), (2, 4)),
-    MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), 4),
-    MPOShape.of((4, 4, 4, 4), (1, 1, 10, 1), 4),
+    MPOShape.from_factors((6,), (5,), 1),
+    MPOShape.from_factors((2, 3), (4, 1), 100),
+    MPOShape.from_factors((2, 3, 2), (3, 1, 2), (2, 4)),
+    MPOShape.from_factors((4, 7, 7, 4), (4, 4, 4, 4), 4),
+    MPOShape.from_factors((4, 4, 4, 4), (1, 1, 10, 1), 4),
 ]
 
 

@@ -129,7 +129,7 @@ def test_to_matrix_is_the_sum_over_all_bonds(lab, wiring):
 
 
 def test_a_chain_is_the_operator_of_its_nodes(lab):
-    chain = NetworkShape.of(
+    chain = NetworkShape.from_edges(
         {"a": "in1 out1 x", "b": "x in2 out2 y", "c": "y in3 out3"},
         {"in1": 2, "in2": 3, "in3": 2, "out1": 3, "out2": 2, "out3": 2, "x": 3, "y": 2},
     )
@@ -186,7 +186,7 @@ def test_bad_tensors_and_bad_biases_are_refused(lab):
 
 def test_a_node_must_not_be_called_as_something_that_the_layer_has(lab):
     with pytest.raises(GraphError, match="nodes are called wiring, which a layer has already"):
-        lab.wired(NetworkShape.of({"wiring": "in1 out1"}, {"in1": 2, "out1": 2}))
+        lab.wired(NetworkShape.from_edges({"wiring": "in1 out1"}, {"in1": 2, "out1": 2}))
 
 
 def test_a_graph_that_is_no_layer_is_refused(lab):
@@ -198,7 +198,7 @@ def test_a_graph_that_is_no_layer_is_refused(lab):
 
 
 def test_starting_values_have_the_target_variance_and_follow_the_seed(lab):
-    wiring = NetworkShape.of(
+    wiring = NetworkShape.from_edges(
         {"a": "in1 x y", "b": "x in2 out1 z", "c": "y z out2"},
         {"in1": 24, "in2": 32, "out1": 24, "out2": 32, "x": 24, "y": 24, "z": 24},
     )

@@ -25,7 +25,7 @@ if REQUESTED:  # named but missing is an error, not a skip
     from frameworks import SUBSCRIPTS
     from mponet_tensorflow import MPODense, apply_mpo
 
-CHAIN = MPOShape.of((4, 3, 2), (2, 3, 4), 5)
+CHAIN = MPOShape.from_factors((4, 3, 2), (2, 3, 4), 5)
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ def test_a_layer_that_is_not_built_has_no_tensors():
 def test_a_node_must_not_be_called_as_something_of_keras():
     for name in ("input", "weights", "activation"):
         with pytest.raises(GraphError, match=f"nodes are called {name}"):
-            NetworkDense(NetworkShape.of({name: "in1 out1"}, {"in1": 2, "out1": 2}))
+            NetworkDense(NetworkShape.from_edges({name: "in1 out1"}, {"in1": 2, "out1": 2}))
 
 
 def test_config_makes_the_same_layer_again():

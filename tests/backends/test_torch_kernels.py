@@ -35,7 +35,7 @@ DTYPES = (torch.float32, torch.float16, *([torch.bfloat16] if ON_CHIP else []))
 
 
 def plan(inputs, outputs, bond, groups):
-    return Plan(MPOShape.of(inputs, outputs, bond), groups, tuple(range(len(groups) - 1, -1, -1)))
+    return Plan(MPOShape.from_factors(inputs, outputs, bond), groups, tuple(range(len(groups) - 1, -1, -1)))
 
 
 PLANS = (

@@ -101,7 +101,7 @@ def test_autocast_computes_in_16_bits_and_keeps_32_bit_gradients():
 
 
 def test_bfloat16_layer_adds_many_tiles_without_losing_them():
-    shape = MPOShape.of((4, 4), (4, 4), 1)
+    shape = MPOShape.from_factors((4, 4), (4, 4), 1)
     plan = Plan(shape, (1, 1), (1, 0), 1)
     cores = [torch.ones(size, dtype=torch.bfloat16, requires_grad=True) for size in shape.core_shapes]
     inputs = torch.full((1024, 16), 1.0, dtype=torch.bfloat16)

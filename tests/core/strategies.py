@@ -45,7 +45,7 @@ def bond_requests(draw, sites):
 def shapes(draw, **sizes):
     """An `MPOShape`; keywords as for `factors`."""
     inputs, outputs = draw(factors(**sizes))
-    return MPOShape.of(inputs, outputs, draw(bond_requests(len(inputs))))
+    return MPOShape.from_factors(inputs, outputs, draw(bond_requests(len(inputs))))
 
 
 @st.composite
@@ -128,7 +128,7 @@ def sweep_rounding(inputs, outputs):
     """
     sizes = [i * j for i, j in zip(inputs, outputs, strict=True)]
     sides = sum(prod(sizes[:k]) + prod(sizes[k:]) for k in range(len(sizes) + 1))
-    bond_dims = MPOShape.of(inputs, outputs, 1).max_bond_dims
+    bond_dims = MPOShape.from_factors(inputs, outputs, 1).max_bond_dims
     return 10.0 * sides + 8.0 * sum(bond_dims) * sqrt(sum(bond_dims))
 
 
@@ -152,7 +152,7 @@ def wirings(draw, max_nodes=5, max_size=5_000):
         room //= dims[edge]
         for node in nodes:
             own[node].append(edge)
-    return NetworkShape.of({f"n{k}": draw(st.permutations(edges)) for k, edges in enumerate(own)}, dims)
+    return NetworkShape.from_edges({f"n{k}": draw(st.permutations(edges)) for k, edges in enumerate(own)}, dims)
 
 
 @st.composite

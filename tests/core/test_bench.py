@@ -20,12 +20,12 @@ from mponet.operators.mpo import to_matrix
 from mponet.operators.shape import MPOShape
 
 SHAPES = (
-    MPOShape.of((4, 6), (3, 5), 7),
-    MPOShape.of((2, 3, 4), (5, 2, 3), 4),
-    MPOShape.of((2, 3, 2, 2), (2, 1, 5, 3), (3, 2, 4)),
-    MPOShape.of((6,), (5,), ()),
+    MPOShape.from_factors((4, 6), (3, 5), 7),
+    MPOShape.from_factors((2, 3, 4), (5, 2, 3), 4),
+    MPOShape.from_factors((2, 3, 2, 2), (2, 1, 5, 3), (3, 2, 4)),
+    MPOShape.from_factors((6,), (5,), ()),
 )
-SMALL = Row("small", MPOShape.of((2, 3), (4, 2), 3), 5, forward=1.0, step=2.0)
+SMALL = Row("small", MPOShape.from_factors((2, 3), (4, 2), 3), 5, forward=1.0, step=2.0)
 
 
 # ---------------------------------------------------------------- what is measured
@@ -85,10 +85,10 @@ def test_equations_name_batch_inputs_outputs_bonds():
 
 
 def test_low_rank_has_about_as_many_parameters():
-    shape = MPOShape.of((64, 64), (64, 64), 4)
+    shape = MPOShape.from_factors((64, 64), (64, 64), 4)
     rank = contender.low_rank(shape)
     assert rank * (shape.in_features + shape.out_features) == approx(shape.parameters, rel=0.5 / rank)
-    assert contender.low_rank(MPOShape.of((2, 2), (2, 2), 1)) == 1
+    assert contender.low_rank(MPOShape.from_factors((2, 2), (2, 2), 1)) == 1
 
 
 def test_missing_packages_are_named_and_present_ones_have_versions():

@@ -103,13 +103,13 @@ def test_a_tile_bounds_the_rows_that_are_swept_at_once():
             seen.append(max(array.shape[0] for array in (a, b) if array.ndim == 3) if a.ndim + b.ndim > 4 else 0)
             return super().matmul(a, b, into)
 
-    mpo = random_mpo(MPOShape.of((2, 2), (2, 2), 2), np.random.default_rng(0))
+    mpo = random_mpo(MPOShape.from_factors((2, 2), (2, 2), 2), np.random.default_rng(0))
     execute.forward(Plan(mpo.shape, (1, 1), (0, 1), 3), mpo.cores, inputs_for(mpo, 8), Watching())
     assert max(seen) == 3
 
 
 def test_inputs_of_float32_stay_float32():
-    mpo = random_mpo(MPOShape.of((2, 3), (3, 2), 2), np.random.default_rng(0))
+    mpo = random_mpo(MPOShape.from_factors((2, 3), (3, 2), 2), np.random.default_rng(0))
     cores = [core.astype(np.float32) for core in mpo.cores]
     x, slope = inputs_for(mpo, 4).astype(np.float32), slopes_for(mpo, 4).astype(np.float32)
     for plan in every_plan(mpo.shape):
@@ -225,7 +225,7 @@ def test_the_gradient_of_the_inputs_may_be_left_out(mpo):
 
 @pytest.mark.parametrize("tile", TILES)
 def test_nothing_that_is_given_is_changed(tile):
-    mpo = random_mpo(MPOShape.of((2, 3, 2), (3, 2, 2), 4), np.random.default_rng(0))
+    mpo = random_mpo(MPOShape.from_factors((2, 3, 2), (3, 2, 2), 4), np.random.default_rng(0))
     x, slope = inputs_for(mpo, 4), slopes_for(mpo, 4)
     before = [array.copy() for array in (x, slope, *mpo.cores)]
     for plan in candidates(mpo.shape, turned=True):

@@ -48,7 +48,7 @@ def test_without_limits_the_matrix_comes_back(case):
     assert norm(to_matrix(found.mpo) - matrix) <= allowed
     assert found.error <= allowed
     assert found.bound <= allowed
-    assert found.mpo.shape == MPOShape.of(inputs, outputs, found.mpo.shape.bond_dims[1:-1] or 1)
+    assert found.mpo.shape == MPOShape.from_factors(inputs, outputs, found.mpo.shape.bond_dims[1:-1] or 1)
 
 
 @given(matrices(), st.data())
@@ -56,7 +56,7 @@ def test_no_bond_exceeds_the_largest_allowed(case, data):
     matrix, inputs, outputs = case
     asked = data.draw(bond_requests(len(inputs)))
     found = from_matrix(matrix, inputs, outputs, max_bond=asked)
-    limit = MPOShape.of(inputs, outputs, asked)
+    limit = MPOShape.from_factors(inputs, outputs, asked)
     assert all(d <= cap for d, cap in zip(found.mpo.shape.bond_dims, limit.bond_dims, strict=True))
 
 
@@ -246,7 +246,7 @@ def test_bonds_that_carry_nothing_are_dropped(shape, seed, scale):
 
 def test_many_sites_need_no_matrix():
     """2^60 entries: the cut-off for zero must not depend on the size of a matrix that nobody forms."""
-    shape = MPOShape.of((2,) * 30, (2,) * 30, 3)
+    shape = MPOShape.from_factors((2,) * 30, (2,) * 30, 3)
     mpo = left_canonical(random_mpo(shape, np.random.default_rng(0)))
     assert truncate(mpo).mpo.shape == shape
     assert truncate(mpo, relative_error=1e-6).relative_error <= 1e-6

@@ -132,7 +132,7 @@ def shapes(draw):
     count = draw(st.integers(1, 30))
     factors = [draw(st.lists(sizes, min_size=count, max_size=count)) for _ in range(2)]
     bonds = draw(st.lists(st.integers(1, 1200), min_size=count - 1, max_size=count - 1))
-    return MPOShape.of(*factors, bonds)
+    return MPOShape.from_factors(*factors, bonds)
 
 
 def test_fc2_looks_like_this():
@@ -140,7 +140,7 @@ def test_fc2_looks_like_this():
 
 
 def test_long_chains_go_on_in_the_next_row():
-    assert diagram(MPOShape.of((2,) * 10, (3,) * 10, 20)) == LONG
+    assert diagram(MPOShape.from_factors((2,) * 10, (3,) * 10, 20)) == LONG
 
 
 @given(shapes())
@@ -167,7 +167,9 @@ def test_legs_and_boxes_stand_in_line(shape):
         assert all(lines[2][column] == "┴" and lines[4][column] == "┬" for column in legs)
 
 
-@pytest.mark.parametrize("shape", [MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), 16), MPOShape.of((6,), (5,), 3)])
+@pytest.mark.parametrize(
+    "shape", [MPOShape.from_factors((4, 7, 7, 4), (4, 4, 4, 4), 16), MPOShape.from_factors((6,), (5,), 3)]
+)
 def test_what_is_drawn_is_the_node_graph(shape):
     nodes = network(MPO(shape, tuple(np.zeros(size) for size in shape.core_shapes)))
     for site, node in zip(sites(shape), nodes, strict=True):
@@ -179,7 +181,7 @@ def test_what_is_drawn_is_the_node_graph(shape):
 
 
 def test_the_bond_that_is_drawn_is_the_one_there_is_not_the_one_asked_for():
-    assert read(diagram(MPOShape.of((2, 2), (2, 2), 1000)))[2] == [4]
+    assert read(diagram(MPOShape.from_factors((2, 2), (2, 2), 1000)))[2] == [4]
 
 
 def test_blocks_have_a_wire_of_their_own_and_are_drawn_once():
@@ -191,7 +193,10 @@ def test_blocks_have_a_wire_of_their_own_and_are_drawn_once():
         *(Residual((Conv2D(f"b{i}_conv1", 3, (3, 3)), BatchNorm(f"b{i}_bn"))) for i in (1, 2, 3)),
         *(Concat((Conv2D(f"c{i}_conv", 2, (3, 3)), BatchNorm(f"c{i}_bn"))) for i in (1, 2)),
         Residual(
-            (*global_maps([Dense("d_map", 112, mpo=MPOShape.of((8, 14), (8, 14), 2))], (4, 4, 7)), BatchNorm("d_norm"))
+            (
+                *global_maps([Dense("d_map", 112, mpo=MPOShape.from_factors((8, 14), (8, 14), 2))], (4, 4, 7)),
+                BatchNorm("d_norm"),
+            )
         ),
     )
     assert sheet(Model("blocks", "mpo", None, (4, 4, 2), layers, "a test")) == BLOCKS
@@ -232,7 +237,7 @@ def test_a_deep_network_is_no_longer_than_a_shallow_one():
 
 def test_drawing_needs_no_memory_for_the_cores():
     # a core of half a terabyte
-    assert read(diagram(MPOShape.of((1024, 1024, 1024), (1024, 1024, 1024), 65536)))[2] == [65536, 65536]
+    assert read(diagram(MPOShape.from_factors((1024, 1024, 1024), (1024, 1024, 1024), 65536)))[2] == [65536, 65536]
 
 
 def test_a_drawing_is_the_same_in_every_process():

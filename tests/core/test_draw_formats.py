@@ -38,7 +38,7 @@ from mponet.operators.nodes import network
 from mponet.operators.shape import MPOShape
 
 GOLDEN = Path(__file__).parent / "golden"
-SHAPE = MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), 16)
+SHAPE = MPOShape.from_factors((4, 7, 7, 4), (4, 4, 4, 4), 16)
 EVIL = "<script>alert(1)</script>\"'&\x00]]>"
 
 
@@ -50,11 +50,11 @@ def smooth(shape):
 
 def things():
     """Something of every kind that has a picture."""
-    small = MPOShape.of((2, 3, 2), (3, 2, 2), 4)
+    small = MPOShape.from_factors((2, 3, 2), (3, 2, 2), 4)
     return {
         "shape": SHAPE,
         "operator": mixed_canonical(smooth(small), 2),
-        "plan": Plan(MPOShape.of((8, 8, 8, 8), (8, 8, 8, 8), 8), (2, 2), (1, 0), 128),
+        "plan": Plan(MPOShape.from_factors((8, 8, 8, 8), (8, 8, 8, 8), 8), (2, 2), (1, 0), 128),
         "ring": networks.ring(5),
         "tree": networks.tree([0, 0, 1, 1]),
         "network": Model("blocks", "mpo", None, (2, 2, 2), LAYERS, "a test"),
@@ -63,7 +63,7 @@ def things():
 
 LAYERS = (
     mponet.models.spec.Flatten(),
-    *(Residual((Dense(f"block{k}_map", 8, mpo=MPOShape.of((2, 4), (2, 4), 3)),)) for k in (1, 2)),
+    *(Residual((Dense(f"block{k}_map", 8, mpo=MPOShape.from_factors((2, 4), (2, 4), 3)),)) for k in (1, 2)),
     Residual((Dense("last_map", 8),), (Dense("last_shortcut", 8, bias=False),)),
 )
 
@@ -194,7 +194,7 @@ def test_names_are_escaped_everywhere():
     assert '\\"' in render(nodes, "dot")
 
 
-SMALL = MPOShape.of((2, 2), (2, 2), 2)
+SMALL = MPOShape.from_factors((2, 2), (2, 2), 2)
 
 
 @given(st.text())
@@ -289,8 +289,8 @@ def test_an_operator_in_one_line():
     assert line(of_shape(SHAPE)) == "●━16━●━16━●━16━●  in 4·7·7·4  out 4·4·4·4"
     assert line(of_mpo(mixed_canonical(mpo, 3))) == ">━16━>━16━●━16━<  in 4·7·7·4  out 4·4·4·4"
     assert line(of_mpo(left_canonical(mpo))).startswith(">━16━>━16━>━16━●")
-    assert line(of_shape(MPOShape.of((3,), (2,), 1))) == "●  in 3  out 2"
-    long = line(of_shape(MPOShape.of((2,) * 40, (2,) * 40, 3)))
+    assert line(of_shape(MPOShape.from_factors((3,), (2,), 1))) == "●  in 3  out 2"
+    long = line(of_shape(MPOShape.from_factors((2,) * 40, (2,) * 40, 3)))
     assert max(map(len, long.splitlines())) <= 80
     with pytest.raises(GraphError, match="chain"):
         line(of_nodes(networks.ring(4)))
@@ -357,7 +357,7 @@ def test_notebooks_show_values(name):
 
 def test_showing_values_in_notebooks_loads_no_drawing_before():
     code = f"import sys; sys.path[:0] = {sys.path!r}\nimport mponet, mponet.models\nprint(*sys.modules)\n"
-    code += "mponet.MPOShape.of((2, 2), (2, 2), 2)._repr_svg_(); print('mponet.draw' in sys.modules)"
+    code += "mponet.MPOShape.from_factors((2, 2), (2, 2), 2)._repr_svg_(); print('mponet.draw' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "mponet.draw" not in done.splitlines()[0].split()
     assert done.splitlines()[1] == "True"
@@ -389,6 +389,6 @@ def test_every_network_has_every_picture(name):
 
 
 def test_drawing_needs_no_memory_for_the_cores():
-    huge = MPOShape.of((1024, 1024, 1024), (1024, 1024, 1024), 65536)  # a core of half a terabyte
+    huge = MPOShape.from_factors((1024, 1024, 1024), (1024, 1024, 1024), 65536)  # a core of half a terabyte
     for format in ("txt", "svg", "html", "dot"):
         assert "65536" in render(huge, format)

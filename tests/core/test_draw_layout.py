@@ -18,13 +18,13 @@ from mponet.operators.mpo import MPO, left_canonical, mixed_canonical, right_can
 from mponet.operators.nodes import apply, network
 from mponet.operators.shape import MPOShape
 
-SHAPE = MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), 16)
+SHAPE = MPOShape.from_factors((4, 7, 7, 4), (4, 4, 4, 4), 16)
 MPO_4 = random_mpo(SHAPE, np.random.default_rng(5))
 
 NETWORKS = {
     "chain": network(MPO_4),
-    "long chain": network(random_mpo(MPOShape.of((2,) * 19, (2,) * 19, 3), np.random.default_rng(0))),
-    "single": network(random_mpo(MPOShape.of((3,), (2,), 1), np.random.default_rng(0))),
+    "long chain": network(random_mpo(MPOShape.from_factors((2,) * 19, (2,) * 19, 3), np.random.default_rng(0))),
+    "single": network(random_mpo(MPOShape.from_factors((3,), (2,), 1), np.random.default_rng(0))),
     "input": apply(MPO_4, np.ones((5, 784))),
     "ring of 3": networks.ring(3),
     "ring of 6": networks.ring(6),

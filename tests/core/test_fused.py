@@ -16,7 +16,7 @@ SHORT = DEFAULTS["torch-cuda-16bit"]
 
 
 def plan(dims, bond, groups=None, **changes):
-    shape = MPOShape.of(dims, dims, bond)
+    shape = MPOShape.from_factors(dims, dims, bond)
     groups = groups or (1,) * len(dims)
     return replace(Plan(shape, groups, tuple(range(len(groups) - 1, -1, -1))), **changes)
 
@@ -60,7 +60,7 @@ def test_padding_counts():
 
 
 def test_the_transposed_operator_has_the_sizes_turned():
-    sizes = Sizes.of(Plan(MPOShape.of((4, 7, 7, 4), (4, 4, 4, 2), 3), (2, 2), (1, 0)))
+    sizes = Sizes.of(Plan(MPOShape.from_factors((4, 7, 7, 4), (4, 4, 4, 2), 3), (2, 2), (1, 0)))
     assert sizes == Sizes((28, 28), (16, 8), (3,))
     assert sizes.turned == Sizes((16, 8), (28, 28), (3,))
 
@@ -109,12 +109,12 @@ def test_the_parts_of_a_cost_grow_with_the_batch_and_training_costs_more(one):
 
 @pytest.mark.parametrize(("dims", "bond"), [((64, 64), 4), ((64, 64), 16), ((64, 128), 16)])
 def test_wide_layers_in_16_bit_numbers_are_chosen_a_kernel_and_small_ones_are_rebuilt(dims, bond):
-    shape = MPOShape.of(dims, dims, bond)
+    shape = MPOShape.from_factors(dims, dims, bond)
     chosen = choose(shape, 16384, purpose="training", itemsize=2, machine=SHORT)
     assert fusable(chosen)
     wanted = dense(shape, 16384, purpose="training", itemsize=2, machine=SHORT).seconds
     assert predict(chosen, 16384, purpose="training", itemsize=2, machine=SHORT) < wanted
-    small = MPOShape.of((16, 16), (16, 16), 4)
+    small = MPOShape.from_factors((16, 16), (16, 16), 4)
     assert len(choose(small, 64, purpose="training", itemsize=2, machine=SHORT).groups) == 1
 
 
@@ -145,7 +145,7 @@ def test_constants_are_those_of_the_device_and_the_numbers(device, dtype, wanted
 def test_only_a_planner_with_kernels_plans_for_them(tmp_path, monkeypatch):
     monkeypatch.setenv("MPONET_CACHE", str(tmp_path))
     assert planner("cuda").machine("bfloat16") == replace(SHORT, fused=0.0)
-    shape = MPOShape.of((64, 64), (64, 64), 4)
+    shape = MPOShape.from_factors((64, 64), (64, 64), 4)
     with_kernels, without = (plans_for(shape, 4096, "bfloat16", planner("cuda", fuses=f)) for f in (True, False))
     assert fusable(with_kernels.training)
     # a kernel's plan within the share is faster than dense, so that no matrix is allowed on top;
@@ -157,6 +157,6 @@ def test_only_a_planner_with_kernels_plans_for_them(tmp_path, monkeypatch):
 
 def test_what_is_traced_is_planned_without_kernels(tmp_path, monkeypatch):
     monkeypatch.setenv("MPONET_CACHE", str(tmp_path))
-    shape = MPOShape.of((64, 64), (64, 64), 4)
+    shape = MPOShape.from_factors((64, 64), (64, 64), 4)
     found = [plans_for(shape, batch, "bfloat16", planner("cuda", fuses=True)).question for batch in (4096, None)]
     assert [one.machine.fused for one in found] == [SHORT.fused, 0.0]

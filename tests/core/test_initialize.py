@@ -26,11 +26,11 @@ from mponet.operators.mpo import frobenius_norm, to_matrix
 from mponet.operators.shape import MPOShape
 
 SHAPES = (
-    MPOShape.of((16, 16), (16, 16), 4),
-    MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), 16),
-    MPOShape.of((2, 10, 10, 2), (2, 5, 6, 2), 4),
-    MPOShape.of((4, 1, 4, 3), (1, 5, 4, 4), [3, 7, 5]),
-    MPOShape.of((30,), (20,), 1),
+    MPOShape.from_factors((16, 16), (16, 16), 4),
+    MPOShape.from_factors((4, 7, 7, 4), (4, 4, 4, 4), 16),
+    MPOShape.from_factors((2, 10, 10, 2), (2, 5, 6, 2), 4),
+    MPOShape.from_factors((4, 1, 4, 3), (1, 5, 4, 4), [3, 7, 5]),
+    MPOShape.from_factors((30,), (20,), 1),
 )
 DRAWS = 200
 
@@ -63,9 +63,9 @@ def spread(shape, variances):
 
 def test_the_fourth_moment_is_right_where_it_is_known():
     """One site: ``||W||^2`` is chi-squared with N degrees of freedom, whose square averages N (N + 2)."""
-    assert second_moment(MPOShape.of((5,), (4,), 1), [1.0]) == 20 * 22
+    assert second_moment(MPOShape.from_factors((5,), (4,), 1), [1.0]) == 20 * 22
     # two sites of size 1 and bond 1: a product of two normals, fourth moment 3 * 3
-    assert second_moment(MPOShape.of((1, 1), (1, 1), 1), [1.0, 1.0]) == 9
+    assert second_moment(MPOShape.from_factors((1, 1), (1, 1), 1), [1.0, 1.0]) == 9
 
 
 # ---------------------------------------------------------------- exact variance

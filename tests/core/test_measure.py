@@ -124,7 +124,7 @@ def test_the_truncation_error_is_the_tail_of_the_full_spectrum(mpo, data):
 def test_the_truncation_error_is_of_each_bond_alone():
     """Also where a neighbour is cut so far that it would clamp this bond."""
     rng = np.random.default_rng(0)
-    mpo = left_canonical(random_mpo(MPOShape.of((4, 2, 2), (1, 1, 1), 4), rng))
+    mpo = left_canonical(random_mpo(MPOShape.from_factors((4, 2, 2), (1, 1, 1), 4), rng))
     assert mpo.shape.bond_dims == (1, 4, 2, 1)
     first, second = truncation_error(mpo, [4, 1])
     assert first == 0.0
@@ -133,7 +133,7 @@ def test_the_truncation_error_is_of_each_bond_alone():
 
 @pytest.mark.parametrize("scale", [1e200, 1e-200])
 def test_the_truncation_error_survives_squares_out_of_range(scale):
-    mpo = random_mpo(MPOShape.of((2, 3), (3, 2), 6), np.random.default_rng(1))
+    mpo = random_mpo(MPOShape.from_factors((2, 3), (3, 2), 6), np.random.default_rng(1))
     scaled = MPO(mpo.shape, (mpo.cores[0] * scale, mpo.cores[1]))
     (found,), (expected,) = truncation_error(scaled, 2), truncation_error(mpo, 2)
     assert abs(found / scale - expected) <= 2 * rounding(mpo)
@@ -142,7 +142,7 @@ def test_the_truncation_error_survives_squares_out_of_range(scale):
 @pytest.mark.parametrize("bond", [0, 2.5, True, [1, 1], "1"])
 def test_a_bond_that_means_nothing_is_refused(bond):
     with pytest.raises(ShapeError, match="bond"):
-        truncation_error(random_mpo(MPOShape.of((2, 2), (2, 2), 4), np.random.default_rng(0)), bond)
+        truncation_error(random_mpo(MPOShape.from_factors((2, 2), (2, 2), 4), np.random.default_rng(0)), bond)
 
 
 # ---------------------------------------------------------------- ratios
@@ -151,9 +151,9 @@ def test_a_bond_that_means_nothing_is_refused(bond):
 def test_lenet5_has_the_ratio_of_the_paper():
     """Table I of the paper prints 0.05 for LeNet-5; the weights are those of its layers, counted by Eq. 6."""
     layers = (
-        MPOShape.of((2, 10, 10, 2), (2, 5, 6, 2), 4),
-        MPOShape.of((2, 5, 6, 2), (2, 3, 7, 2), 4),
-        MPOShape.of((2, 3, 7, 2), (1, 5, 2, 1), 2),
+        MPOShape.from_factors((2, 10, 10, 2), (2, 5, 6, 2), 4),
+        MPOShape.from_factors((2, 5, 6, 2), (2, 3, 7, 2), 4),
+        MPOShape.from_factors((2, 3, 7, 2), (1, 5, 2, 1), 2),
     )
     assert [layer.parameters for layer in layers] == [1792, 944, 124]
     assert [layer.dense_parameters for layer in layers] == [48000, 10080, 840]
@@ -170,7 +170,7 @@ def test_the_ratio_is_of_sums_not_a_mean_of_ratios(layers):
 @pytest.mark.parametrize(("count", "dense"), [(0, None), (0, []), (1, []), (1, [3, 4]), (1, [0]), (2, [5, -5])])
 def test_layers_without_their_originals_are_refused(count, dense):
     with pytest.raises(InputError, match="expected"):
-        compression_ratio([MPOShape.of((2, 2), (2, 2), 2)] * count, dense)
+        compression_ratio([MPOShape.from_factors((2, 2), (2, 2), 2)] * count, dense)
 
 
 def test_the_ratio_of_whole_networks():

@@ -137,7 +137,7 @@ def test_the_published_bonds_are_the_default_and_another_one_is_asked_of_all_ope
     asked = [info.mpo for info in operators(build(name, "mpo", 3))]
     for ours, published in zip(asked, [info.mpo for info in operators(build(name))], strict=True):
         fixed = name == "fc2" and published.output_dims == (1, 1, 10, 1)  # Fig. 2 varies the first layer's alone
-        wanted = published if fixed else MPOShape.of(published.input_dims, published.output_dims, 3)
+        wanted = published if fixed else MPOShape.from_factors(published.input_dims, published.output_dims, 3)
         assert ours == wanted
 
 

@@ -84,7 +84,7 @@ def test_left_and_right_forms_are_the_two_ends(mpo):
 @pytest.mark.parametrize("center", [0, 3, -1])
 def test_a_center_outside_the_chain_is_refused(center):
     with pytest.raises(ShapeError, match="center"):
-        mixed_canonical(random_mpo(MPOShape.of((2, 2), (2, 2), 2), np.random.default_rng(0)), center)
+        mixed_canonical(random_mpo(MPOShape.from_factors((2, 2), (2, 2), 2), np.random.default_rng(0)), center)
 
 
 # ---------------------------------------------------------------- norm and difference
@@ -97,7 +97,7 @@ def test_the_norm_is_that_of_the_matrix(mpo):
 
 @pytest.mark.parametrize("scale", [1e200, 1e-200])
 def test_the_norm_survives_squares_out_of_range(scale):
-    mpo = random_mpo(MPOShape.of((2, 3), (3, 2), 4), np.random.default_rng(1))
+    mpo = random_mpo(MPOShape.from_factors((2, 3), (3, 2), 4), np.random.default_rng(1))
     scaled = MPO(mpo.shape, (mpo.cores[0] * scale, mpo.cores[1]))
     assert abs(frobenius_norm(scaled) / scale - frobenius_norm(mpo)) <= EPS * walk_rounding(mpo.shape, 2) * mass(mpo)
 
@@ -127,7 +127,7 @@ def test_nothing_is_left_of_an_operator_minus_itself(mpo):
 
 def test_operators_with_other_factors_have_no_difference():
     rng = np.random.default_rng(0)
-    one, two = (random_mpo(MPOShape.of(dims, (2, 2), 2), rng) for dims in ((2, 3), (3, 2)))
+    one, two = (random_mpo(MPOShape.from_factors(dims, (2, 2), 2), rng) for dims in ((2, 3), (3, 2)))
     with pytest.raises(ShapeError, match="subtract"):
         subtract(one, two)
 
@@ -182,7 +182,7 @@ def test_cores_that_are_no_chain_are_refused(shapes):
 
 def test_cores_of_another_shape_are_refused():
     with pytest.raises(ShapeError, match="from_cores"):
-        MPO(MPOShape.of((2, 2), (2, 2), 2), (np.ones((1, 2, 2, 2)), np.ones((2, 2, 3, 1))))
+        MPO(MPOShape.from_factors((2, 2), (2, 2), 2), (np.ones((1, 2, 2, 2)), np.ones((2, 2, 3, 1))))
 
 
 # ---------------------------------------------------------------- memory

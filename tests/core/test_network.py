@@ -15,7 +15,7 @@ from mponet.operators.mpo import to_matrix
 from mponet.operators.nodes import apply, contract, from_network, network, reference
 from mponet.operators.shape import MPOShape
 
-MPO_3 = random_mpo(MPOShape.of((2, 3, 2), (3, 2, 2), 4), np.random.default_rng(7))
+MPO_3 = random_mpo(MPOShape.from_factors((2, 3, 2), (3, 2, 2), 4), np.random.default_rng(7))
 
 
 # ---------------------------------------------------------------- names
@@ -48,7 +48,7 @@ def test_the_input_node_has_a_batch_and_every_input():
 
 
 def test_a_single_site_is_a_single_node():
-    (node,) = network(random_mpo(MPOShape.of((3,), (2,), 1), np.random.default_rng(0)))
+    (node,) = network(random_mpo(MPOShape.from_factors((3,), (2,), 1), np.random.default_rng(0)))
     assert node.axis_names == ["input", "output"]
 
 
@@ -80,7 +80,7 @@ def test_the_reference_is_inputs_times_matrix(mpo, batch, seed):
 
 def test_forty_rebuilds_give_the_same_bits():
     """`tensornetwork.contractors` order sets by id, so theirs differ; the fixed path must not."""
-    mpo = random_mpo(MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), 8), np.random.default_rng(3))
+    mpo = random_mpo(MPOShape.from_factors((4, 7, 7, 4), (4, 4, 4, 4), 8), np.random.default_rng(3))
     x = np.random.default_rng(4).normal(size=(5, mpo.shape.in_features))
     matrices, outputs, hold = set(), set(), []
     for round_ in range(40):
@@ -149,7 +149,7 @@ def test_a_graph_becomes_the_operator_again_number_by_number(mpo, seed):
 def test_parallel_edges_are_one_bond(sites, seed):
     """A bond of 6 as two edges: each node has them in its own order, and both must fuse alike."""
     rng = np.random.default_rng(seed)
-    mpo = random_mpo(MPOShape.of((4,) * sites, (3,) * sites, 6), rng)
+    mpo = random_mpo(MPOShape.from_factors((4,) * sites, (3,) * sites, 6), rng)
     splits = [((2, 3), (3, 2), (6,), (1, 6, 1))[rng.integers(4)] for _ in range(sites - 1)]
     found = from_network(graph(mpo, rng, splits))
     assert found.shape == mpo.shape
@@ -160,7 +160,7 @@ def test_parallel_edges_are_one_bond(sites, seed):
 @given(st.integers(2, 4), seeds)
 def test_a_missing_bond_is_one_of_dimension_one(sites, seed):
     rng = np.random.default_rng(seed)
-    mpo = random_mpo(MPOShape.of((2,) * sites, (3,) * sites, 1), rng)
+    mpo = random_mpo(MPOShape.from_factors((2,) * sites, (3,) * sites, 1), rng)
     splits = [((), (1,))[rng.integers(2)] for _ in range(sites - 1)]
     found = from_network(graph(mpo, rng, splits))
     assert found.shape == mpo.shape

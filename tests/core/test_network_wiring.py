@@ -21,7 +21,7 @@ from mponet.errors import GraphError, ShapeError
 from mponet.operators import nodes as network
 from mponet.operators.initialize import exact_variance
 from mponet.operators.shape import MPOShape
-from mponet.operators.topology import NetworkShape, check_tensors, of_nodes, to_nodes
+from mponet.operators.topology import NetworkShape, check_tensors, from_nodes, to_nodes
 
 RING = graphs.WIRINGS["ring"]
 
@@ -41,7 +41,7 @@ def test_counts_are_those_of_the_axes(wiring):
 
 def test_legs_are_counted_by_their_numbers_not_their_letters():
     names = [f"in{k}" for k in range(12, 0, -1)]
-    wiring = NetworkShape.of({"a": [*names, "out1"]}, dict.fromkeys([*names, "out1"], 1))
+    wiring = NetworkShape.from_edges({"a": [*names, "out1"]}, dict.fromkeys([*names, "out1"], 1))
     assert wiring.inputs == tuple(reversed(names))
 
 
@@ -87,7 +87,7 @@ def test_equal_wirings_are_one_key_also_in_another_process():
 def test_what_is_no_layer_is_refused(nodes, dims, message):
     edges = {edge for own in nodes.values() for edge in own.split()}
     with pytest.raises(GraphError, match=message):
-        NetworkShape.of(nodes, dict.fromkeys(edges, 2) | dims)
+        NetworkShape.from_edges(nodes, dict.fromkeys(edges, 2) | dims)
 
 
 def test_sizes_and_names_that_do_not_fit_are_refused():
@@ -98,7 +98,7 @@ def test_sizes_and_names_that_do_not_fit_are_refused():
     with pytest.raises(GraphError, match=r"ends of the sizes \[2, 3\]"):
         NetworkShape(("a", "b"), (("in1", "x"), ("x", "out1")), ((2, 2), (3, 2)))
     with pytest.raises(GraphError, match=r"the edges \['in1', 'out1'\] have no dimension"):
-        NetworkShape.of({"a": "in1 out1"}, {})
+        NetworkShape.from_edges({"a": "in1 out1"}, {})
 
 
 # ---------------------------------------------------------------- graphs of nodes
@@ -108,7 +108,7 @@ def test_sizes_and_names_that_do_not_fit_are_refused():
 @given(wirings())
 def test_nodes_and_back(wiring):
     tensors = graphs.tensors_of(wiring)
-    again, values = of_nodes(to_nodes(wiring, tensors))
+    again, values = from_nodes(to_nodes(wiring, tensors))
     assert again == wiring
     assert all(np.array_equal(a, b) for a, b in zip(values, tensors, strict=True))
 
@@ -123,8 +123,8 @@ def test_the_graph_contracts_to_the_matrix(wiring):
 
 
 def test_an_operator_is_a_wiring_too():
-    mpo = exact_variance(MPOShape.of((2, 3, 2), (3, 1, 2), 3), np.random.default_rng(0))
-    wiring, tensors = of_nodes(network.network(mpo))
+    mpo = exact_variance(MPOShape.from_factors((2, 3, 2), (3, 1, 2), 3), np.random.default_rng(0))
+    wiring, tensors = from_nodes(network.network(mpo))
     assert wiring.names == ("core1", "core2", "core3")
     assert wiring.bonds == ("bond1", "bond2")
     assert wiring.parameters == mpo.shape.parameters
@@ -143,7 +143,7 @@ def test_it_is_drawn_as_its_nodes_are(wiring):
 
 def test_nodes_are_copied():
     nodes = to_nodes(RING, graphs.tensors_of(RING))
-    _, tensors = of_nodes(nodes)
+    _, tensors = from_nodes(nodes)
     tensors[0][...] = 7
     assert not (nodes[0].tensor == 7).any()
 
@@ -155,7 +155,7 @@ def test_what_has_no_name_gets_one_that_nobody_has():
     tn.connect(a[2], b[1])
     a[0].set_name("in1")
     b[2].set_name("out1")
-    wiring, _ = of_nodes([a, b])
+    wiring, _ = from_nodes([a, b])
     assert wiring.names == ("node2", "node1")
     assert wiring.edges == (("in1", "bond1", "bond2"), ("bond1", "bond2", "out1"))
 
@@ -164,7 +164,7 @@ def test_bonds_that_share_a_name_or_have_that_of_a_leg_are_renamed():
     ring = networks.ring(3)
     for edge in {edge for node in ring for edge in node.edges if not edge.is_dangling()}:
         edge.set_name("in1")
-    wiring, _ = of_nodes(ring)
+    wiring, _ = from_nodes(ring)
     assert set(wiring.bonds) == {"bond1", "bond2", "bond3"}
 
 
@@ -181,7 +181,7 @@ def test_bonds_that_share_a_name_or_have_that_of_a_leg_are_renamed():
 )
 def test_graphs_that_are_no_layer_are_refused(nodes, message):
     with pytest.raises(GraphError, match=message):
-        of_nodes(nodes)
+        from_nodes(nodes)
 
 
 def test_a_graph_that_is_no_chain_is_told_of_the_layer_for_any_graph():

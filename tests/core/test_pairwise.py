@@ -116,7 +116,7 @@ def test_gradients_of_any_plan_are_their_formulae(plan, rows):
 
 
 def test_legs_that_lie_apart_are_brought_together_for_the_first_step():
-    wiring = NetworkShape.of(
+    wiring = NetworkShape.from_edges(
         {"a": "in1 in3 out1", "b": "in2 out2"}, {"in1": 2, "in2": 3, "in3": 2, "out1": 2, "out2": 3}
     )
     plan = GraphPlan(wiring, ((0, 1), (0, 1)), 2)
@@ -244,7 +244,7 @@ def test_rings_of_any_length_have_a_path(count):
     nodes = {f"n{k}": f"in{k + 1} out{k + 1} b{k} b{(k + 1) % count}" for k in range(count)}
     edges = {edge for own in nodes.values() for edge in own.split()}
     small = {edge: 2 if edge.startswith("b") or edge in ("in1", "out2") else 1 for edge in edges}
-    wiring = NetworkShape.of(nodes, small)
+    wiring = NetworkShape.from_edges(nodes, small)
     tensors = graphs.tensors_of(wiring)
     inputs, slope = graphs.batch_of(wiring, 3)
     plan = pairwise_plan(wiring, 3)
@@ -308,7 +308,9 @@ def test_a_plan_says_what_it_does():
 
 def test_a_small_batch_meets_the_nodes_and_a_large_one_the_merged_weight():
     big = dict.fromkeys(("in1", "in2", "out1", "out2", "r1", "r2", "s1", "s2"), 8)
-    wiring = NetworkShape.of({name: TUCKER.edges[k] for k, name in enumerate(TUCKER.names)}, big | {"r1": 2, "r2": 2})
+    wiring = NetworkShape.from_edges(
+        {name: TUCKER.edges[k] for k, name in enumerate(TUCKER.names)}, big | {"r1": 2, "r2": 2}
+    )
     assert GraphPlan(wiring, path(wiring, None)).passages[0].inner == wiring.in_features
     assert len(GraphPlan(wiring, path(wiring, 1)).passages) > 1
     assert GraphPlan(wiring, path(wiring, 1)).multiplications(1) < GraphPlan(

@@ -16,7 +16,7 @@ from mponet.errors import PlanError
 from mponet.operators.shape import MPOShape
 
 PURPOSES = ("inference", "forward", "training")
-SHAPE = MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), 8)
+SHAPE = MPOShape.from_factors((4, 7, 7, 4), (4, 4, 4, 4), 8)
 
 
 # ---------------------------------------------------------------- counting
@@ -107,13 +107,13 @@ def test_one_group_multiplies_like_the_dense_layer():
 @pytest.mark.parametrize("sites", range(1, MAX_GROUPS + 2))
 def test_few_sites_have_every_plan_once(sites):
     """Between two sites there is a cut from the left, a cut from the right, or none: 3^(n-1) plans."""
-    plans = list(candidates(MPOShape.of((2,) * sites, (2,) * sites, 2)))
+    plans = list(candidates(MPOShape.from_factors((2,) * sites, (2,) * sites, 2)))
     assert len(plans) == len(set(plans)) == 3 ** (sites - 1)
 
 
 def test_many_sites_have_a_bounded_number_of_plans():
     """At most MAX_GROUPS groups: sum_c C(15, c - 1) 2^(c - 1) groupings and orders, each with every tile."""
-    plans = list(candidates(MPOShape.of((2,) * 16, (2,) * 16, 2), 2 * max(TILES)))
+    plans = list(candidates(MPOShape.from_factors((2,) * 16, (2,) * 16, 2), 2 * max(TILES)))
     assert len(plans) == len(set(plans)) == (1 + 15 * 2 + 105 * 4 + 455 * 8) * (1 + len(TILES))
 
 
@@ -161,7 +161,7 @@ def test_the_best_candidate_that_has_room_is_chosen_and_again(shape, batch, purp
 #: Layers whose matrix is not small, with bonds from far below to far above those at which they cost
 #: as much.
 LARGE = st.builds(
-    lambda dims, bond: MPOShape.of(dims, dims[::-1], bond),
+    lambda dims, bond: MPOShape.from_factors(dims, dims[::-1], bond),
     st.sampled_from([(64, 64), (64, 32), (8, 16, 16), (16, 16, 16), (8, 8, 8, 8)]),
     st.sampled_from([1, 2, 4, 8, 16, 32, 64, 512]),
 )
@@ -222,7 +222,7 @@ def test_a_sweep_takes_the_memory_of_a_dense_layer():
         ((4, 4, 8, 8, 4), 4, 100),
         ((16, 16, 16), 4, 512),
     ]:
-        shape = MPOShape.of(dims, dims, bond)
+        shape = MPOShape.from_factors(dims, dims, bond)
         plan = choose(shape, batch, purpose="training")
         assert workspace(plan, batch, purpose="training") <= 0.1 * 4 * batch * shape.in_features
 
@@ -280,7 +280,7 @@ def test_what_is_turned_multiplies_the_same_without_broadcasting(shape):
 
 @pytest.mark.parametrize("purpose", PURPOSES)
 def test_states_are_turned_only_where_that_is_known_to_be_fast(purpose):
-    shape = MPOShape.of((16, 16, 16), (16, 16, 16), 4)
+    shape = MPOShape.from_factors((16, 16, 16), (16, 16, 16), 4)
     turned = {
         speed: [
             plan.turned for plan in ranked(shape, 64, purpose=purpose, machine=replace(DEFAULT_COSTS, turning=speed))
@@ -294,7 +294,7 @@ def test_states_are_turned_only_where_that_is_known_to_be_fast(purpose):
 
 @pytest.mark.parametrize(("purpose", "turns"), [("forward", 1), ("training", 3), ("inference", 1)])
 def test_a_turn_reads_and_writes_the_state_of_every_step(purpose, turns):
-    plan, batch = Plan(MPOShape.of((16, 16), (16, 16), 4), (1, 1), (0, 1), turned=True), 64
+    plan, batch = Plan(MPOShape.from_factors((16, 16), (16, 16), 4), (1, 1), (0, 1), turned=True), 64
     slow, fast = (
         cost(plan, batch, purpose=purpose, machine=replace(DEFAULT_COSTS, turning=speed)) for speed in (1e6, 2e6)
     )

@@ -12,7 +12,7 @@ from mponet.contraction.planner import PURPOSES, PlanRequest, PlanSet, plans_for
 from mponet.operators.shape import MPOShape
 from mponet_numpy import PLANNER, versions
 
-SHAPE = MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), 8)
+SHAPE = MPOShape.from_factors((4, 7, 7, 4), (4, 4, 4, 4), 8)
 FC2 = ("plan", "4,7,7,4", "4,4,4,4", "--bond", "8", "--backend", "numpy")
 SMALL = ("plan", "4,4", "2,3", "--bond", "3", "--batch", "8", "--backend", "numpy")
 PARTS = ("merging", "products", "moving", "calls")

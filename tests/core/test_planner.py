@@ -29,13 +29,13 @@ from mponet.errors import PlanError
 from mponet.operators.shape import MPOShape
 from mponet_numpy import PLANNER as NUMPY
 
-SHAPE = MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), 8)
+SHAPE = MPOShape.from_factors((4, 7, 7, 4), (4, 4, 4, 4), 8)
 #: The weights alone take more than a tenth of its inputs and outputs.
-CRAMPED = MPOShape.of((64, 64), (64, 64), 64)
+CRAMPED = MPOShape.from_factors((64, 64), (64, 64), 64)
 #: Sweeps of three groups, whose states are several times as large as the inputs.
-WIDE = MPOShape.of((4, 4, 8, 8, 4), (4, 4, 8, 8, 4), 4)
+WIDE = MPOShape.from_factors((4, 4, 8, 8, 4), (4, 4, 8, 8, 4), 4)
 #: Four of 24 plans keep within it in training.
-ROOMY = MPOShape.of((64, 64), (64, 64), 8)
+ROOMY = MPOShape.from_factors((64, 64), (64, 64), 8)
 
 
 class Clock:
@@ -96,7 +96,7 @@ def test_without_a_runner_each_purpose_has_the_favourite_of_the_model(shape, bat
 
 def test_constants_of_the_machine_decide():
     """Where starting an operation takes forever, few operations win; where it takes nothing, few multiplications."""
-    shape = MPOShape.of((16, 16), (16, 16), 1)
+    shape = MPOShape.from_factors((16, 16), (16, 16), 1)
     slow, quick = (PlanSet.of(PlanRequest(shape, 4, machine=Machine(call=call))).forward for call in (10.0, 1e-12))
     assert slow.groups == (2,)
     assert quick.multiplications(4) < slow.multiplications(4)
@@ -181,7 +181,7 @@ def test_rounds_take_turns_and_the_median_counts(clock):
 
 
 def test_numpy_measures_itself():
-    question = PlanRequest(MPOShape.of((2, 3), (3, 2), 2), 4)
+    question = PlanRequest(MPOShape.from_factors((2, 3), (3, 2), 2), 4)
     plans = PlanSet.of(question, NUMPY.runner)
     for purpose in PURPOSES:
         mine = {plan: seconds for (of, plan), seconds in plans.seconds.items() if of == purpose}
@@ -340,7 +340,7 @@ M^{8,8}_{8,8}(4), batch 2, forward: 3 candidates, room for 0.03 MB, that of a de
 
 
 def test_an_explanation_is_the_same_everywhere():
-    shape = MPOShape.of((8, 8), (8, 8), 4)
+    shape = MPOShape.from_factors((8, 8), (8, 8), 4)
     machine = Machine(flops=1e9, half=1e-4, near=1e9, middle=1e9, far=1e9, call=1e-6, product=1e-7)
     plan = Plan(shape, (1, 1), (1, 0))
     plans = PlanSet(plan, plan, plan, PlanRequest(shape, 2, machine=machine), {("forward", plan): 0.0125})

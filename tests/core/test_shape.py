@@ -38,7 +38,7 @@ BAD_NUMBERS = (0, -1, 2.5, 2.0, True, "2", None, float("inf"), float("nan"), 2j,
 def test_no_bond_exceeds_its_neighbours_or_what_was_asked(data):
     inputs, outputs = data.draw(factors())
     asked = data.draw(bond_requests(len(inputs)))
-    shape = MPOShape.of(inputs, outputs, asked)
+    shape = MPOShape.from_factors(inputs, outputs, asked)
     bonds, sizes = shape.bond_dims, shape.site_sizes
     assert all(bonds[k + 1] <= bonds[k] * sizes[k] for k in range(shape.sites))
     assert all(bonds[k] <= bonds[k + 1] * sizes[k] for k in range(shape.sites))
@@ -53,7 +53,7 @@ def test_clamping_twice_changes_nothing(shape):
 
 @given(factors(), st.integers(1, 40))
 def test_a_uniform_bond_is_capped_by_the_products_of_both_sides(dims, bond):
-    shape = MPOShape.of(*dims, bond)
+    shape = MPOShape.from_factors(*dims, bond)
     sizes = shape.site_sizes
     caps = [min(prod(sizes[:k]), prod(sizes[k:])) for k in range(shape.sites + 1)]
     assert shape.bond_dims == tuple(min(bond, cap) for cap in caps)
@@ -65,18 +65,21 @@ def test_clamping_takes_no_more_than_it_must(data):
     """The largest bonds below those asked for that keep the conditions: raising any one of them breaks one."""
     inputs, outputs = data.draw(factors(min_sites=2))
     asked = inner_bonds(data.draw(bond_requests(len(inputs))), len(inputs))
-    bonds, sizes = MPOShape.of(inputs, outputs, asked).bond_dims, MPOShape.of(inputs, outputs, 1).site_sizes
+    bonds, sizes = (
+        MPOShape.from_factors(inputs, outputs, asked).bond_dims,
+        MPOShape.from_factors(inputs, outputs, 1).site_sizes,
+    )
     for k in range(1, len(inputs)):
         more = bonds[k] + 1
         assert more > asked[k - 1] or more > bonds[k - 1] * sizes[k - 1] or more > bonds[k + 1] * sizes[k]
 
 
 def test_bonds_of_the_paper_are_capped_as_it_counts_them():
-    assert MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), 22).bond_dims == (1, 16, 22, 16, 1)
-    assert MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), 1).max_bond_dims == (1, 16, 448, 16, 1)
-    assert MPOShape.of((2, 2), (2, 2), [9]).bond_dims == (1, 4, 1)
-    assert MPOShape.of((2, 2, 2), (1, 1, 1), [2, 1]).bond_dims == (1, 2, 1, 1)
-    assert MPOShape.of((4, 2, 2), (1, 1, 1), [4, 1]).bond_dims == (1, 2, 1, 1)
+    assert MPOShape.from_factors((4, 7, 7, 4), (4, 4, 4, 4), 22).bond_dims == (1, 16, 22, 16, 1)
+    assert MPOShape.from_factors((4, 7, 7, 4), (4, 4, 4, 4), 1).max_bond_dims == (1, 16, 448, 16, 1)
+    assert MPOShape.from_factors((2, 2), (2, 2), [9]).bond_dims == (1, 4, 1)
+    assert MPOShape.from_factors((2, 2, 2), (1, 1, 1), [2, 1]).bond_dims == (1, 2, 1, 1)
+    assert MPOShape.from_factors((4, 2, 2), (1, 1, 1), [4, 1]).bond_dims == (1, 2, 1, 1)
 
 
 # ---------------------------------------------------------------- counts
@@ -85,8 +88,8 @@ def test_bonds_of_the_paper_are_capped_as_it_counts_them():
 @pytest.mark.parametrize(("bond", "weights", "rho"), FIG_2)
 def test_fc2_has_the_weights_and_the_ratio_of_figure_2(bond, weights, rho):
     layers = (
-        MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), bond),
-        MPOShape.of((4, 4, 4, 4), (1, 1, 10, 1), 4),
+        MPOShape.from_factors((4, 7, 7, 4), (4, 4, 4, 4), bond),
+        MPOShape.from_factors((4, 4, 4, 4), (1, 1, 10, 1), 4),
     )
     assert sum(layer.parameters for layer in layers) == weights
     assert compression_ratio(layers) == weights / 203264
@@ -110,9 +113,9 @@ def test_counts_are_those_of_the_arrays(shape):
 
 
 def test_shapes_print_as_the_paper_writes_them():
-    assert str(MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), 16)) == "M^{4,4,4,4}_{4,7,7,4}(16)"
-    assert str(MPOShape.of((4, 7, 7, 4), (4, 4, 4, 4), 22)) == "M^{4,4,4,4}_{4,7,7,4}(16,22,16)"
-    assert str(MPOShape.of((6,), (5,), 3)) == "M^{5}_{6}(1)"
+    assert str(MPOShape.from_factors((4, 7, 7, 4), (4, 4, 4, 4), 16)) == "M^{4,4,4,4}_{4,7,7,4}(16)"
+    assert str(MPOShape.from_factors((4, 7, 7, 4), (4, 4, 4, 4), 22)) == "M^{4,4,4,4}_{4,7,7,4}(16,22,16)"
+    assert str(MPOShape.from_factors((6,), (5,), 3)) == "M^{5}_{6}(1)"
 
 
 # ---------------------------------------------------------------- factors
@@ -193,8 +196,8 @@ def test_a_shape_from_sizes_has_these_sizes(rows, columns, bond):
 
 
 def test_a_shape_from_sizes_takes_factors_as_they_are():
-    assert MPOShape.from_sizes((7, 4), 10, 2) == MPOShape.of((7, 4), factorize(10, 2), 2)
-    assert MPOShape.from_sizes(28, (1, 2, 5), 2) == MPOShape.of(factorize(28, 3), (1, 2, 5), 2)
+    assert MPOShape.from_sizes((7, 4), 10, 2) == MPOShape.from_factors((7, 4), factorize(10, 2), 2)
+    assert MPOShape.from_sizes(28, (1, 2, 5), 2) == MPOShape.from_factors(factorize(28, 3), (1, 2, 5), 2)
 
 
 # ---------------------------------------------------------------- refusals
@@ -203,9 +206,9 @@ def test_a_shape_from_sizes_takes_factors_as_they_are():
 @pytest.mark.parametrize("bad", BAD_NUMBERS, ids=repr)
 def test_what_is_no_positive_whole_number_is_refused(bad):
     for attempt in (
-        lambda: MPOShape.of((2, bad), (2, 2), 2),
-        lambda: MPOShape.of((2, 2), (bad, 2), 2),
-        lambda: MPOShape.of((2, 2), (2, 2), [bad]),
+        lambda: MPOShape.from_factors((2, bad), (2, 2), 2),
+        lambda: MPOShape.from_factors((2, 2), (bad, 2), 2),
+        lambda: MPOShape.from_factors((2, 2), (2, 2), [bad]),
         lambda: MPOShape((2,), (2,), (1, bad)),
         lambda: factorize(bad, 2),
         lambda: factorize(4, bad),
@@ -220,13 +223,13 @@ def test_what_is_no_positive_whole_number_is_refused(bad):
 def test_a_bad_bond_is_refused_even_where_a_single_site_has_none(bad):
     for dims in ((2, 2), (2,)):
         with pytest.raises(ShapeError):
-            MPOShape.of(dims, dims, bad)
+            MPOShape.from_factors(dims, dims, bad)
 
 
 @pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8])
 def test_integers_of_numpy_become_those_of_python(kind):
-    shape = MPOShape.of(np.array([2, 3], kind), [kind(4), 5], kind(2))
-    assert shape == MPOShape.of((2, 3), (4, 5), 2)
+    shape = MPOShape.from_factors(np.array([2, 3], kind), [kind(4), 5], kind(2))
+    assert shape == MPOShape.from_factors((2, 3), (4, 5), 2)
     assert all(type(n) is int for n in (*shape.input_dims, *shape.output_dims, *shape.bond_dims))
     assert factorize(kind(12), kind(2)) == (4, 3)
 
@@ -234,13 +237,13 @@ def test_integers_of_numpy_become_those_of_python(kind):
 @pytest.mark.parametrize(
     "attempt",
     [
-        lambda: MPOShape.of((), (), 2),
-        lambda: MPOShape.of((2, 2), (2,), 2),
-        lambda: MPOShape.of((2, 2), (2, 2), [2, 2]),
-        lambda: MPOShape.of((2, 2), (2, 2), []),
-        lambda: MPOShape.of(4, 4, 2),
-        lambda: MPOShape.of("22", (2, 2), 2),
-        lambda: MPOShape.of((2, 2), (2, 2), "2"),
+        lambda: MPOShape.from_factors((), (), 2),
+        lambda: MPOShape.from_factors((2, 2), (2,), 2),
+        lambda: MPOShape.from_factors((2, 2), (2, 2), [2, 2]),
+        lambda: MPOShape.from_factors((2, 2), (2, 2), []),
+        lambda: MPOShape.from_factors(4, 4, 2),
+        lambda: MPOShape.from_factors("22", (2, 2), 2),
+        lambda: MPOShape.from_factors((2, 2), (2, 2), "2"),
         lambda: MPOShape((2, 2), (2, 2), (2, 2, 1)),
         lambda: MPOShape((2, 2), (2, 2), (1, 2, 2)),
         lambda: MPOShape((2, 2), (2, 2), (1, 1)),

@@ -43,8 +43,8 @@ def test_lenet5_has_the_shapes_of_table_1(variant):
 
 
 def test_the_second_operator_of_fc2_splits_its_outputs_as_in_the_text_or_the_code():
-    assert operators(build("fc2"))[1].mpo == MPOShape.of((4, 4, 4, 4), (1, 1, 10, 1), 4)
-    assert operators(build("fc2-code"))[1].mpo == MPOShape.of((4, 4, 4, 4), (1, 10, 1, 1), 4)
+    assert operators(build("fc2"))[1].mpo == MPOShape.from_factors((4, 4, 4, 4), (1, 1, 10, 1), 4)
+    assert operators(build("fc2-code"))[1].mpo == MPOShape.from_factors((4, 4, 4, 4), (1, 10, 1, 1), 4)
     assert build("fc2-code", "dense").layers == build("fc2", "dense").layers
 
 
@@ -137,7 +137,7 @@ def test_a_resnet_has_three_groups_and_projects_from_behind_the_first_relu_of_ea
 @pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 7, 8, 10])
 def test_a_resnet_of_any_width_has_operators_that_fit(k):
     head = operators(build(f"resnet14-k{k}"))[-1]
-    assert head.mpo == MPOShape.of((4, 4, 4, k), (1, 5, 2, 1), 3)
+    assert head.mpo == MPOShape.from_factors((4, 4, 4, k), (1, 5, 2, 1), 3)
     assert not head.layer.bias
     for one in operators(build(f"resnet14-k{k}-unit"))[:-1]:
         assert one.mpo.in_features == one.mpo.out_features == 8 * 8 * 64 * k
@@ -146,7 +146,7 @@ def test_a_resnet_of_any_width_has_operators_that_fit(k):
 
 
 def test_the_head_of_a_resnet_gains_a_norm_and_a_relu_and_loses_its_bias():
-    shape = MPOShape.of((4, 4, 4, 4), (1, 5, 2, 1), 3)
+    shape = MPOShape.from_factors((4, 4, 4, 4), (1, 5, 2, 1), 3)
     dense, mpo = build("resnet20", "dense").layers, build("resnet20", "mpo").layers
     assert mpo[:-3] == dense[:-1]
     assert mpo[-3:] == (BatchNorm("fc_bn"), ReLU(), Dense("fc", 10, bias=False, mpo=shape))
@@ -155,7 +155,7 @@ def test_the_head_of_a_resnet_gains_a_norm_and_a_relu_and_loses_its_bias():
 def test_the_last_unit_of_resnet_has_the_published_factors_and_an_identity_beside_it():
     unit = next(layer for layer in reversed(build("resnet56-unit").layers) if isinstance(layer, Residual))
     factors = (2, 4, 4, 4, 4, 4, 4, 2)
-    shape = MPOShape.of(factors, factors, 4)
+    shape = MPOShape.from_factors(factors, factors, 4)
     first, second = (Dense(f"group3_block9_conv{i}", 16_384, mpo=shape, replaces=9 * 256 * 256) for i in (1, 2))
     assert unit.shortcut == ()
     assert unit.body == (
@@ -191,7 +191,7 @@ def test_the_head_of_a_densenet_is_an_operator_of_four_cores(name):
 
 
 def test_maps_of_a_whole_feature_map_stay_flat_between_each_other():
-    one, two = (Dense(name, 8, mpo=MPOShape.of((4, 2), (4, 2), 2), replaces=9) for name in ("a", "b"))
+    one, two = (Dense(name, 8, mpo=MPOShape.from_factors((4, 2), (4, 2), 2), replaces=9) for name in ("a", "b"))
     assert global_maps([one], (2, 2, 2)) == (Flatten(), one, Reshape((2, 2, 2)))
     between = (BatchNorm("n"), ReLU())
     assert global_maps([one, two], (2, 2, 2), ["n"]) == (Flatten(), one, *between, two, Reshape((2, 2, 2)))
@@ -214,7 +214,7 @@ def test_maps_of_a_whole_feature_map_stay_flat_between_each_other():
         ((AvgPool(8, 8),), "expected one of at least its size"),
         ((Conv2D("a", 3, (9, 9), padding="VALID"),), "expected one that fits the map"),
         ((Flatten(), Dense("a", 3), ReLU(), Dense("a", 3)), "two layers named a; expected different names"),
-        ((Flatten(), Dense("a", 4, mpo=MPOShape.of((2, 2), (2, 2), 2))), "expected 36 -> 4"),
+        ((Flatten(), Dense("a", 4, mpo=MPOShape.from_factors((2, 2), (2, 2), 2))), "expected 36 -> 4"),
         ((Reshape((6, 7, 1)),), "expected one of as many values"),
         ((Dropout(1.0),), r"rate is 1.0; expected a share in \[0, 1\)"),
         ((Dropout(-0.1),), r"rate is -0.1; expected a share in \[0, 1\)"),

@@ -14,7 +14,7 @@ RECIPE = Recipe("short", steps=120, batch=100, learning_rate=0.5, momentum=0.9, 
 
 
 def make(variant, bond):
-    shape = MPOShape.of((8, 8), (5, 2), 2 if bond is None else bond) if variant == "mpo" else None
+    shape = MPOShape.from_factors((8, 8), (5, 2), 2 if bond is None else bond) if variant == "mpo" else None
     return Model("toy", variant, bond, (8, 8, 1), (Flatten(), Dense("fc1", 10, mpo=shape)), "a test")
 
 

@@ -202,7 +202,7 @@ def test_a_pass_adds_up_the_roots_of_its_sums():
 
 
 def test_an_operator_goes_core_by_core_or_as_a_matrix():
-    shape = MPOShape.of((2, 8), (4, 9), (2,))
+    shape = MPOShape.from_factors((2, 8), (4, 9), (2,))
     model = network((1, 1, 16), Flatten(), Dense("d", 36, mpo=shape))
     assert forward(model) == pytest.approx(4 + sqrt(2 * 2) + sqrt(8))
     there = 6 + sqrt(4 * 2) + sqrt(9)

@@ -41,7 +41,7 @@ ODD = Model(
         Conv2D("conv2", 4, (2, 4), bias=False),
         MaxPool(3, 2),
         Flatten(),
-        Dense("fc1", 6, mpo=MPOShape.of((2, 2, 4), (1, 3, 2), 3)),
+        Dense("fc1", 6, mpo=MPOShape.from_factors((2, 2, 4), (1, 3, 2), 3)),
         ReLU(),
         Dense("fc2", 3),
     ),

@@ -17,7 +17,7 @@ from mponet.contraction.search import DEFAULT_BATCH
 from mponet.display import NotebookRepr
 from mponet.layers.linear import check_bias, check_names, check_width, default_graph_plan, weights_kept
 from mponet.operators.initialize import exact_tensors
-from mponet.operators.topology import NetworkShape, check_tensors, of_nodes, to_nodes
+from mponet.operators.topology import NetworkShape, check_tensors, from_nodes, to_nodes
 from mponet_jax.nn.linear import put, start
 from mponet_jax.ops.arrays import Array, accumulator, supported, to_numpy
 from mponet_jax.ops.graph import apply_network
@@ -103,7 +103,7 @@ class NetworkLinear(NotebookRepr, nnx.Module):
             GraphError: the nodes are no legal layer.
             ShapeError: the bias has another shape.
         """
-        wiring, tensors = of_nodes(nodes)
+        wiring, tensors = from_nodes(nodes)
         layer = cls(wiring, use_bias=bias is not None, dtype=dtype, param_dtype=param_dtype, rngs=nnx.Rngs(0))
         layer.assign(tensors, bias)
         return layer

@@ -14,7 +14,7 @@ from mponet.display import NotebookRepr
 from mponet.errors import ShapeError
 from mponet.layers.linear import check_bias, check_names, check_width, default_graph_plan, weights_kept
 from mponet.operators.initialize import exact_tensors
-from mponet.operators.topology import NetworkShape, check_tensors, of_nodes, to_nodes
+from mponet.operators.topology import NetworkShape, check_tensors, from_nodes, to_nodes
 from mponet_tensorflow.nn.linear import as_leading, as_rows, given, put
 from mponet_tensorflow.ops.arrays import Array, keras, tf, to_numpy
 from mponet_tensorflow.ops.graph import apply_network
@@ -112,7 +112,7 @@ class NetworkDense(NotebookRepr, keras.layers.Layer):
             GraphError: the nodes are no legal layer.
             ShapeError: the bias has another shape.
         """
-        wiring, tensors = of_nodes(nodes)
+        wiring, tensors = from_nodes(nodes)
         layer = cls(wiring, use_bias=bias is not None, **{"seed": 0, **kwargs})
         layer.build((None, wiring.in_features))
         layer.assign(tensors, bias)

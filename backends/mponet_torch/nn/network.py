@@ -14,7 +14,7 @@ from mponet.contraction.search import DEFAULT_BATCH
 from mponet.display import NotebookRepr
 from mponet.layers.linear import check_bias, check_names, check_width, default_graph_plan, weights_kept
 from mponet.operators.initialize import exact_tensors
-from mponet.operators.topology import NetworkShape, check_tensors, of_nodes, to_nodes
+from mponet.operators.topology import NetworkShape, check_tensors, from_nodes, to_nodes
 from mponet_torch.nn.linear import autocast, dtype_name, flattened, unflattened
 from mponet_torch.ops.arrays import Array, to_numpy
 from mponet_torch.ops.graph import apply_network
@@ -102,7 +102,7 @@ class NetworkLinear(NotebookRepr, nn.Module):
             GraphError: the nodes are no legal layer.
             ShapeError: the bias has another shape.
         """
-        wiring, tensors = of_nodes(nodes)
+        wiring, tensors = from_nodes(nodes)
         layer = cls(wiring, bias is not None, seed=0, device=device, dtype=dtype)
         layer.assign(tensors, bias)
         return layer
