@@ -27,7 +27,7 @@ def factors(plan: Plan, chains: Mapping[int, Tensor]) -> list[Tensor]:
     ]
 
 
-def laid_out(plan: Plan, group: int, slope: Tensor) -> tuple[int, Tensor]:
+def to_weight_layout(plan: Plan, group: int, slope: Tensor) -> tuple[int, Tensor]:
     """The number of a group's chain, and its gradient laid out as the chain from one ``(D_l, I, J, D_r)``."""
     chain = _chain(plan, group)
     if chain < plan.shape.sites:

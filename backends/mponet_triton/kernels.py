@@ -57,7 +57,7 @@ def sweep_two(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def slopes_two(  # type: ignore[no-untyped-def]
+def weight_gradients_two(  # type: ignore[no-untyped-def]
     x, g, a, c, slopes, rows, share,
     a_d, a_j, a_i, c_d, c_j, c_i,
     D, I1: tl.constexpr, I2: tl.constexpr, J1: tl.constexpr, J2: tl.constexpr,

@@ -29,7 +29,7 @@ STATE_ELEMENTS = 8192
 SLOPES = (4, 3)
 
 
-def serves(plan: Plan, like: Tensor) -> bool:
+def supports(plan: Plan, like: Tensor) -> bool:
     """Whether a kernel runs this plan on arrays like this one."""
     return like.device.type == "cuda" and like.dtype in DTYPES and available() and _fusable(plan)
 
@@ -49,14 +49,14 @@ def forward(plan: Plan, factors: Sequence[Tensor], inputs: Tensor, bias: Tensor 
     return _sweep(_sizes(plan)[0], factors, inputs, bias)
 
 
-def pull(plan: Plan, factors: Sequence[Tensor], gradient: Tensor) -> Tensor:
+def input_gradient(plan: Plan, factors: Sequence[Tensor], gradient: Tensor) -> Tensor:
     """``gradient @ W^T``, the gradient of the inputs: the same kernel for the transposed operator."""
     return _sweep(_sizes(plan)[1], [factor.mT for factor in factors], gradient, None)
 
 
-def slopes(plan: Plan, factors: Sequence[Tensor], inputs: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+def weight_gradients(plan: Plan, factors: Sequence[Tensor], inputs: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of the cores of two groups: ``(1, I_1, J_1, D)`` and ``(D, I_2, J_2, 1)``."""
-    from mponet_triton.kernels import slopes_two
+    from mponet_triton.kernels import weight_gradients_two
 
     sizes = _sizes(plan)[0]
     rows, ((i1, i2), (j1, j2), (bond,)) = inputs.shape[0], sizes
@@ -66,7 +66,7 @@ def slopes(plan: Plan, factors: Sequence[Tensor], inputs: Tensor, gradient: Tens
     warps, stages = SLOPES
     if rows:
         with torch.cuda.device_of(inputs):  # Triton launches on the current device, wherever the arrays are
-            slopes_two[(bond, parts)](
+            weight_gradients_two[(bond, parts)](
                 inputs.contiguous(), gradient.contiguous(), *factors, sums, rows, share, *_strides(factors),
                 *_constants(sizes), _precision(inputs), num_warps=warps, num_stages=stages,
             )  # fmt: skip
@@ -115,7 +115,7 @@ def _sweep(sizes: Sizes, factors: Sequence[Tensor], inputs: Tensor, bias: Tensor
 def _sizes(plan: Plan) -> tuple[Sizes, Sizes]:
     """Those of the operator, and of the transposed one."""
     sizes = Sizes.of(plan)
-    return sizes, sizes.turned
+    return sizes, sizes.transposed
 
 
 @lru_cache(maxsize=1024)

@@ -77,30 +77,30 @@ def plan(
     """
     shape = MPOShape.from_factors(inputs, outputs, bond[0] if len(bond) == 1 else bond)
     planner = load(backend).PLANNER
-    question = PlanRequest(shape, rounded(batch), ITEMSIZE[dtype], planner.machine(dtype))
-    plans = PlanSet.of(question, planner.runner if measure or mode() == "measure" else None, dtype)
+    request = PlanRequest(shape, rounded(batch), ITEMSIZE[dtype], planner.machine(dtype))
+    plans = PlanSet.of(request, planner.runner if measure or mode() == "measure" else None, dtype)
     if as_json:
-        emit({"backend": planner.name, **_facts(plans, question, purpose, top)})
+        emit({"backend": planner.name, **_facts(plans, request, purpose, top)})
     else:
         click.echo(f"{planner.name}: {plans.explain(purpose, top)}")
 
 
-def _facts(plans: PlanSet, question: PlanRequest, purpose: Purpose, top: int) -> dict[str, Any]:
+def _facts(plans: PlanSet, request: PlanRequest, purpose: Purpose, top: int) -> dict[str, Any]:
     def facts(plan: Plan) -> dict[str, Any]:
-        parts = cost(plan, question.rows, purpose=purpose, itemsize=question.itemsize, machine=question.machine)
+        parts = cost(plan, request.rows, purpose=purpose, itemsize=request.itemsize, machine=request.machine)
         return {
             "plan": str(plan),
             "predicted_seconds": parts.seconds,
             **parts._asdict(),
             "measured_seconds": plans.seconds.get((purpose, plan)),
-            "workspace_bytes": question.taken(plan, purpose),
+            "workspace_bytes": request.workspace_bytes(plan, purpose),
         }
 
     return {
-        "shape": str(question.shape),
-        "batch": question.batch,
+        "shape": str(request.shape),
+        "batch": request.batch,
         "purpose": purpose,
-        "room_bytes": question.room(purpose),
+        "memory_limit_bytes": request.memory_limit(purpose),
         "chosen": facts(getattr(plans, purpose)),
-        "candidates": [facts(one) for one in question.ranked(purpose)[:top]],
+        "candidates": [facts(one) for one in request.ranked(purpose)[:top]],
     }

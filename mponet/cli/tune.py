@@ -53,12 +53,12 @@ def _show(name: str, tuning: Tuning) -> None:
     click.echo(f"{name}, {len(tuning.samples)} passes timed")
     for label, value, unit in (
         ("large products", machine.flops / 1e9, "GFLOP/s"),
-        ("near memory", machine.near / 1e9, "GB/s"),
-        ("shared cache", machine.middle / 1e9, "GB/s"),
-        ("far memory", machine.far / 1e9, "GB/s"),
-        ("a call", machine.call * 1e6, "us"),
-        ("a small product", machine.product * 1e6, "us"),
-        ("half speed at", machine.half, "rows or columns"),
+        ("near memory", machine.cache_bandwidth / 1e9, "GB/s"),
+        ("shared cache", machine.llc_bandwidth / 1e9, "GB/s"),
+        ("far memory", machine.memory_bandwidth / 1e9, "GB/s"),
+        ("a call", machine.call_overhead * 1e6, "us"),
+        ("a small product", machine.bmm_overhead * 1e6, "us"),
+        ("half speed at", machine.half_speed_size, "rows or columns"),
     ):
         click.echo(f"  {label:<16}{value:>10.3g} {unit}")
     click.echo(f"predictions are off by a factor of {tuning.error:.2f} (before: {tuning.before:.2f}), root mean square")

@@ -19,7 +19,15 @@ from mponet.contraction.planner import Runner, timed
 from mponet.operators.shape import MPOShape
 
 #: What is fitted; the sizes of caches stay as they are.
-CONSTANTS = ("flops", "half", "near", "middle", "far", "call", "product")
+CONSTANTS = (
+    "flops",
+    "half_speed_size",
+    "cache_bandwidth",
+    "llc_bandwidth",
+    "memory_bandwidth",
+    "call_overhead",
+    "bmm_overhead",
+)
 TIMED: tuple[Purpose, ...] = ("forward", "training")
 #: No constant leaves its start by more than this factor: a noisy measurement must not turn the
 #: model upside down.

@@ -25,46 +25,52 @@ class Machine:
 
     Attributes:
         flops: floating-point operations per second of a large matrix product in 4-byte numbers.
-        half: a product loses half its speed for each of its three sizes that is this small.
-        near: bytes per second while the working set fits ``cache``.
-        middle: bytes per second while it fits ``shared``.
-        far: bytes per second beyond, where results also take fresh memory from the system.
-        cache: bytes that a tile should keep to.
-        shared: bytes of the last cache.
-        call: seconds to start one operation.
-        product: seconds to start one of the small products inside a broadcast product.
-        room: what a sweep may take beside a layer's inputs, outputs and their gradients, as a share
+        half_speed_size: a product loses half its speed for each of its three sizes that is this small.
+        cache_bandwidth: bytes per second while the working set fits ``cache``.
+        llc_bandwidth: bytes per second while it fits ``shared``.
+        memory_bandwidth: bytes per second beyond, where results also take fresh memory from the system.
+        cache_bytes: bytes that a tile should keep to.
+        llc_bytes: bytes of the last cache.
+        call_overhead: seconds to start one operation.
+        bmm_overhead: seconds to start one of the small products inside a broadcast product.
+        training_memory_share: what a sweep may take beside a layer's inputs, outputs and their gradients, as a share
             of them.  A tenth is the memory of a dense layer; more where tiles, of which there must
             be many then, are slow.
-        ahead: the same for a pass forward alone, which keeps nothing and gives back what it took.
-        fused: floating-point operations per second, in 4-byte numbers, of kernels that keep the
+        forward_memory_share: the same for a pass forward alone, which keeps nothing and gives back what it took.
+        kernel_flops: floating-point operations per second, in 4-byte numbers, of kernels that keep the
             states of a sweep on the chip (`mponet.contraction.kernels`); 0 where there are none.
-        turning: bytes per second at which a state is turned before a product
+        transpose_bandwidth: bytes per second at which a state is turned before a product
             (`mponet.contraction.plan`); 0 where broadcast products are fast, and none has to be.
     """
 
     flops: float = 1.7e11
-    half: float = 3.0
-    near: float = 6.0e10
-    middle: float = 2.5e10
-    far: float = 6.0e9
-    cache: int = 1 << 22
-    shared: int = 1 << 25
-    call: float = 2.5e-5
-    product: float = 1e-7
-    room: float = 0.1
-    ahead: float = 0.1
-    fused: float = 0.0
-    turning: float = 0.0
+    half_speed_size: float = 3.0
+    cache_bandwidth: float = 6.0e10
+    llc_bandwidth: float = 2.5e10
+    memory_bandwidth: float = 6.0e9
+    cache_bytes: int = 1 << 22
+    llc_bytes: int = 1 << 25
+    call_overhead: float = 2.5e-5
+    bmm_overhead: float = 1e-7
+    training_memory_share: float = 0.1
+    forward_memory_share: float = 0.1
+    kernel_flops: float = 0.0
+    transpose_bandwidth: float = 0.0
 
     def moving(self, size: int) -> float:
         """Seconds to move a working set of ``size`` bytes."""
-        return size / (self.near if size <= self.cache else self.middle if size <= self.shared else self.far)
+        return size / (
+            self.cache_bandwidth
+            if size <= self.cache_bytes
+            else self.llc_bandwidth
+            if size <= self.llc_bytes
+            else self.memory_bandwidth
+        )
 
     def multiplying(self, sizes: tuple[int, int, int], times: int, itemsize: int) -> float:
         """Seconds of ``times`` products with these three sizes; a broadcast product if more than one."""
-        speed = self.flops * 4 / itemsize * prod(size / (size + self.half) for size in sizes)
-        return 2 * times * prod(sizes) / speed + (times * self.product if times > 1 else 0.0)
+        speed = self.flops * 4 / itemsize * prod(size / (size + self.half_speed_size) for size in sizes)
+        return 2 * times * prod(sizes) / speed + (times * self.bmm_overhead if times > 1 else 0.0)
 
 
 #: Calls of a framework that take as long as the start of a kernel of ours, which Python does.
@@ -117,7 +123,7 @@ def cost(
         machine: where.
     """
     batch = max(batch, 1)  # an empty batch costs the calls all the same
-    if machine.fused and fusable(plan):
+    if machine.kernel_flops and fusable(plan):
         return _fused(plan, batch, purpose, itemsize, machine)
     rows = min(batch, plan.tile or batch)
     tiles = ceil(batch / rows)
@@ -131,9 +137,11 @@ def cost(
             calls += tiles
         if step.turn is not None:  # both ways in training, and once more as the sweep is run again
             turns = 3 if purpose == "training" else 1
-            speed = machine.turning or machine.far  # a plan that is asked for by hand has a cost on every machine
+            speed = (
+                machine.transpose_bandwidth or machine.memory_bandwidth
+            )  # a plan that is asked for by hand has a cost on every machine
             moving += tiles * turns * 2 * rows * step.prefix * step.inner * itemsize / speed
-    return Cost(_merging(plan, purpose, itemsize, machine), products, moving, calls * machine.call)
+    return Cost(_merging(plan, purpose, itemsize, machine), products, moving, calls * machine.call_overhead)
 
 
 def dense(
@@ -150,11 +158,11 @@ def workspace(plan: Plan, batch: int, *, purpose: Purpose = "forward", machine: 
     In training the state of every step is there when the backward pass begins, and sums of
     gradients over a broadcast product keep one weight for each of its products.
     """
-    if machine.fused and fusable(plan):
+    if machine.kernel_flops and fusable(plan):
         matrix = plan.shape.dense_parameters if purpose == "training" and uses_dense_gradient(plan, batch) else 0
         return matrix + 2 * sum(step.rows * step.inner for step in plan.steps)
     rows = min(batch, plan.tile or batch)
-    states = [rows * step.prefix * step.inner * step.suffix for step in plan.steps[0 if plan.turned else 1 :]]
+    states = [rows * step.prefix * step.inner * step.suffix for step in plan.steps[0 if plan.transposed else 1 :]]
     weights = sum(step.rows * step.inner for step in plan.steps)
     if purpose != "training":
         return weights + sum(sorted(states)[-2:])
@@ -174,7 +182,7 @@ def _fused(plan: Plan, batch: int, purpose: Purpose, itemsize: int, machine: Mac
     """
     training, matrix = purpose == "training", uses_dense_gradient(plan, batch)
     size = batch * (plan.shape.in_features + plan.shape.out_features) * itemsize
-    once = 2 * batch * fused_multiplications(plan) / (machine.fused * speed(plan) * 4 / itemsize)
+    once = 2 * batch * fused_multiplications(plan) / (machine.kernel_flops * speed(plan) * 4 / itemsize)
     merging = _merging(plan, purpose, itemsize, machine)
     products = once
     if training and matrix:
@@ -187,7 +195,7 @@ def _fused(plan: Plan, batch: int, purpose: Purpose, itemsize: int, machine: Mac
     laying = 0 if purpose == "inference" else len(plan.groups) - 1 if purpose == "forward" else 4 * len(plan.groups)
     kernels = 3 if training else 1
     calls = KERNEL * kernels + laying
-    return Cost(merging, products, kernels * machine.moving(size), calls * machine.call)
+    return Cost(merging, products, kernels * machine.moving(size), calls * machine.call_overhead)
 
 
 def apart(rows: int, inner: int, suffix: int) -> bool:
@@ -224,8 +232,10 @@ def _merging(plan: Plan, purpose: Purpose, itemsize: int, machine: Machine) -> f
         (outer, bond), (_, inner) = merge.facing
         once = machine.multiplying((outer, bond, inner), 1, itemsize)
         moved = machine.moving(3 * outer * inner * itemsize)
-        seconds += (forward + backward) * (once + machine.call) + (forward + backward / 2) * (moved + machine.call)
+        seconds += (forward + backward) * (once + machine.call_overhead) + (forward + backward / 2) * (
+            moved + machine.call_overhead
+        )
     for chain, axes, _, shape in plan.grouping.layouts:
         if axes is not None and chain < plan.shape.sites:
-            seconds += (forward + backward / 2) * (machine.moving(2 * prod(shape) * itemsize) + machine.call)
+            seconds += (forward + backward / 2) * (machine.moving(2 * prod(shape) * itemsize) + machine.call_overhead)
     return seconds

@@ -85,11 +85,11 @@ def _ahead(
     ops: Ops[A],
     bias: A | None,
     blocks: tuple[A, ...],
-    into: tuple[A | None, ...],
+    out: tuple[A | None, ...],
     totals: Totals[A] | None,
 ) -> tuple[tuple[A, ...], Totals[A]]:
     """The forward pass of a block of rows, a `mponet.contraction.ops.Body` once its first arguments are bound."""
-    result = _sweep(plan, weights, blocks[0], ops, into[0])[-1]
+    result = _sweep(plan, weights, blocks[0], ops, out[0])[-1]
     return (result if bias is None else ops.add(result, bias),), ()
 
 
@@ -99,12 +99,12 @@ def _back(
     ops: Ops[A],
     wrt_inputs: bool,
     blocks: tuple[A, ...],
-    into: tuple[A | None, ...],
+    out: tuple[A | None, ...],
     totals: Totals[A] | None,
 ) -> tuple[tuple[A, ...], Totals[A]]:
     """The backward pass of a block, its sweep run again; a gradient takes the memory of what it is the gradient of."""
     block, slope = blocks
-    rows = ops.rows(block)
+    rows = ops.batch_size(block)
     states = _sweep(plan, weights, block, ops, last=False)
     sums: list[A] = []
     for k in reversed(range(len(states))):
@@ -114,7 +114,7 @@ def _back(
         if k > 0:
             slope = _unturned(step, rows, _pull(step, weights[k], slope, ops, state), ops)
         elif wrt_inputs:
-            place = None if step.turn else into[0]
+            place = None if step.turn else out[0]
             room = None if place is None else ops.reshape(place, _state_shape(step, rows, step.inner))
             slope = _unturned(step, rows, _pull(step, weights[k], slope, ops, room), ops)
     return ((ops.reshape(slope, (rows, plan.shape.in_features)),) if wrt_inputs else ()), tuple(reversed(sums))
@@ -123,26 +123,26 @@ def _back(
 def _over_rows(
     plan: Plan, body: Body[A], arrays: tuple[A, ...], widths: Sequence[int], ops: Ops[A]
 ) -> tuple[tuple[A, ...], Totals[A]]:
-    if plan.tile is None or 0 <= ops.rows(arrays[0]) <= plan.tile:
+    if plan.tile is None or 0 <= ops.batch_size(arrays[0]) <= plan.tile:
         return body(arrays, (None,) * len(widths), None)
     return ops.map_tiles(body, arrays, widths, plan.tile)
 
 
 def _sweep(
-    plan: Plan, weights: Sequence[A], block: A, ops: Ops[A], into: A | None = None, *, last: bool = True
+    plan: Plan, weights: Sequence[A], block: A, ops: Ops[A], out: A | None = None, *, last: bool = True
 ) -> list[A]:
     """The states before each step, and with ``last`` the result ``(batch, out_features)`` behind them."""
-    rows = ops.rows(block)
+    rows = ops.batch_size(block)
     states = []
     state = block
     for k, step in enumerate(plan.steps):
         state = ops.reshape(_turned(step, rows, state, ops), _state_shape(step, rows, step.inner))
         states.append(state)
         room = None
-        if step.side == "closing":
+        if step.side == "last":
             if not last:
                 return states
-            room = None if into is None else ops.reshape(into, _state_shape(step, rows, step.rows))
+            room = None if out is None else ops.reshape(out, _state_shape(step, rows, step.rows))
         state = ops.matmul(state, weights[k], room) if step.suffix == 1 else ops.matmul(weights[k], state, room)
     return [*states, ops.reshape(state, (rows, plan.shape.out_features))]
 
@@ -176,10 +176,10 @@ def _behind(step: Step, rows: int) -> int:
     return rows * step.prefix // (rest * before)
 
 
-def _pull(step: Step, weight: A, slope: A, ops: Ops[A], into: A | None) -> A:
+def _pull(step: Step, weight: A, slope: A, ops: Ops[A], out: A | None) -> A:
     """The gradient of a step's state from that of its result."""
     turned = ops.transpose(weight, (1, 0))
-    return ops.matmul(slope, turned, into) if step.suffix == 1 else ops.matmul(turned, slope, into)
+    return ops.matmul(slope, turned, out) if step.suffix == 1 else ops.matmul(turned, slope, out)
 
 
 def _gathered(step: Step, total: A | None, state: A, slope: A, ops: Ops[A]) -> A:

@@ -115,13 +115,13 @@ def _ahead(
     ops: Ops[A],
     bias: A | None,
     blocks: tuple[A, ...],
-    into: tuple[A | None, ...],
+    out: tuple[A | None, ...],
     totals: Totals[A] | None,
 ) -> tuple[tuple[A, ...], Totals[A]]:
     """The forward pass of a block of rows, a `mponet.contraction.ops.Body` once its first arguments are bound."""
-    rows, last = ops.rows(blocks[0]), plan.passages[-1]
+    rows, last = ops.batch_size(blocks[0]), plan.passages[-1]
     state = _states(plan, weights, blocks[0], ops)[-1]
-    room = None if into[0] is None else ops.reshape(into[0], _shape(last, rows, last.rows))
+    room = None if out[0] is None else ops.reshape(out[0], _shape(last, rows, last.rows))
     result = ops.reshape(_led(last, weights[-1], state, ops, room), (rows, plan.wiring.out_features))
     return (result if bias is None else ops.add(result, bias),), ()
 
@@ -132,12 +132,12 @@ def _back(
     ops: Ops[A],
     wrt_inputs: bool,
     blocks: tuple[A, ...],
-    into: tuple[A | None, ...],
+    out: tuple[A | None, ...],
     totals: Totals[A] | None,
 ) -> tuple[tuple[A, ...], Totals[A]]:
     """The backward pass of a block, the batch led through again; a gradient takes the memory of what it belongs to."""
     block, slope = blocks
-    rows = ops.rows(block)
+    rows = ops.batch_size(block)
     states = _states(plan, weights, block, ops)
     sums: list[A] = []
     for k in reversed(range(len(states))):
@@ -149,16 +149,16 @@ def _back(
         if k > 0:
             slope = _pulled(step, weights[k], slope, ops, state)
             if step.turn is not None:
-                slope = _turned(slope, step.turned_sizes, inverse(step.turn), ops, rows)
+                slope = _turned(slope, step.transposed_sizes, inverse(step.turn), ops, rows)
         elif wrt_inputs:
-            room = None if into[0] is None else ops.reshape(into[0], _shape(step, rows, step.inner))
+            room = None if out[0] is None else ops.reshape(out[0], _shape(step, rows, step.inner))
             slope = _pulled(step, weights[k], slope, ops, room)
     return ((ops.reshape(slope, (rows, plan.wiring.in_features)),) if wrt_inputs else ()), tuple(reversed(sums))
 
 
 def _states(plan: GraphPlan, weights: Sequence[A], block: A, ops: Ops[A]) -> list[A]:
     """What each step multiplies its weight with."""
-    rows, states, state = ops.rows(block), [], block
+    rows, states, state = ops.batch_size(block), [], block
     for k, step in enumerate(plan.passages):
         if k > 0:
             state = _led(plan.passages[k - 1], weights[k - 1], state, ops)
@@ -172,7 +172,7 @@ def _states(plan: GraphPlan, weights: Sequence[A], block: A, ops: Ops[A]) -> lis
 def _over_rows(
     plan: GraphPlan, body: Body[A], arrays: tuple[A, ...], widths: Sequence[int], ops: Ops[A]
 ) -> tuple[tuple[A, ...], Totals[A]]:
-    if plan.tile is None or 0 <= ops.rows(arrays[0]) <= plan.tile:
+    if plan.tile is None or 0 <= ops.batch_size(arrays[0]) <= plan.tile:
         return body(arrays, (None,) * len(widths), None)
     return ops.map_tiles(body, arrays, widths, plan.tile)
 
@@ -181,7 +181,7 @@ def _turned(array: A, sizes: Axes, axes: Axes | None, ops: Ops[A], rows: int | N
     """``(batch, prod(sizes))`` in whatever shape, the axes behind the batch in another order."""
     if axes is None:
         return array
-    rows = ops.rows(array) if rows is None else rows
+    rows = ops.batch_size(array) if rows is None else rows
     ordered = ops.transpose(ops.reshape(array, (rows, *sizes)), (0, *(axis + 1 for axis in axes)))
     return ops.reshape(ordered, (rows, prod(sizes)))
 
@@ -192,11 +192,11 @@ def _shape(step: BatchStep, rows: int, size: int) -> tuple[int, ...]:
     return (prefix, size) if step.suffix == 1 else (prefix, size, step.suffix)
 
 
-def _led(step: BatchStep, weight: A, state: A, ops: Ops[A], into: A | None = None) -> A:
-    return ops.matmul(state, weight, into) if step.suffix == 1 else ops.matmul(weight, state, into)
+def _led(step: BatchStep, weight: A, state: A, ops: Ops[A], out: A | None = None) -> A:
+    return ops.matmul(state, weight, out) if step.suffix == 1 else ops.matmul(weight, state, out)
 
 
-def _pulled(step: BatchStep, weight: A, slope: A, ops: Ops[A], into: A | None) -> A:
+def _pulled(step: BatchStep, weight: A, slope: A, ops: Ops[A], out: A | None) -> A:
     """The gradient of a step's state from that of its result."""
     turned = ops.transpose(weight, (1, 0))
-    return ops.matmul(slope, turned, into) if step.suffix == 1 else ops.matmul(turned, slope, into)
+    return ops.matmul(slope, turned, out) if step.suffix == 1 else ops.matmul(turned, slope, out)

@@ -91,7 +91,7 @@ class GraphPlan:
         return rows * max((step.prefix * step.rows * step.suffix for step in self.passages[:-1]), default=0)
 
     @property
-    def turned_size(self) -> int:
+    def transposed_size(self) -> int:
         """Elements that are transposed for each row of the batch."""
         turned = sum(prod(step.sizes) for step in self.passages if step.turn is not None)
         ends = (self.wiring.in_features, self.entry), (self.wiring.out_features, self.exit)

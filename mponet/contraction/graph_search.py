@@ -96,16 +96,16 @@ def predicted(plan: GraphPlan, batch: int, itemsize: int, machine: Machine) -> f
         (outer, inner), (_, other) = pair.left_facing.shape, pair.right_facing.shape
         moved = machine.moving((outer * inner + inner * other + outer * other) * itemsize)
         # forward, forward again, its two gradients
-        merging += 4 * (machine.multiplying((outer, inner, other), 1, itemsize) + moved + machine.call)
+        merging += 4 * (machine.multiplying((outer, inner, other), 1, itemsize) + moved + machine.call_overhead)
     for number, step in enumerate(plan.passages):
         times = rows * step.prefix
         sizes = (times if step.suffix == 1 else step.suffix, step.rows, step.inner)
         count = 1 if step.suffix == 1 else times
         moved = machine.moving((times * step.suffix * (step.inner + step.rows) + step.rows * step.inner) * itemsize)
         products = 4 if number < len(plan.passages) - 1 else 3  # the last is not run again
-        passing += products * (machine.multiplying(sizes, count, itemsize) + moved + machine.call)
+        passing += products * (machine.multiplying(sizes, count, itemsize) + moved + machine.call_overhead)
         if step.turn is not None:
-            passing += 3 * (machine.moving(2 * rows * prod(step.sizes) * itemsize) + machine.call)
+            passing += 3 * (machine.moving(2 * rows * prod(step.sizes) * itemsize) + machine.call_overhead)
     return merging + ceil(batch / rows) * passing
 
 

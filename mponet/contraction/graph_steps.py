@@ -89,7 +89,7 @@ class BatchStep:
         return self.prefix * self.rows * self.inner * self.suffix
 
     @property
-    def turned_sizes(self) -> Axes:
+    def transposed_sizes(self) -> Axes:
         """Of the axes of ``T`` behind the batch as the step wants them."""
         return self.sizes if self.turn is None else tuple(self.sizes[axis] for axis in self.turn)
 

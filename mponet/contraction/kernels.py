@@ -42,7 +42,7 @@ class Sizes(NamedTuple):
         return cls(tuple(s[1] for s in shapes), tuple(s[2] for s in shapes), tuple(s[3] for s in shapes[:-1]))
 
     @property
-    def turned(self) -> "Sizes":
+    def transposed(self) -> "Sizes":
         """Those of the transposed operator."""
         return Sizes(self.outputs, self.inputs, self.bonds)
 
@@ -55,10 +55,10 @@ def padded(size: int) -> int:
 def fusable(plan: Plan) -> bool:
     """Whether one kernel can run the plan, forward and backward."""
     count = len(plan.groups)
-    if count not in (2, 3) or plan.turned or plan.tile is not None or plan.order != tuple(range(count - 1, -1, -1)):
+    if count not in (2, 3) or plan.transposed or plan.tile is not None or plan.order != tuple(range(count - 1, -1, -1)):
         return False
     sizes = Sizes.of(plan)
-    return min(sizes.inputs + sizes.outputs) > 1 and all(_fit(one) for one in (sizes, sizes.turned))
+    return min(sizes.inputs + sizes.outputs) > 1 and all(_fit(one) for one in (sizes, sizes.transposed))
 
 
 def multiplications(plan: Plan) -> int:

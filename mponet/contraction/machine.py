@@ -20,20 +20,20 @@ from mponet.files import write_json, writing
 
 _GPU = Machine(
     flops=5.2e13,
-    half=10.0,
-    near=3e12,
-    middle=2.5e12,
-    far=1.8e12,
-    cache=1 << 24,
-    shared=1 << 26,
-    call=4e-6,
-    product=2e-9,
-    room=1.0,
-    ahead=1.0,
+    half_speed_size=10.0,
+    cache_bandwidth=3e12,
+    llc_bandwidth=2.5e12,
+    memory_bandwidth=1.8e12,
+    cache_bytes=1 << 24,
+    llc_bytes=1 << 26,
+    call_overhead=4e-6,
+    bmm_overhead=2e-9,
+    training_memory_share=1.0,
+    forward_memory_share=1.0,
 )
 #: Loops over tiles are slow where a compiler makes them, and it plans memory on its own: states may
 #: take as much again as the activations, and four times as much in a pass forward alone.
-_COMPILED = replace(DEFAULT_COSTS, near=4e10, room=1.0, ahead=4.0)
+_COMPILED = replace(DEFAULT_COSTS, cache_bandwidth=4e10, training_memory_share=1.0, forward_memory_share=4.0)
 #: A call is Python and the waking of threads in torch, a node of a graph in a loop over tiles in
 #: TensorFlow and JAX. A GPU is an H200 under torch: broadcast products are nearly as fast as any,
 #: in 16-bit numbers its matrix units multiply many times faster, and a call takes less than what
@@ -43,15 +43,25 @@ _COMPILED = replace(DEFAULT_COSTS, near=4e10, room=1.0, ahead=4.0)
 DEFAULTS: Mapping[str, Machine] = {
     "torch": DEFAULT_COSTS,
     "torch-cuda": _GPU,
-    "torch-cuda-16bit": replace(_GPU, flops=3.8e14, half=32.0, fused=3e14),
+    "torch-cuda-16bit": replace(_GPU, flops=3.8e14, half_speed_size=32.0, kernel_flops=3e14),
     "jax-gpu": _GPU,
-    "jax-gpu-16bit": replace(_GPU, flops=3.8e14, half=32.0),
-    "jax": replace(_COMPILED, half=8.0, middle=2.5e10, far=1e10, cache=1 << 24, call=4e-5, turning=1.6e11),
-    "tensorflow": replace(_COMPILED, middle=4e10, far=2.5e10, cache=1 << 23, call=1.6e-4),
+    "jax-gpu-16bit": replace(_GPU, flops=3.8e14, half_speed_size=32.0),
+    "jax": replace(
+        _COMPILED,
+        half_speed_size=8.0,
+        llc_bandwidth=2.5e10,
+        memory_bandwidth=1e10,
+        cache_bytes=1 << 24,
+        call_overhead=4e-5,
+        transpose_bandwidth=1.6e11,
+    ),
+    "tensorflow": replace(
+        _COMPILED, llc_bandwidth=4e10, memory_bandwidth=2.5e10, cache_bytes=1 << 23, call_overhead=1.6e-4
+    ),
 }
 #: What is taken from `DEFAULTS` however the rest is measured: kernels and turns, which the samples
 #: of a fit have not.
-_UNMEASURED = ("fused", "turning")
+_UNMEASURED = ("kernel_flops", "transpose_bandwidth")
 VARIABLE = "MPONET_CACHE"
 
 

@@ -13,13 +13,13 @@ from typing import Literal, NamedTuple
 
 from mponet.operators.shape import MPOShape
 
-Side = Literal["left", "right", "closing"]
+Side = Literal["left", "right", "last"]
 #: Axes of a chain ``(left, input, output, right)`` in the weight of each side: what the step
 #: leaves, what it consumes.
 LAYOUTS: Mapping[Side, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "left": ((2, 3), (0, 1)),  # (J D_right) x (D_left I)
     "right": ((0, 2), (1, 3)),  # (D_left J) x (I D_right)
-    "closing": ((2,), (0, 1, 3)),  # J x (D_left I D_right)
+    "last": ((2,), (0, 1, 3)),  # J x (D_left I D_right)
 }
 #: Axes of ``(left, input, output, right)`` among those of a product of two chains, ``(left, i1, j1,
 #: i2, j2, right)``.

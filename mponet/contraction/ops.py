@@ -12,7 +12,7 @@ class Body(Protocol[A]):
 
     Args:
         blocks: the same rows of each array.
-        into: where each result, ``(rows, width)``, may be written to, and need not; None where the
+        out: where each result, ``(rows, width)``, may be written to, and need not; None where the
             library does not write in place.
         totals: the sums so far; None before the first block.
 
@@ -21,7 +21,7 @@ class Body(Protocol[A]):
     """
 
     def __call__(
-        self, blocks: tuple[A, ...], into: tuple[A | None, ...], totals: Totals[A] | None
+        self, blocks: tuple[A, ...], out: tuple[A | None, ...], totals: Totals[A] | None
     ) -> tuple[tuple[A, ...], Totals[A]]:
         """One block."""
 
@@ -29,7 +29,7 @@ class Body(Protocol[A]):
 class Ops(Protocol[A]):
     """Reshape, transpose, products and sums: nothing else.
 
-    A library that writes in place makes use of ``into``; others ignore it and give new arrays.
+    A library that writes in place makes use of ``out``; others ignore it and give new arrays.
     """
 
     def reshape(self, array: A, shape: tuple[int, ...]) -> A:
@@ -38,7 +38,7 @@ class Ops(Protocol[A]):
     def transpose(self, array: A, axes: tuple[int, ...]) -> A:
         """The array with its axes in another order."""
 
-    def matmul(self, a: A, b: A, into: A | None = None) -> A:
+    def matmul(self, a: A, b: A, out: A | None = None) -> A:
         """``(m, k) @ (k, n)``, or ``(m, k) @ (p, k, n) -> (p, m, n)``."""
 
     def linear(self, a: A, b: A, bias: A | None) -> A:
@@ -59,7 +59,7 @@ class Ops(Protocol[A]):
     def scratch(self, like: A, shape: tuple[int, ...]) -> A | None:
         """Memory for a result that is copied from before the next is asked for; None where the library has its own."""
 
-    def rows(self, array: A) -> int:
+    def batch_size(self, array: A) -> int:
         """Length of the first axis; -1 while it is not known."""
 
     def map_tiles(

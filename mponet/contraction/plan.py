@@ -39,7 +39,7 @@ class Step:
     Attributes:
         group: the group whose weight is used, from 0.
         side: ``left`` consumes ``(D_{g-1}, I_g)`` and leaves ``(J_g, D_g)``; ``right`` consumes
-            ``(I_g, D_g)`` and leaves ``(D_{g-1}, J_g)``; ``closing`` is the last step and consumes
+            ``(I_g, D_g)`` and leaves ``(D_{g-1}, J_g)``; ``last`` is the last step and consumes
             both bonds.
         prefix: rows of ``T`` for each row of the batch.
         rows: output size ``M`` of the product.
@@ -84,7 +84,7 @@ class Plan(NotebookRepr):
     groups: tuple[int, ...]
     order: tuple[int, ...]
     tile: int | None = None
-    turned: bool = False
+    transposed: bool = False
 
     def __post_init__(self) -> None:
         sites, count = self.shape.sites, len(self.groups)
@@ -96,7 +96,7 @@ class Plan(NotebookRepr):
             )
         if self.tile is not None and (type(self.tile) is not int or self.tile < 1):
             raise PlanError(f"tile is {self.tile}; expected a whole number of at least 1 row, or None")
-        if self.turned and (count == 1 or self.order != tuple(range(count))):
+        if self.transposed and (count == 1 or self.order != tuple(range(count))):
             raise PlanError(f"order is {self.order}; expected several groups from the left where the state is turned")
 
     @cached_property
@@ -116,7 +116,7 @@ class Plan(NotebookRepr):
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         """The products, in order."""
-        return self._turned_steps() if self.turned else self._steps()
+        return self._turned_steps() if self.transposed else self._steps()
 
     def _steps(self) -> tuple[Step, ...]:
         inputs = [i for _, i, _, _ in self.group_shapes]
@@ -128,7 +128,7 @@ class Plan(NotebookRepr):
             done_left, done_right = prod(outputs[:left]), prod(outputs[right + 1 :])
             outer = self.group_shapes[left][0], self.group_shapes[right][3]
             if left == right:
-                steps.append(Step(group, "closing", done_left, j, d_left * i * d_right, done_right))
+                steps.append(Step(group, "last", done_left, j, d_left * i * d_right, done_right))
             elif group == left:
                 rest = prod(inputs[left + 1 : right + 1]) * outer[1] * done_right
                 steps.append(Step(group, "left", done_left, j * d_right, d_left * i, rest))
@@ -176,7 +176,7 @@ class Plan(NotebookRepr):
         return replace(self, tile=tile)
 
     def __str__(self) -> str:
-        tiles = (", turned" if self.turned else "") + (f", tiles of {self.tile}" if self.tile else "")
+        tiles = (", transposed" if self.transposed else "") + (f", tiles of {self.tile}" if self.tile else "")
         if len(self.groups) == 1:
             return f"rebuild W, 1 product{tiles}"
         sites = [f"{a + 1}-{b}" if b - a > 1 else f"{b}" for a, b in self.spans]

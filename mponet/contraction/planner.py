@@ -11,7 +11,7 @@ from typing import get_args
 from mponet.contraction.cost import DEFAULT_COSTS, Machine, Purpose, cost, workspace
 from mponet.contraction.machine import machine_of
 from mponet.contraction.plan import Plan
-from mponet.contraction.search import DEFAULT_BATCH, fits, ranked, room, share
+from mponet.contraction.search import DEFAULT_BATCH, fits, memory_limit, ranked, share
 from mponet.errors import PlanError
 from mponet.operators.shape import MPOShape
 
@@ -52,15 +52,15 @@ class PlanRequest:
         """The candidates, the one that the model prefers first."""
         return ranked(self.shape, self.batch, purpose=purpose, itemsize=self.itemsize, machine=self.machine)
 
-    def room(self, purpose: Purpose) -> float:
+    def memory_limit(self, purpose: Purpose) -> float:
         """Bytes that a plan may take beside inputs, outputs and their gradients (`mponet.contraction.search.room`)."""
-        return room(self.shape, self.rows, purpose, self.itemsize, self.machine)
+        return memory_limit(self.shape, self.rows, purpose, self.itemsize, self.machine)
 
     def share(self, purpose: Purpose) -> float:
         """The part of the room that grows with the batch."""
         return share(self.shape, self.rows, purpose, self.itemsize, self.machine)
 
-    def taken(self, plan: Plan, purpose: Purpose) -> int:
+    def workspace_bytes(self, plan: Plan, purpose: Purpose) -> int:
         """Bytes that a plan takes beside them."""
         return workspace(plan, self.rows, purpose=purpose, machine=self.machine) * self.itemsize
 
@@ -77,14 +77,14 @@ class PlanSet:
         forward: for a forward pass alone.
         training: for a forward and a backward pass, which runs the sweep again.
         inference: for a forward pass whose weights are kept, since no core changes.
-        question: what was asked; None for plans that somebody made.
+        request: what was asked; None for plans that somebody made.
         seconds: median times of the candidates that were timed, by purpose and plan.
     """
 
     forward: Plan
     training: Plan
     inference: Plan
-    question: PlanRequest | None = None
+    request: PlanRequest | None = None
     seconds: Mapping[tuple[Purpose, Plan], float] = field(default_factory=dict, hash=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -97,19 +97,19 @@ class PlanSet:
         return cls(plan, plan, plan)
 
     @classmethod
-    def of(cls, question: PlanRequest, runner: Runner | None = None, dtype: str = "float32") -> "PlanSet":
+    def of(cls, request: PlanRequest, runner: Runner | None = None, dtype: str = "float32") -> "PlanSet":
         """The answer; with a ``runner`` the best few are timed, and the fastest wins."""
         best: dict[Purpose, Plan] = {}
         seconds: dict[tuple[Purpose, Plan], float] = {}
         for purpose in PURPOSES:
-            options = question.ranked(purpose)
+            options = request.ranked(purpose)
             if runner is not None:
-                finalists = [plan for plan in options[:FINALISTS] if question.fits(plan, purpose)]
-                times = timed(finalists, question.rows, purpose, dtype, runner)
+                finalists = [plan for plan in options[:FINALISTS] if request.fits(plan, purpose)]
+                times = timed(finalists, request.rows, purpose, dtype, runner)
                 seconds |= {(purpose, plan): time for plan, time in times.items()}
                 options = sorted(times, key=lambda plan: times[plan])
             best[purpose] = options[0]
-        return cls(best["forward"], best["training"], best["inference"], question, seconds)
+        return cls(best["forward"], best["training"], best["inference"], request, seconds)
 
     def explain(self, purpose: Purpose = "training", top: int = 8) -> str:
         """The best candidates as a table: predicted and measured time, where it goes, memory taken, and why one won.
@@ -117,12 +117,12 @@ class PlanSet:
         Raises:
             PlanError: nobody chose these plans, or there is no such purpose.
         """
-        if self.question is None or purpose not in PURPOSES:
+        if self.request is None or purpose not in PURPOSES:
             raise PlanError(
                 f"plans for {purpose!r} are to be explained; expected one of {', '.join(PURPOSES)}, and plans that a "
                 "layer chose: layer.plans(batch).explain('training')"
             )
-        return _table(self, self.question, purpose, top)
+        return _table(self, self.request, purpose, top)
 
 
 @lru_cache(maxsize=4096)
@@ -133,9 +133,9 @@ def plans_for(shape: MPOShape, batch: int | None, dtype: str, backend: "Planning
         return plans_for(shape, rows, dtype, backend)
     machine = backend.machine(dtype)
     if rows is None:  # it is being traced, and kernels take no part in that
-        machine = replace(machine, fused=0.0)
-    question = PlanRequest(shape, rows, ITEMSIZE.get(dtype, 4), machine)
-    return PlanSet.of(question, backend.runner if mode() == "measure" and rows is not None else None, dtype)
+        machine = replace(machine, kernel_flops=0.0)
+    request = PlanRequest(shape, rows, ITEMSIZE.get(dtype, 4), machine)
+    return PlanSet.of(request, backend.runner if mode() == "measure" and rows is not None else None, dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class PlanningContext:
     def machine(self, dtype: str) -> Machine:
         """The constants of the cost model for numbers of a dtype."""
         found = machine_of(self.key(dtype), self.versions())
-        return found if self.fuses else replace(found, fused=0.0)
+        return found if self.fuses else replace(found, kernel_flops=0.0)
 
 
 def rounded(batch: int) -> int:
@@ -200,36 +200,36 @@ def timed(options: list[Plan], batch: int, purpose: Purpose, dtype: str, runner:
     return {plan: median(times) for plan, times in found.items()}
 
 
-def _table(plans: PlanSet, question: PlanRequest, purpose: Purpose, top: int) -> str:
+def _table(plans: PlanSet, request: PlanRequest, purpose: Purpose, top: int) -> str:
     """What `PlanSet.explain` gives."""
-    options = question.ranked(purpose)
+    options = request.ranked(purpose)
     chosen: Plan = getattr(plans, purpose)
     shown = options[:top] if chosen in options[:top] else [*options[: top - 1], chosen]
-    allowed = question.room(purpose)
-    matrix = ", that of a dense matrix included" if allowed > question.share(purpose) else ""
+    allowed = request.memory_limit(purpose)
+    matrix = ", that of a dense matrix included" if allowed > request.share(purpose) else ""
     lines = [
-        f"{question.shape}, batch {'unknown' if question.batch is None else question.batch}, {purpose}: "
-        f"{len(options)} candidates, room for {allowed / 1e6:.2f} MB{matrix}",
+        f"{request.shape}, batch {'unknown' if request.batch is None else request.batch}, {purpose}: "
+        f"{len(options)} candidates, memory limit {allowed / 1e6:.2f} MB{matrix}",
         f"  {'plan':<44}{'predicted':>11}{'measured':>11}{'merging':>10}{'products':>10}{'moving':>10}{'calls':>10}"
         f"{'MB':>8}",
     ]
     for plan in shown:
-        parts = cost(plan, question.rows, purpose=purpose, itemsize=question.itemsize, machine=question.machine)
-        taken = question.taken(plan, purpose)
+        parts = cost(plan, request.rows, purpose=purpose, itemsize=request.itemsize, machine=request.machine)
+        taken = request.workspace_bytes(plan, purpose)
         measured = plans.seconds.get((purpose, plan))
         times = (parts.seconds, measured, *parts)
         lines.append(
             f"{'>' if plan == chosen else ' '} {plan!s:<44}"
             + "".join(f"{time_text(time):>{11 if k < 2 else 10}}" for k, time in enumerate(times))
-            + f"{taken / 1e6:>8.2f}{'' if question.fits(plan, purpose) else ' over the room'}"
+            + f"{taken / 1e6:>8.2f}{'' if request.fits(plan, purpose) else ' over the limit'}"
         )
-    return "\n".join([*lines, f"> {_reason(plans, question, purpose, chosen)}"])
+    return "\n".join([*lines, f"> {_reason(plans, request, purpose, chosen)}"])
 
 
-def _reason(plans: PlanSet, question: PlanRequest, purpose: Purpose, chosen: Plan) -> str:
+def _reason(plans: PlanSet, request: PlanRequest, purpose: Purpose, chosen: Plan) -> str:
     if (purpose, chosen) in plans.seconds:
         return "was the fastest of those that were timed here"
-    return "is predicted to be the fastest of those that keep within the room"
+    return "is predicted to be the fastest of those that keep within the memory limit"
 
 
 def time_text(seconds: float | None) -> str:

@@ -21,13 +21,13 @@ DEFAULT_BATCH = 128
 LEFT_SWEEP_PENALTY = 1.03
 #: Bytes of a dense weight up to which a sweep may take the memory of that and its gradient,
 #: whatever else there is.
-SMALL = 1 << 22
+SMALL_MATRIX_BYTES = 1 << 22
 
 
-def candidates(shape: MPOShape, batch: int | None = None, *, turned: bool = False) -> Iterator[Plan]:
+def candidates(shape: MPOShape, batch: int | None = None, *, transposed: bool = False) -> Iterator[Plan]:
     """Every plan worth considering: groupings, orders, and tiles below ``batch`` (None: no tiles).
 
-    With ``turned`` those, too, that turn the state before each product.
+    With ``transposed`` also those that transpose the state before each product.
     """
     sites = shape.sites
     tiles = (None, *(t for t in TILES if batch is not None and 2 * t <= batch))
@@ -36,8 +36,8 @@ def candidates(shape: MPOShape, batch: int | None = None, *, turned: bool = Fals
             groups = tuple(b - a for a, b in pairwise((0, *cuts, sites)))
             for order, tile in product(_orders(count), tiles):
                 yield Plan(shape, groups, order, tile)
-                if turned and count > 1 and order == tuple(range(count)):
-                    yield Plan(shape, groups, order, tile, turned=True)
+                if transposed and count > 1 and order == tuple(range(count)):
+                    yield Plan(shape, groups, order, tile, transposed=True)
 
 
 @lru_cache(maxsize=4096)
@@ -49,7 +49,7 @@ def choose(
     itemsize: int = 4,
     machine: Machine = DEFAULT_COSTS,
 ) -> Plan:
-    """The plan that the model likes best among those that keep within the room; ties go to the one listed first.
+    """The fastest predicted plan within the memory limit; the first candidate wins a tie.
 
     Args:
         shape: the layer.
@@ -70,19 +70,21 @@ def ranked(
     itemsize: int = 4,
     machine: Machine = DEFAULT_COSTS,
 ) -> list[Plan]:
-    """The candidates, best first: those within the room by predicted time, then the others by it."""
-    allowed = room(shape, batch, purpose, itemsize, machine)
+    """The candidates, best first: those within the memory limit by predicted time, then the others by it."""
+    allowed = memory_limit(shape, batch, purpose, itemsize, machine)
     options = _weighed(shape, batch, purpose, itemsize, machine)
-    return [one.plan for one in sorted(options, key=lambda one: (one.taken > allowed, one.seconds))]
+    return [one.plan for one in sorted(options, key=lambda one: (one.workspace_bytes > allowed, one.seconds))]
 
 
 def fits(plan: Plan, batch: int | None, purpose: Purpose, itemsize: int = 4, machine: Machine = DEFAULT_COSTS) -> bool:
     """Whether a plan keeps within the room; a batch that is not known is not measured by it."""
-    return _taken(plan, batch, purpose, itemsize, machine) <= room(plan.shape, batch, purpose, itemsize, machine)
+    return _workspace_bytes(plan, batch, purpose, itemsize, machine) <= memory_limit(
+        plan.shape, batch, purpose, itemsize, machine
+    )
 
 
 @lru_cache(maxsize=4096)
-def room(
+def memory_limit(
     shape: MPOShape,
     batch: int | None,
     purpose: Purpose = "forward",
@@ -100,17 +102,17 @@ def room(
         return inf
     allowed = share(shape, batch, purpose, itemsize, machine)
     matrix = shape.dense_parameters * itemsize
-    if matrix <= SMALL:
+    if matrix <= SMALL_MATRIX_BYTES:
         return allowed + 2 * matrix
     options = _weighed(shape, batch, purpose, itemsize, machine)
-    fastest = min((one.seconds for one in options if one.taken <= allowed), default=inf)
+    fastest = min((one.seconds for one in options if one.workspace_bytes <= allowed), default=inf)
     wanted = dense(shape, batch, purpose=purpose, itemsize=itemsize, machine=machine).seconds
     return allowed if fastest <= wanted else allowed + 2 * matrix
 
 
 def share(shape: MPOShape, batch: int, purpose: Purpose, itemsize: int, machine: Machine) -> float:
     """The part of the `room` that grows with the batch, in bytes."""
-    part = machine.room if purpose == "training" else machine.ahead
+    part = machine.training_memory_share if purpose == "training" else machine.forward_memory_share
     return part * 2 * batch * (shape.in_features + shape.out_features) * itemsize
 
 
@@ -119,7 +121,7 @@ class _Weighed(NamedTuple):
 
     plan: Plan
     seconds: float
-    taken: int
+    workspace_bytes: int
 
 
 @lru_cache(maxsize=4)  # for `ranked` and the `room` that it asks for; a shape of eight sites has thousands of plans
@@ -129,14 +131,14 @@ def _weighed(
     """All candidates, in their order."""
     rows = DEFAULT_BATCH if batch is None else batch
     found = []
-    for plan in candidates(shape, batch, turned=machine.turning > 0):
+    for plan in candidates(shape, batch, transposed=machine.transpose_bandwidth > 0):
         seconds = predict(plan, rows, purpose=purpose, itemsize=itemsize, machine=machine)
-        handicap = 1.0 if plan.order[0] or plan.turned else LEFT_SWEEP_PENALTY
-        found.append(_Weighed(plan, seconds * handicap, _taken(plan, batch, purpose, itemsize, machine)))
+        handicap = 1.0 if plan.order[0] or plan.transposed else LEFT_SWEEP_PENALTY
+        found.append(_Weighed(plan, seconds * handicap, _workspace_bytes(plan, batch, purpose, itemsize, machine)))
     return tuple(found)
 
 
-def _taken(plan: Plan, batch: int | None, purpose: Purpose, itemsize: int, machine: Machine) -> int:
+def _workspace_bytes(plan: Plan, batch: int | None, purpose: Purpose, itemsize: int, machine: Machine) -> int:
     """Bytes of the workspace; none where the batch is not known."""
     return 0 if batch is None else workspace(plan, batch, purpose=purpose, machine=machine) * itemsize
 

@@ -69,7 +69,7 @@ def notes(plan: Plan) -> list[str]:
     lines = [f"{count(sweep)} products for one row, {sweep / dense:.3g} of the full matrix's {count(dense)}"]
     if merged:
         lines.append(f"merged once per batch: cores {', '.join(merged)}, {count(plan.merge_multiplications)} products")
-    if plan.turned:
+    if plan.transposed:
         lines.append("the batch is transposed before each step, so that none is a broadcast product")
     tile = f"{plan.tile} rows at a time" if plan.tile else "all rows at once"
     peak = f"; between steps at most {count(plan.peak_size(1))} numbers for one row" if len(plan.steps) > 1 else ""

@@ -26,7 +26,11 @@ def compiled(kernel, sizes, dtype, warps, stages, **constants):
 for dtype in ("bf16", "fp16"):
     rows, *means = launch.tile(TWO)
     print("sweep_two", dtype, compiled(kernels.sweep_two, TWO, dtype, *means, TILE=rows, BIASED=True, PRECISION="tf32"))
-    print("slopes_two", dtype, compiled(kernels.slopes_two, TWO, dtype, *launch.SLOPES, PRECISION="tf32"))
+    print(
+        "weight_gradients_two",
+        dtype,
+        compiled(kernels.weight_gradients_two, TWO, dtype, *launch.SLOPES, PRECISION="tf32"),
+    )
     bonds, *means = launch.block(THREE)
     options = {"BONDS": bonds, "BIASED": True, "PRECISION": "tf32"}
     print("sweep_three", dtype, compiled(kernels.sweep_three, THREE, dtype, *means, **options))

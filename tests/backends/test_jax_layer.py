@@ -42,8 +42,8 @@ SQUARE = MPOShape.from_factors((16, 16), (16, 16), 4)
 MOMENTUM = Recipe("test", 20, 8, 0.1, momentum=0.9, nesterov=True, weight_decay=1e-3)
 
 
-def swept(shape, tile, *, turned=False):
-    plan = Plan(shape, (1,) * shape.sites, tuple(range(shape.sites)), tile, turned=turned)
+def swept(shape, tile, *, transposed=False):
+    plan = Plan(shape, (1,) * shape.sites, tuple(range(shape.sites)), tile, transposed=transposed)
     return PlanSet.alike(plan)
 
 
@@ -67,13 +67,13 @@ def layer():
 # ---------------------------------------------------------------- the operation
 
 
-@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize(
     ("batch", "tile"), [(0, 16), (1, 16), (16, 16), (17, 16), (32, 16), (37, 16), (3, 1), (37, None), (0, None)]
 )
-def test_gradients_through_tiles_equal_jaxs_autodiff_through_the_cores(batch, tile, turned):
+def test_gradients_through_tiles_equal_jaxs_autodiff_through_the_cores(batch, tile, transposed):
     def ours(inputs, cores):
-        return (apply_mpo(swept(CHAIN, tile, turned=turned), inputs, cores) * slope).sum()
+        return (apply_mpo(swept(CHAIN, tile, transposed=transposed), inputs, cores) * slope).sum()
 
     def einsum(inputs, cores):
         outputs = jnp.einsum(SUBSCRIPTS[3], inputs.reshape(batch, *CHAIN.input_dims), *cores)

@@ -85,11 +85,11 @@ def test_a_width_not_known_while_tracing_is_checked_when_run(layer):
 @pytest.mark.parametrize("batch", [0, 40, 41])
 @pytest.mark.parametrize("tile", [None, 8])
 @pytest.mark.parametrize(
-    ("groups", "turned"), [((3,), False), ((2, 1), False), ((1, 1, 1), False), ((2, 1), True), ((1, 1, 1), True)]
+    ("groups", "transposed"), [((3,), False), ((2, 1), False), ((1, 1, 1), False), ((2, 1), True), ((1, 1, 1), True)]
 )
-def test_gradients_equal_autodiff_of_einsum(operator, groups, turned, tile, batch, xla):
-    order = tuple(range(len(groups))) if turned else tuple(reversed(range(len(groups))))
-    plan = Plan(CHAIN, groups, order, tile, turned=turned)
+def test_gradients_equal_autodiff_of_einsum(operator, groups, transposed, tile, batch, xla):
+    order = tuple(range(len(groups))) if transposed else tuple(reversed(range(len(groups))))
+    plan = Plan(CHAIN, groups, order, tile, transposed=transposed)
     inputs = np.random.default_rng(3).normal(size=(batch, 24))
     arrays = [tf.constant(a) for a in (inputs, *operator.cores)]
 

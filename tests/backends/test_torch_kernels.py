@@ -79,7 +79,7 @@ class Case:
 
 def weight_slopes(case):
     """The kernel's gradients of the cores of two groups as those of weights: ``(I_2, D J_2)`` and ``(J_1, I_1 D)``."""
-    first, last = mponet_triton.slopes(case.plan, case.factors, case.inputs, case.slopes)
+    first, last = mponet_triton.weight_gradients(case.plan, case.factors, case.inputs, case.slopes)
     assert [tuple(first.shape), tuple(last.shape)] == list(case.plan.group_shapes)
     return [last[..., 0].permute(1, 0, 2).flatten(1), first[0].permute(1, 0, 2).flatten(1)]
 
@@ -105,7 +105,7 @@ def test_a_sweep_and_its_gradients_are_those_of_float64(plan, dtype):
     assert fusable(plan)
     found = [
         mponet_triton.forward(plan, case.factors, case.inputs, case.bias),
-        mponet_triton.pull(plan, case.factors, case.slopes),
+        mponet_triton.input_gradient(plan, case.factors, case.slopes),
     ]
     if len(plan.groups) == 2:
         found += weight_slopes(case)
@@ -142,7 +142,7 @@ def test_kernels_compile_for_a_gpu_where_there_is_none(tmp_path):
     assert done.returncode == 0, done.stderr
     found = [line.split() for line in done.stdout.splitlines()]
     assert [(kernel, dtype) for kernel, dtype, _ in found] == [
-        (kernel, dtype) for dtype in ("bf16", "fp16") for kernel in ("sweep_two", "slopes_two", "sweep_three")
+        (kernel, dtype) for dtype in ("bf16", "fp16") for kernel in ("sweep_two", "weight_gradients_two", "sweep_three")
     ]
     assert all(int(size) > 0 for _, _, size in found)
 
@@ -150,7 +150,9 @@ def test_kernels_compile_for_a_gpu_where_there_is_none(tmp_path):
 def test_no_rows_give_no_outputs_and_no_gradients():
     case = Case(PLANS[0], torch.float32, batch=0)
     assert mponet_triton.forward(case.plan, case.factors, case.inputs, case.bias).shape == case.slopes.shape
-    assert not any(one.any() for one in mponet_triton.slopes(case.plan, case.factors, case.inputs, case.slopes))
+    assert not any(
+        one.any() for one in mponet_triton.weight_gradients(case.plan, case.factors, case.inputs, case.slopes)
+    )
 
 
 @pytest.mark.parametrize("plan", WAYS, ids=lambda plan: str(plan.shape))
@@ -166,7 +168,7 @@ def test_a_layer_by_kernels_is_the_same_layer(plan, wrt_inputs, monkeypatch):
 
     wanted = passes()
     used = []
-    monkeypatch.setattr(mponet_triton, "serves", lambda one, rows: used.append(one) or fusable(one))
+    monkeypatch.setattr(mponet_triton, "supports", lambda one, rows: used.append(one) or fusable(one))
     found = passes()
     assert set(used) == {plan}
     with torch.no_grad():
@@ -183,7 +185,7 @@ def test_all_ways_to_gradients_are_tested():
 
 def test_gradients_of_gradients_are_not_left_to_kernels(monkeypatch):
     case = Case(WAYS[0], torch.float32)
-    monkeypatch.setattr(mponet_triton, "serves", lambda one, rows: fusable(one))
+    monkeypatch.setattr(mponet_triton, "supports", lambda one, rows: fusable(one))
     inputs = case.inputs.requires_grad_()
     cores = [core.requires_grad_() for core in case.cores]
     slope = torch.autograd.grad(
@@ -198,7 +200,7 @@ def test_gradients_of_gradients_are_not_left_to_kernels(monkeypatch):
 )
 def test_elsewhere_kernels_do_not_serve(dtype, device, rows):
     case = torch.zeros(rows, 15, dtype=dtype, device=device)
-    assert not mponet_triton.serves(PLANS[1], case)
+    assert not mponet_triton.supports(PLANS[1], case)
 
 
 @pytest.mark.parametrize(("said", "wanted"), [("off", False), ("0", False), ("", ON_CHIP), ("on", ON_CHIP)])

@@ -46,7 +46,7 @@ def test_gradients_of_inputs_cores_and_bias(check):
 
 
 @pytest.mark.parametrize(
-    "groups, order, turned",
+    "groups, order, transposed",
     [
         ((1, 1, 1), (2, 1, 0), False),
         ((1, 1, 1), (0, 2, 1), False),
@@ -57,9 +57,9 @@ def test_gradients_of_inputs_cores_and_bias(check):
     ],
 )
 @pytest.mark.parametrize("tile", [None, 2])
-def test_gradcheck_of_every_kind_of_plan(groups, order, tile, turned):
+def test_gradcheck_of_every_kind_of_plan(groups, order, tile, transposed):
     module = layer()
-    plan = Plan(module.shape, groups, order, tile, turned=turned)
+    plan = Plan(module.shape, groups, order, tile, transposed=transposed)
     inputs = torch.randn(5, 12, dtype=DOUBLE, requires_grad=True)
     cores = [core.detach().clone().requires_grad_() for core in module.cores]
     assert torch.autograd.gradcheck(lambda x, *c: apply_mpo(PlanSet.alike(plan), x, c), (inputs, *cores))

@@ -28,7 +28,7 @@ few = settings(max_examples=30)
 class Tracing(NumpyOps):
     """A library that does not know the size of the batch, as when a graph is traced."""
 
-    def rows(self, array):
+    def batch_size(self, array):
         return -1
 
     def map_tiles(self, body, arrays, widths, tile):
@@ -56,7 +56,7 @@ def absolute(mpo):
 
 
 def every_plan(shape):
-    return [plan.with_tile(tile) for plan in candidates(shape, turned=True) for tile in TILES]
+    return [plan.with_tile(tile) for plan in candidates(shape, transposed=True) for tile in TILES]
 
 
 def inputs_for(mpo, batch):
@@ -99,9 +99,9 @@ def test_a_tile_bounds_the_rows_that_are_swept_at_once():
     seen = []
 
     class Watching(NumpyOps):
-        def matmul(self, a, b, into=None):
+        def matmul(self, a, b, out=None):
             seen.append(max(array.shape[0] for array in (a, b) if array.ndim == 3) if a.ndim + b.ndim > 4 else 0)
-            return super().matmul(a, b, into)
+            return super().matmul(a, b, out)
 
     mpo = random_mpo(MPOShape.from_factors((2, 2), (2, 2), 2), np.random.default_rng(0))
     execute.forward(Plan(mpo.shape, (1, 1), (0, 1), 3), mpo.cores, inputs_for(mpo, 8), Watching())
@@ -228,6 +228,6 @@ def test_nothing_that_is_given_is_changed(tile):
     mpo = random_mpo(MPOShape.from_factors((2, 3, 2), (3, 2, 2), 4), np.random.default_rng(0))
     x, slope = inputs_for(mpo, 4), slopes_for(mpo, 4)
     before = [array.copy() for array in (x, slope, *mpo.cores)]
-    for plan in candidates(mpo.shape, turned=True):
+    for plan in candidates(mpo.shape, transposed=True):
         execute.backward(plan.with_tile(tile), mpo.cores, x, slope, OPS)
     assert all(np.array_equal(a, b) for a, b in zip(before, (x, slope, *mpo.cores), strict=True))

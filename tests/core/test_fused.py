@@ -62,7 +62,7 @@ def test_padding_counts():
 def test_the_transposed_operator_has_the_sizes_turned():
     sizes = Sizes.of(Plan(MPOShape.from_factors((4, 7, 7, 4), (4, 4, 4, 2), 3), (2, 2), (1, 0)))
     assert sizes == Sizes((28, 28), (16, 8), (3,))
-    assert sizes.turned == Sizes((16, 8), (28, 28), (3,))
+    assert sizes.transposed == Sizes((16, 8), (28, 28), (3,))
 
 
 def test_gradients_by_the_matrix_where_they_are_fewer_multiplications():
@@ -81,7 +81,7 @@ def test_small_sizes_are_slow(dims, share):
 
 
 def test_a_kernel_takes_no_memory_for_states():
-    one, apart = plan((64, 64), 4), replace(SHORT, fused=0.0)
+    one, apart = plan((64, 64), 4), replace(SHORT, kernel_flops=0.0)
     for purpose in ("forward", "training"):
         assert workspace(one, 512, purpose=purpose, machine=SHORT) == workspace(
             one, 4096, purpose=purpose, machine=SHORT
@@ -144,19 +144,19 @@ def test_constants_are_those_of_the_device_and_the_numbers(device, dtype, wanted
 
 def test_only_a_planner_with_kernels_plans_for_them(tmp_path, monkeypatch):
     monkeypatch.setenv("MPONET_CACHE", str(tmp_path))
-    assert planner("cuda").machine("bfloat16") == replace(SHORT, fused=0.0)
+    assert planner("cuda").machine("bfloat16") == replace(SHORT, kernel_flops=0.0)
     shape = MPOShape.from_factors((64, 64), (64, 64), 4)
     with_kernels, without = (plans_for(shape, 4096, "bfloat16", planner("cuda", fuses=f)) for f in (True, False))
     assert fusable(with_kernels.training)
     # a kernel's plan within the share is faster than dense, so that no matrix is allowed on top;
     # without there is none
-    assert with_kernels.question.share("training") == with_kernels.question.room("training")
-    assert without.question.share("training") < without.question.room("training")
-    assert DEFAULT_COSTS.fused == 0.0
+    assert with_kernels.request.share("training") == with_kernels.request.memory_limit("training")
+    assert without.request.share("training") < without.request.memory_limit("training")
+    assert DEFAULT_COSTS.kernel_flops == 0.0
 
 
 def test_what_is_traced_is_planned_without_kernels(tmp_path, monkeypatch):
     monkeypatch.setenv("MPONET_CACHE", str(tmp_path))
     shape = MPOShape.from_factors((64, 64), (64, 64), 4)
-    found = [plans_for(shape, batch, "bfloat16", planner("cuda", fuses=True)).question for batch in (4096, None)]
-    assert [one.machine.fused for one in found] == [SHORT.fused, 0.0]
+    found = [plans_for(shape, batch, "bfloat16", planner("cuda", fuses=True)).request for batch in (4096, None)]
+    assert [one.machine.kernel_flops for one in found] == [SHORT.kernel_flops, 0.0]

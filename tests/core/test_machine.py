@@ -13,14 +13,22 @@ from mponet.errors import CheckpointError, PlanError
 from mponet.operators.shape import MPOShape
 
 VERSIONS = {"made-up": "1.0"}
-MEASURED = Machine(flops=3.25e11, half=7.0, near=1e11, middle=5e10, far=1e10, call=1.5e-6, product=2e-8)
+MEASURED = Machine(
+    flops=3.25e11,
+    half_speed_size=7.0,
+    cache_bandwidth=1e11,
+    llc_bandwidth=5e10,
+    memory_bandwidth=1e10,
+    call_overhead=1.5e-6,
+    bmm_overhead=2e-8,
+)
 
 
 @pytest.fixture(autouse=True)
 def folder(monkeypatch, tmp_path):
     """A cache of its own for each test, in a folder that is not there yet."""
-    monkeypatch.setenv("MPONET_CACHE", str(tmp_path / "some" / "cache"))
-    return tmp_path / "some" / "cache"
+    monkeypatch.setenv("MPONET_CACHE", str(tmp_path / "some" / "cache_bytes"))
+    return tmp_path / "some" / "cache_bytes"
 
 
 # ---------------------------------------------------------------- keeping
@@ -43,7 +51,7 @@ def test_the_file_is_there_whole_or_not_at_all(folder, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("mponet.files.os.fsync", broken)
         with pytest.raises(CheckpointError, match="no space left"):
-            save("made-up", VERSIONS, replace(MEASURED, call=1.0))
+            save("made-up", VERSIONS, replace(MEASURED, call_overhead=1.0))
     assert [file.name for file in folder.iterdir()] == ["machine-made-up.json"]
     mponet.contraction.machine._measured.cache_clear()
     assert machine_of("made-up", VERSIONS) == MEASURED
@@ -58,8 +66,8 @@ def test_frameworks_have_files_of_their_own():
 def test_the_newest_constants_serve():
     save("made-up", VERSIONS, MEASURED)
     machine_of("made-up", VERSIONS)
-    save("made-up", VERSIONS, replace(MEASURED, call=1.0))
-    assert machine_of("made-up", VERSIONS).call == 1.0
+    save("made-up", VERSIONS, replace(MEASURED, call_overhead=1.0))
+    assert machine_of("made-up", VERSIONS).call_overhead == 1.0
 
 
 def test_a_cache_that_is_a_file_is_refused(folder):
@@ -105,7 +113,9 @@ def test_another_machine_takes_the_defaults(monkeypatch, name, value):
     with monkeypatch.context() as patched:
         patched.setattr(name, value, raising=False)
         assert machine_of("jax", VERSIONS) == DEFAULTS["jax"]
-    assert machine_of("jax", VERSIONS) == replace(MEASURED, turning=DEFAULTS["jax"].turning)  # which is not measured
+    assert machine_of("jax", VERSIONS) == replace(
+        MEASURED, transpose_bandwidth=DEFAULTS["jax"].transpose_bandwidth
+    )  # which is not measured
 
 
 def test_a_fingerprint_names_what_constants_depend_on():
@@ -121,11 +131,11 @@ def test_layers_make_use_of_them():
     planner, shape = PlanningContext("made-up", lambda: VERSIONS, None), MPOShape.from_factors((16, 16), (16, 16), 1)
     plans_for.cache_clear()
     usual = plans_for(shape, 4, "float32", planner)
-    save("made-up", VERSIONS, replace(MEASURED, call=1.0))
+    save("made-up", VERSIONS, replace(MEASURED, call_overhead=1.0))
     plans_for.cache_clear()
     measured = plans_for(shape, 4, "float32", planner)
     plans_for.cache_clear()
-    assert (usual.question.machine, measured.question.machine.call) == (DEFAULT_COSTS, 1.0)
+    assert (usual.request.machine, measured.request.machine.call_overhead) == (DEFAULT_COSTS, 1.0)
     assert measured.forward.groups == (2,)
 
 
@@ -150,11 +160,11 @@ def content(**changes):
         json.dumps({"machine": asdict(MEASURED)}).encode(),
         content(flops=0),
         content(flops=-1.0),
-        content(call=float("nan")),
-        content(call=float("inf")),
-        content(near="fast"),
-        content(far=None),
-        content(half=True),
+        content(call_overhead=float("nan")),
+        content(call_overhead=float("inf")),
+        content(cache_bandwidth="fast"),
+        content(memory_bandwidth=None),
+        content(half_speed_size=True),
     ],
 )
 def test_a_broken_file_is_named(folder, bytes_):

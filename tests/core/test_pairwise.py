@@ -162,9 +162,9 @@ def test_a_tile_bounds_the_rows_that_are_led_through_at_once():
     seen = []
 
     class Watching(NumpyOps):
-        def matmul(self, a, b, into=None):
+        def matmul(self, a, b, out=None):
             seen.append(a.shape[0] if a.ndim + b.ndim == 4 else max(a.shape[0], b.shape[0]))
-            return super().matmul(a, b, into)
+            return super().matmul(a, b, out)
 
     wiring = graphs.WIRINGS["in two pieces"]
     plan = GraphPlan(wiring, ((0, 1), (0, 1)), 3)
@@ -183,8 +183,8 @@ def test_multiplications_are_those_of_the_products_that_are_run(plan):
     counted = []
 
     class Counting(NumpyOps):
-        def matmul(self, a, b, into=None):
-            result = super().matmul(a, b, into)
+        def matmul(self, a, b, out=None):
+            result = super().matmul(a, b, out)
             counted.append(result.size * a.shape[-1])
             return result
 
@@ -206,7 +206,7 @@ def test_only_what_is_said_to_be_turned_is_transposed(plan):
     wiring = plan.with_tile(None).wiring
     inputs, _ = graphs.batch_of(wiring, 11)  # no dimension of a network is 11
     graph_execute.forward(plan.with_tile(None), graphs.tensors_of(wiring), inputs, Watching())
-    assert sum(moved) == 11 * plan.turned_size
+    assert sum(moved) == 11 * plan.transposed_size
 
 
 def operations(wiring, way, batch):

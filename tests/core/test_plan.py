@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from core.strategies import shapes
 from mponet.contraction.cost import DEFAULT_COSTS, Machine, cost, dense, predict, workspace
 from mponet.contraction.plan import Plan
-from mponet.contraction.search import LEFT_SWEEP_PENALTY, MAX_GROUPS, SMALL, TILES, candidates, choose, ranked, room
+from mponet.contraction.search import (
+    LEFT_SWEEP_PENALTY,
+    MAX_GROUPS,
+    SMALL_MATRIX_BYTES,
+    TILES,
+    candidates,
+    choose,
+    memory_limit,
+    ranked,
+)
 from mponet.errors import PlanError
 from mponet.operators.shape import MPOShape
 
@@ -68,7 +77,7 @@ def naive_costs(plan):
 
 @given(shapes(max_size=4096))
 def test_every_plan_counts_what_it_multiplies(shape):
-    for plan in candidates(shape, turned=True):
+    for plan in candidates(shape, transposed=True):
         merging, sweeping, peak = naive_costs(plan)
         assert plan.merge_multiplications == merging
         assert plan.sweep_multiplications == sweeping
@@ -79,7 +88,7 @@ def test_every_plan_counts_what_it_multiplies(shape):
 
 @given(shapes(max_size=4096))
 def test_the_steps_of_every_plan_hand_over(shape):
-    for plan in candidates(shape, turned=True):
+    for plan in candidates(shape, transposed=True):
         size = shape.in_features
         for step in plan.steps:
             assert step.prefix * step.inner * step.suffix == size
@@ -89,7 +98,7 @@ def test_the_steps_of_every_plan_hand_over(shape):
             assert step.multiplications == step.prefix * step.rows * step.inner * step.suffix
         assert size == shape.out_features
         assert [step.group for step in plan.steps] == list(plan.order)
-        assert [step.side == "closing" for step in plan.steps] == [False] * (len(plan.groups) - 1) + [True]
+        assert [step.side == "last" for step in plan.steps] == [False] * (len(plan.groups) - 1) + [True]
         assert [shape_[0] for shape_ in plan.group_shapes] == [shape.bond_dims[first] for first, _ in plan.spans]
         assert plan.spans[-1][1] == shape.sites
 
@@ -135,7 +144,7 @@ def test_a_tile_is_at_most_half_of_the_batch(batch, tiles):
 # ---------------------------------------------------------------- choice
 
 
-def taken(plan, batch, purpose, itemsize):
+def workspace_bytes(plan, batch, purpose, itemsize):
     return workspace(plan, batch, purpose=purpose) * itemsize
 
 
@@ -149,9 +158,9 @@ def test_the_best_candidate_that_has_room_is_chosen_and_again(shape, batch, purp
     choose.cache_clear()
     assert choose(shape, batch, purpose=purpose, itemsize=itemsize) == plan
     rows = 128 if batch is None else batch
-    allowed = room(shape, batch, purpose, itemsize)
+    allowed = memory_limit(shape, batch, purpose, itemsize)
     everything = list(candidates(shape, batch))
-    modest = [one for one in everything if batch is None or taken(one, rows, purpose, itemsize) <= allowed]
+    modest = [one for one in everything if batch is None or workspace_bytes(one, rows, purpose, itemsize) <= allowed]
     times = {one: seconds(one, rows, purpose, itemsize) for one in modest}
     assert plan in everything
     assert times[plan] == min(times.values())
@@ -171,18 +180,18 @@ LARGE = st.builds(
 def test_a_layer_takes_its_share_if_that_is_as_fast_as_dense_else_what_dense_takes(shape, batch, purpose, itemsize):
     plan = choose(shape, batch, purpose=purpose, itemsize=itemsize)
     sizes_and_times = [
-        (taken(one, batch, purpose, itemsize), seconds(one, batch, purpose, itemsize))
+        (workspace_bytes(one, batch, purpose, itemsize), seconds(one, batch, purpose, itemsize))
         for one in candidates(shape, batch)
     ]
     wanted = dense(shape, batch, purpose=purpose, itemsize=itemsize).seconds
     matrix = shape.dense_parameters * itemsize
-    assert matrix > SMALL or itemsize == 2
-    share = DEFAULT_COSTS.room * 2 * batch * (shape.in_features + shape.out_features) * itemsize
+    assert matrix > SMALL_MATRIX_BYTES or itemsize == 2
+    share = DEFAULT_COSTS.training_memory_share * 2 * batch * (shape.in_features + shape.out_features) * itemsize
     within = [time for size, time in sizes_and_times if size <= share]
-    thrifty = matrix > SMALL and any(time <= wanted for time in within)
+    thrifty = matrix > SMALL_MATRIX_BYTES and any(time <= wanted for time in within)
     allowed = share if thrifty else share + 2 * matrix
     assert seconds(plan, batch, purpose, itemsize) == min(time for size, time in sizes_and_times if size <= allowed)
-    assert taken(plan, batch, purpose, itemsize) <= allowed
+    assert workspace_bytes(plan, batch, purpose, itemsize) <= allowed
 
 
 @pytest.mark.parametrize(("bond", "rebuilt"), [(8, False), (32, True), (64, True)])
@@ -202,7 +211,7 @@ def test_a_prediction_is_a_time(shape, batch):
         assert 0.0 < inference <= forward < both
         assert predict(plan, batch, itemsize=8) > forward
         assert predict(plan, 2 * batch + 2) > forward
-        assert predict(plan, batch, machine=Machine(call=1.0)) > len(plan.steps)
+        assert predict(plan, batch, machine=Machine(call_overhead=1.0)) > len(plan.steps)
 
 
 @given(shapes(max_size=4096), st.sampled_from([1, 3, 64]))
@@ -235,7 +244,7 @@ def test_plans_say_what_they_do():
     assert str(Plan(SHAPE, (4,), (0,), 16)) == "rebuild W, 1 product, tiles of 16"
     assert str(Plan(SHAPE, (2, 1, 1), (2, 0, 1))) == "sweep cores 4 > 1-2 > 3"
     assert str(Plan(SHAPE, (2, 2), (1, 0), 32)) == "sweep cores 3-4 > 1-2, tiles of 32"
-    assert str(Plan(SHAPE, (2, 2), (0, 1), 8, turned=True)) == "sweep cores 1-2 > 3-4, turned, tiles of 8"
+    assert str(Plan(SHAPE, (2, 2), (0, 1), 8, transposed=True)) == "sweep cores 1-2 > 3-4, transposed, tiles of 8"
 
 
 # ---------------------------------------------------------------- refusals
@@ -263,14 +272,14 @@ def test_an_order_from_the_ends_is_a_plan(order):
 @pytest.mark.parametrize(("groups", "order"), [((2, 2), (1, 0)), ((2, 1, 1), (0, 2, 1)), ((4,), (0,))])
 def test_only_sweeps_from_the_left_are_turned(groups, order):
     with pytest.raises(PlanError, match="from the left where the state is turned"):
-        Plan(SHAPE, groups, order, turned=True)
+        Plan(SHAPE, groups, order, transposed=True)
 
 
 @given(shapes(max_size=4096))
 def test_what_is_turned_multiplies_the_same_without_broadcasting(shape):
-    for plan in candidates(shape, turned=True):
-        if plan.turned:
-            other = replace(plan, turned=False)
+    for plan in candidates(shape, transposed=True):
+        if plan.transposed:
+            other = replace(plan, transposed=False)
             assert [step.multiplications for step in plan.steps] == [step.multiplications for step in other.steps]
             assert {step.suffix for step in plan.steps} == {1}
             for step in plan.steps:
@@ -283,7 +292,8 @@ def test_states_are_turned_only_where_that_is_known_to_be_fast(purpose):
     shape = MPOShape.from_factors((16, 16, 16), (16, 16, 16), 4)
     turned = {
         speed: [
-            plan.turned for plan in ranked(shape, 64, purpose=purpose, machine=replace(DEFAULT_COSTS, turning=speed))
+            plan.transposed
+            for plan in ranked(shape, 64, purpose=purpose, machine=replace(DEFAULT_COSTS, transpose_bandwidth=speed))
         ]
         for speed in (0.0, 1.0, 1e15)
     }
@@ -294,9 +304,10 @@ def test_states_are_turned_only_where_that_is_known_to_be_fast(purpose):
 
 @pytest.mark.parametrize(("purpose", "turns"), [("forward", 1), ("training", 3), ("inference", 1)])
 def test_a_turn_reads_and_writes_the_state_of_every_step(purpose, turns):
-    plan, batch = Plan(MPOShape.from_factors((16, 16), (16, 16), 4), (1, 1), (0, 1), turned=True), 64
+    plan, batch = Plan(MPOShape.from_factors((16, 16), (16, 16), 4), (1, 1), (0, 1), transposed=True), 64
     slow, fast = (
-        cost(plan, batch, purpose=purpose, machine=replace(DEFAULT_COSTS, turning=speed)) for speed in (1e6, 2e6)
+        cost(plan, batch, purpose=purpose, machine=replace(DEFAULT_COSTS, transpose_bandwidth=speed))
+        for speed in (1e6, 2e6)
     )
     states = batch * sum(step.prefix * step.inner for step in plan.steps)
     assert slow.moving - fast.moving == pytest.approx(turns * 2 * 4 * states * (1e-6 - 0.5e-6), rel=1e-9)

@@ -22,9 +22,9 @@ PARTS = ("merging", "products", "moving", "calls")
 def folder(monkeypatch, tmp_path):
     """An empty cache, and no choices of other tests."""
     monkeypatch.delenv("MPONET_PLAN", raising=False)
-    monkeypatch.setenv("MPONET_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MPONET_CACHE", str(tmp_path / "cache_bytes"))
     plans_for.cache_clear()
-    yield tmp_path / "cache"
+    yield tmp_path / "cache_bytes"
     plans_for.cache_clear()
 
 
@@ -49,14 +49,14 @@ def test_plan_shows_what_a_layer_would_say(purpose):
 
 def test_plan_tells_programs_the_same():
     found = facts(*FC2, "--batch", "100", "--top", "5")
-    question = PlanRequest(SHAPE, rounded(100))
-    options, chosen = question.ranked("training"), PlanSet.of(question).training
+    request = PlanRequest(SHAPE, rounded(100))
+    options, chosen = request.ranked("training"), PlanSet.of(request).training
     assert (found["backend"], found["shape"], found["batch"]) == ("numpy", str(SHAPE), rounded(100))
     assert found["purpose"] == "training"
     assert [one["plan"] for one in found["candidates"]] == [str(plan) for plan in options[:5]]
     assert found["chosen"] == found["candidates"][0]
     assert found["chosen"]["plan"] == str(chosen)
-    assert found["room_bytes"] > 0
+    assert found["memory_limit_bytes"] > 0
     for one in found["candidates"]:
         assert one["predicted_seconds"] == pytest.approx(sum(one[part] for part in PARTS), rel=1e-12)
         assert one["measured_seconds"] is None
@@ -146,7 +146,7 @@ def test_tune_keeps_what_it_measured_and_plans_make_use_of_it(folder, quick):
     assert json.loads(file.read_text())["machine"] == found["machine"]
     assert machine_of("numpy", versions()) == Machine(**found["machine"]) != DEFAULT_COSTS
     assert min(found["error"], found["error_before"]) >= 1.0
-    assert plans_for(SHAPE, 8, "float32", PLANNER).question.machine == Machine(**found["machine"])
+    assert plans_for(SHAPE, 8, "float32", PLANNER).request.machine == Machine(**found["machine"])
 
 
 def test_tune_tells_people(folder, quick):

@@ -97,7 +97,9 @@ def test_without_a_runner_each_purpose_has_the_favourite_of_the_model(shape, bat
 def test_constants_of_the_machine_decide():
     """Where starting an operation takes forever, few operations win; where it takes nothing, few multiplications."""
     shape = MPOShape.from_factors((16, 16), (16, 16), 1)
-    slow, quick = (PlanSet.of(PlanRequest(shape, 4, machine=Machine(call=call))).forward for call in (10.0, 1e-12))
+    slow, quick = (
+        PlanSet.of(PlanRequest(shape, 4, machine=Machine(call_overhead=call))).forward for call in (10.0, 1e-12)
+    )
     assert slow.groups == (2,)
     assert quick.multiplications(4) < slow.multiplications(4)
 
@@ -110,7 +112,7 @@ def test_plans_that_somebody_made_are_alike():
 def test_plans_are_values():
     """Compilers keep what they compiled by them: what was measured makes no difference."""
     one, other = PlanSet.of(PlanRequest(SHAPE, 8)), PlanSet.of(PlanRequest(SHAPE, 8))
-    timed_ones = PlanSet(one.forward, one.training, one.inference, one.question, {("forward", one.forward): 1.0})
+    timed_ones = PlanSet(one.forward, one.training, one.inference, one.request, {("forward", one.forward): 1.0})
     assert one == other == timed_ones
     assert len({one, other, timed_ones}) == 1
 
@@ -120,35 +122,35 @@ def test_plans_are_values():
 
 @pytest.mark.parametrize("batch", [1, 100])
 def test_the_fastest_of_the_finalists_wins_whatever_the_model_says(clock, batch):
-    question = PlanRequest(SHAPE, batch)
+    request = PlanRequest(SHAPE, batch)
     for place in range(FINALISTS):
-        wanted = {purpose: question.ranked(purpose)[place] for purpose in PURPOSES}
+        wanted = {purpose: request.ranked(purpose)[place] for purpose in PURPOSES}
         made = clock(lambda plan, wanted=wanted: 1.0 if plan in wanted.values() else 2.0)
-        plans = PlanSet.of(question, made.runner)
+        plans = PlanSet.of(request, made.runner)
         for purpose in PURPOSES:
-            best = min(question.ranked(purpose)[:FINALISTS], key=lambda plan: plan not in wanted.values())
+            best = min(request.ranked(purpose)[:FINALISTS], key=lambda plan: plan not in wanted.values())
             assert getattr(plans, purpose) == best
             assert plans.seconds[purpose, best] == 1.0
 
 
 def test_the_finalists_alone_are_timed(clock):
-    question = PlanRequest(SHAPE, 100, itemsize=8)
+    request = PlanRequest(SHAPE, 100, itemsize=8)
     made = clock(lambda plan: 1.0)
-    plans = PlanSet.of(question, made.runner, "float64")
-    expected = [(plan, purpose) for purpose in PURPOSES for plan in question.ranked(purpose)[:FINALISTS]]
-    assert made.asked == [(plan, 100, purpose, "float64") for plan, purpose in expected if question.fits(plan, purpose)]
+    plans = PlanSet.of(request, made.runner, "float64")
+    expected = [(plan, purpose) for purpose in PURPOSES for plan in request.ranked(purpose)[:FINALISTS]]
+    assert made.asked == [(plan, 100, purpose, "float64") for plan, purpose in expected if request.fits(plan, purpose)]
     assert set(plans.seconds) == {(purpose, plan) for plan, _, purpose, _ in made.asked}
     # a tie goes to the favourite of the model
-    assert plans.training == question.ranked("training")[0]
+    assert plans.training == request.ranked("training")[0]
 
 
 def test_only_plans_that_fit_are_timed(clock):
     """Few candidates of these have room: those that have none must not win, however fast."""
-    question = PlanRequest(ROOMY, 256)
+    request = PlanRequest(ROOMY, 256)
     fitting = [plan for plan in candidates(ROOMY, 256) if fits(plan, 256, "training")]
     assert 0 < len(fitting) < FINALISTS
     made = clock(lambda plan: 2.0 if plan in fitting else 1.0)
-    plans = PlanSet.of(question, made.runner)
+    plans = PlanSet.of(request, made.runner)
     assert {plan for purpose, plan in plans.seconds if purpose == "training"} == set(fitting)
     assert plans.training in fitting
 
@@ -156,7 +158,8 @@ def test_only_plans_that_fit_are_timed(clock):
 @pytest.mark.parametrize("purpose", PURPOSES)
 def test_a_machine_with_more_room_takes_wider_tiles(purpose):
     narrow, wide = (
-        PlanRequest(WIDE, 128, machine=replace(DEFAULT_COSTS, room=share, ahead=share)) for share in (0.1, 1.0)
+        PlanRequest(WIDE, 128, machine=replace(DEFAULT_COSTS, training_memory_share=share, forward_memory_share=share))
+        for share in (0.1, 1.0)
     )
     activations = 2 * 128 * 2 * 4096 * 4
     taken = [workspace(one.ranked(purpose)[0], 128, purpose=purpose) * 4 for one in (narrow, wide)]
@@ -168,8 +171,8 @@ def test_a_machine_with_more_room_takes_wider_tiles(purpose):
 def test_where_a_tenth_is_too_little_there_is_the_room_of_a_dense_layer(purpose, batch):
     text = PlanSet.of(PlanRequest(CRAMPED, batch)).explain(purpose, top=100)
     allowed = 134.217728 + 0.1 * 2 * batch * 2 * 4096 * 4 / 1e6
-    assert text.splitlines()[0].endswith(f"room for {allowed:.2f} MB, that of a dense matrix included")
-    assert " over the room" not in next(row for row in rows_of(text) if row.startswith(">"))
+    assert text.splitlines()[0].endswith(f"memory limit {allowed:.2f} MB, that of a dense matrix included")
+    assert " over the limit" not in next(row for row in rows_of(text) if row.startswith(">"))
 
 
 def test_rounds_take_turns_and_the_median_counts(clock):
@@ -181,8 +184,8 @@ def test_rounds_take_turns_and_the_median_counts(clock):
 
 
 def test_numpy_measures_itself():
-    question = PlanRequest(MPOShape.from_factors((2, 3), (3, 2), 2), 4)
-    plans = PlanSet.of(question, NUMPY.runner)
+    request = PlanRequest(MPOShape.from_factors((2, 3), (3, 2), 2), 4)
+    plans = PlanSet.of(request, NUMPY.runner)
     for purpose in PURPOSES:
         mine = {plan: seconds for (of, plan), seconds in plans.seconds.items() if of == purpose}
         assert all(seconds > 0 for seconds in mine.values())
@@ -202,14 +205,14 @@ def test_a_batch_is_rounded_up_by_an_eighth_at_most(batch):
 def test_batches_near_one_another_share_their_plans():
     shared = {batch: plans_for(SHAPE, batch, "float32", NUMPY) for batch in range(97, 105)}
     assert len({id(plans) for plans in shared.values()}) == 1
-    assert shared[97].question.batch == rounded(97) == 104
+    assert shared[97].request.batch == rounded(97) == 104
     assert plans_for(SHAPE, 1, "float32", NUMPY) is plans_for(SHAPE, 0, "float32", NUMPY)
-    assert plans_for(SHAPE, None, "float32", NUMPY).question.batch is None
+    assert plans_for(SHAPE, None, "float32", NUMPY).request.batch is None
 
 
 @pytest.mark.parametrize(("dtype", "itemsize"), [("float64", 8), ("float32", 4), ("bfloat16", 2), ("float16", 2)])
 def test_numbers_have_their_size(dtype, itemsize):
-    assert plans_for(SHAPE, 8, dtype, NUMPY).question == PlanRequest(SHAPE, 8, itemsize, DEFAULT_COSTS)
+    assert plans_for(SHAPE, 8, dtype, NUMPY).request == PlanRequest(SHAPE, 8, itemsize, DEFAULT_COSTS)
 
 
 def test_layers_measure_when_they_are_told_to(clock, monkeypatch):
@@ -291,7 +294,7 @@ def test_an_explanation_has_every_column_and_marks_the_winner(purpose, batch):
     plans = plans_for(SHAPE, batch, "float32", NUMPY)
     text = plans.explain(purpose, top=5)
     heading, columns, *rows, reason = text.splitlines()
-    for part in (str(SHAPE), f"batch {batch or 'unknown'}", purpose, "candidates", "room for"):
+    for part in (str(SHAPE), f"batch {batch or 'unknown'}", purpose, "candidates", "memory limit"):
         assert part in heading
     assert tuple(columns.split()) == COLUMNS
     assert len(rows) == 5
@@ -311,7 +314,7 @@ def test_parts_add_up_to_the_prediction():
 
 def test_two_reasons(clock):
     predicted = PlanSet.of(PlanRequest(SHAPE, 100)).explain()
-    assert predicted.endswith("is predicted to be the fastest of those that keep within the room")
+    assert predicted.endswith("is predicted to be the fastest of those that keep within the memory limit")
     made = clock(lambda plan: 0.25)
     measured = PlanSet.of(PlanRequest(SHAPE, 100), made.runner).explain()
     assert measured.endswith("was the fastest of those that were timed here")
@@ -320,10 +323,10 @@ def test_two_reasons(clock):
 
 
 def test_a_winner_far_down_the_list_is_shown(clock):
-    question = PlanRequest(SHAPE, 100)
-    slow = question.ranked("training")[:FINALISTS]
+    request = PlanRequest(SHAPE, 100)
+    slow = request.ranked("training")[:FINALISTS]
     made = clock(lambda plan: 1.0 if plan == slow[-1] else 2.0)
-    plans = PlanSet.of(question, made.runner)
+    plans = PlanSet.of(request, made.runner)
     assert plans.training == slow[-1]
     for top in (1, 2, FINALISTS - 1):
         rows = rows_of(plans.explain("training", top))
@@ -332,7 +335,7 @@ def test_a_winner_far_down_the_list_is_shown(clock):
 
 
 GOLDEN = """\
-M^{8,8}_{8,8}(4), batch 2, forward: 3 candidates, room for 0.03 MB, that of a dense matrix included
+M^{8,8}_{8,8}(4), batch 2, forward: 3 candidates, memory limit 0.03 MB, that of a dense matrix included
   plan                                          predicted   measured   merging  products    moving     calls      MB
 > sweep cores 2 > 1                               31.8 us   12.50 ms    6.1 us   16.6 us    7.2 us    2.0 us    0.00
   sweep cores 1 > 2                               31.8 us          -    6.1 us   16.6 us    7.2 us    2.0 us    0.00
@@ -341,7 +344,15 @@ M^{8,8}_{8,8}(4), batch 2, forward: 3 candidates, room for 0.03 MB, that of a de
 
 def test_an_explanation_is_the_same_everywhere():
     shape = MPOShape.from_factors((8, 8), (8, 8), 4)
-    machine = Machine(flops=1e9, half=1e-4, near=1e9, middle=1e9, far=1e9, call=1e-6, product=1e-7)
+    machine = Machine(
+        flops=1e9,
+        half_speed_size=1e-4,
+        cache_bandwidth=1e9,
+        llc_bandwidth=1e9,
+        memory_bandwidth=1e9,
+        call_overhead=1e-6,
+        bmm_overhead=1e-7,
+    )
     plan = Plan(shape, (1, 1), (1, 0))
     plans = PlanSet(plan, plan, plan, PlanRequest(shape, 2, machine=machine), {("forward", plan): 0.0125})
     assert plans.explain("forward", 2) == GOLDEN

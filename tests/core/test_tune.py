@@ -15,9 +15,22 @@ from mponet.contraction.search import candidates
 
 SAMPLES = tuple(samples())
 #: Another machine in every respect: slower, faster, and in between.
-OTHER = Machine(flops=4e10, half=8.0, near=3e10, middle=1e10, far=3e9, call=5e-6, product=4e-7)
+OTHER = Machine(
+    flops=4e10,
+    half_speed_size=8.0,
+    cache_bandwidth=3e10,
+    llc_bandwidth=1e10,
+    memory_bandwidth=3e9,
+    call_overhead=5e-6,
+    bmm_overhead=4e-7,
+)
 PROCESSORS = [machine for name, machine in DEFAULTS.items() if "cuda" not in name and "gpu" not in name]
-MACHINES = [DEFAULT_COSTS, OTHER, *PROCESSORS, replace(DEFAULT_COSTS, flops=2e12, near=3e11, call=2e-6)]
+MACHINES = [
+    DEFAULT_COSTS,
+    OTHER,
+    *PROCESSORS,
+    replace(DEFAULT_COSTS, flops=2e12, cache_bandwidth=3e11, call_overhead=2e-6),
+]
 
 
 def times(machine, disturb=0.0):
@@ -60,19 +73,19 @@ def test_every_constant_matters_to_some_sample(name):
 
 def test_all_constants_but_sizes_of_caches_the_room_kernels_and_turns_are_fitted():
     assert {field.name for field in fields(Machine)} - set(CONSTANTS) == {
-        "cache",
-        "shared",
-        "room",
-        "ahead",
-        "fused",
-        "turning",
+        "cache_bytes",
+        "llc_bytes",
+        "training_memory_share",
+        "forward_memory_share",
+        "kernel_flops",
+        "transpose_bandwidth",
     }
 
 
 # ---------------------------------------------------------------- fitting
 
 
-@pytest.mark.parametrize("machine", MACHINES, ids=lambda m: f"{m.flops:.0e} {m.call:.0e}")
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda m: f"{m.flops:.0e} {m.call_overhead:.0e}")
 def test_perfect_predictions_are_off_by_nothing(machine):
     assert off(SAMPLES, times(machine), machine) == 1.0
 
@@ -84,12 +97,14 @@ def test_off_is_the_factor(factor):
     )
 
 
-@pytest.mark.parametrize("machine", MACHINES, ids=lambda m: f"{m.flops:.0e} {m.call:.0e}")
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda m: f"{m.flops:.0e} {m.call_overhead:.0e}")
 def test_constants_are_found_again(machine):
-    found = fit(SAMPLES, times(machine), replace(DEFAULT_COSTS, cache=machine.cache, shared=machine.shared))
+    found = fit(
+        SAMPLES, times(machine), replace(DEFAULT_COSTS, cache_bytes=machine.cache_bytes, llc_bytes=machine.llc_bytes)
+    )
     for name in CONSTANTS:
         assert getattr(found, name) == pytest.approx(getattr(machine, name), rel=0.03), name
-    assert (found.cache, found.shared) == (machine.cache, machine.shared)
+    assert (found.cache_bytes, found.llc_bytes) == (machine.cache_bytes, machine.llc_bytes)
     assert off(SAMPLES, times(machine), found) < 1.003
 
 

@@ -36,7 +36,7 @@ class Ops:
         """The array with its axes in another order."""
         return jnp.transpose(array, axes)
 
-    def matmul(self, a: Array, b: Array, into: Array | None = None) -> Array:
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """``(m, k) @ (k, n)`` or ``(m, k) @ (p, k, n)``."""
         # dot_general and einsum compile to the same or slower; an expanded batch copies the small
         # factor p times
@@ -66,7 +66,7 @@ class Ops:
         """None: the library has its own."""
         return None
 
-    def rows(self, array: Array) -> int:
+    def batch_size(self, array: Array) -> int:
         """Length of the first axis; -1 where `jax.export` leaves it open."""
         return array.shape[0] if isinstance(array.shape[0], int) else -1
 
@@ -75,7 +75,7 @@ class Ops:
     ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         """``body`` over blocks of ``tile`` rows: a loop over full tiles, then what is left, if anything is."""
         nowhere = (None,) * len(widths)
-        count, left = divmod(self.rows(arrays[0]), tile)
+        count, left = divmod(self.batch_size(arrays[0]), tile)
         tiles = (jax.ShapeDtypeStruct((tile, *array.shape[1:]), array.dtype) for array in arrays)
         rows, sums = jax.eval_shape(lambda *tiles: body(tiles, nowhere, None), *tiles)
 

@@ -21,9 +21,9 @@ class Ops:
         """The array with its axes in another order."""
         return array.transpose(axes)
 
-    def matmul(self, a: Array, b: Array, into: Array | None = None) -> Array:
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """``(m, k) @ (k, n)`` or ``(m, k) @ (p, k, n)``."""
-        return np.matmul(a, b, out=into)
+        return np.matmul(a, b, out=out)
 
     def linear(self, a: Array, b: Array, bias: Array | None) -> Array:
         """``(m, k) @ (k, n) + (n)``."""
@@ -47,7 +47,7 @@ class Ops:
         """None: the library has its own."""
         return None
 
-    def rows(self, array: Array) -> int:
+    def batch_size(self, array: Array) -> int:
         """Length of the first axis."""
         return array.shape[0]
 
@@ -55,12 +55,12 @@ class Ops:
         self, body: Body[Array], arrays: tuple[Array, ...], widths: Sequence[int], tile: int
     ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         """``body`` over blocks of ``tile`` rows, which write to their rows of the results."""
-        rows, totals = self.rows(arrays[0]), None
+        rows, totals = self.batch_size(arrays[0]), None
         results = tuple(np.empty((rows, width), arrays[0].dtype) for width in widths)
         for start in range(0, rows, tile):
-            blocks, into = (tuple(a[start : start + tile] for a in some) for some in (arrays, results))
-            found, totals = body(blocks, into, totals)
-            for place, part in zip(into, found, strict=True):
+            blocks, out = (tuple(a[start : start + tile] for a in some) for some in (arrays, results))
+            found, totals = body(blocks, out, totals)
+            for place, part in zip(out, found, strict=True):
                 if not np.may_share_memory(place, part):
                     place[...] = part
         return results, totals or ()

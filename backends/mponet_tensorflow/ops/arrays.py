@@ -68,7 +68,7 @@ class Ops:
         """The array with its axes in another order."""
         return tf.transpose(array, axes)
 
-    def matmul(self, a: Array, b: Array, into: Array | None = None) -> Array:
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """``(m, k) @ (k, n)`` or ``(m, k) @ (p, k, n)``."""
         return tf.matmul(a, b)  # broadcasts ``a`` without copying it
 
@@ -100,7 +100,7 @@ class Ops:
         """None: the library has its own."""
         return None
 
-    def rows(self, array: Array) -> int:
+    def batch_size(self, array: Array) -> int:
         """Length of the first axis; -1 while it is not known."""
         rows: int | None = array.shape[0]
         return -1 if rows is None else rows
@@ -109,7 +109,7 @@ class Ops:
         self, body: Body[Array], arrays: tuple[Array, ...], widths: Sequence[int], tile: int
     ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         """``body`` over blocks of ``tile`` rows, its row results joined, its sums carried along."""
-        rows = self.rows(arrays[0])
+        rows = self.batch_size(arrays[0])
         whole = rows - rows % tile
         found, totals, nowhere = [], None, (None,) * len(widths)
         if tf.executing_eagerly():

@@ -34,7 +34,7 @@ class Ops:
         """The array with its axes in another order."""
         return array.permute(axes)
 
-    def matmul(self, a: Array, b: Array, into: Array | None = None) -> Array:
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """``(m, k) @ (k, n)`` or ``(m, k) @ (p, k, n)``."""
         # torch.matmul may fold p into n, which copies b; an expanded bmm reads it in place
         return a @ b if b.ndim == 2 else torch.bmm(a.expand(b.shape[0], *a.shape), b)
@@ -62,7 +62,7 @@ class Ops:
         """None: the library has its own."""
         return None
 
-    def rows(self, array: Array) -> int:
+    def batch_size(self, array: Array) -> int:
         """Length of the first axis."""
         return array.shape[0]
 
@@ -80,11 +80,11 @@ class Ops:
 class InPlace(Ops):
     """The same, written in place: for numbers that nothing differentiates, traces or maps."""
 
-    def matmul(self, a: Array, b: Array, into: Array | None = None) -> Array:
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """``(m, k) @ (k, n)`` or ``(m, k) @ (p, k, n)``."""
         if b.ndim == 2:
-            return torch.mm(a, b, out=into)
-        return torch.bmm(a.expand(b.shape[0], *a.shape), b, out=into)
+            return torch.mm(a, b, out=out)
+        return torch.bmm(a.expand(b.shape[0], *a.shape), b, out=out)
 
     def add(self, array: Array, bias: Array) -> Array:
         """``array + bias`` in the memory of ``array``."""
@@ -122,12 +122,12 @@ class InPlace(Ops):
         self, body: Body[Array], arrays: tuple[Array, ...], widths: Sequence[int], tile: int
     ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         """``body`` over blocks of ``tile`` rows, which write to their rows of the results."""
-        rows, totals = self.rows(arrays[0]), None
+        rows, totals = self.batch_size(arrays[0]), None
         results = tuple(arrays[0].new_empty(rows, width) for width in widths)
         for start in range(0, rows, tile):
-            blocks, into = (tuple(a[start : start + tile] for a in some) for some in (arrays, results))
-            found, totals = body(blocks, into, totals)
-            for place, part in zip(into, found, strict=True):
+            blocks, out = (tuple(a[start : start + tile] for a in some) for some in (arrays, results))
+            found, totals = body(blocks, out, totals)
+            for place, part in zip(out, found, strict=True):
                 if place.data_ptr() != part.data_ptr():
                     place.copy_(part)
         return results, totals or ()

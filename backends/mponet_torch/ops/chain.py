@@ -63,12 +63,12 @@ def _weigh_little(weights: int, inputs: Array) -> bool:
 def weights_of(plan: Plan, cores: Sequence[Array]) -> list[Array]:
     """`mponet.contraction.execute.weights_of`, or what a kernel takes in their place."""
     chains = merge.chains(plan, cores, IN_PLACE)
-    return kernels.factors(plan, chains) if kernels.serves(plan, cores[0]) else merge.weights(plan, chains, IN_PLACE)
+    return kernels.factors(plan, chains) if kernels.supports(plan, cores[0]) else merge.weights(plan, chains, IN_PLACE)
 
 
 def sweep(plan: Plan, weights: Sequence[Array], inputs: Array, bias: Array | None = None) -> Array:
     """`mponet.contraction.execute.sweep` with nothing recorded, by a kernel where one serves."""
-    if kernels.serves(plan, inputs):
+    if kernels.supports(plan, inputs):
         return kernels.forward(plan, weights, inputs, bias)
     return execute.sweep(plan, weights, inputs, IN_PLACE, bias)
 
@@ -87,17 +87,17 @@ def back(
 
     No kernel runs if the gradient is differentiated again or mapped.
     """
-    if not kernels.serves(plan, inputs):
+    if not kernels.supports(plan, inputs):
         return execute.backward(plan, cores, inputs, gradient, ops, wrt_inputs=wrt_inputs, weights=weights)
     if ops is not IN_PLACE:
         return execute.backward(plan, cores, inputs, gradient, ops, wrt_inputs=wrt_inputs)
     factors = weights or weights_of(plan, cores)
-    slope = kernels.pull(plan, factors, gradient) if wrt_inputs else None
+    slope = kernels.input_gradient(plan, factors, gradient) if wrt_inputs else None
     if uses_dense_gradient(plan, inputs.shape[0]):
         return slope, execute.backward(rebuilt(plan.shape), cores, inputs, gradient, ops, wrt_inputs=False)[1]
-    slopes = kernels.slopes(plan, factors, inputs, gradient)
+    slopes = kernels.weight_gradients(plan, factors, inputs, gradient)
     chains = merge.chains(plan, cores, ops, final=False)
-    laid_out = dict(kernels.laid_out(plan, group, one) for group, one in enumerate(slopes))
+    laid_out = dict(kernels.to_weight_layout(plan, group, one) for group, one in enumerate(slopes))
     return slope, merge.spread(plan, chains, laid_out, ops)
 
 
@@ -135,7 +135,7 @@ class CachedWeights:
 
     def serves(self, plan: Plan, cores: Sequence[Array]) -> bool:
         """Whether these are the weights of ``plan`` and ``cores``."""
-        if (plan.groups, plan.order, plan.turned) != (self.plan.groups, self.plan.order, self.plan.turned):
+        if (plan.groups, plan.order, plan.transposed) != (self.plan.groups, self.plan.order, self.plan.transposed):
             return False
         return all(map(_is_same, self.cores, self.versions, cores))
 
