@@ -129,11 +129,11 @@ def page() -> Iterator[str]:
     yield HEAD
     yield from map(_network, published())
     yield MAPS
-    yield FC2.format(bond=_operators("fc2")[0].mpo.bond_dims[1])
+    yield FC2.format(bond=_operators("fc2")[0].shape.bond_dims[1])
     yield from (*_layers("fc2"), *_replaced("fc2", "fc2-code"))
-    clamped = ", ".join(map(str, _operators("fc2", 22)[0].mpo.bond_dims[1:-1]))
+    clamped = ", ".join(map(str, _operators("fc2", 22)[0].shape.bond_dims[1:-1]))
     yield FC2_QUIRKS.format(biases=shapes.counts(build("fc2")).biases, clamped=clamped)
-    yield LENET5.format(bonds=", ".join(str(max(info.mpo.bond_dims)) for info in _operators("lenet5")))
+    yield LENET5.format(bonds=", ".join(str(max(each.shape.bond_dims)) for each in _operators("lenet5")))
     yield from (*_layers("lenet5"), *_replaced("lenet5"), LENET5_QUIRKS, VGG)
     yield from (*_layers("vgg16"), *_layers("vgg19"), *_replaced("vgg16", "vgg19"), _vgg_quirks(), RESNET)
     yield from (*_layers("resnet20"), *_replaced("resnet20", "resnet56-unit"), _resnet_quirks(), DENSENET)
@@ -143,8 +143,8 @@ def page() -> Iterator[str]:
 
 def _network(name: str) -> str:
     facts, millions = listed(name), sum(info.multiplications for info in shapes.layers(build(name, "dense"))) / 1e6
-    kept = sum(info.mpo.parameters for info in _operators(name))
-    replaced = sum(map(shapes.replaced_weights, _operators(name)))
+    kept = sum(each.shape.parameters for each in _operators(name))
+    replaced = sum(each.replaced_weights for each in _operators(name))
     cells = (
         f"`{name}`",
         facts["data"],
@@ -182,24 +182,25 @@ def _replaced(*names: str) -> Iterator[str]:
     yield "| network | layer | operator, outputs above inputs | bonds | bias | weights | stand for |"
     yield "|---|---|---|---|---|---|---|"
     for name in names:
-        for info in _operators(name):
-            outputs, inputs = (" ".join(map(str, dims)) for dims in (info.mpo.output_dims, info.mpo.input_dims))
-            bonds = " ".join(map(str, info.mpo.bond_dims[1:-1]))
-            bias = "yes" if info.layer.bias else "no"
-            weights = count(info.mpo.parameters), count(shapes.replaced_weights(info))
-            yield _row((f"`{name}`", info.layer.name, f"{outputs} / {inputs}", bonds, bias, *weights))
+        parameters = shapes.parameter_shapes(build(name, "mpo"))
+        for each in _operators(name):
+            outputs, inputs = (" ".join(map(str, dims)) for dims in (each.shape.output_dims, each.shape.input_dims))
+            bonds = " ".join(map(str, each.shape.bond_dims[1:-1]))
+            bias = "yes" if f"{each.name}/bias" in parameters else "no"
+            weights = count(each.shape.parameters), count(each.replaced_weights)
+            yield _row((f"`{name}`", each.name, f"{outputs} / {inputs}", bonds, bias, *weights))
 
 
 def _vgg_quirks() -> str:
     model = build("vgg16")
-    kept = sum(info.mpo.parameters for info in _operators("vgg16"))
+    kept = sum(each.shape.parameters for each in _operators("vgg16"))
     rate = next(info.layer.rate for info in shapes.leaves(model) if info.kind == "Dropout")
-    flat = _operators("vgg16")[0].mpo.out_features
+    flat = _operators("vgg16")[0].shape.out_features
     return VGG_QUIRKS.format(dropout=rate, flat=count(flat), share=f"{kept / shapes.counts(model).weights:.1%}")
 
 
 def _resnet_quirks() -> str:
-    kept = sum(info.mpo.parameters for info in _operators("resnet56-unit"))
+    kept = sum(each.shape.parameters for each in _operators("resnet56-unit"))
     brought = sum(
         prod(shape)
         for name, shape in shapes.parameter_shapes(build("resnet56-unit")).items()
@@ -210,11 +211,11 @@ def _resnet_quirks() -> str:
 
 
 def _densenet_quirks() -> str:
-    conv, head = (info.mpo for info in _operators("densenet40-12-conv"))
+    conv, head = (each.shape for each in _operators("densenet40-12-conv"))
     last = LAST_CONV[16, 12, 12]
     bonds = (1, *(last.bond,) * (len(last.inputs) - 1), 1)
     loose = sum(map(prod, zip(bonds, last.inputs, last.outputs, bonds[1:], strict=False)))
-    replaced = sum(map(shapes.replaced_weights, _operators("densenet40-12-conv")))
+    replaced = sum(each.replaced_weights for each in _operators("densenet40-12-conv"))
     return DENSENET_QUIRKS.format(
         channels=last.channels,
         padded=f"8 x 8 x {conv.in_features // 64}",
@@ -224,8 +225,8 @@ def _densenet_quirks() -> str:
     )
 
 
-def _operators(name: str, bond: int | None = None) -> list[shapes.LayerInfo]:
-    return [info for info in shapes.leaves(build(name, "mpo", bond)) if info.mpo is not None]
+def _operators(name: str, bond: int | None = None) -> tuple[shapes.Operator, ...]:
+    return shapes.operators(build(name, "mpo", bond))
 
 
 def _row(cells: Iterable[str]) -> str:

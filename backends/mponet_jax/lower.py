@@ -109,7 +109,7 @@ def _module(info: LayerInfo, dtype: Any, rngs: nnx.Rngs) -> nnx.Module:
         case spec.Dense(mpo=shape) if shape is not None:
             sizes = shape.input_dims, shape.output_dims, shape.bond_dims[1:-1]
             return MPOLinear(*sizes, use_bias=info.layer.bias, param_dtype=dtype, rngs=nnx.Rngs(0))
-        case spec.Conv2D(features=features, kernel=kernel, stride=stride):
+        case spec.Conv2D(features=features, kernel=kernel, stride=stride, mpo=None):
             pads, options = info.layer.pads(info.input_shape), _options(info.layer, dtype)
             return nnx.Conv(info.input_shape[2], features, kernel, stride, padding=pads, **options)
         case spec.BatchNorm(decay=decay, epsilon=epsilon):

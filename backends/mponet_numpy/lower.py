@@ -5,6 +5,7 @@ Operators are contracted as the TensorNetwork graph that defines them, not by a 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -14,7 +15,6 @@ from mponet.errors import ModelError
 from mponet.models import spec as spec
 from mponet.models.dropout import Masks
 from mponet.models.shapes import LayerInfo, layers, parameter_shapes, statistic_shapes
-from mponet.operators.mpo import MPO
 from mponet.operators.nodes import reference
 
 Array = NDArray[np.float64]
@@ -89,9 +89,9 @@ def _chain(infos: tuple[LayerInfo, ...], run: _Pass, state: Array) -> Array:
 def _apply(info: LayerInfo, run: _Pass, inputs: Array) -> Array:
     match info.layer:
         case spec.Dense():
-            return _dense(info, _own(info, run), inputs)
+            return _linear(info, run, inputs)
         case spec.Conv2D():
-            return _conv(info, info.layer, _own(info, run), inputs)
+            return _conv(info, info.layer, run, inputs)
         case spec.BatchNorm():
             return _norm(info.layer, run, inputs)
         case spec.ReLU():
@@ -117,24 +117,21 @@ def _apply(info: LayerInfo, run: _Pass, inputs: Array) -> Array:
     raise ModelError(f"layer {info.layer} is unknown to mponet_numpy; expected one of {spec.Layer}")
 
 
-def _own(info: LayerInfo, run: _Pass) -> dict[str, Array]:
-    return {name.split("/")[1]: run.parameters[name] for name in info.parameters}
+def _linear(info: LayerInfo, run: _Pass, rows: Array) -> Array:
+    """``rows @ W + b``, with ``W`` the kernel as one matrix or the layer's operator."""
+    bias = run.parameters.get(f"{info.name}/bias", np.zeros(()))
+    if not info.operators:
+        return rows @ run.parameters[f"{info.name}/kernel"].reshape(rows.shape[1], -1) + bias
+    (operator,) = info.operators
+    return reference(operator.mpo(run.parameters), rows) + bias
 
 
-def _dense(info: LayerInfo, own: dict[str, Array], inputs: Array) -> Array:
-    bias = own.get("bias", np.zeros(()))
-    if info.mpo is None:
-        return inputs @ own["kernel"] + bias
-    cores = tuple(own[f"core{k}"] for k in range(1, info.mpo.sites + 1))
-    return reference(MPO(info.mpo, cores), inputs) + bias
-
-
-def _conv(info: LayerInfo, layer: spec.Conv2D, own: dict[str, Array], inputs: Array) -> Array:
+def _conv(info: LayerInfo, layer: spec.Conv2D, run: _Pass, inputs: Array) -> Array:
     """Every window as one row, times the kernel as one matrix ``(height width channels, features)``."""
     padded = np.pad(inputs, ((0, 0), *layer.pads(info.input_shape), (0, 0)))
     windows = _windows(padded, layer.kernel, layer.stride).transpose(0, 1, 2, 4, 5, 3)
-    kernel = own["kernel"].reshape(-1, layer.features)
-    return windows.reshape(*windows.shape[:3], len(kernel)) @ kernel + own.get("bias", np.zeros(()))
+    rows = windows.reshape(prod(windows.shape[:3]), prod(windows.shape[3:]))
+    return _linear(info, run, rows).reshape(*windows.shape[:3], layer.features)
 
 
 def _norm(layer: spec.BatchNorm, run: _Pass, inputs: Array) -> Array:

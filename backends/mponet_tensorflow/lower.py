@@ -134,7 +134,7 @@ def _layer(layer: spec.Layer, options: dict[str, Any]) -> keras.layers.Layer:
     match layer:
         case spec.Dense():
             return _dense(layer, options)
-        case spec.Conv2D():
+        case spec.Conv2D(mpo=None):
             return _conv(layer, options)
         case spec.BatchNorm(decay=decay, epsilon=epsilon):
             return BatchNorm(momentum=decay, epsilon=epsilon, **options)

@@ -112,7 +112,7 @@ def _module(info: LayerInfo) -> nn.Module:
             return nn.Linear(info.input_shape[0], info.layer.features, info.layer.bias)
         case spec.Dense(mpo=shape) if shape is not None:
             return MPOLinear(shape.input_dims, shape.output_dims, shape.bond_dims[1:-1], info.layer.bias, seed=0)
-        case spec.Conv2D():
+        case spec.Conv2D(mpo=None):
             return _conv(info.layer, info)
         case spec.BatchNorm(decay=decay, epsilon=epsilon):
             return BatchNorm(info.input_shape[-1], epsilon, 1 - decay)

@@ -25,7 +25,7 @@ from mponet.draw.overlay import KINDS, Kind
 from mponet.draw.text import sites
 from mponet.draw.theme import Theme
 from mponet.errors import CheckpointError, InputError, ModelError
-from mponet.models import shapes as infer
+from mponet.models import shapes
 from mponet.models.spec import Model
 from mponet.operators.mpo import MPO
 from mponet.operators.shape import MPOShape
@@ -134,11 +134,11 @@ def _operator(model: Model, layer: str, cores: Mapping[str, MPO]) -> MPO | MPOSh
     Raises:
         ModelError: the network has no operator of that name.
     """
-    shapes = {getattr(info.layer, "name", ""): info.mpo for info in infer.leaves(model) if info.mpo is not None}
-    if layer not in shapes:
-        known = ", ".join(shapes) or "none: it is the normal network"
+    found = {operator.name: operator.shape for operator in shapes.operators(model)}
+    if layer not in found:
+        known = ", ".join(found) or "there is none"
         raise ModelError(f"layer is {layer!r}; expected a layer of {model} with an operator: {known}")
-    return cores.get(layer, shapes[layer])
+    return cores.get(layer, found[layer])
 
 
 def _text(thing: Model | MPO | MPOShape, name: str) -> str:
@@ -147,15 +147,10 @@ def _text(thing: Model | MPO | MPOShape, name: str) -> str:
 
 def _lines(model: Model, look: Look, layer: str | None) -> str:
     """Every operator in one line of its own."""
-    found = [info for info in infer.leaves(model) if info.mpo is not None]
-    named = {getattr(info.layer, "name", ""): look.network(info)[0] for info in found}
+    named = {operator.name: look.network(operator)[0] for operator in shapes.operators(model)}
     return "\n".join(f"{name}: {line(graph)}" for name, graph in named.items() if layer in (None, name))
 
 
 def _operators(model: Model) -> dict[str, list[dict[str, str | int | None]]]:
     """The boxes of every operator by the layer's name."""
-    return {
-        getattr(info.layer, "name", ""): [asdict(site) for site in sites(info.mpo)]
-        for info in infer.leaves(model)
-        if info.mpo is not None
-    }
+    return {operator.name: [asdict(site) for site in sites(operator.shape)] for operator in shapes.operators(model)}

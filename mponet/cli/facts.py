@@ -3,10 +3,9 @@
 from typing import Any
 
 from mponet import models
-from mponet.contraction.search import choose
 from mponet.models import shapes
-from mponet.models.cost import multiplications
-from mponet.models.shapes import LayerInfo
+from mponet.models.cost import multiplications, operator_multiplications, operator_plan
+from mponet.models.shapes import LayerInfo, Operator
 from mponet.models.spec import PAPER, Model, Residual
 from mponet.operators.measure import parameter_ratio
 
@@ -23,7 +22,7 @@ def describe(model: Model, batch: int) -> dict[str, Any]:
     """
     dense = models.build(model.name, "dense")
     counts, layers = shapes.counts(model), shapes.layers(model)
-    operators = [info for info in shapes.leaves(model) if info.mpo is not None]
+    operators = shapes.operators(model)
     return {
         "model": model.name,
         "variant": model.variant,
@@ -35,9 +34,9 @@ def describe(model: Model, batch: int) -> dict[str, Any]:
         "biases": counts.biases,
         "norms": counts.norms,
         "statistics": counts.statistics,
-        "mpo_weights": sum(info.mpo.parameters for info in operators if info.mpo),
-        "replaced_weights": sum(map(shapes.replaced_weights, operators)),
-        "rho": shapes.rho(model),
+        "mpo_weights": sum(operator.shape.parameters for operator in operators),
+        "replaced_weights": sum(operator.replaced_weights for operator in operators),
+        "rho": shapes.compression_ratio(model),
         "parameter_ratio": parameter_ratio(counts.parameters, shapes.parameter_count(dense)),
         "dense_parameters": shapes.parameter_count(dense),
         "multiplications": sum(info.multiplications for info in layers),
@@ -58,7 +57,7 @@ def listed(name: str) -> dict[str, Any]:
         "data": family.data,
         "dense_parameters": dense,
         "parameters": parameters,
-        "rho": shapes.rho(model),
+        "rho": shapes.compression_ratio(model),
         "parameter_ratio": parameter_ratio(parameters, dense),
         "source": model.source.removeprefix(f"{PAPER}, ").partition(";")[0],
     }
@@ -66,7 +65,7 @@ def listed(name: str) -> dict[str, Any]:
 
 def _layer(layer: LayerInfo, batch: int) -> dict[str, Any]:
     facts = {
-        "name": getattr(layer.layer, "name", None),
+        "name": layer.name or None,
         "kind": layer.kind,
         "input_shape": layer.input_shape,
         "output_shape": layer.output_shape,
@@ -75,24 +74,23 @@ def _layer(layer: LayerInfo, batch: int) -> dict[str, Any]:
     }
     branches = ("body", "shortcut") if isinstance(layer.layer, Residual) else ("body",)
     inside = {
-        name: [_layer(one, batch) for one in branch] for name, branch in zip(branches, layer.branches, strict=False)
+        name: [_layer(inner, batch) for inner in branch] for name, branch in zip(branches, layer.branches, strict=False)
     }
-    return facts | inside | (_operator(layer, batch) if layer.mpo else {})
+    first, *others = [_operator(operator, batch) for operator in layer.operators] or [{}]
+    return facts | inside | first | ({"other_operators": others} if others else {})
 
 
-def _operator(layer: LayerInfo, batch: int) -> dict[str, Any]:
-    """What only an operator has."""
-    shape = layer.mpo
-    assert shape is not None
-    plan = choose(shape, batch)
+def _operator(operator: Operator, batch: int) -> dict[str, Any]:
+    """Notation, size and plan of an operator."""
+    shape, plan = operator.shape, operator_plan(operator, batch)
     return {
         "notation": str(shape),
         "input_dims": shape.input_dims,
         "output_dims": shape.output_dims,
         "bond_dims": shape.bond_dims,
         "mpo_weights": shape.parameters,
-        "replaced_weights": shapes.replaced_weights(layer),
+        "replaced_weights": operator.replaced_weights,
         "plan": str(plan),
-        "plan_multiplications": plan.sweep_multiplications,
+        "plan_multiplications": operator_multiplications(operator, batch),
         "plan_merge_multiplications": plan.merge_multiplications,
     }

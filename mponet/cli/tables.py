@@ -8,9 +8,8 @@ from rich.table import Table
 
 from mponet import models
 from mponet.cli.output import count, people
-from mponet.contraction.search import choose
 from mponet.models import shapes
-from mponet.models.cost import multiplications
+from mponet.models.cost import multiplications, operator_plan
 from mponet.models.outline import TIMES, Line, joined, outline
 from mponet.models.spec import PAPER, Model
 
@@ -88,11 +87,10 @@ def _rows(lines: Iterable[Line], batch: int, indent: str) -> Iterator[tuple[str,
 
 def _operators(model: Model, batch: int) -> Table:
     table = _aligned("left", "left")
-    for info in shapes.leaves(model):
-        if info.mpo is not None:
-            kept, replaced = count(info.mpo.parameters), count(shapes.replaced_weights(info))
-            plan = choose(info.mpo, batch)
-            table.add_row(getattr(info.layer, "name", ""), f"{info.mpo}\n{kept} weights for {replaced}\n{plan}")
+    for operator in shapes.operators(model):
+        kept, replaced = count(operator.shape.parameters), count(operator.replaced_weights)
+        plan = operator_plan(operator, batch)
+        table.add_row(operator.name, f"{operator.shape}\n{kept} weights for {replaced}\n{plan}")
     return table
 
 

@@ -79,9 +79,9 @@ def _path(infos: Iterable[LayerInfo], cost: Cost, begun: float, found: list[floa
 def _forward(info: LayerInfo, batch: int) -> float:
     match info.layer:
         case Dense():
-            return sqrt(info.input_shape[0]) + (_steps(info.mpo, info.mpo.input_dims) if info.mpo else 0.0)
+            return sqrt(info.input_shape[0]) + _operator_steps(info, transposed=False)
         case Conv2D(kernel=kernel):
-            return sqrt(prod(kernel) * info.input_shape[2])
+            return sqrt(prod(kernel) * info.input_shape[2]) + _operator_steps(info, transposed=False)
         case BatchNorm():
             return NORM + sqrt(batch * _positions(info))
         case AvgPool(size=size):
@@ -96,9 +96,9 @@ def _backward(info: LayerInfo, batch: int) -> float:
     """Of the gradient of a layer's inputs: each sums over what it feeds."""
     match info.layer:
         case Dense():
-            return sqrt(info.output_shape[0]) + (_steps(info.mpo, info.mpo.output_dims) if info.mpo else 0.0)
+            return sqrt(info.output_shape[0]) + _operator_steps(info, transposed=True)
         case Conv2D(kernel=kernel):
-            return sqrt(prod(kernel) * info.output_shape[2])
+            return sqrt(prod(kernel) * info.output_shape[2]) + _operator_steps(info, transposed=True)
         case MaxPool(size=size):
             return float(size)
         case _:
@@ -109,8 +109,8 @@ def _sum(info: LayerInfo, batch: int) -> float:
     """Of the gradient of a layer's parameters: over the batch and positions, or the rows that a core is applied to."""
     if info.branches:
         return max((_sum(inner, batch) for branch in info.branches for inner in branch), default=0.0)
-    if info.mpo is not None:
-        return sqrt(batch * _rows(info.mpo))
+    if info.operators:
+        return max(sqrt(batch * operator.positions * _rows(operator.shape)) for operator in info.operators)
     positions = prod(info.output_shape[:2]) if isinstance(info.layer, Conv2D) else _positions(info)
     return sqrt(batch * positions) if info.parameters else 0.0
 
@@ -119,8 +119,13 @@ def _positions(info: LayerInfo) -> int:
     return prod(info.input_shape[:-1])
 
 
-def _steps(shape: MPOShape, factors: tuple[int, ...]) -> float:
-    return sum(sqrt(factor * bond) for factor, bond in zip(factors, shape.bond_dims[1:], strict=True))
+def _operator_steps(info: LayerInfo, transposed: bool) -> float:
+    """Roundings of the steps of a layer's operators, applied or transposed; each sums over a factor and a bond."""
+    return sum(
+        sqrt(factor * bond)
+        for shape in (operator.shape for operator in info.operators)
+        for factor, bond in zip(shape.output_dims if transposed else shape.input_dims, shape.bond_dims[1:], strict=True)
+    )
 
 
 def _rows(shape: MPOShape) -> int:

@@ -12,7 +12,7 @@ from mponet.draw.look import Look
 from mponet.draw.room import shown, thickness
 from mponet.models.outline import Line, count, dimensions, outline
 from mponet.models.outline import joined as grouped
-from mponet.models.shapes import LayerInfo
+from mponet.models.shapes import Operator
 from mponet.models.spec import Model
 
 
@@ -82,22 +82,20 @@ def _layer(group: Sequence[Line], name: str, look: Look) -> Iterator[str]:
     inside = [f"{one.name} {one.title} {one.output}" for branch in first.branches for one in branch]
     title = f"{first.name} {', '.join(one.title for one in group)} {group[-1].output}"
     yield f"  {name} [label={quoted(chr(10).join([title.strip(), *(f'  {text.strip()}' for text in inside)]))}]"
-    for number, info in enumerate(_operators(first)):
+    for number, operator in enumerate(_operators(first)):
         prefix = f"{name}_{number}_"
         yield f"  subgraph cluster_{prefix} {{"
-        title = f"{getattr(info.layer, 'name', '')} {info.mpo}"
-        yield f"  label={quoted(title)}"
+        yield f"  label={quoted(f'{operator.name} {operator.shape}')}"
         yield "  edge [dir=none]"
-        yield from statements(look.network(info)[0], prefix, "->")
+        yield from statements(look.network(operator)[0], prefix, "->")
         yield "  }"
         yield f"  {name} -> {prefix}node0 [style=dotted, dir=none, constraint=false]"
 
 
-def _operators(one: Line) -> Iterator[LayerInfo]:
-    """The operators of a line and of the lines inside, one of each place."""
-    if one.first.mpo is not None:
-        yield one.first
-    for branch in one.branches:
+def _operators(line: Line) -> Iterator[Operator]:
+    """The operators of a line and of the lines inside, those of repeated blocks once."""
+    yield from line.first.operators
+    for branch in line.branches:
         for inner in branch:
             yield from _operators(inner)
 

@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 
-from mponet.contraction.search import choose
 from mponet.draw.room import shown
 from mponet.errors import ModelError
-from mponet.models import build
-from mponet.models import shapes as infer
-from mponet.models.cost import multiplications
+from mponet.models import build, shapes
+from mponet.models.cost import multiplications, operator_multiplications, operator_plan
 from mponet.models.outline import Line, count, dimensions
-from mponet.models.shapes import LayerInfo
+from mponet.models.shapes import LayerInfo, Operator
 from mponet.models.spec import Model
 from mponet.operators.measure import parameter_ratio
 
@@ -21,37 +19,37 @@ def flops(info: LayerInfo, batch: int) -> int:
     return 2 * multiplications(info, batch)
 
 
-def operator(info: LayerInfo, batch: int) -> Facts:
-    """What there is to say about an operator: (what, how much), in the order of reading."""
-    shape = info.mpo
-    assert shape is not None
-    plan, replaced = choose(shape, batch), infer.replaced_weights(info)
+def operator_facts(operator: Operator, batch: int) -> Facts:
+    """Notation, size, cost and plan of an operator as (name, value), in the order of reading."""
+    shape, replaced, rows = operator.shape, operator.replaced_weights, operator.positions
+    work = 2 * operator_multiplications(operator, batch)
     return (
+        ("operator", str(shape)),
         ("weights", f"{count(shape.parameters)} for {count(replaced)}"),
         ("rho", f"{shape.parameters / replaced:.4g}"),
-        ("flops per image", f"{count(flops(info, batch))}, full matrix {count(2 * shape.dense_parameters)}"),
-        (f"plan for {batch}", str(plan)),
+        ("flops per image", f"{count(work)}, full matrix {count(2 * rows * shape.dense_parameters)}"),
+        (f"plan for {batch * rows}", str(operator_plan(operator, batch))),
     )
 
 
 def totals(model: Model, batch: int) -> Facts:
     """What there is to say about a network; compared with the normal one where there is one of its name."""
-    layers = infer.layers(model)
-    parameters, own = infer.parameter_count(model), sum(flops(info, batch) for info in layers)
-    rho, normal = infer.rho(model), _normal(model)
+    layers = shapes.layers(model)
+    parameters, own = shapes.parameter_count(model), sum(flops(info, batch) for info in layers)
+    rho, normal = shapes.compression_ratio(model), _normal(model)
     found = [("parameters", count(parameters)), ("flops per image", count(own))]
     if normal is not None:
-        whole = infer.parameter_count(normal)
-        others = sum(flops(info, batch) for info in infer.layers(normal))
+        whole = shapes.parameter_count(normal)
+        others = sum(flops(info, batch) for info in shapes.layers(normal))
         ratio = f"{parameter_ratio(parameters, whole):.4g}"
         found = [
             ("parameters", f"{count(parameters)}, normal network {count(whole)} (ratio {ratio})"),
             ("flops per image", f"{count(own)}, normal network {count(others)}"),
         ]
     if rho is not None:
-        inside = [info for info in infer.leaves(model) if info.mpo]
-        kept = sum(info.mpo.parameters for info in inside if info.mpo)
-        replaced = sum(map(infer.replaced_weights, inside))
+        operators = shapes.operators(model)
+        kept = sum(operator.shape.parameters for operator in operators)
+        replaced = sum(operator.replaced_weights for operator in operators)
         found.append(("rho", f"{rho:.4g}: {count(kept)} weights in cores stand for {count(replaced)}"))
     return tuple(found)
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from mponet.contraction.search import DEFAULT_BATCH
@@ -12,7 +11,7 @@ from mponet.draw.graph import Graph, of_mpo, of_shape
 from mponet.draw.overlay import KINDS, Kind, Overlay
 from mponet.errors import InputError
 from mponet.models import shapes
-from mponet.models.shapes import LayerInfo
+from mponet.models.shapes import Operator
 from mponet.models.spec import Model
 from mponet.operators.mpo import MPO
 from mponet.operators.shape import MPOShape
@@ -52,16 +51,14 @@ class Look:
         if self.cut is not None and self.cut < 1:
             raise InputError(f"cut is {self.cut}; expected a bond dimension of at least 1")
 
-    def network(self, info: LayerInfo) -> tuple[Graph, Overlay | None]:
+    def network(self, operator: Operator) -> tuple[Graph, Overlay | None]:
         """The graph of a layer's operator, and what colours it.
 
         Raises:
             InputError: the colour needs cores, and there are none.
         """
-        assert info.mpo is not None
-        name = getattr(info.layer, "name", "")
-        mpo = self.operators.get(name)
-        return self.shape(info.mpo, name) if mpo is None else self.operator(mpo)
+        mpo = self.operators.get(operator.name)
+        return self.shape(operator.shape, operator.name) if mpo is None else self.operator(mpo)
 
     def shape(self, shape: MPOShape, name: str) -> tuple[Graph, Overlay | None]:
         """The graph of an operator without cores, and what colours it.
@@ -95,8 +92,8 @@ class Look:
         """The same with one scale of shades for all operators of a network."""
         if self.colour is None:
             return self
-        overlays = [self.network(info)[1] for info in shapes.leaves(model) if info.mpo is not None]
-        return replace(self, top=max((one.largest for one in overlays if one), default=None))
+        overlays = [self.network(operator)[1] for operator in shapes.operators(model)]
+        return replace(self, top=max((overlay.largest for overlay in overlays if overlay), default=None))
 
     def _scaled(self, amounts: Overlay) -> Overlay:
         return amounts if self.top is None else replace(amounts, top=self.top)
@@ -104,10 +101,4 @@ class Look:
 
 def operators(model: Model, parameters: Mapping[str, ArrayLike]) -> dict[str, MPO]:
     """The operators of a network by name of the layer, from its parameters by name (canonical layout)."""
-    found = {}
-    for info in shapes.leaves(model):
-        if info.mpo is not None:
-            cores = [name for name in info.parameters if name.rpartition("/")[2].startswith("core")]
-            arrays = tuple(np.asarray(parameters[name], np.float64) for name in cores)
-            found[getattr(info.layer, "name", "")] = MPO(info.mpo, arrays)
-    return found
+    return {operator.name: operator.mpo(parameters) for operator in shapes.operators(model)}

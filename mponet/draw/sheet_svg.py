@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from mponet.draw.diagram_svg import LINE, Drawing, broken, draw, heading, legend, shifted
 from mponet.draw.diagram_svg import STYLE as DIAGRAM
-from mponet.draw.facts import Facts, flops, named, operator, passage, totals
+from mponet.draw.facts import Facts, flops, named, operator_facts, passage, totals
 from mponet.draw.layout import PER_ROW
 from mponet.draw.look import Look
 from mponet.draw.markup import Markup, element, joined
@@ -111,28 +112,26 @@ def _layer(group: Sequence[Line], pen: _Pen, top: float) -> Drawing:
     line = group[0]
     if line.branches:
         return _block(line, pen, top)
-    if line.first.mpo is not None:
-        return _operator(group, pen, top)
+    if line.first.operators:
+        return _operators(group, pen, top)
     card = element("rect", x=pen.left, y=top, width=pen.right - pen.left, height=ROW, rx=7, class_="card")
     return Drawing(WIDTH, ROW, joined([card, _texts(group, pen, top)], "\n"))
 
 
-def _operator(group: Sequence[Line], pen: _Pen, top: float) -> Drawing:
-    """A card with the diagram of an operator and the facts about it beside it."""
-    line = group[0]
-    network = pen.look.network(line.first)
-    diagram = fitting(lambda per_row: draw(*network, per_row), pen.right - pen.left - SIDE - 20)
-    facts = _facts((("operator", str(line.first.mpo)), *operator(line.first, pen.look.batch)))
-    height = ROW + max(diagram.height, facts.height + 8) + 10
+def _operators(group: Sequence[Line], pen: _Pen, top: float) -> Drawing:
+    """A card with the diagrams of a layer's operators, the facts about each at its right."""
+    parts = [_texts(group, pen, top)]
+    height = ROW
+    for operator in group[0].first.operators:
+        network = pen.look.network(operator)
+        diagram = fitting(partial(draw, *network), pen.right - pen.left - SIDE - 20)
+        facts = _facts(operator_facts(operator, pen.look.batch))
+        share = max(diagram.height, facts.height + 8) + 10
+        parts.append(shifted(diagram, pen.left + 6, top + height + (share - 10 - diagram.height) / 2))
+        parts.append(shifted(facts, pen.right - SIDE, top + height + (share - facts.height) / 2 - 4))
+        height += share
     card = element("rect", x=pen.left, y=top, width=pen.right - pen.left, height=height, rx=7, class_="card operator")
-    down = top + ROW + (height - ROW - facts.height) / 2 - 4
-    parts = (
-        card,
-        _texts(group, pen, top),
-        shifted(diagram, pen.left + 6, top + ROW + (height - ROW - 10 - diagram.height) / 2),
-        shifted(facts, pen.right - SIDE, down),
-    )
-    return Drawing(WIDTH, height, joined(parts, "\n"))
+    return Drawing(WIDTH, height, joined([card, *parts], "\n"))
 
 
 def _block(line: Line, pen: _Pen, top: float) -> Drawing:
@@ -221,8 +220,8 @@ def _tip(pen: _Pen, y: float) -> Markup:
 
 def _key(model: Model, lines: Iterable[Sequence[Line]], look: Look) -> Drawing:
     """How to read the sheet: only what is in it."""
-    first = next((info for info in shapes.leaves(model) if info.mpo is not None), None)
-    key = Drawing(0, 0, Markup("")) if first is None else legend(*look.network(first))
+    operators = shapes.operators(model)
+    key = legend(*look.network(operators[0])) if operators else Drawing(0, 0, Markup(""))
     if all(len(line.infos) == 1 for line, *_ in lines):
         return key
     words = element("text", REPEATED, x=0, y=key.height + 12, class_="muted")

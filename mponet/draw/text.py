@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from mponet.models import shapes as infer
+from mponet.models import shapes
 from mponet.models.outline import Line, count, dimensions, outline
 from mponet.models.shapes import LayerInfo
 from mponet.models.spec import Model
@@ -156,7 +156,7 @@ def _layer(line: Line, wires: str) -> list[str]:
     head = _titled(line, f"{wires}├─{'─┐' * bool(line.branches)} ")
     if line.branches:
         return [head, *_block(line, wires)]
-    return [head, *_operator(line.first, f"{wires}│")]
+    return [head, *_operators(line.first, f"{wires}│")]
 
 
 def _block(line: Line, wires: str) -> list[str]:
@@ -169,35 +169,35 @@ def _block(line: Line, wires: str) -> list[str]:
 
 
 def _around(line: Line, wires: str) -> list[str]:
-    return [_titled(line, f"{wires}■  │ "), *_operator(line.first, f"{wires}│  │")]
+    return [_titled(line, f"{wires}■  │ "), *_operators(line.first, f"{wires}│  │")]
 
 
-def _operator(info: LayerInfo, wires: str) -> list[str]:
-    if info.mpo is None:
-        return []
+def _operators(info: LayerInfo, wires: str) -> list[str]:
     inner = f"{wires}    "
-    return [wires, *(f"{inner}{line}" for line in diagram(info.mpo, WIDTH - len(inner)).splitlines())]
+    lines = []
+    for operator in info.operators:
+        lines += [wires, *(f"{inner}{line}" for line in diagram(operator.shape, WIDTH - len(inner)).splitlines())]
+    return lines
 
 
 def _titled(line: Line, lead: str) -> str:
     """The line of a layer, with as much of the operator's notation as there is room for."""
     name = f"{line.name}: " if line.name else ""
     title = f"{lead}{name}{line.title}"
-    if line.first.mpo is not None:
-        notation = f"{title} {line.first.mpo}"
-        title = (
-            notation if len(notation) + len(line.output) <= SHAPES - 2 else f"{title} of {line.first.mpo.sites} cores"
-        )
+    if operators := line.first.operators:
+        notation = f"{title} {', '.join(str(operator.shape) for operator in operators)}"
+        cores = sum(len(operator.cores) for operator in operators)
+        title = notation if len(notation) + len(line.output) <= SHAPES - 2 else f"{title} of {cores} cores"
     return _columns(title, line.output, count(line.parameters) if line.parameters else "")
 
 
 def _totals(model: Model) -> list[str]:
-    counts, rho = infer.counts(model), infer.rho(model)
+    counts, rho = shapes.counts(model), shapes.compression_ratio(model)
     lines = [f"{count(counts.parameters)} parameters, {count(counts.biases)} of them biases"]
     if rho is not None:
-        operators = [info for info in infer.leaves(model) if info.mpo]
-        kept = sum(info.mpo.parameters for info in operators if info.mpo)
-        replaced = sum(map(infer.replaced_weights, operators))
+        operators = shapes.operators(model)
+        kept = sum(operator.shape.parameters for operator in operators)
+        replaced = sum(operator.replaced_weights for operator in operators)
         lines.append(f"rho = {rho:.4g}: {count(kept)} weights in cores stand for {count(replaced)}")
     return lines
 

@@ -4,12 +4,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mponet.contraction.plan import Plan
-from mponet.contraction.search import choose
 from mponet.draw.contraction import FRAMES, framed, notes, rows
 from mponet.draw.contraction import STYLE as CONTRACTION
 from mponet.draw.diagram_svg import STYLE as DIAGRAM
 from mponet.draw.diagram_svg import Drawing, draw, reading, scale, spoken
-from mponet.draw.facts import Facts, flops, named, operator, passage, sizes, totals
+from mponet.draw.facts import Facts, flops, named, operator_facts, passage, sizes, totals
 from mponet.draw.graph import Graph, of_shape
 from mponet.draw.look import Look
 from mponet.draw.markup import Markup, element, joined
@@ -17,10 +16,10 @@ from mponet.draw.overlay import Overlay
 from mponet.draw.page import page
 from mponet.draw.sheet_svg import REPEATED, fitting
 from mponet.draw.svg import BASE, svg
-from mponet.models import shapes as infer
+from mponet.models import shapes
+from mponet.models.cost import operator_plan
 from mponet.models.outline import Line, count, dimensions, outline
 from mponet.models.outline import joined as grouped
-from mponet.models.shapes import LayerInfo
 from mponet.models.spec import Model, Residual
 
 #: Widths of a diagram on a wide and on a narrow screen.
@@ -174,8 +173,8 @@ def _layer(group: Sequence[Line], look: Look) -> Markup:
     """A row that unfolds to what is in it."""
     line = group[0]
     title = ", ".join(one.title for one in group)
-    kind = "block" if line.branches else "operator" if line.first.mpo is not None else "plain"
-    content = {"block": _block, "operator": _operator, "plain": _plain}[kind](line, look)
+    kind = "block" if line.branches else "operator" if line.first.operators else "plain"
+    content = {"block": _block, "operator": _operators, "plain": _plain}[kind](line, look)
     size = sum(one.parameters for one in group)
     work = sum(flops(info, look.batch) for one in group for info in one.infos)
     numbers = (group[-1].output, count(size) if size else "", count(work) if work else "")
@@ -207,7 +206,7 @@ def _first(line: Line) -> list[tuple[str, str]]:
 
 def _words(line: Line, title: str) -> str:
     """What a search finds a layer by: its names, kind, shapes and factors, not those of layers inside."""
-    notation = [str(info.mpo) for info in line.infos if info.mpo is not None]
+    notation = [str(operator.shape) for info in line.infos for operator in info.operators]
     names = [] if line.branches else [name for name, _ in sizes(line)]
     return " ".join([line.name, title, passage(line), *notation, *names]).lower()
 
@@ -219,22 +218,19 @@ def _plain(line: Line, look: Look) -> Markup:
     return joined([passed, _table(("parameter", "shape"), found)] if found else [passed])
 
 
-def _operator(line: Line, look: Look) -> Markup:
-    """The diagram of an operator, the facts about it, its plan and its parameters."""
-    info = line.first
-    graph, overlay = look.network(info)
-    facts = _list((("operator", str(info.mpo)), *operator(info, look.batch)), "facts")
-    picture = figure(graph, overlay, f"{line.name}: {spoken(graph)}")
-    beside = element("div", picture, facts, class_="beside")
-    parameters = _more("parameters", _table(("parameter", "shape"), sizes(line)))
-    return joined([beside, _plan(info, look), parameters])
-
-
-def _plan(info: LayerInfo, look: Look) -> Markup:
-    """The chosen plan."""
-    assert info.mpo is not None
-    plan = choose(info.mpo, look.batch)
-    return _more(f"plan for {look.batch} images: {plan}", _steps(plan))
+def _operators(line: Line, look: Look) -> Markup:
+    """The diagrams of a layer's operators, the facts about each, its plan, and the layer's parameters."""
+    parts = []
+    for operator in line.first.operators:
+        graph, overlay = look.network(operator)
+        facts = _list(operator_facts(operator, look.batch), "facts")
+        picture = figure(graph, overlay, f"{line.name}: {spoken(graph)}")
+        plan = operator_plan(operator, look.batch)
+        parts += [
+            element("div", picture, facts, class_="beside"),
+            _more(f"plan for {look.batch} images: {plan}", _steps(plan)),
+        ]
+    return joined([*parts, _more("parameters", _table(("parameter", "shape"), sizes(line)))])
 
 
 def _steps(plan: Plan) -> Markup:
@@ -284,8 +280,8 @@ def _list(facts: Facts, look: str) -> Markup:
 
 def _key(model: Model, lines: Iterable[Sequence[Line]], look: Look) -> Markup:
     """How to read the sheet: only what is in it."""
-    first = next((info for info in infer.leaves(model) if info.mpo is not None), None)
-    graph, overlay = (None, None) if first is None else look.network(first)
+    operators = shapes.operators(model)
+    graph, overlay = look.network(operators[0]) if operators else (None, None)
     said = [] if graph is None else reading(graph)
     said += [REPEATED] if any(len(line.infos) > 1 for line, *_ in lines) else []
     return key(said, overlay)

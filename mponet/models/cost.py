@@ -1,17 +1,34 @@
-"""What layers cost to run: multiplications for one example, operators by the plans chosen for them."""
+"""Multiplications that a layer takes for one example, operators by the plans chosen for them."""
 
+from mponet.contraction.plan import Plan
 from mponet.contraction.search import choose
-from mponet.models.shapes import LayerInfo
+from mponet.models.shapes import LayerInfo, Operator
 
 
 def multiplications(info: LayerInfo, batch: int) -> int:
-    """For one example, operators by their plans; what merging their cores takes, once per batch, is left out.
+    """Multiplications for one example; merging the cores, once per batch, is not counted.
 
     Args:
         info: the layer.
-        batch: examples at a time that the plans are chosen for.
+        batch: examples per batch that the plans are chosen for.
     """
-    if info.mpo is not None:
-        return choose(info.mpo, batch).sweep_multiplications
-    inside = sum(multiplications(one, batch) for branch in info.branches for one in branch)
-    return inside if info.branches else info.multiplications
+    if info.branches:
+        return sum(multiplications(inner, batch) for branch in info.branches for inner in branch)
+    if not info.operators:
+        return info.multiplications
+    return sum(operator_multiplications(operator, batch) for operator in info.operators)
+
+
+def operator_multiplications(operator: Operator, batch: int) -> int:
+    """Multiplications of one operator for one example; merging the cores is not counted."""
+    return operator.positions * operator_plan(operator, batch).sweep_multiplications
+
+
+def operator_plan(operator: Operator, batch: int) -> Plan:
+    """The plan chosen for an operator, with the cost constants that are the default.
+
+    Args:
+        operator: the operator.
+        batch: examples per batch; a convolution applies its operator to ``batch * positions`` rows.
+    """
+    return choose(operator.shape, batch * operator.positions)

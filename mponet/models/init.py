@@ -53,15 +53,14 @@ def check(model: Model, parameters: Parameters) -> None:
 def _layer(info: LayerInfo, seed: int, scheme: str) -> Parameters:
     shapes = {**info.parameters, **info.statistics}
     values: Parameters = {name: np.full(shape, _constant(name)) for name, shape in shapes.items()}
-    weights = [name for name in values if name.rpartition("/")[2].startswith(("kernel", "core"))]
-    if info.mpo is not None:
-        rng = _stream(seed, weights[0])
-        mpo = exact_variance(info.mpo, rng, "he") if scheme == "exact" else paper_cores(info.mpo, rng)
-        return {**values, **dict(zip(weights, mpo.cores, strict=True))}
-    return {
-        **values,
-        **{name: _dense(values[name].shape, _stream(seed, name), scheme) for name in weights},
-    }
+    for operator in info.operators:
+        rng = _stream(seed, operator.cores[0])
+        mpo = exact_variance(operator.shape, rng, "he") if scheme == "exact" else paper_cores(operator.shape, rng)
+        values |= zip(operator.cores, mpo.cores, strict=True)
+    for name in values:
+        if name.endswith("/kernel"):
+            values[name] = _dense(values[name].shape, _stream(seed, name), scheme)
+    return values
 
 
 def _constant(name: str) -> float:

@@ -91,11 +91,11 @@ def count(number: int) -> str:
 
 def _title(info: LayerInfo) -> str:
     match info.layer:
-        case Dense() if info.mpo is not None:
+        case Dense() if info.operators:
             return "MPO"
         case Conv2D(kernel=(height, width), stride=stride, padding=padding):
             settings = [f"stride {stride}"] * (stride > 1) + [padding] * (padding != "SAME")
-            return ", ".join([f"Conv2D {height}x{width}", *settings])
+            return ", ".join(["MPO " * bool(info.operators) + f"Conv2D {height}x{width}", *settings])
         case MaxPool(size=size, stride=stride) | AvgPool(size=size, stride=stride):
             return f"{info.kind} {size}x{size}" + (f", stride {stride}" if stride != size else "")
         case Dropout(rate=rate):

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from mponet.errors import ModelError
 from mponet.models.spec import (
     AvgPool,
@@ -21,28 +24,57 @@ from mponet.models.spec import (
     Reshape,
     Residual,
 )
-from mponet.operators.measure import compression_ratio
+from mponet.operators import measure
+from mponet.operators.mpo import MPO
 from mponet.operators.shape import MPOShape
 
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Operator:
+    """A matrix product operator that is the weight of a layer.
+
+    Attributes:
+        name: name of the layer.
+        shape: factors and bond dimensions.
+        cores: names of its cores among the layer's parameters, the first core first.
+        replaced_weights: weights of the matrix or kernel that it replaces (paper Eq. 9).
+        positions: how often it is applied to one example: once, or at each position of a
+            convolution.
+    """
+
+    name: str
+    shape: MPOShape
+    cores: tuple[str, ...]
+    replaced_weights: int
+    positions: int = 1
+
+    def mpo(self, parameters: Mapping[str, ArrayLike]) -> MPO:
+        """The operator with its cores.
+
+        Args:
+            parameters: values by full name, in the canonical layout.
+        """
+        return MPO(self.shape, tuple(np.asarray(parameters[name], np.float64) for name in self.cores))
+
+
+@dataclass(frozen=True, slots=True)
 class LayerInfo:
-    """What one layer is within its model.
+    """A layer within its model.
 
     Attributes:
         layer: the layer.
-        input_shape: of one example.
-        output_shape: of one example.
+        input_shape: shape of one input.
+        output_shape: shape of one output.
         parameters: shapes by full name (``fc1/kernel``, ``fc1/bias``, ``fc1/core1``, ``bn1/scale``,
-            ...), in the order of use; those of all branches for a layer that has branches.
-        multiplications: for one example, with a full matrix; what an operator takes is for its plan
-            to say.
-        statistics: shapes of what a batch norm remembers, by full name (``bn1/mean``,
+            ...), in the order of use; a layer with branches has those of all layers inside.
+        multiplications: multiplications for one example with full matrices; those of an operator
+            depend on its plan (`mponet.models.cost.multiplications`).
+        statistics: shapes of a batch norm's running statistics by full name (``bn1/mean``,
             ``bn1/variance``).
-        branches: the layers inside: body and shortcut of a `Residual`, body of a `Concat`, else
-            none.
+        branches: layers inside: body and shortcut of a `Residual`, body of a `Concat`, else empty.
+        operators: operators that are weights of this layer, those of layers inside left out.
     """
 
     layer: Layer
@@ -52,6 +84,7 @@ class LayerInfo:
     multiplications: int = 0
     statistics: Mapping[str, Shape] = field(default_factory=dict)
     branches: "tuple[tuple[LayerInfo, ...], ...]" = ()
+    operators: tuple[Operator, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -59,9 +92,9 @@ class LayerInfo:
         return type(self.layer).__name__
 
     @property
-    def mpo(self) -> MPOShape | None:
-        """Shape of its operator, if it has one."""
-        return self.layer.mpo if isinstance(self.layer, Dense) else None
+    def name(self) -> str:
+        """Name of the layer; empty for one without parameters of its own."""
+        return getattr(self.layer, "name", "")
 
     @property
     def size(self) -> int:
@@ -71,13 +104,13 @@ class LayerInfo:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many numbers a network has, by what they are.
+    """How many numbers a network has, by kind.
 
     Attributes:
-        weights: in kernels and cores.
-        biases: added to what weights give.
+        weights: entries of kernels and cores.
+        biases: entries of biases.
         norms: scales and shifts of batch norms.
-        statistics: running ones, which are no parameters.
+        statistics: running means and variances, which are not parameters.
     """
 
     weights: int
@@ -87,7 +120,7 @@ class Counts:
 
     @property
     def parameters(self) -> int:
-        """All that training changes."""
+        """All numbers that training changes."""
         return self.weights + self.biases + self.norms
 
 
@@ -95,18 +128,28 @@ def layers(model: Model) -> tuple[LayerInfo, ...]:
     """Every layer with its shapes, in order.
 
     Raises:
-        ModelError: layers do not follow one another, or two have the same name.
+        ModelError: a layer does not fit the one before it, or two have the same name.
     """
     infos = _chain(model.layers, model.input_shape, str(model))
-    names = [info.layer.name for info in _leaves(infos) if info.parameters]  # type: ignore[union-attr]
+    names = [info.name for info in _leaves(infos) if info.parameters]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ModelError(f"{model} has two layers named {', '.join(twice)}; expected different names")
     return infos
 
 
 def leaves(model: Model) -> Iterator[LayerInfo]:
-    """Every layer that has no layers inside, in the order of use: a body before its shortcut."""
+    """Every layer without layers inside, in the order of use: a body before its shortcut."""
     return _leaves(layers(model))
+
+
+def operators(model: Model) -> tuple[Operator, ...]:
+    """Every matrix product operator of the network, in the order of use.
+
+    >>> from mponet.models import build
+    >>> [(operator.name, operator.shape.parameters) for operator in operators(build("fc2"))]
+    [('fc1', 15360), ('fc2', 224)]
+    """
+    return tuple(operator for info in leaves(model) for operator in info.operators)
 
 
 def parameter_shapes(model: Model) -> dict[str, Shape]:
@@ -120,12 +163,17 @@ def statistic_shapes(model: Model) -> dict[str, Shape]:
 
 
 def parameter_count(model: Model) -> int:
-    """Number of parameters, biases included; running statistics are none."""
+    """Number of parameters, biases included, running statistics left out.
+
+    >>> from mponet.models import build
+    >>> parameter_count(build("fc2", "dense")), parameter_count(build("fc2", "mpo"))
+    (203264, 15850)
+    """
     return sum(info.size for info in layers(model))
 
 
 def counts(model: Model) -> Counts:
-    """The network's numbers by what they are."""
+    """How many numbers the network has, by kind."""
     found = {"weights": 0, "biases": 0, "norms": 0}
     for name, shape in parameter_shapes(model).items():
         kind = name.rpartition("/")[2]
@@ -133,18 +181,19 @@ def counts(model: Model) -> Counts:
     return Counts(**found, statistics=sum(prod(shape) for shape in statistic_shapes(model).values()))
 
 
-def rho(model: Model) -> float | None:
-    """The paper's compression ratio (Eq. 9) of the replaced layers; None if there is none."""
-    replaced = [info for info in leaves(model) if info.mpo is not None]
-    if not replaced:
+def compression_ratio(model: Model) -> float | None:
+    """The paper's compression ratio ``rho`` (Eq. 9) over the layers with operators; None without any.
+
+    >>> from mponet.models import build
+    >>> round(compression_ratio(build("fc2")), 4)
+    0.0767
+    """
+    replacements = operators(model)
+    if not replacements:
         return None
-    return compression_ratio([i.mpo for i in replaced if i.mpo], [replaced_weights(i) for i in replaced])
-
-
-def replaced_weights(info: LayerInfo) -> int:
-    """Weights of the layer that an MPO layer stands for."""
-    assert isinstance(info.layer, Dense) and info.mpo is not None
-    return info.mpo.dense_parameters if info.layer.replaces is None else info.layer.replaces
+    return measure.compression_ratio(
+        [operator.shape for operator in replacements], [operator.replaced_weights for operator in replacements]
+    )
 
 
 def _leaves(infos: Iterable[LayerInfo]) -> Iterator[LayerInfo]:
@@ -239,15 +288,9 @@ def _branching(layer: Layer, shape: Shape, end: Shape, branches: tuple[tuple[Lay
 def _dense(layer: Dense, shape: Shape, where: str) -> LayerInfo:
     if len(shape) != 1:
         raise ModelError(f"{where}: {layer.name!r} gets the shape {shape}; expected a vector; put a Flatten before it")
-    weights: dict[str, Shape] = {f"{layer.name}/kernel": (shape[0], layer.features)}
-    if layer.mpo is not None:
-        if (layer.mpo.in_features, layer.mpo.out_features) != (shape[0], layer.features):
-            raise ModelError(
-                f"{where}: {layer.name!r} is {layer.mpo}, {layer.mpo.in_features} -> {layer.mpo.out_features}; "
-                f"expected {shape[0]} -> {layer.features}"
-            )
-        weights = {f"{layer.name}/core{k}": size for k, size in enumerate(layer.mpo.core_shapes, start=1)}
-    return LayerInfo(layer, shape, (layer.features,), {**weights, **_bias(layer)}, shape[0] * layer.features)
+    kernel = (shape[0], layer.features)
+    weights, operators = _weights(layer, kernel, layer.replaces, 1, where)
+    return LayerInfo(layer, shape, (layer.features,), weights, prod(kernel), operators=operators)
 
 
 def _conv(layer: Conv2D, shape: Shape, where: str) -> LayerInfo:
@@ -261,12 +304,27 @@ def _conv(layer: Conv2D, shape: Shape, where: str) -> LayerInfo:
         raise ModelError(
             f"{where}: {layer.name!r} has the kernel {layer.kernel}; expected one that fits the map {shape}"
         )
-    weights = {f"{layer.name}/kernel": kernel, **_bias(layer)}
-    return LayerInfo(layer, shape, (*positions, layer.features), weights, prod(positions) * prod(kernel))
+    count = prod(positions)
+    weights, operators = _weights(layer, kernel, None, count, where)
+    return LayerInfo(layer, shape, (*positions, layer.features), weights, count * prod(kernel), operators=operators)
 
 
-def _bias(layer: Dense | Conv2D) -> dict[str, Shape]:
-    return {f"{layer.name}/bias": (layer.features,)} if layer.bias else {}
+def _weights(
+    layer: Dense | Conv2D, kernel: Shape, replaced: int | None, positions: int, where: str
+) -> tuple[dict[str, Shape], tuple[Operator, ...]]:
+    """Parameters of a layer with a kernel ``(*inputs, outputs)``, or with the operator that replaces it."""
+    bias = {f"{layer.name}/bias": (layer.features,)} if layer.bias else {}
+    mpo, sizes = layer.mpo, (prod(kernel[:-1]), kernel[-1])
+    if mpo is None:
+        return {f"{layer.name}/kernel": kernel, **bias}, ()
+    if (mpo.in_features, mpo.out_features) != sizes:
+        raise ModelError(
+            f"{where}: {layer.name!r} is {mpo}, {mpo.in_features} -> {mpo.out_features}; "
+            f"expected {sizes[0]} -> {sizes[1]}"
+        )
+    cores = {f"{layer.name}/core{k}": shape for k, shape in enumerate(mpo.core_shapes, start=1)}
+    operator = Operator(layer.name, mpo, tuple(cores), prod(kernel) if replaced is None else replaced, positions)
+    return {**cores, **bias}, (operator,)
 
 
 def _map(layer: Any, shape: Shape, where: str) -> tuple[int, int, int]:

@@ -21,12 +21,12 @@ class Dense:
     """``y = x @ W + b`` on vectors; with ``mpo``, ``W`` is a matrix product operator.
 
     Attributes:
-        name: of the layer.
+        name: name of the layer.
         features: number of outputs.
-        bias: whether there is a bias.
+        bias: whether a bias is added.
         mpo: shape of the operator; None for a full matrix.
-        replaces: weights of the layer that the operator stands for, where that is no full matrix (a
-            convolution counts its kernel, paper Eq. 9); None for the full matrix.
+        replaces: number of weights that the operator replaces, if it does not replace a full matrix
+            (for a convolution that is its kernel, paper Eq. 9); None for the full matrix.
     """
 
     name: str
@@ -38,10 +38,20 @@ class Dense:
 
 @dataclass(frozen=True, slots=True)
 class Conv2D:
-    """Cross-correlation of a feature map with a kernel.
+    """Cross-correlation of a feature map with a kernel; with ``mpo``, the kernel is a matrix product operator.
 
-    Padding as TensorFlow does it: ``SAME`` gives ``ceil(size / stride)`` positions and pads the odd
-    one at the bottom and right.
+    Padding follows TensorFlow: ``SAME`` gives ``ceil(size / stride)`` positions, and an odd zero is
+    added at the bottom or the right.
+
+    Attributes:
+        name: name of the layer.
+        features: number of output channels.
+        kernel: ``(height, width)`` of the kernel.
+        stride: step between two positions, the same in both directions.
+        padding: ``SAME`` or ``VALID``.
+        bias: whether a bias is added to each output channel.
+        mpo: shape of the operator that replaces the kernel, read as the matrix ``(height * width *
+            input channels, features)``; None for a full kernel.
     """
 
     name: str
@@ -50,9 +60,10 @@ class Conv2D:
     stride: int = 1
     padding: Padding = "SAME"
     bias: bool = True
+    mpo: MPOShape | None = None
 
     def pads(self, input_shape: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Zeros put before and after the rows and the columns of a map ``(height, width, channels)``."""
+        """Zeros added before and after the rows and the columns of a map ``(height, width, channels)``."""
         if self.padding == "VALID":
             return (0, 0), (0, 0)
         missing = [

@@ -6,7 +6,7 @@ from typing import Any
 from mponet.draw.markup import Markup
 from mponet.models import build
 from mponet.models.fc2 import BOND
-from mponet.models.shapes import leaves, parameter_count, rho
+from mponet.models.shapes import compression_ratio, operators, parameter_count
 from mponet.models.spec import Model
 from mponet.report.chart import captioned, colour, drawing, legend, percent, plain_numbers, series
 from mponet.report.lots import Lot
@@ -42,7 +42,7 @@ def _having(lots: Sequence[Lot], data: str, wanted: Callable[[str], bool]) -> li
 
 def weights(model: Model) -> int:
     """Weights of the operators of a network, without biases."""
-    return sum(info.mpo.parameters for info in leaves(model) if info.mpo is not None)
+    return sum(operator.shape.parameters for operator in operators(model))
 
 
 def depth(name: str) -> int | None:
@@ -91,9 +91,9 @@ def _fc2_table(data: str, lots: Sequence[Own]) -> Markup:
         paper = papers.get(bond)
         cells = [percent_of(paper.mpo if paper else None), *(_best(found.get(bond)) for found in ours)]
         model = build("fc2", "mpo", bond)
-        lines.append([str(bond), str(weights(model)), ratio(rho(model)), *cells])
+        lines.append([str(bond), str(weights(model)), ratio(compression_ratio(model)), *cells])
     normal = [percent_of(FC2_NORMAL), *(_best_normal(found) for found in ours)]
-    lines.append(["normal", str(sum(info.size for info in leaves(build("fc2", "dense")))), "", *normal])
+    lines.append(["normal", str(parameter_count(build("fc2", "dense"))), "", *normal])
     heads = ["D", "weights", "rho", "paper", *(label for _, label, _ in lots)]
     inside = table(heads, lines, right=range(len(heads)))
     return captioned(f"FC2 on {data}: the same in numbers", "best accuracy in %; the paper's are of MNIST.", inside)

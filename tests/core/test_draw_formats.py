@@ -115,7 +115,7 @@ def test_every_factor_and_bond_can_be_read_off_a_sheet(name, format):
         picture = "".join(re.findall(r'<div class="wide">(<svg.*?</svg>)</div>', picture, flags=re.DOTALL))
     labels = re.findall(r"<title>((?:in|out|bond)\d+): dimension (\d+)", picture)
     written = re.findall(r'class="(?:strong middle output|strong middle input|strong middle)">(\d+)</text>', picture)
-    edges = [edge for info in shapes.leaves(model) if info.mpo for edge in of_shape(info.mpo).edges]
+    edges = [edge for operator in shapes.operators(model) for edge in of_shape(operator.shape).edges]
     assert labels == [(edge.name, str(edge.dim)) for edge in edges]
     assert sorted(written) == sorted(str(edge.dim) for edge in edges)
 
@@ -128,7 +128,7 @@ def test_a_sheet_says_what_the_network_counts(name, variant):
         text = unescape(re.sub("<[^>]*>", " ", render(model, format)))
         assert f"{shapes.parameter_count(model):,}".replace(",", " ") in text
         if variant == "mpo":
-            assert f"{shapes.rho(model):.4g}" in text
+            assert f"{shapes.compression_ratio(model):.4g}" in text
             assert f"{shapes.parameter_count(build(name, 'dense')):,}".replace(",", " ") in text
 
 
@@ -384,7 +384,7 @@ def test_every_network_has_every_picture(name):
         assert all(0 <= float(text.get("x", 0)) <= width for text in root.iter("{http://www.w3.org/2000/svg}text"))
         assert height < 8000  # blocks that are alike are drawn once
         page = render(model, "html")
-        assert page.count('class="layer operator"') == sum(info.mpo is not None for info in shapes.leaves(model))
+        assert page.count('class="layer operator"') == len(shapes.operators(model))
         assert render(model, "dot").count("subgraph cluster") == page.count('class="layer operator"')
 
 

@@ -6,16 +6,13 @@ from core.paper import FIGURE_2_WEIGHTS, MILLIONS, ROWS, VGG_OPERATORS
 from mponet import models
 from mponet.errors import ModelError
 from mponet.models import TABLE, VARIANTS, build, named, shapes
+from mponet.models.shapes import operators
 from mponet.operators.measure import parameter_ratio
 from mponet.operators.shape import MPOShape
 
 
-def operators(model):
-    return [info for info in shapes.leaves(model) if info.mpo]
-
-
 def weights(model):
-    return sum(info.mpo.parameters for info in operators(model))
+    return sum(operator.shape.parameters for operator in operators(model))
 
 
 def total(name, variant, kinds):
@@ -31,10 +28,10 @@ def test_every_network_has_the_counts_and_ratios_of_the_paper(name):
     row, dense, mpo = ROWS[name], build(name, "dense"), build(name, "mpo")
     assert shapes.parameter_count(dense) == shapes.counts(dense).parameters == row.dense
     assert shapes.parameter_count(mpo) == shapes.counts(mpo).parameters == row.mpo
-    assert sum(shapes.replaced_weights(info) for info in operators(mpo)) == row.replaced
+    assert sum(operator.replaced_weights for operator in operators(mpo)) == row.replaced
     assert weights(mpo) == row.weights
-    assert shapes.rho(mpo) == row.weights / row.replaced
-    assert f"{shapes.rho(mpo):.{len(row.rho) - 2}f}" == row.rho
+    assert shapes.compression_ratio(mpo) == row.weights / row.replaced
+    assert f"{shapes.compression_ratio(mpo):.{len(row.rho) - 2}f}" == row.rho
     assert f"{parameter_ratio(row.mpo, row.dense):.{len(row.whole) - 2}f}" == row.whole
 
 
@@ -47,11 +44,11 @@ def test_the_normal_networks_multiply_as_often_as_in_the_paper(name):
 @pytest.mark.parametrize(("name", "convs"), [("vgg16", ("conv5_1", "conv5_2")), ("vgg19", ("conv5_3", "conv5_4"))])
 def test_the_operators_of_vgg_are_those_of_table_1(name, convs):
     found = {
-        info.layer.name: (info.mpo.input_dims, info.mpo.output_dims, info.mpo.parameters, shapes.replaced_weights(info))
-        for info in operators(build(name))
+        each.name: (each.shape.input_dims, each.shape.output_dims, each.shape.parameters, each.replaced_weights)
+        for each in operators(build(name))
     }
     assert found == dict(zip((*convs, "fc1", "fc2", "fc3"), VGG_OPERATORS.values(), strict=True))
-    assert {info.mpo.bond_dims for info in operators(build(name))} == {(1, 4, 4, 4, 4, 1)}
+    assert {operator.shape.bond_dims for operator in operators(build(name))} == {(1, 4, 4, 4, 4, 1)}
 
 
 @pytest.mark.parametrize(
@@ -109,33 +106,33 @@ def test_fc2_has_the_compression_ratios_of_figure_2(bond):
     for name in ("fc2", "fc2-code"):
         model = build(name, "mpo", bond)
         assert weights(model) == FIGURE_2_WEIGHTS[bond]
-        assert shapes.rho(model) == FIGURE_2_WEIGHTS[bond] / 203_264
+        assert shapes.compression_ratio(model) == FIGURE_2_WEIGHTS[bond] / 203_264
 
 
 def test_lenet5_has_the_operators_of_table_1():
     found = operators(build("lenet5"))
-    assert [info.mpo.parameters for info in found] == [1792, 944, 124]
-    assert [shapes.replaced_weights(info) for info in found] == [48_000, 10_080, 840]
+    assert [operator.shape.parameters for operator in found] == [1792, 944, 124]
+    assert [operator.replaced_weights for operator in found] == [48_000, 10_080, 840]
 
 
 def test_bonds_beyond_the_exact_maximum_are_clamped_as_in_figure_2():
-    assert operators(build("fc2", "mpo", 22))[0].mpo.bond_dims == (1, 16, 22, 16, 1)
+    assert operators(build("fc2", "mpo", 22))[0].shape.bond_dims == (1, 16, 22, 16, 1)
 
 
 def test_the_last_convolution_of_densenet_has_the_clamped_bonds_and_a_padded_input():
     model = build("densenet40-12-conv")
     conv, head = operators(model)
-    assert (conv.mpo.bond_dims, conv.mpo.parameters) == ((1, 8, 20, 20, 20, 8, 1), 31_888)
-    assert (conv.input_shape, shapes.replaced_weights(conv)) == ((8 * 8 * 440,), 9 * 436 * 12)
-    assert f"{shapes.rho(model):.2f}" == "0.63"
-    assert head.mpo == operators(build("densenet40-12"))[0].mpo
+    assert (conv.shape.bond_dims, conv.shape.parameters) == ((1, 8, 20, 20, 20, 8, 1), 31_888)
+    assert (conv.shape.in_features, conv.replaced_weights) == (8 * 8 * 440, 9 * 436 * 12)
+    assert f"{shapes.compression_ratio(model):.2f}" == "0.63"
+    assert head.shape == operators(build("densenet40-12"))[0].shape
 
 
 @pytest.mark.parametrize("name", models.published())
 def test_the_published_bonds_are_the_default_and_another_one_is_asked_of_all_operators(name):
     assert build(name).bond is None
-    asked = [info.mpo for info in operators(build(name, "mpo", 3))]
-    for ours, published in zip(asked, [info.mpo for info in operators(build(name))], strict=True):
+    asked = [operator.shape for operator in operators(build(name, "mpo", 3))]
+    for ours, published in zip(asked, [operator.shape for operator in operators(build(name))], strict=True):
         fixed = name == "fc2" and published.output_dims == (1, 1, 10, 1)  # Fig. 2 varies the first layer's alone
         wanted = published if fixed else MPOShape.from_factors(published.input_dims, published.output_dims, 3)
         assert ours == wanted
@@ -143,7 +140,7 @@ def test_the_published_bonds_are_the_default_and_another_one_is_asked_of_all_ope
 
 @pytest.mark.parametrize("name", models.published())
 def test_the_normal_networks_have_no_ratio(name):
-    assert shapes.rho(build(name, "dense")) is None
+    assert shapes.compression_ratio(build(name, "dense")) is None
 
 
 # ---------------------------------------------------------------- names

@@ -83,7 +83,7 @@ def test_full_weights_start_with_the_variance_of_he(name):
 
 def test_the_exact_start_gives_an_operator_the_variance_of_a_matrix():
     model = build("fc2", "mpo")
-    shape = next(info.mpo for info in shapes.layers(model) if info.mpo)
+    shape = shapes.operators(model)[0].shape
     variances = []
     for seed in range(20):
         cores = [value for name, value in start(model, seed).items() if name.startswith("fc1/core")]
@@ -94,10 +94,10 @@ def test_the_exact_start_gives_an_operator_the_variance_of_a_matrix():
 def test_the_exact_start_of_a_map_of_a_whole_feature_map_counts_all_its_inputs():
     """By the cores alone, since the matrix would have a quarter of a billion entries."""
     model = build("resnet14-unit")
-    unit = next(info for info in shapes.leaves(model) if info.mpo)
+    unit = shapes.operators(model)[0]
     parameters = start(model, 0)
-    cores = [parameters[name] for name in unit.parameters if "core" in name]
-    variance = prod(float(np.mean(core**2)) for core in cores) * prod(unit.mpo.bond_dims)
+    cores = [parameters[name] for name in unit.cores]
+    variance = prod(float(np.mean(core**2)) for core in cores) * prod(unit.shape.bond_dims)
     # each mean square of n numbers is off by sqrt(2 / n) of itself
     deviation = sqrt(sum(2 / core.size for core in cores))
     assert variance * 16_384 / 2 == pytest.approx(1.0, abs=5 * deviation)

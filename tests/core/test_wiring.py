@@ -3,8 +3,8 @@
 import pytest
 
 from mponet.errors import ModelError
-from mponet.models import VARIANTS, build, published
-from mponet.models import shapes as infer
+from mponet.models import VARIANTS, build, published, shapes
+from mponet.models.shapes import operators
 from mponet.models.spec import (
     AvgPool,
     BatchNorm,
@@ -24,10 +24,6 @@ from mponet.models.spec import (
 from mponet.operators.shape import MPOShape
 
 
-def operators(model):
-    return [info for info in infer.leaves(model) if info.mpo]
-
-
 def network(*layers, input_shape=(6, 6, 1)):
     return Model("odd", "dense", None, input_shape, layers, "a test")
 
@@ -37,22 +33,20 @@ def network(*layers, input_shape=(6, 6, 1)):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_lenet5_has_the_shapes_of_table_1(variant):
-    shapes = [info.output_shape for info in infer.layers(build("lenet5", variant)) if info.kind != "ReLU"]
-    assert shapes[:4] == [(28, 28, 6), (14, 14, 6), (10, 10, 16), (5, 5, 16)]
-    assert shapes[-3:] == [(120,), (84,), (10,)]
+    outputs = [info.output_shape for info in shapes.layers(build("lenet5", variant)) if info.kind != "ReLU"]
+    assert outputs[:4] == [(28, 28, 6), (14, 14, 6), (10, 10, 16), (5, 5, 16)]
+    assert outputs[-3:] == [(120,), (84,), (10,)]
 
 
 def test_the_second_operator_of_fc2_splits_its_outputs_as_in_the_text_or_the_code():
-    assert operators(build("fc2"))[1].mpo == MPOShape.from_factors((4, 4, 4, 4), (1, 1, 10, 1), 4)
-    assert operators(build("fc2-code"))[1].mpo == MPOShape.from_factors((4, 4, 4, 4), (1, 10, 1, 1), 4)
+    assert operators(build("fc2"))[1].shape == MPOShape.from_factors((4, 4, 4, 4), (1, 1, 10, 1), 4)
+    assert operators(build("fc2-code"))[1].shape == MPOShape.from_factors((4, 4, 4, 4), (1, 10, 1, 1), 4)
     assert build("fc2-code", "dense").layers == build("fc2", "dense").layers
 
 
 def spelled(name, variant):
     """Layers of a stretch as ``name`` or ``kind``, with the shape behind each."""
-    return [
-        (getattr(info.layer, "name", "") or info.kind, info.output_shape) for info in infer.leaves(build(name, variant))
-    ]
+    return [(info.name or info.kind, info.output_shape) for info in shapes.leaves(build(name, variant))]
 
 
 def test_vgg16_is_wired_as_in_the_authors_code():
@@ -97,14 +91,14 @@ def test_vgg_convolves_behind_norm_and_relu_without_bias(name, features, kernels
         if isinstance(layer, Conv2D):
             assert isinstance(layers[at - 2], BatchNorm)  # in front of the first, too: on the image itself
             assert layers[at - 1] == ReLU()
-    pooled = [info.output_shape for info in infer.layers(build(name, "dense")) if info.kind == "MaxPool"]
+    pooled = [info.output_shape for info in shapes.layers(build(name, "dense")) if info.kind == "MaxPool"]
     assert pooled == [(16, 16, 64), (8, 8, 128), (4, 4, 256), (2, 2, 512), (1, 1, 512)]
 
 
 @pytest.mark.parametrize("name", published())
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_only_vgg_drops_and_only_behind_its_wide_layers(name, variant):
-    leaves = [info.layer for info in infer.leaves(build(name, variant))]
+    leaves = [info.layer for info in shapes.leaves(build(name, variant))]
     places = [at for at, layer in enumerate(leaves) if isinstance(layer, Dropout)]
     assert [leaves[at].rate for at in places] == ([0.2, 0.2] if name.startswith("vgg") else [])
     assert [(leaves[at - 2].name, leaves[at - 1]) for at in places] == [("fc1", ReLU()), ("fc2", ReLU())][: len(places)]
@@ -137,12 +131,12 @@ def test_a_resnet_has_three_groups_and_projects_from_behind_the_first_relu_of_ea
 @pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 7, 8, 10])
 def test_a_resnet_of_any_width_has_operators_that_fit(k):
     head = operators(build(f"resnet14-k{k}"))[-1]
-    assert head.mpo == MPOShape.from_factors((4, 4, 4, k), (1, 5, 2, 1), 3)
-    assert not head.layer.bias
+    assert head.shape == MPOShape.from_factors((4, 4, 4, k), (1, 5, 2, 1), 3)
+    assert not build(f"resnet14-k{k}").layers[-1].bias
     for one in operators(build(f"resnet14-k{k}-unit"))[:-1]:
-        assert one.mpo.in_features == one.mpo.out_features == 8 * 8 * 64 * k
-        assert one.mpo.sites == 8
-        assert infer.replaced_weights(one) == 9 * (64 * k) ** 2
+        assert one.shape.in_features == one.shape.out_features == 8 * 8 * 64 * k
+        assert one.shape.sites == 8
+        assert one.replaced_weights == 9 * (64 * k) ** 2
 
 
 def test_the_head_of_a_resnet_gains_a_norm_and_a_relu_and_loses_its_bias():
@@ -180,7 +174,7 @@ def test_a_densenet_has_no_bottleneck_and_no_compression(name, n, m, k):
             assert layers[at : at + 4] == (BatchNorm(f"transition{block}_bn"), ReLU(), conv, AvgPool(2, 2))
             at += 4
     assert layers[at:] == (BatchNorm("bn"), ReLU(), AvgPool(8, 8), Flatten(), Dense("fc", 10))
-    assert infer.layers(build(name, "dense"))[-1].input_shape == (n + 3 * k * m,)
+    assert shapes.layers(build(name, "dense"))[-1].input_shape == (n + 3 * k * m,)
 
 
 @pytest.mark.parametrize("name", ["densenet40-12", "densenet100-24", "densenet7-1", "densenet16-5-n7"])
@@ -195,8 +189,8 @@ def test_maps_of_a_whole_feature_map_stay_flat_between_each_other():
     assert global_maps([one], (2, 2, 2)) == (Flatten(), one, Reshape((2, 2, 2)))
     between = (BatchNorm("n"), ReLU())
     assert global_maps([one, two], (2, 2, 2), ["n"]) == (Flatten(), one, *between, two, Reshape((2, 2, 2)))
-    shapes = infer.parameter_shapes(network(*global_maps([one, two], (2, 2, 2), ["n"]), input_shape=(2, 2, 2)))
-    assert shapes["n/scale"] == shapes["a/bias"] == (8,)  # over all values, not over channels
+    sizes = shapes.parameter_shapes(network(*global_maps([one, two], (2, 2, 2), ["n"]), input_shape=(2, 2, 2)))
+    assert sizes["n/scale"] == sizes["a/bias"] == (8,)  # over all values, not over channels
     with pytest.raises(ValueError, match="zip"):
         global_maps([one, two], (2, 2, 2))
 
@@ -230,28 +224,28 @@ def test_maps_of_a_whole_feature_map_stay_flat_between_each_other():
 )
 def test_layers_that_do_not_follow_one_another_are_refused(layers, message):
     with pytest.raises(ModelError, match=message):
-        infer.layers(network(*layers))
+        shapes.layers(network(*layers))
 
 
 def test_a_block_has_the_parameters_and_multiplications_of_what_is_inside():
     body, shortcut = (Conv2D("a", 2, (3, 3)), BatchNorm("b")), (Conv2D("c", 2, (1, 1), bias=False),)
-    (info,) = infer.layers(network(Residual(body, shortcut)))
+    (info,) = shapes.layers(network(Residual(body, shortcut)))
     assert list(info.parameters) == ["a/kernel", "a/bias", "b/scale", "b/shift", "c/kernel"]
     assert list(info.statistics) == ["b/mean", "b/variance"]
     assert info.multiplications == 36 * (9 * 2 + 2)
     assert [[one.kind for one in branch] for branch in info.branches] == [["Conv2D", "BatchNorm"], ["Conv2D"]]
     assert info.output_shape == (6, 6, 2)
-    (info,) = infer.layers(network(Concat(body)))
+    (info,) = shapes.layers(network(Concat(body)))
     assert info.output_shape == (6, 6, 3)
 
 
 def test_an_empty_branch_is_the_input_itself():
-    (info,) = infer.layers(network(Residual((ReLU(),))))
+    (info,) = shapes.layers(network(Residual((ReLU(),))))
     assert info.output_shape == (6, 6, 1)
-    (info,) = infer.layers(network(Concat(())))
+    (info,) = shapes.layers(network(Concat(())))
     assert info.output_shape == (6, 6, 2)
 
 
 def test_the_average_of_a_whole_map_keeps_its_channels():
-    assert infer.layers(network(AvgPool(6, 6), input_shape=(6, 6, 3)))[0].output_shape == (1, 1, 3)
-    assert infer.layers(network(PadChannels(2)))[0].output_shape == (6, 6, 3)
+    assert shapes.layers(network(AvgPool(6, 6), input_shape=(6, 6, 3)))[0].output_shape == (1, 1, 3)
+    assert shapes.layers(network(PadChannels(2)))[0].output_shape == (6, 6, 3)

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from mponet.models.shapes import parameter_count, rho
+from mponet.models.shapes import compression_ratio, parameter_count
 from mponet.operators.measure import parameter_ratio
 from mponet.training.loop import Record
 from mponet.training.run.settings import Settings
@@ -64,7 +64,7 @@ def result(
         accuracy=measured[-1] if measured else None,
         best_accuracy=max(measured, default=None),
         parameters=parameters,
-        rho=rho(model),
+        rho=compression_ratio(model),
         parameter_ratio=parameter_ratio(parameters, parameter_count(settings.network("dense"))),
         step_ms=_step_ms(settings.recipe.batch, records),
         steps=last.step,

@@ -11,21 +11,18 @@ costs one QR and one small singular value decomposition per bond, about ``D^3`` 
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mponet.backend import Numbers
 from mponet.errors import CheckpointError
 from mponet.files import write_atomically, writing
-from mponet.models.shapes import leaves
-from mponet.models.spec import Dense, Model
+from mponet.models.shapes import operators
+from mponet.models.spec import Model
 from mponet.operators.measure import entropy, spectra
 from mponet.operators.mpo import MPO
-from mponet.operators.shape import MPOShape
 from mponet.training.run.lines import whole
 
 NAME = "spectra.jsonl"
@@ -67,7 +64,7 @@ class Spectra:
 
 def has_operators(model: Model) -> bool:
     """Whether there is anything to measure."""
-    return next(_operators(model), None) is not None
+    return bool(operators(model))
 
 
 def measure(model: Model, parameters: Mapping[str, Numbers], step: int, epoch: float) -> Spectra:
@@ -79,7 +76,7 @@ def measure(model: Model, parameters: Mapping[str, Numbers], step: int, epoch: f
         step: at which it has them.
         epoch: the same in epochs.
     """
-    return Spectra(step, epoch, {name: _bonds(name, shape, parameters) for name, shape in _operators(model)})
+    return Spectra(step, epoch, {operator.name: _bonds(operator.mpo(parameters)) for operator in operators(model)})
 
 
 def read(path: Path) -> list[Spectra]:
@@ -108,15 +105,8 @@ def cut(path: Path, step: int) -> None:
             write_atomically(path, b"".join(line + b"\n" for line in kept))
 
 
-def _operators(model: Model) -> Iterator[tuple[str, MPOShape]]:
-    for info in leaves(model):
-        if isinstance(info.layer, Dense) and info.layer.mpo is not None:
-            yield info.layer.name, info.layer.mpo
-
-
-def _bonds(name: str, shape: MPOShape, parameters: Mapping[str, Numbers]) -> Bonds:
-    cores = tuple(np.asarray(parameters[f"{name}/core{k}"], np.float64) for k in range(1, shape.sites + 1))
-    values = spectra(MPO(shape, cores))
+def _bonds(mpo: MPO) -> Bonds:
+    values = spectra(mpo)
     return Bonds(
         tuple(_rounded(entropy(of_bond)) for of_bond in values),
         tuple(tuple(_rounded(value) for value in of_bond) for of_bond in values),

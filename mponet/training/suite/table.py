@@ -12,7 +12,7 @@ from typing import Any
 
 from mponet.errors import MPONetError
 from mponet.models import build
-from mponet.models.shapes import parameter_count, rho
+from mponet.models.shapes import compression_ratio, parameter_count
 from mponet.models.spec import Model
 from mponet.operators.measure import parameter_ratio
 from mponet.training.run import Result
@@ -155,7 +155,7 @@ def row(model: Model, data: str, normal: Sequence[Result], mpo: Sequence[Result]
         data,
         _accuracies(normal),
         _accuracies(mpo),
-        rho(model),
+        compression_ratio(model),
         parameter_ratio(parameter_count(model), parameter_count(build(model.name, "dense"))),
         find(model, data),
     )
