@@ -20,7 +20,7 @@ from mponet.models import build
 from mponet.models.init import start
 from mponet.recipe import preset
 from mponet.training.data import Arrays, Dataset, batches
-from mponet.training.data.stream import made
+from mponet.training.data.stream import generate_batches
 
 IMAGES = 10_000
 ALONE = 30  # batches made without a step
@@ -39,7 +39,7 @@ def measure(backend_name: str, name: str, steps: int) -> tuple[float, float, flo
     model, recipe = build(name, "dense"), preset(name, "paper")
     arrays = Arrays.of(pixels(model.input_shape), model.input_shape, recipe)
     alone = []
-    stream = made(arrays, model, recipe, seed=0)
+    stream = generate_batches(arrays, model, recipe, seed=0)
     for _ in range(ALONE):
         began = perf_counter()
         next(stream)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mponet.backend import ADAPTERS, TRAINABLE, VARIABLE, Adapter, choose, installed, missing
-from mponet.cli.output import emit, json_option, people
+from mponet.cli.output import json_option, people, print_json
 from mponet.crosscheck import process
 from mponet.errors import BackendError
 
@@ -21,7 +21,7 @@ Examples:
   MPONET_BACKEND=jax mponet backends --json
 """
 )
-@click.option("--devices", is_flag=True, help="Also ask each framework for its devices; starts all of them (seconds).")
+@click.option("--devices", is_flag=True, help="Also list devices; starts each framework, which takes seconds.")
 @json_option
 def backends(devices: bool, as_json: bool) -> None:
     """Show which frameworks are installed, and which one is used.
@@ -30,7 +30,7 @@ def backends(devices: bool, as_json: bool) -> None:
     without starting any framework.
     """
     facts = describe(devices=devices)
-    emit(facts) if as_json else _show(facts)
+    print_json(facts) if as_json else _show(facts)
 
 
 def describe(*, devices: bool = False) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from mponet.bench.rounds import PATIENCE, ROUNDS
 from mponet.bench.rows import NETWORKS, ROWS, Network, Row
 from mponet.bench.worker import task_of
 from mponet.cli import timings
-from mponet.cli.output import fail, notice
+from mponet.cli.output import fail, print_status
 from mponet.errors import BackendError, InputError
 from mponet.files import write_json
 
@@ -68,7 +68,7 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
             "--backends",
             "backends",
             metavar="A,B,...",
-            help="Frameworks to measure; all that are installed if left out.",
+            help="Frameworks to measure.  Default: all that are installed.",
         ),
     ):
         option(complete)
@@ -80,31 +80,29 @@ _rounds = click.option(
     type=click.IntRange(min=2),
     default=ROUNDS,
     show_default=True,
-    help="Rounds, two samples of everything each.",
+    help="Number of rounds; each takes two samples of everything.",
 )
 _patience = click.option(
     "--patience",
     type=click.FloatRange(min=0, min_open=True),
     default=PATIENCE,
     show_default=True,
-    help="Seconds for all samples of a peer; one that is slower takes part in fewer rounds, at least three.",
+    help="Seconds for all samples of a peer; a slower one takes part in fewer rounds, at least three.",
 )
-_peers = click.option(
-    "--peers/--no-peers", default=True, help="Other packages, too, or ours and the dense layer alone."
-)
+_peers = click.option("--peers/--no-peers", default=True, help="Also measure other packages.")
 _chart = click.option(
     "--chart",
     "chart_file",
     type=FILE,
     callback=_in_folder,
     metavar="FILE.svg",
-    help="Draw it; needs matplotlib.",
+    help="Chart file; needs matplotlib.",
 )
 
 
 def _rows(known: Sequence[Row] | Sequence[Network]) -> Callable[..., Any]:
     names = ", ".join(one.name for one in known)
-    return click.option("--rows", metavar="A,B,...", help=f"Of {names}; all if left out.")
+    return click.option("--rows", metavar="A,B,...", help=f"Rows to measure, of {names}.  Default: all.")
 
 
 @bench.command(short_help="Time layers beside dense ones and peers.")
@@ -155,12 +153,12 @@ def memory(backends: Sequence[str], rows: str | None, peers: bool, json_file: Pa
     _end("memory", before, json_file, broken, rows=found)
 
 
-@bench.command(short_help="Time whole networks beside their normal twins.")
+@bench.command(short_help="Time whole networks beside their dense counterparts.")
 @_common
 @_rounds
 @_rows(NETWORKS)
 def models(backends: Sequence[str], rows: str | None, rounds: int, json_file: Path | None) -> None:
-    """Time whole networks, with operators against normal: training steps, and logits in inference mode.
+    """Time whole networks, MPO against dense: training steps, and logits in inference mode.
 
     Exit status 1 when a process failed; the others go on.
     """
@@ -306,6 +304,6 @@ def _end(what: str, before: Figures, path: Path | None, broken: bool, **found: A
     timings.machine(before, after)
     if path is not None:
         write_json(path, {"bench": what, "before": before, "after": after, **found})
-        notice(f"written: {path}")
+        print_status(f"written: {path}")
     if broken:
         click.get_current_context().exit(1)

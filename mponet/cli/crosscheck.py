@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mponet import models
-from mponet.cli.output import bond_option, emit, json_option, people
+from mponet.cli.output import bond_option, json_option, people, print_json
 from mponet.crosscheck import Report, crosschecks, markdown
 from mponet.crosscheck.case import DTYPES, RECIPES
 from mponet.crosscheck.check import BATCH, participants
@@ -56,21 +56,23 @@ Examples:
     type=click.Choice([*VARIANTS, "both"]),
     default="both",
     show_default=True,
-    help="The normal network, the one with operators, or both.",
+    help="Network variant.",
 )
 @bond_option
-@click.option("--full", is_flag=True, help="Published sizes: passes forward and gradients only, on a few images.")
-@click.option("--backends", metavar="A,B,...", help="Frameworks to compare; all that are installed if left out.")
+@click.option("--full", is_flag=True, help="Published sizes, on a few images: forward pass and gradients only.")
+@click.option("--backends", metavar="A,B,...", help="Frameworks to compare.  Default: all that are installed.")
 @click.option(
-    "--dtype", type=click.Choice([*DTYPES, "both"]), default="both", show_default=True, help="What to compute in."
+    "--dtype", type=click.Choice([*DTYPES, "both"]), default="both", show_default=True, help="Floating-point type."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of parameters and batch.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed of parameters and batch."
+)
 @click.option(
     "--batch",
     type=click.IntRange(min=2),
-    help=f"Number of images; {BATCH} if left out, {SMALL_BATCH} without a MODEL, {FULL_BATCH} with --full.",
+    help=f"Number of images.  Default: {BATCH}; {SMALL_BATCH} without a MODEL; {FULL_BATCH} with --full.",
 )
-@click.option("--markdown", "as_markdown", is_flag=True, help="Print one table of the worst errors, as Markdown.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print one Markdown table of the largest errors.")
 @json_option
 @click.pass_context
 def crosscheck(
@@ -118,7 +120,7 @@ def crosscheck(
                 _show(report)
     ok = all(report.ok for report in reports)
     if as_json:
-        emit({"ok": ok, "reports": [report.as_dict() for report in reports]})
+        print_json({"ok": ok, "reports": [report.as_dict() for report in reports]})
     elif as_markdown:
         click.echo(markdown(reports))
     context.exit(0 if ok else 1)

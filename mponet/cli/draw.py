@@ -13,11 +13,11 @@ from mponet.cli.evaluate import find
 from mponet.cli.output import (
     bond_option,
     count,
-    emit,
     is_path,
     json_option,
     model_or_path_argument,
-    notice,
+    print_json,
+    print_status,
     variant_option,
 )
 from mponet.draw import FORMATS, Look, line, operators, render, save
@@ -46,17 +46,19 @@ Examples:
 """
 )
 @model_or_path_argument
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write a file.")
-@click.option("--layer", metavar="NAME", help="Only the operator of this layer.")
-@click.option("--line", "as_line", is_flag=True, help="Each operator in one line: its bonds, its gauge, its factors.")
-@click.option("--colour", type=click.Choice(KINDS), help="What shades show; entropy and error need a CHECKPOINT.")
-@click.option("--cut", type=int, metavar="D", help="Bond dimension whose truncation error --colour error shows.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Output file.")
+@click.option("--layer", metavar="NAME", help="Draw only the operator of this layer.")
+@click.option("--line", "as_line", is_flag=True, help="Print one line per operator: bonds, gauge and factors.")
+@click.option(
+    "--colour", type=click.Choice(KINDS), help="Quantity that the shades show; entropy and error need a CHECKPOINT."
+)
+@click.option("--cut", type=int, metavar="D", help="Bond dimension to truncate to for --colour error.")
 @click.option(
     "--theme",
     type=click.Choice(["auto", "light", "dark"]),
     default="auto",
     show_default=True,
-    help="Ground of SVG and PNG; auto follows the screen, and is light in PNG.",
+    help="Background of SVG and PNG; auto follows the screen in SVG and is light in PNG.",
 )
 @variant_option
 @bond_option
@@ -102,11 +104,11 @@ def draw(
     if output is not None:
         start = perf_counter()
         save(thing, output, look=look, theme=theme, name=name)
-        notice(f"wrote {output}: {count(output.stat().st_size)} bytes in {perf_counter() - start:.2f} s")
+        print_status(f"wrote {output}: {count(output.stat().st_size)} bytes in {perf_counter() - start:.2f} s")
     if as_json:
         named = {"model": network.name, "variant": network.variant, "bond": network.bond}
         written = {} if output is None else {"file": str(output)}
-        emit({**named, **written, "operators": _operators(network), "text": text})
+        print_json({**named, **written, "operators": _operators(network), "text": text})
     elif output is None:
         click.echo(text)
 

@@ -8,7 +8,7 @@ import click
 from rich.table import Table
 
 from mponet.backend import Backend, choose, load
-from mponet.cli.output import emit, json_option, notice, people
+from mponet.cli.output import json_option, people, print_json, print_status
 from mponet.errors import CheckpointError
 from mponet.models.dropout import Masks, masks
 from mponet.training import data as datasets
@@ -27,10 +27,16 @@ Examples:
 """
 )
 @click.argument("checkpoint", type=click.Path(path_type=Path), metavar="CHECKPOINT")
-@click.option("--backend", metavar="B", help="torch, jax or tensorflow; else MPONET_BACKEND, else the first installed.")
-@click.option("--data", metavar="NAME", help="Data set whose test part is used; the one it was trained on if left out.")
-@click.option("--device", metavar="D", help="Where to compute; the backend's default if left out.")
-@click.option("--dropout", is_flag=True, help="Keep dropout active, as the authors' VGG code does in its tests.")
+@click.option(
+    "--backend",
+    metavar="B",
+    help="Framework: torch, jax or tensorflow.  Default: $MPONET_BACKEND, else the first installed.",
+)
+@click.option("--data", metavar="NAME", help="Data set.  Default: the one used for training.")
+@click.option(
+    "--device", metavar="D", help="Device, as `mponet backends --devices` lists them.  Default: the backend's own."
+)
+@click.option("--dropout", is_flag=True, help="Keep dropout active, as the authors' VGG code does in its evaluation.")
 @json_option
 def evaluate(
     checkpoint: Path, backend: str | None, data: str | None, device: str | None, dropout: bool, as_json: bool
@@ -43,10 +49,10 @@ def evaluate(
     """
     loaded = {path: read(path) for path in find(checkpoint)}
     chosen = choose(backend)
-    notice(f"backend: {chosen.name}, {chosen.why}")
+    print_status(f"backend: {chosen.name}, {chosen.why}")
     framework = load(chosen.name)
     rows = [measured(path, one, framework, data, device, dropout=dropout) for path, one in loaded.items()]
-    emit({"backend": chosen.name, "checkpoints": rows}) if as_json else _show(rows)
+    print_json({"backend": chosen.name, "checkpoints": rows}) if as_json else _show(rows)
 
 
 def find(path: Path) -> list[Path]:

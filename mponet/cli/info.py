@@ -6,7 +6,7 @@ from click.core import ParameterSource
 from mponet import models
 from mponet.cli import tables
 from mponet.cli.facts import describe, listed
-from mponet.cli.output import bond_option, emit, json_option, optional_model_argument, variant_option
+from mponet.cli.output import bond_option, json_option, optional_model_argument, print_json, variant_option
 from mponet.contraction.search import DEFAULT_BATCH
 
 
@@ -27,7 +27,7 @@ Examples:
     type=click.IntRange(min=1),
     default=DEFAULT_BATCH,
     show_default=True,
-    help="Images at a time that the plans are for.",
+    help="Batch size to plan for.",
 )
 @json_option
 @click.pass_context
@@ -38,15 +38,15 @@ def info(context: click.Context, model: str | None, variant: str, bond: int | No
 
     Counts of parameters include biases.  rho is the compression ratio of the paper (Eq. 9): weights
     of the operators over weights of the layers that they replace, biases left out; a convolution
-    counts its kernel.  The whole ratio is parameters of the network over those of the normal one.
+    counts its kernel.  The whole ratio is parameters of the network over those of the dense one.
     """
     if model is None:
         for option in ("variant", "bond", "batch"):
             if context.get_parameter_source(option) != ParameterSource.DEFAULT:
                 raise click.UsageError(f"--{option} is for one MODEL; name it.")
         rows = [listed(name) for name in models.published()]
-        emit({"models": rows}) if as_json else tables.networks(rows)
+        print_json({"models": rows}) if as_json else tables.networks(rows)
     else:
         network = models.build(model, variant, bond)
         facts = describe(network, batch)
-        emit(facts) if as_json else tables.network(network, facts)
+        print_json(facts) if as_json else tables.network(network, facts)

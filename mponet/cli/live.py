@@ -11,9 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mponet.cli.course import Course, begun, further
 from mponet.cli.curve import curve
-from mponet.cli.remaining import Ahead, clock
+from mponet.cli.progress_state import Progress, SuiteProgress, begin, clock, extend
 from mponet.training.loop import Record
 from mponet.training.run import Result
 
@@ -29,15 +28,15 @@ class View:
 
     Args:
         console: a terminal.
-        ahead: what else a suite has to do; None for a run.
+        suite_progress: what else a suite has to do; None for a run.
     """
 
-    def __init__(self, console: Console, ahead: Ahead | None = None) -> None:
-        self._console, self._ahead = console, ahead
-        self._course: Course | None = None
+    def __init__(self, console: Console, suite_progress: SuiteProgress | None = None) -> None:
+        self._console, self._suite_progress = console, suite_progress
+        self._progress: Progress | None = None
         self._since = monotonic()
         self._live = Live(
-            console=console, get_renderable=self._picture, transient=ahead is not None, refresh_per_second=4
+            console=console, get_renderable=self._picture, transient=suite_progress is not None, refresh_per_second=4
         )
 
     def __enter__(self) -> "View":
@@ -51,73 +50,79 @@ class View:
 
     def started(self, variant: str, steps: int, per_epoch: int, earlier: Sequence[Record]) -> None:
         """Show this one from now on."""
-        self._course, self._since = begun(variant, steps, per_epoch, earlier), monotonic()
+        self._progress, self._since = begin(variant, steps, per_epoch, earlier), monotonic()
 
     def advanced(self, record: Record) -> None:
         """Show this, too."""
-        if self._course is not None:
-            self._course, self._since = further(self._course, record), monotonic()
+        if self._progress is not None:
+            self._progress, self._since = extend(self._progress, record), monotonic()
 
     def finished(self, variant: str, outcome: Result) -> None:
         """One line above the picture, which the next variant takes."""
-        if self._ahead is None:
+        if self._suite_progress is None:
             told = "diverged" if outcome.accuracy is None else f"test accuracy {outcome.accuracy:.2%}"
             self._live.console.print(Text(f"{variant}: {told} after {outcome.steps} steps, {clock(outcome.seconds)}"))
 
     def _picture(self) -> RenderableType:
-        if self._course is None:
+        if self._progress is None:
             return Text("starting", style="dim")
-        return picture(self._course, self._ahead, monotonic() - self._since, self._console.width, self._console.height)
+        return picture(
+            self._progress, self._suite_progress, monotonic() - self._since, self._console.width, self._console.height
+        )
 
 
-def picture(course: Course, ahead: Ahead | None, since: float, width: int, height: int) -> Group:
+def picture(progress: Progress, suite_progress: SuiteProgress | None, since: float, width: int, height: int) -> Group:
     """What is shown of a training.
 
     Args:
-        course: of the training.
-        ahead: what else a suite has to do.
+        progress: of the training.
+        suite_progress: what else a suite has to do.
         since: seconds since its last record.
         width: of the terminal, in characters.
         height: of the terminal, in lines.
     """
     width = min(width, WIDEST)
-    parts = list(_head(course, ahead, since, width))
-    room = height - AROUND - CURVES - (ahead is not None)
+    parts = list(_head(progress, suite_progress, since, width))
+    room = height - AROUND - CURVES - (suite_progress is not None)
     if room >= FEWEST:
-        parts += [Text(), _curves(course, width), Text(), _table(course, min(room, MOST))]
+        parts += [Text(), _curves(progress, width), Text(), _table(progress, min(room, MOST))]
     return Group(*parts)
 
 
-def _head(course: Course, ahead: Ahead | None, since: float, width: int) -> Iterator[RenderableType]:
-    left, epochs = course.left(), f"{course.epochs:.3g}"
-    done = f"epoch {course.step / course.per_epoch:{len(epochs)}.0f}/{epochs}"
+def _head(
+    progress: Progress, suite_progress: SuiteProgress | None, since: float, width: int
+) -> Iterator[RenderableType]:
+    left, epochs = progress.left(), f"{progress.epochs:.3g}"
+    done = f"epoch {progress.step / progress.per_epoch:{len(epochs)}.0f}/{epochs}"
     remaining = None if left is None else max(left - since, 0.0)
-    ending = "starting" if remaining is None else f"{clock(remaining)} left" if course.step < course.steps else "done"
+    ending = (
+        "starting" if remaining is None else f"{clock(remaining)} left" if progress.step < progress.steps else "done"
+    )
     title = Table.grid(expand=False, padding=(0, 2, 0, 0))
     title.width = width
     title.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     title.add_column(justify="right", no_wrap=True)
-    title.add_row(Text(course.name, style="bold"), Text(f"{done}   {_speed(course)}{ending}"))
+    title.add_row(Text(progress.name, style="bold"), Text(f"{done}   {_speed(progress)}{ending}"))
     yield title
-    if ahead is not None:
-        yield Text(ahead.told(remaining), style="dim", no_wrap=True, overflow="ellipsis")
-    yield ProgressBar(total=course.steps, completed=course.step, width=width)
+    if suite_progress is not None:
+        yield Text(suite_progress.describe(remaining), style="dim", no_wrap=True, overflow="ellipsis")
+    yield ProgressBar(total=progress.steps, completed=progress.step, width=width)
 
 
-def _speed(course: Course) -> str:
-    rate = next((one.images_per_s for one in reversed(course.records) if one.images_per_s), None)
+def _speed(progress: Progress) -> str:
+    rate = next((one.images_per_s for one in reversed(progress.records) if one.images_per_s), None)
     return "" if rate is None else f"{_whole(rate)} images/s   "
 
 
-def _curves(course: Course, width: int) -> Table:
+def _curves(progress: Progress, width: int) -> Table:
     """Loss and accuracy side by side; the right edge of each is the end of the training."""
-    losses, accuracies = course.losses(), course.accuracies()
+    losses, accuracies = progress.losses(), progress.accuracies()
     room = (width - 3) // 2
     grid = Table.grid(padding=(0, 3, 0, 0))
     labels = [f"{10**value:.3g}" for value in _ends(losses)], [f"{value:.2%}" for value in _ends(accuracies)]
     grid.add_row(
-        _plot("loss of a batch, logarithmic", losses, labels[0], course, room, "cyan"),
-        _plot("test accuracy", accuracies, labels[1], course, room, "green"),
+        _plot("loss of a batch, logarithmic", losses, labels[0], progress, room, "cyan"),
+        _plot("test accuracy", accuracies, labels[1], progress, room, "green"),
     )
     return grid
 
@@ -126,18 +131,18 @@ def _plot(
     title: str,
     points: Sequence[tuple[float, float]],
     labels: Sequence[str],
-    course: Course,
+    progress: Progress,
     width: int,
     style: str,
 ) -> Text:
     wide = width - LABEL - 2
     top, bottom = labels if labels else ("", "")
     text = Text(f"{'':>{LABEL}}  {title}\n", style="dim", no_wrap=True)
-    for number, line in enumerate(curve(points, course.steps, wide, CURVES)):
+    for number, line in enumerate(curve(points, progress.steps, wide, CURVES)):
         label = {0: top, CURVES - 1: bottom if bottom != top else ""}.get(number, "")
         text.append(f"{label:>{LABEL}} │")
         text.append(f"{line}\n", style=f"not dim {style}")
-    end = f"{course.epochs:.3g} epochs"
+    end = f"{progress.epochs:.3g} epochs"
     text.append(f"{'':>{LABEL}} └0{end:─>{wide - 1}}")
     return text
 
@@ -147,20 +152,20 @@ def _ends(points: Sequence[tuple[float, float]]) -> list[float]:
     return [max(values), min(values)] if values else []
 
 
-def _table(course: Course, rows: int) -> Table:
+def _table(progress: Progress, rows: int) -> Table:
     """The latest evaluations, the last one below; what has come since as a line without accuracy."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     for heading in ("epoch", "loss", "test", "best", "rate", "images/s", "time"):
         table.add_column(heading, justify="right", min_width=7, no_wrap=True)
-    shown, best = course.evaluations, 0.0
+    shown, best = progress.evaluations, 0.0
     lines = []
     for record in shown:
         accuracy = record.accuracy or 0.0
         lines.append(_line(record, f"{accuracy:.2%}", f"{max(best, accuracy):.2%}", accuracy > best))
         best = max(best, accuracy)
-    if course.last is not None and course.last.accuracy is None:
-        word = "diverged" if course.last.diverged else "..."
-        lines.append(_line(course.last, word, f"{best:.2%}" if best else "", False))
+    if progress.last is not None and progress.last.accuracy is None:
+        word = "diverged" if progress.last.diverged else "..."
+        lines.append(_line(progress.last, word, f"{best:.2%}" if best else "", False))
     for cells in lines[-rows:]:
         table.add_row(*cells)
     return table

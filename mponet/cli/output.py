@@ -48,9 +48,9 @@ def _model(command: F, required: bool, paths: bool = False) -> F:
         return command(*args, model=model, **others)
 
     for parameter in (
-        click.option("--conv", is_flag=True, help="DenseNet: the last convolution is replaced, too (name: -conv)."),
-        click.option("--unit", is_flag=True, help="ResNet: the last block is replaced, too (name: -unit)."),
-        click.option("--k", type=int, metavar="K", help=f"ResNet: widening factor; {K} if left out (name: -k<K>)."),
+        click.option("--conv", is_flag=True, help="DenseNet: also replace the last convolution (name: -conv)."),
+        click.option("--unit", is_flag=True, help="ResNet: also replace the last block (name: -unit)."),
+        click.option("--k", type=int, metavar="K", help=f"ResNet: widening factor (name: -k<K>).  Default: {K}."),
         click.argument("model", metavar=f"MODEL{'|CHECKPOINT' * paths}" if required else "[MODEL]", required=required),
     ):
         parameter(complete)
@@ -62,13 +62,13 @@ variant_option = click.option(
     type=click.Choice(VARIANTS),
     default="mpo",
     show_default=True,
-    help="The normal network, or the one with operators.",
+    help="Network variant.",
 )
 bond_option = click.option(
     "--bond",
     type=int,
     metavar="D",
-    help="Bond dimension of the operators; the published one if left out.",
+    help="Bond dimension.  Default: the published one.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 
@@ -81,7 +81,7 @@ def people() -> Console:
     return Console(highlight=False, markup=False)
 
 
-def notice(message: str) -> None:
+def print_status(message: str) -> None:
     """One line on standard error, where it never mixes with results."""
     Console(stderr=True, highlight=False).print(Text(message), soft_wrap=True)
 
@@ -91,6 +91,6 @@ def fail(message: str) -> None:
     Console(stderr=True, highlight=False).print(Text(f"error: {message}", style="red"), soft_wrap=True)
 
 
-def emit(value: Mapping[str, Any]) -> None:
+def print_json(value: Mapping[str, Any]) -> None:
     """One JSON object on standard output, ASCII; no NaN or infinity, which JSON does not have."""
     click.echo(json.dumps(value, indent=2, allow_nan=False))

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from mponet.backend import TRAINABLE, load
-from mponet.cli.output import emit, json_option
+from mponet.cli.output import json_option, print_json
 from mponet.contraction.cost import Purpose, cost
 from mponet.contraction.plan import Plan
 from mponet.contraction.planner import FINALISTS, ITEMSIZE, PURPOSES, PlanRequest, PlanSet, mode, rounded
@@ -41,21 +41,27 @@ With MPONET_PLAN=measure, layers choose as --measure does, and so does this comm
 )
 @click.argument("inputs", type=FACTORS)
 @click.argument("outputs", type=FACTORS)
-@click.option("--bond", type=FACTORS, required=True, metavar="D", help="Bond dimension, or one for each inner bond.")
+@click.option(
+    "--bond", type=FACTORS, required=True, metavar="D", help="Bond dimension, or a list with one for each inner bond."
+)
 @click.option(
     "--batch",
     type=click.IntRange(0),
     default=DEFAULT_BATCH,
     show_default=True,
-    help="Rows; rounded up to four binary digits, as layers do, whose batches share their plans.",
+    help="Batch size, rounded up to four significant bits as layers do.",
 )
-@click.option("--purpose", type=click.Choice(PURPOSES), default="training", show_default=True, help="What is run.")
+@click.option("--purpose", type=click.Choice(PURPOSES), default="training", show_default=True, help="Pass to plan for.")
 @click.option(
-    "--dtype", type=click.Choice(tuple(ITEMSIZE)), default="float32", show_default=True, help="Of the numbers."
+    "--dtype", type=click.Choice(tuple(ITEMSIZE)), default="float32", show_default=True, help="Floating-point type."
 )
-@click.option("--backend", metavar="B", help=f"{', '.join(TRAINABLE)}; else MPONET_BACKEND, else the first installed.")
-@click.option("--measure", is_flag=True, help=f"Also time the best {FINALISTS} candidates.")
-@click.option("--top", type=click.IntRange(1), default=8, show_default=True, help="Candidates that are shown.")
+@click.option(
+    "--backend",
+    metavar="B",
+    help=f"Framework: {', '.join(TRAINABLE)}.  Default: $MPONET_BACKEND, else the first installed.",
+)
+@click.option("--measure", is_flag=True, help=f"Time the best {FINALISTS} candidates here.")
+@click.option("--top", type=click.IntRange(1), default=8, show_default=True, help="Number of candidates to show.")
 @json_option
 def plan(
     inputs: tuple[int, ...],
@@ -80,7 +86,7 @@ def plan(
     request = PlanRequest(shape, rounded(batch), ITEMSIZE[dtype], planner.machine(dtype))
     plans = PlanSet.of(request, planner.runner if measure or mode() == "measure" else None, dtype)
     if as_json:
-        emit({"backend": planner.name, **_facts(plans, request, purpose, top)})
+        print_json({"backend": planner.name, **_facts(plans, request, purpose, top)})
     else:
         click.echo(f"{planner.name}: {plans.explain(purpose, top)}")
 

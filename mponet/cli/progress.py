@@ -7,10 +7,9 @@ from typing import Protocol
 
 from rich.console import Console
 
-from mponet.cli.course import begun, further
 from mponet.cli.live import View
-from mponet.cli.output import notice
-from mponet.cli.remaining import Ahead, clock
+from mponet.cli.output import print_status
+from mponet.cli.progress_state import SuiteProgress, begin, clock, extend
 from mponet.training.loop import Record
 from mponet.training.run import Reporter, Result
 
@@ -27,22 +26,22 @@ class Watcher(Reporter, Protocol):
         """Leave the terminal as it was."""
 
 
-def watcher(ahead: Ahead | None = None) -> Watcher:
+def watcher(suite_progress: SuiteProgress | None = None) -> Watcher:
     """The one that suits standard error: a terminal that has the characters for curves gets the live view.
 
     Args:
-        ahead: what else a suite has to do; None for a run.
+        suite_progress: what else a suite has to do; None for a run.
     """
     console = Console(stderr=True, highlight=False)
     able = console.is_terminal and not console.is_dumb_terminal and console.encoding.lower().startswith("utf")
-    return View(console, ahead) if able else Lines()
+    return View(console, suite_progress) if able else Lines()
 
 
 class Lines:
     """Plain lines, at most one in `PAUSE` seconds while a variant trains."""
 
     def __init__(self) -> None:
-        self._course = begun("", 1, 1, ())
+        self._progress = begin("", 1, 1, ())
         self._last = 0.0
 
     def __enter__(self) -> "Lines":
@@ -54,23 +53,23 @@ class Lines:
 
     def started(self, variant: str, steps: int, per_epoch: int, earlier: Sequence[Record]) -> None:
         """What is to be done."""
-        course = self._course = begun(variant, steps, per_epoch, earlier)
+        progress = self._progress = begin(variant, steps, per_epoch, earlier)
         self._last = monotonic()
-        begin = f"goes on at step {course.step}" if course.step else "starts"
-        notice(f"{variant}: {begin}; {steps} steps, {course.epochs:.3g} epochs in all")
+        opening = f"continues at step {progress.step}" if progress.step else "starts"
+        print_status(f"{variant}: {opening}; {steps} steps, {progress.epochs:.3g} epochs in all")
 
     def advanced(self, record: Record) -> None:
         """How far it is."""
-        course = self._course = further(self._course, record)
+        progress = self._progress = extend(self._progress, record)
         if monotonic() - self._last < PAUSE:
             return
         self._last = monotonic()
         accuracy = "" if record.accuracy is None else f", test accuracy {record.accuracy:.2%}"
         told = f"step {record.step}, epoch {record.epoch:.1f}, loss {record.loss:.4f}{accuracy}"
-        left = course.left()
-        notice(f"{course.name}: {told}{'' if left is None else f', {clock(left)} left'}")
+        left = progress.left()
+        print_status(f"{progress.name}: {told}{'' if left is None else f', {clock(left)} left'}")
 
     def finished(self, variant: str, outcome: Result) -> None:
         """What came out."""
         told = "diverged" if outcome.diverged else f"test accuracy {outcome.accuracy:.2%}"
-        notice(f"{variant}: {told} after {outcome.steps} steps, {outcome.seconds:.1f} s")
+        print_status(f"{variant}: {told} after {outcome.steps} steps, {outcome.seconds:.1f} s")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from mponet.cli.output import emit, json_option
+from mponet.cli.output import json_option, print_json
 from mponet.files import write_atomically, writing
 from mponet.report import report as page_of
 
@@ -25,7 +25,7 @@ Examples:
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help=f"Where to write the page; {NAME} in DIR if left out.",
+    help=f"Output file.  Default: {NAME} in DIR.",
 )
 @click.option(
     "--with",
@@ -33,7 +33,7 @@ Examples:
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="JSON of mponet crosscheck, mponet bench or benchmarks/plumbing.py; those that lie in DIR are found.",
+    help="JSON file of mponet crosscheck, mponet bench or benchmarks/plumbing.py.  Those in DIR are found without it.",
 )
 @json_option
 def report(folder: Path, out: Path | None, given: tuple[Path, ...], as_json: bool) -> None:
@@ -47,4 +47,4 @@ def report(folder: Path, out: Path | None, given: tuple[Path, ...], as_json: boo
     file = out or folder / NAME
     with writing(file):
         write_atomically(file, page)
-    emit({"file": str(file), "bytes": len(page)}) if as_json else click.echo(f"{file}: {len(page) / 1000:.0f} kB")
+    print_json({"file": str(file), "bytes": len(page)}) if as_json else click.echo(f"{file}: {len(page) / 1000:.0f} kB")

@@ -8,7 +8,17 @@ import click
 from rich.table import Table
 
 from mponet.backend import choose, load
-from mponet.cli.output import MODELS, bond_option, count, emit, fail, json_option, model_argument, notice, people
+from mponet.cli.output import (
+    MODELS,
+    bond_option,
+    count,
+    fail,
+    json_option,
+    model_argument,
+    people,
+    print_json,
+    print_status,
+)
 from mponet.cli.progress import watcher
 from mponet.models import VARIANTS, build
 from mponet.training import data as datasets
@@ -38,31 +48,37 @@ least {FEWEST} steps.
     type=click.Choice([*VARIANTS, "both"]),
     default="both",
     show_default=True,
-    help="The normal network, the one with operators, or one after the other.",
+    help="Network variant; both trains one after the other.",
 )
-@click.option("--backend", metavar="B", help="torch, jax or tensorflow; else MPONET_BACKEND, else the first installed.")
-@click.option("--data", metavar="NAME", help=f"One of {', '.join(datasets.names())}; digits if left out.")
+@click.option(
+    "--backend",
+    metavar="B",
+    help="Framework: torch, jax or tensorflow.  Default: $MPONET_BACKEND, else the first installed.",
+)
+@click.option("--data", metavar="NAME", help=f"Data set: {', '.join(datasets.names())}.  Default: digits.")
 @click.option(
     "--preset",
     metavar="paper|short|code",
     default="short",
     show_default=True,
-    help="The recipe: the paper's, a fast one, or that of the authors' code (LeNet-5: a rate of 0.01).",
+    help="Recipe: of the paper, a fast one, or of the authors' code (LeNet-5 only, learning rate 0.01).",
 )
-@click.option("--epochs", type=click.IntRange(min=1), metavar="E", help="Length in epochs, instead of the preset's.")
-@click.option("--steps", type=click.IntRange(min=1), metavar="S", help="Length in steps, instead of the preset's.")
+@click.option("--epochs", type=click.IntRange(min=1), metavar="E", help="Number of epochs.  Default: from the preset.")
+@click.option("--steps", type=click.IntRange(min=1), metavar="S", help="Number of steps.  Default: from the preset.")
 @bond_option
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Of the run.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Random seed.")
 @click.option(
-    "--device", metavar="D", help="Where to compute, as `mponet backends` lists; the backend's default if left out."
+    "--device", metavar="D", help="Device, as `mponet backends --devices` lists them.  Default: the backend's own."
 )
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Folder of the run; runs/<model>-<data>-<backend>-<preset>-seed<N> if left out.",
+    help="Output folder.  Default: runs/<model>-<data>-<backend>-<preset>-seed<N>, plus what else is set.",
 )
-@click.option("--resume", is_flag=True, help="Go on where the folder ends, to the same result.")
+@click.option(
+    "--resume", is_flag=True, help="Continue an interrupted run; the result is the same as without the interruption."
+)
 @json_option
 def run(
     model: str,
@@ -81,7 +97,7 @@ def run(
 ) -> None:
     """Train a network, and record what happened.
 
-    Exit status 1: something was wrong, or training diverged.
+    Exit status 1: an error, or training diverged.  130: interrupted.
     """
     variants = VARIANTS if variant == "both" else (variant,)
     build(model, variants[-1], bond)  # before anything slow: the two that people get wrong
@@ -98,8 +114,8 @@ def run(
         seed=seed,
     )
     folder = out or default_folder(settings, chosen.name)
-    notice(f"data: {dataset.name}, {dataset.source}{'' if data else '; --data names another'}")
-    notice(f"backend: {chosen.name}, {chosen.why}")
+    print_status(f"data: {dataset.name}, {dataset.source}{'' if data else '; --data names another'}")
+    print_status(f"backend: {chosen.name}, {chosen.why}")
     framework = load(chosen.name)
     try:
         with watcher() as watching:
@@ -107,9 +123,11 @@ def run(
                 settings, framework, dataset, folder, variants=variants, resume=resume, device=device, reporter=watching
             )
     except KeyboardInterrupt:
-        notice(f"stopped; {folder} keeps what was done: the same command with --resume goes on")
+        print_status(f"stopped; {folder} keeps what was done: the same command with --resume goes on")
         leave(INTERRUPTED)
-    emit({**summary(settings, chosen.name, results), "folder": str(folder)}) if as_json else _show(results, folder)
+    print_json({**summary(settings, chosen.name, results), "folder": str(folder)}) if as_json else _show(
+        results, folder
+    )
     for name, result in results.items():
         if result.message is not None:
             fail(f"{name}: {result.message}")

@@ -9,16 +9,16 @@ import click
 from rich.table import Table
 
 from mponet.backend import choose, load
-from mponet.cli.output import emit, fail, json_option, notice, people
+from mponet.cli.output import fail, json_option, people, print_json, print_status
 from mponet.cli.progress import watcher
-from mponet.cli.remaining import Ahead
+from mponet.cli.progress_state import SuiteProgress
 from mponet.cli.run import INTERRUPTED
 from mponet.training import data as datasets
 from mponet.training.loop import Record
 from mponet.training.run import Reporter, Result
-from mponet.training.suite import Cell, Row, State, Suite, plan, read, report, run_suite, states
-from mponet.training.suite.cells import DEFAULT, SEEDS, data_of, networks
+from mponet.training.suite import Row, State, Suite, Training, plan, read, report, run_suite, states
 from mponet.training.suite.published import Figure
+from mponet.training.suite.settings import DEFAULT, SEEDS, data_of, networks
 from mponet.training.suite.table import Report
 from mponet.training.suite.write import flat, percent, ratio
 from mponet.training.suite.write import seeds as trainings
@@ -35,20 +35,24 @@ Examples:
 The same command again goes on where it stopped, also after a kill, and tries again what failed.
 """
 )
-@click.option("--backend", metavar="B", help="torch, jax or tensorflow; else MPONET_BACKEND, else the first installed.")
+@click.option(
+    "--backend",
+    metavar="B",
+    help="Framework: torch, jax or tensorflow.  Default: $MPONET_BACKEND, else the first installed.",
+)
 @click.option(
     "--preset",
     metavar="paper|short",
     default="short",
     show_default=True,
-    help="The recipes: the authors', or fast ones.",
+    help="Recipes: of the paper, or fast ones.",
 )
 @click.option(
     "--models",
     metavar="NAME[:BOND],...",
     default=",".join(DEFAULT),
     show_default=True,
-    help="Networks; BOND is that of the MPO variant, the published one if left out.",
+    help="Networks.  BOND: bond dimension of the MPO variant.  Default: the published one.",
 )
 @click.option(
     "--seeds",
@@ -56,23 +60,25 @@ The same command again goes on where it stopped, also after a kill, and tries ag
     metavar="N",
     default=SEEDS,
     show_default=True,
-    help="Trainings of each network, with seeds from 0.",
+    help="Number of random seeds, counted from 0; each is one training of each network.",
 )
-@click.option("--data", metavar="NAME", help="Data set for all networks; that of the paper, each its own, if left out.")
-@click.option("--epochs", type=click.IntRange(min=1), metavar="E", help="Length in epochs, instead of the preset's.")
-@click.option("--steps", type=click.IntRange(min=1), metavar="S", help="Length in steps, instead of the preset's.")
-@click.option("--device", metavar="D", help="Where to compute; the backend's default if left out.")
+@click.option("--data", metavar="NAME", help="Data set for all networks.  Default: for each network that of the paper.")
+@click.option("--epochs", type=click.IntRange(min=1), metavar="E", help="Number of epochs.  Default: from the preset.")
+@click.option("--steps", type=click.IntRange(min=1), metavar="S", help="Number of steps.  Default: from the preset.")
+@click.option(
+    "--device", metavar="D", help="Device, as `mponet backends --devices` lists them.  Default: the backend's own."
+)
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Folder of the suite; runs/suite-<backend>-<preset> if left out.",
+    help="Output folder.  Default: runs/suite-<backend>-<preset>, plus a short hash of all other settings.",
 )
 @click.option(
     "--status",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Train nothing: show how far the suite in DIR is, while it runs or not; silent: time since the last sign.",
+    help="Show the progress of the suite in DIR, running or not, and train nothing.",
 )
 @json_option
 def suite(
@@ -90,7 +96,7 @@ def suite(
 ) -> None:
     """Train the paper's networks over several seeds, and tabulate them beside its figures.
 
-    Every network is trained normal and with operators.  DIR gets one run folder per training, and
+    Every network is trained dense and MPO.  DIR gets one run folder per training, and
     tables.md, tables.csv and tables.json after each.  A training that breaks or diverges does not
     stop the others.
 
@@ -113,16 +119,16 @@ def suite(
         epochs=epochs,
         steps=steps,
     )
-    home = out or Path("runs") / f"suite-{chosen.name}-{preset}"
+    folder = out or Path("runs") / f"suite-{chosen.name}-{preset}"
     for one in loaded.values():
-        notice(f"data: {one.name}, {one.source}")
-    notice(f"backend: {chosen.name}, {chosen.why}")
+        print_status(f"data: {one.name}, {one.source}")
+    print_status(f"backend: {chosen.name}, {chosen.why}")
     try:
-        made = run_suite(planned, load(chosen.name), loaded, home, device=device, observer=_Watching(planned, home))
+        made = run_suite(planned, load(chosen.name), loaded, folder, device=device, observer=_Watching(planned, folder))
     except KeyboardInterrupt:
-        notice(f"stopped; {home} keeps what was done: the same command goes on")
+        print_status(f"stopped; {folder} keeps what was done: the same command goes on")
         leave(INTERRUPTED)
-    emit({**made.as_dict(), "folder": str(home)}) if as_json else _show(made, home)
+    print_json({**made.as_dict(), "folder": str(folder)}) if as_json else _show(made, folder)
     for cells in (made.diverged, made.failed):
         for name, message in cells.items():
             fail(f"{name}: {flat(message)}")
@@ -133,27 +139,29 @@ def suite(
 class _Watching:
     """The reporter of single runs for each cell, and a line when it is finished."""
 
-    def __init__(self, suite: Suite, home: Path) -> None:
-        self._suite, self._home = suite, home
+    def __init__(self, suite: Suite, folder: Path) -> None:
+        self._suite, self._folder = suite, folder
 
     @contextmanager
-    def watching(self, cell: Cell, number: int, count: int) -> Iterator[Reporter]:
-        """The live view or lines, under the name of the cell."""
-        with watcher(_ahead(self._suite, self._home, number)) as one:
-            yield _Named(one, f"{number}/{count} {cell}")
+    def watching(self, training: Training, number: int, count: int) -> Iterator[Reporter]:
+        """The live view or lines, under the name of the training."""
+        with watcher(_suite_progress(self._suite, self._folder, number)) as one:
+            yield _Named(one, f"{number}/{count} {training}")
 
-    def finished(self, cell: Cell, result: Result) -> None:
+    def finished(self, training: Training, result: Result) -> None:
         """What came out."""
         told = f"test accuracy best {_percent(result.best_accuracy)}, last {_percent(result.accuracy)}"
-        notice(f"{cell}: {'diverged' if result.diverged else told} after {result.steps} steps, {result.seconds:.1f} s")
+        print_status(
+            f"{training}: {'diverged' if result.diverged else told} after {result.steps} steps, {result.seconds:.1f} s"
+        )
 
-    def failed(self, cell: Cell, message: str) -> None:
+    def failed(self, training: Training, message: str) -> None:
         """What broke it."""
-        fail(f"{cell}: {flat(message)}")
+        fail(f"{training}: {flat(message)}")
 
 
 class _Named:
-    """Passes on what happens, under the name of the cell."""
+    """Passes on what happens, under the name of the training."""
 
     def __init__(self, reporter: Reporter, name: str) -> None:
         self._reporter, self._name = reporter, name
@@ -170,23 +178,25 @@ class _Named:
         """The line of the suite says it."""
 
 
-def _ahead(planned: Suite, home: Path, number: int) -> Ahead:
-    """What there is to do beside the ``number``-th cell."""
-    cells = states(planned, home)
+def _suite_progress(planned: Suite, folder: Path, number: int) -> SuiteProgress:
+    """What there is to do beside the ``number``-th training."""
+    cells = states(planned, folder)
     others = [state for place, state in enumerate(cells, 1) if place != number and not state.finished]
     known = [state.left for state in others if state.left is not None]
     finished = sum(state.finished for state in cells)
-    return Ahead(len(cells), finished, sum(known), len(others) - len(known))
+    return SuiteProgress(len(cells), finished, sum(known), len(others) - len(known))
 
 
-def _tell(home: Path, as_json: bool) -> None:
-    planned = read(home)
-    cells = states(planned, home)
+def _tell(folder: Path, as_json: bool) -> None:
+    planned = read(folder)
+    cells = states(planned, folder)
     known = [state.left for state in cells if not state.finished and state.left is not None]
     unknown = sum(not state.finished and state.left is None for state in cells)
     if as_json:
         left = None if unknown else sum(known)
-        emit({"folder": str(home), "settings": planned.as_dict(), "left": left, "cells": [s.as_dict() for s in cells]})
+        print_json(
+            {"folder": str(folder), "settings": planned.as_dict(), "left": left, "cells": [s.as_dict() for s in cells]}
+        )
         return
     table = _table("cell", "state", "step", "last", "best", "images/s", "left", "silent")
     for state in cells:
@@ -203,7 +213,7 @@ def _tell(home: Path, as_json: bool) -> None:
             console.print(f"{state.name} {state.state}: {flat(state.message)}", soft_wrap=True)
     if finished:
         console.print()
-        console.print(_tabulated(report(planned, home)))
+        console.print(_tabulated(report(planned, folder)))
 
 
 def _status(state: State) -> tuple[str, ...]:
@@ -219,18 +229,18 @@ def _status(state: State) -> tuple[str, ...]:
     )
 
 
-def _show(made: Report, home: Path) -> None:
+def _show(made: Report, folder: Path) -> None:
     console = people()
     console.print()
     console.print(_tabulated(made))
     console.print()
     console.print(made.caption, style="dim")
-    click.echo(f"runs and tables: {home}")
+    click.echo(f"runs and tables: {folder}")
 
 
 def _tabulated(made: Report) -> Table:
     """Three lines for every network: best, last, and the paper's where it has figures."""
-    table = _table("network", "data", "", "normal", "MPO-Net", "rho", "whole", "seeds")
+    table = _table("network", "data", "", "dense", "mpo", "rho", "whole", "seeds")
     for row in made.rows:
         for cells in _lines(row):
             table.add_row(*cells)

@@ -18,7 +18,7 @@ WORDS = {"network", "data", "source", "layer", "kind"}  # headings of columns th
 
 def networks(rows: Sequence[dict[str, Any]]) -> None:
     """Every network in one line, a rule between families."""
-    table = _table("network", "data", "parameters", "MPO-Net", "ratio", "rho", "source")
+    table = _table("network", "data", "parameters", "MPO network", "ratio", "rho", "source")
     for row, following in zip(rows, [*rows[1:], None], strict=True):
         table.add_row(
             row["model"],
@@ -33,7 +33,7 @@ def networks(rows: Sequence[dict[str, Any]]) -> None:
     console = people()
     console.print(table)
     console.print()
-    console.print("ratio: parameters of the MPO-Net over those of the normal network, biases included.")
+    console.print("ratio: parameters of the MPO network over those of the dense network, biases included.")
     console.print("rho (Eq. 9): weights of the operators over weights of the layers that they replace.")
     console.print(f"Names are made like this: {models.known()}.")
     console.print(f"Source: {PAPER}", style="dim")

@@ -6,7 +6,7 @@ import click
 from rich.status import Status
 
 from mponet.backend import TRAINABLE, load
-from mponet.cli.output import emit, json_option
+from mponet.cli.output import json_option, print_json
 from mponet.contraction.calibrate import Tuning
 from mponet.contraction.calibrate import tune as measure
 from mponet.contraction.cost import DEFAULT_COSTS
@@ -24,8 +24,12 @@ Examples:
   mponet tune --dry-run --json
 """
 )
-@click.option("--backend", metavar="B", help=f"{', '.join(TRAINABLE)}; else MPONET_BACKEND, else the first installed.")
-@click.option("--dry-run", is_flag=True, help="Measure and show; keep nothing.")
+@click.option(
+    "--backend",
+    metavar="B",
+    help=f"Framework: {', '.join(TRAINABLE)}.  Default: $MPONET_BACKEND, else the first installed.",
+)
+@click.option("--dry-run", is_flag=True, help="Measure and print, but save nothing.")
 @json_option
 def tune(backend: str | None, dry_run: bool, as_json: bool) -> None:
     """Measure this machine for the choice of plans.
@@ -42,7 +46,7 @@ def tune(backend: str | None, dry_run: bool, as_json: bool) -> None:
     file = None if dry_run else save(key, planner.versions(), tuning.machine)
     if as_json:
         facts = {"error": tuning.error, "error_before": tuning.before, "file": str(file) if file else None}
-        emit({"backend": planner.name, "machine": asdict(tuning.machine), **facts})
+        print_json({"backend": planner.name, "machine": asdict(tuning.machine), **facts})
     else:
         _show(planner.name, tuning)
         click.echo(f"kept in {file}" if file else f"not kept; without --dry-run they go to {path(key)}")

@@ -5,7 +5,7 @@ from math import log
 
 from mponet.draw.markup import Markup
 from mponet.report.chart import DASHES, colour, drawing, legend, plain_numbers, series, shades
-from mponet.report.lots import Lot
+from mponet.report.experiments import Experiment
 from mponet.report.training import Training
 from mponet.training.run.spectra import Spectra
 
@@ -13,28 +13,30 @@ MOST = 120  # points of a curve
 SMALLEST = 1e-4  # of the largest singular value: what is smaller counts for nothing in an entropy
 
 
-def charts(lots: Sequence[Lot]) -> Iterator[Markup]:
+def charts(experiments: Sequence[Experiment]) -> Iterator[Markup]:
     """Two for every operator of every network: those of its first training that has spectra."""
-    for training, label in chosen(lots).values():
+    for training, label in chosen(experiments).values():
         for operator in training.spectra[-1].operators:
             yield _entropy(training, label, operator)
             yield _spectrum(training, label, operator)
 
 
-def chosen(lots: Sequence[Lot]) -> dict[tuple[str, str], tuple[Training, str]]:
-    """By data set and network the training that is shown, and the label of its lot."""
+def chosen(experiments: Sequence[Experiment]) -> dict[tuple[str, str], tuple[Training, str]]:
+    """By data set and network the training that is shown, and the label of its experiment."""
     found: dict[tuple[str, str], tuple[Training, str]] = {}
-    for lot in lots:
-        for one in lot.trainings:
+    for experiment in experiments:
+        for one in experiment.trainings:
             if one.spectra:
-                found.setdefault((one.settings.data, one.network), (one, lot.label))
+                found.setdefault((one.settings.data, one.network), (one, experiment.label))
     return found
 
 
-def silent(lots: Sequence[Lot]) -> list[str]:
-    """Names of networks with operators that have been trained without a record of them."""
-    known = chosen(lots)
-    trained = [one for lot in lots for one in lot.trainings if one.variant == "mpo" and one.records]
+def silent(experiments: Sequence[Experiment]) -> list[str]:
+    """Names of MPO networks that have been trained without a record of them."""
+    known = chosen(experiments)
+    trained = [
+        one for experiment in experiments for one in experiment.trainings if one.variant == "mpo" and one.records
+    ]
     return list(dict.fromkeys(f"{one.network} on {one.settings.data}" for one in trained if _key(one) not in known))
 
 

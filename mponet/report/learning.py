@@ -1,4 +1,4 @@
-"""Learning curves: accuracy and loss over the epochs, normal against MPO, every seed a line."""
+"""Learning curves: accuracy and loss over the epochs, dense against MPO, every seed a line."""
 
 from collections.abc import Callable, Iterator, Sequence
 from math import isfinite
@@ -7,29 +7,29 @@ from typing import Any
 
 from mponet.draw.markup import Markup
 from mponet.report.chart import drawing, legend, percent, plain_numbers, series
-from mponet.report.lots import Lot
+from mponet.report.experiments import Experiment
 from mponet.report.training import Training
 
 MOST = 120  # points of a curve: as many as can be told apart at this size
 HIDDEN = 0.1  # share of the accuracies, the lowest, that may lie below the chart
 Curve = list[tuple[float, float]]
 Kind = tuple[str, str, int | None]  # data set, model, bond
-Found = Sequence[tuple[int, str, Sequence[Training]]]  # number and label of a lot, and what of it is shown
+Found = Sequence[tuple[int, str, Sequence[Training]]]  # number and label of an experiment, and what of it is shown
 
 
-def charts(lots: Sequence[Lot]) -> Iterator[Markup]:
-    """Two for every network and data set: all lots, variants and seeds in one."""
-    for data, model, bond in _networks(lots):
-        chosen = [[one for one in lot.trainings if _of(one, data, model, bond)] for lot in lots]
-        found = [(number, lots[number].label, own) for number, own in enumerate(chosen) if own]
+def charts(experiments: Sequence[Experiment]) -> Iterator[Markup]:
+    """Two for every network and data set: all experiments, variants and seeds in one."""
+    for data, model, bond in _networks(experiments):
+        chosen = [[one for one in experiment.trainings if _of(one, data, model, bond)] for experiment in experiments]
+        found = [(number, experiments[number].label, own) for number, own in enumerate(chosen) if own]
         title = f"{model} on {data}" if bond is None else f"{model} D={bond} on {data}"
         yield from _accuracy(title, found)
         yield from _loss(title, found)
 
 
-def _networks(lots: Sequence[Lot]) -> list[Kind]:
-    """Data set, model and bond of what has begun; a normal network alone where none with operators has."""
-    begun = [one for lot in lots for one in lot.trainings if one.records]
+def _networks(experiments: Sequence[Experiment]) -> list[Kind]:
+    """Data set, model and bond of what has begun; a dense network alone where none with operators has."""
+    begun = [one for experiment in experiments for one in experiment.trainings if one.records]
     mpo = {(one.settings.data, one.settings.model, one.settings.bond) for one in begun if one.variant == "mpo"}
     normal = {(one.settings.data, one.settings.model, None) for one in begun}
     alone = {kind for kind in normal if kind[:2] not in {other[:2] for other in mpo}}
@@ -78,11 +78,11 @@ def _loss(title: str, found: Found) -> Iterator[Markup]:
 
 
 def _curves(axes: Any, found: Found, curve: Callable[[Training], Curve]) -> None:
-    """Draw them; each lot has a colour, thinner ones on top of broader ones, and normal networks are dashed."""
-    for above, (number, lot, trainings) in enumerate(reversed(found)):
+    """Draw them; each experiment has a colour, thinner ones on top of broader ones, and dense networks are dashed."""
+    for above, (number, experiment, trainings) in enumerate(reversed(found)):
         named: set[str] = set()
         for one in trainings:
-            label = f"{lot}, {'MPO' if one.variant == 'mpo' else 'normal'}"
+            label = f"{experiment}, {'mpo' if one.variant == 'mpo' else 'dense'}"
             if points := curve(one):
                 axes.plot(
                     [x for x, _ in points],

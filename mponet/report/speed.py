@@ -22,7 +22,7 @@ from typing import Any
 
 from mponet.draw.markup import Markup
 from mponet.report.chart import MARKERS, colour, drawing, legend, plain_numbers, series
-from mponet.report.lots import Lot
+from mponet.report.experiments import Experiment
 from mponet.report.sources import Document
 
 NAMES = ("row", "layer", "network", "model", "name")
@@ -49,12 +49,12 @@ class Ratio:
     target: float | None
 
 
-def step_chart(lots: Sequence[Lot]) -> Iterator[Markup]:
+def step_chart(experiments: Sequence[Experiment]) -> Iterator[Markup]:
     """Time of a training step of every network, one chart for every data set; none where nothing was timed."""
     times: dict[str, dict[str, dict[int, float]]] = {}
-    for number, lot in enumerate(lots):
+    for number, experiment in enumerate(experiments):
         found: dict[tuple[str, str], list[float]] = {}
-        for one in lot.trainings:
+        for one in experiment.trainings:
             if one.result is not None and one.result.step_ms is not None:
                 found.setdefault((one.settings.data, one.network), []).append(one.result.step_ms)
         for (data, network), values in found.items():
@@ -62,15 +62,15 @@ def step_chart(lots: Sequence[Lot]) -> Iterator[Markup]:
     for data, networks in times.items():
         title = f"{data}: time of a training step"
         with drawing(f"steps {data}", title, height=_height(len(networks))) as chart:
-            for number, lot in enumerate(lots):
+            for number, experiment in enumerate(experiments):
                 points = [(own[number], place) for place, own in enumerate(networks.values()) if number in own]
                 if points:
                     xs, ys = zip(*points, strict=True)
-                    chart.axes.plot(xs, ys, linestyle="none", markersize=6, label=lot.label, **series(number))
+                    chart.axes.plot(xs, ys, linestyle="none", markersize=6, label=experiment.label, **series(number))
             _rows(chart.axes, list(networks))
             chart.axes.set_xlabel("milliseconds, logarithmic")
         yield chart.figure(
-            title, "median over blocks and seeds, on the machine that trained; a name without D is a normal network."
+            title, "median over blocks and seeds, on the machine that trained; a name without D is a dense network."
         )
 
 
@@ -178,7 +178,7 @@ def _ratios(name: str, backend: str, found: Sequence[Ratio], kind: str) -> Marku
                 alpha=0.7,
             )
         _rows(axes, layers)
-        axes.set_xlabel("1 is as much as the dense layer or the normal network")
+        axes.set_xlabel("1 is as much as the dense layer or the dense network")
     return chart.figure(title, f"from {name}; left of the line is better; bars: targets.")
 
 

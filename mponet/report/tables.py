@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mponet.draw.markup import Markup, element, joined
-from mponet.report.lots import Lot
+from mponet.report.experiments import Experiment
 from mponet.report.training import Training
 from mponet.training.suite import Row
 from mponet.training.suite.write import flat, percent, ratio, seeds
@@ -21,20 +21,20 @@ STYLE = (
     "pre { white-space: pre-wrap; overflow-wrap: anywhere }",
 )
 #: Headings in two lines: groups with their columns; the first two columns, or three, are words.
-GROUPS = (("normal", 3), ("MPO-Net", 3), ("rho", 2), ("", 2))
+GROUPS = (("dense", 3), ("mpo", 3), ("rho", 2), ("", 2))
 HEADINGS = (*("best", "last", "paper", "best", "last", "paper", "ours", "paper"), "whole", "seeds")
 FIRSTS = (0, 3, 6)  # columns with which a group begins
 CAPTION = (
     "Test accuracy in %, mean ± sample standard deviation over the trainings. best: the largest of all evaluations on "
     "the test set during a training; last: the one at its end. The paper's figures are the best over all evaluations "
     "on the test set, mean ± deviation of 5 trainings. rho (Eq. 9): weights of the operators over weights of the "
-    "layers that they replace; whole: parameters of the MPO-Net over those of the normal network."
+    "layers that they replace; whole: parameters of the MPO network over those of the dense network."
 )
 
 
-def beside_the_paper(lots: Sequence[Lot]) -> Markup:
-    """A row for every network and lot, those of one network together."""
-    several = len(lots) > 1
+def beside_the_paper(experiments: Sequence[Experiment]) -> Markup:
+    """A row for every network and experiment, those of one network together."""
+    several = len(experiments) > 1
     words = ("network", "data", *(("trained by",) if several else ()))
     groups = [element("th", name, colspan=str(width), class_="group", scope="colgroup") for name, width in GROUPS]
     heads = [
@@ -42,33 +42,40 @@ def beside_the_paper(lots: Sequence[Lot]) -> Markup:
         *(element("th", name, class_=_side(place), scope="col") for place, name in enumerate(HEADINGS)),
     ]
     head = element("thead", element("tr", element("th", colspan=str(len(words))), *groups), element("tr", *heads))
-    body = element("tbody", joined([_line(row, lot.label if several else None) for row, lot in _together(lots)], "\n"))
-    sources = dict.fromkeys(row.published.source for lot in lots for row in lot.rows if row.published)
+    body = element(
+        "tbody",
+        joined([_line(row, experiment.label if several else None) for row, experiment in _together(experiments)], "\n"),
+    )
+    sources = dict.fromkeys(
+        row.published.source for experiment in experiments for row in experiment.rows if row.published
+    )
     source = f" Paper: {'; '.join(sources)}." if sources else ""
     return joined([scrolling(element("table", head, body)), element("p", CAPTION + source, class_="muted")], "\n")
 
 
-def _together(lots: Sequence[Lot]) -> list[tuple[Row, Lot]]:
+def _together(experiments: Sequence[Experiment]) -> list[tuple[Row, Experiment]]:
     """Rows in the order in which their networks first come."""
-    pairs = [(row, lot) for lot in lots for row in lot.rows]
+    pairs = [(row, experiment) for experiment in experiments for row in experiment.rows]
     order = list(dict.fromkeys((row.data, row.model, row.bond) for row, _ in pairs))
     return sorted(pairs, key=lambda pair: order.index((pair[0].data, pair[0].model, pair[0].bond)))
 
 
-def trainings(lots: Sequence[Lot]) -> Markup:
+def trainings(experiments: Sequence[Experiment]) -> Markup:
     """A row for every training, with its accuracy or what became of it."""
     heads = ["training", "backend", "state", "best", "last", "loss", "steps", "step", "time", "what happened"]
-    rows = [_training(lot, one, len(lots) > 1) for lot in lots for one in lot.trainings]
-    if not any(one.message for lot in lots for one in lot.trainings):
+    rows = [
+        _training(experiment, one, len(experiments) > 1) for experiment in experiments for one in experiment.trainings
+    ]
+    if not any(one.message for experiment in experiments for one in experiment.trainings):
         heads, rows = heads[:-1], [row[:-1] for row in rows]
     return table(heads, rows, right=range(3, 9))
 
 
-def versions(lots: Sequence[Lot]) -> Markup:
+def versions(experiments: Sequence[Experiment]) -> Markup:
     """Who trained: each backend with its device and versions, and how many trainings it began or took up again."""
     counts: dict[str, int] = {}
-    for lot in lots:
-        for one in lot.trainings:
+    for experiment in experiments:
+        for one in experiment.trainings:
             for start in one.starts:
                 key = json.dumps(start, sort_keys=True)
                 counts[key] = counts.get(key, 0) + 1
@@ -80,23 +87,23 @@ def versions(lots: Sequence[Lot]) -> Markup:
     return table(("backend", "device", "versions", "starts"), rows, right=(3,))
 
 
-def command(lot: Lot) -> str:
-    """What the lot was trained by, without the folders that nobody else has."""
+def command(experiment: Experiment) -> str:
+    """What the experiment was trained by, without the folders that nobody else has."""
     options: tuple[tuple[str, str | int | None], ...]
-    if lot.suite is not None:
-        suite = lot.suite
+    if experiment.suite is not None:
+        suite = experiment.suite
         models = ",".join(map(str, suite.networks))
         words = ["suite", "--backend", suite.backend, "--preset", suite.preset, "--models", models]
         words += ["--seeds", str(suite.seeds)]
         options = (("--data", suite.data), ("--epochs", suite.epochs), ("--steps", suite.steps))
     else:
-        settings, variants = lot.trainings[0].settings, [one.variant for one in lot.trainings]
+        settings, variants = experiment.trainings[0].settings, [one.variant for one in experiment.trainings]
         words = ["run", settings.model, "--variant", variants[0] if len(variants) == 1 else "both"]
-        words += ["--backend", lot.backend, "--data", settings.data, "--preset", lot.preset]
+        words += ["--backend", experiment.backend, "--data", settings.data, "--preset", experiment.preset]
         words += ["--steps", str(settings.recipe.steps), "--seed", str(settings.seed)]
         options = (("--bond", settings.bond),)
     words += [word for name, value in options if value is not None for word in (name, str(value))]
-    return shlex.join(["mponet", *words, "--out", lot.name or "DIR"])
+    return shlex.join(["mponet", *words, "--out", experiment.name or "DIR"])
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] | range = ()) -> Markup:
@@ -146,10 +153,10 @@ def _side(place: int, kind: str = "") -> str:
     return " ".join(word for word in ("right", kind, "group" if place in FIRSTS else "") if word)
 
 
-def _training(lot: Lot, one: Training, several: bool) -> list[str]:
+def _training(experiment: Experiment, one: Training, several: bool) -> list[str]:
     result, measured = one.result, one.accuracies
     last = one.records[-1] if one.records else None
-    name = f"{lot.name}/{one.name}" if several and lot.name else one.name
+    name = f"{experiment.name}/{one.name}" if several and experiment.name else one.name
     return [
         name,
         one.backend,

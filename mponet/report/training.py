@@ -28,7 +28,7 @@ class Training:
         result: what came out; None if it is not finished.
         message: why it diverged or failed.
         records: the course so far.
-        spectra: of its operators; empty for a normal network, and where an older mponet trained.
+        spectra: of its operators; empty for a dense network, and where an older mponet trained.
         starts: who trained it: backend, device and versions.
     """
 
@@ -63,7 +63,7 @@ class Training:
 
     @property
     def network(self) -> str:
-        """``fc2 D=4``; the normal network belongs to all bonds and has none."""
+        """``fc2 D=4``; the dense network belongs to all bonds and has none."""
         bond = self.settings.bond if self.variant == "mpo" else None
         return self.settings.model if bond is None else f"{self.settings.model} D={bond}"
 
@@ -93,8 +93,8 @@ def of_runs(sources: Sources) -> Iterator[tuple[Place, tuple[Training, ...]]]:
 
 
 def _of_cells(place: Place, suite: Suite) -> Iterator[Training]:
-    for cell in suite.cells():
-        home = RunFolder(cell.folder(place.path), cell.settings)
+    for cell in suite.trainings():
+        home = RunFolder(cell.run_folder(place.path), cell.settings)
         message = failure(cell, place.path)
         try:
             result = outcome(cell, place.path)

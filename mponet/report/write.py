@@ -7,7 +7,7 @@ from mponet.draw.markup import Markup, element, joined
 from mponet.draw.page import page
 from mponet.errors import CheckpointError
 from mponet.report import accuracy, agreement, bonds, chart, learning, speed, tables
-from mponet.report.lots import Lot, lots
+from mponet.report.experiments import Experiment, experiments
 from mponet.report.sources import Document, Sources, find
 
 STYLE = (
@@ -37,7 +37,7 @@ def report(folder: Path, given: Sequence[Path] = ()) -> str:
                 f"{path} holds neither a cross-check nor a benchmark; expected what mponet crosscheck --json prints or "
                 "what mponet bench and benchmarks/plumbing.py write; leave it out"
             )
-    found = lots(sources)
+    found = experiments(sources)
     sections = [one for one in _sections(sources, found) if one is not None]
     links = element("nav", *(element("a", title, href=f"#{anchor}") for anchor, title, _ in sections), class_="screen")
     title = f"mponet report: {sources.title}"
@@ -48,7 +48,7 @@ def report(folder: Path, given: Sequence[Path] = ()) -> str:
     return page(title, element("h1", title), _lead(found), links, *body, style=STYLE)
 
 
-def _sections(sources: Sources, found: Sequence[Lot]) -> Iterable[tuple[str, str, Markup] | None]:
+def _sections(sources: Sources, found: Sequence[Experiment]) -> Iterable[tuple[str, str, Markup] | None]:
     """Anchor, heading and content; None where there is nothing to say."""
     checks = [one for one in sources.documents if agreement.is_crosscheck(one)]
     yield "results", "Beside the paper", tables.beside_the_paper(found)
@@ -61,9 +61,9 @@ def _sections(sources: Sources, found: Sequence[Lot]) -> Iterable[tuple[str, str
     yield "commands", "Commands and versions", _commands(found)
 
 
-def _lead(found: Sequence[Lot]) -> Markup:
+def _lead(found: Sequence[Experiment]) -> Markup:
     """What there is, in a line."""
-    trainings = [one for lot in found for one in lot.trainings]
+    trainings = [one for experiment in found for one in experiment.trainings]
     states = [
         one.state if one.state in ("done", "diverged", "failed", "waiting") else "unfinished" for one in trainings
     ]
@@ -72,8 +72,8 @@ def _lead(found: Sequence[Lot]) -> Markup:
     return element("p", f"{len(trainings)} trainings in {' and '.join(kinds)}: {told}.", class_="lead")
 
 
-def _count(found: Sequence[Lot], kind: str) -> int:
-    return sum(lot.kind == kind for lot in found)
+def _count(found: Sequence[Experiment], kind: str) -> int:
+    return sum(experiment.kind == kind for experiment in found)
 
 
 def _charts(anchor: str, heading: str, charts: Iterable[Markup]) -> tuple[str, str, Markup] | None:
@@ -81,7 +81,7 @@ def _charts(anchor: str, heading: str, charts: Iterable[Markup]) -> tuple[str, s
     return (anchor, heading, element("div", joined(drawn, "\n"), class_="charts")) if drawn else None
 
 
-def _bonds(found: Sequence[Lot]) -> tuple[str, str, Markup] | None:
+def _bonds(found: Sequence[Experiment]) -> tuple[str, str, Markup] | None:
     drawn, silent = list(bonds.charts(found)), bonds.silent(found)
     if not drawn and not silent:
         return None
@@ -98,10 +98,10 @@ def _bonds(found: Sequence[Lot]) -> tuple[str, str, Markup] | None:
     return "bonds", "Inside the operators", joined(parts, "\n")
 
 
-def _speed(found: Sequence[Lot], documents: Sequence[Document]) -> tuple[str, str, Markup] | None:
+def _speed(found: Sequence[Experiment], documents: Sequence[Document]) -> tuple[str, str, Markup] | None:
     return _charts("speed", "Speed and memory", [*speed.step_chart(found), *speed.ratio_charts(documents)])
 
 
-def _commands(found: Sequence[Lot]) -> Markup:
-    lines = "\n".join(tables.command(lot) for lot in found)
+def _commands(found: Sequence[Experiment]) -> Markup:
+    lines = "\n".join(tables.command(experiment) for experiment in found)
     return joined([element("pre", element("code", lines)), tables.versions(found)], "\n")

@@ -20,7 +20,7 @@ from mponet.recipe import Recipe
 from mponet.training import checkpoint
 from mponet.training.data import Dataset
 from mponet.training.run import Settings, metrics, run
-from mponet.training.run.execute import Silent
+from mponet.training.run.execute import NullReporter
 
 RECIPE = Recipe("short", steps=40, batch=50, learning_rate=0.02, momentum=0.9, nesterov=True, weight_decay=1e-4)
 RECIPE = replace(RECIPE, evaluate_every=10)
@@ -53,14 +53,14 @@ class Killed(BaseException):
     """As abrupt as a signal: nothing in the library may catch it."""
 
 
-class Slow(Silent):
+class Slow(NullReporter):
     """Leaves time to be killed."""
 
     def advanced(self, record):
         time.sleep(0.1)
 
 
-class Killer(Silent):
+class Killer(NullReporter):
     """Ends a run as soon as it has passed a step."""
 
     def __init__(self, step):

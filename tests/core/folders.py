@@ -8,7 +8,7 @@ from mponet.training.run import RunFolder, metrics, spectra
 from mponet.training.run.lines import line
 from mponet.training.run.result import result
 from mponet.training.suite import plan
-from mponet.training.suite.folder import settle
+from mponet.training.suite.folder import claim_folder
 
 STEPS = 200
 
@@ -52,12 +52,12 @@ def fill_suite(home, entries, *, data="digits", seeds=2, backend="torch", only=l
     suite = plan(
         entries, backend=backend, images={data: 1437}, seeds=seeds, data=data, steps=options.get("steps", STEPS)
     )
-    settle(home, suite)
+    claim_folder(home, suite)
     given = {}
-    for number, cell in enumerate(suite.cells()):
+    for number, cell in enumerate(suite.trainings()):
         if only(cell):
             given[str(cell)] = 0.9 + 0.00137 * number
-            fill(cell.folder(home), cell.settings, cell.variant, given[str(cell)], **options)
+            fill(cell.run_folder(home), cell.settings, cell.variant, given[str(cell)], **options)
     return given
 
 

@@ -6,10 +6,9 @@ import pytest
 from rich.console import Console
 
 from mponet.cli import progress
-from mponet.cli.course import begun, further
 from mponet.cli.curve import DOTS, EMPTY, curve
 from mponet.cli.live import View, picture
-from mponet.cli.remaining import Ahead, clock
+from mponet.cli.progress_state import SuiteProgress, begin, clock, extend
 from mponet.training.loop import Record
 from mponet.training.run import Result
 
@@ -22,10 +21,10 @@ def record(step, loss=0.5, accuracy=None, diverged=False, seconds=None):
     )
 
 
-def course(*records, earlier=()):
-    made = begun("mpo", STEPS, PER_EPOCH, earlier)
+def progress_of(*records, earlier=()):
+    made = begin("mpo", STEPS, PER_EPOCH, earlier)
     for one in records:
-        made = further(made, one)
+        made = extend(made, one)
     return made
 
 
@@ -72,11 +71,11 @@ def test_many_points_of_a_column_are_their_mean():
 
 
 def test_time_left_is_that_of_this_process():
-    assert course().left() is None
-    assert course(record(100, seconds=10.0)).left() == 30.0
-    resumed = course(record(200, seconds=1020.0), earlier=[record(100, seconds=1000.0)])
+    assert progress_of().left() is None
+    assert progress_of(record(100, seconds=10.0)).left() == 30.0
+    resumed = progress_of(record(200, seconds=1020.0), earlier=[record(100, seconds=1000.0)])
     assert resumed.left() == 40.0
-    assert course(earlier=[record(100)]).left() is None
+    assert progress_of(earlier=[record(100)]).left() is None
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(0.4, "0 s"), (59, "59 s"), (185, "3:05"), (7385, "2:03:05")])
@@ -86,7 +85,7 @@ def test_clock(seconds, told):
 
 @pytest.mark.parametrize("width", [80, 120, 200])
 def test_the_picture_has_a_row_for_every_evaluation_and_fits(width):
-    made = course(
+    made = progress_of(
         record(50, 2.0), record(100, 0.8, 0.7), record(200, 0.4, 0.9), record(300, 0.3, 0.85), record(350, 0.2)
     )
     shown = text(picture(made, None, 0.0, width, 40), width)
@@ -102,42 +101,42 @@ def test_the_picture_has_a_row_for_every_evaluation_and_fits(width):
 
 
 def test_a_low_terminal_keeps_the_bar():
-    shown = text(picture(course(record(100, accuracy=0.5)), None, 0.0, 80, 10), 80)
+    shown = text(picture(progress_of(record(100, accuracy=0.5)), None, 0.0, 80, 10), 80)
     assert "30 s left" in shown and len(shown.splitlines()) == 2
 
 
 @pytest.mark.parametrize("height", [15, 24, 60])
 def test_the_picture_is_never_higher_than_the_terminal(height):
-    made = course(*(record(step, accuracy=0.5) for step in range(4, STEPS, 4)))
-    for ahead in (None, Ahead(2, 0, 0.0, 1)):
-        assert len(text(picture(made, ahead, 0.0, 80, height), 80).splitlines()) < height
+    made = progress_of(*(record(step, accuracy=0.5) for step in range(4, STEPS, 4)))
+    for suite_progress in (None, SuiteProgress(2, 0, 0.0, 1)):
+        assert len(text(picture(made, suite_progress, 0.0, 80, height), 80).splitlines()) < height
 
 
 def test_time_runs_between_two_records():
-    assert "12 s left" in text(picture(course(record(100)), None, 18.0, 80, 10))
-    assert "0 s left" in text(picture(course(record(100)), None, 99.0, 80, 10))
+    assert "12 s left" in text(picture(progress_of(record(100)), None, 18.0, 80, 10))
+    assert "0 s left" in text(picture(progress_of(record(100)), None, 99.0, 80, 10))
 
 
 def test_a_divergence_is_named():
-    shown = text(picture(course(record(100, float("nan"), diverged=True)), None, 0.0, 80, 40))
+    shown = text(picture(progress_of(record(100, float("nan"), diverged=True)), None, 0.0, 80, 40))
     assert "diverged" in shown and "none" in shown
 
 
 def test_names_are_no_markup():
-    made = further(begun("[red]x[/red]", STEPS, PER_EPOCH, ()), record(100))
+    made = extend(begin("[red]x[/red]", STEPS, PER_EPOCH, ()), record(100))
     assert "[red]x[/red]" in text(picture(made, None, 0.0, 80, 40))
 
 
 @pytest.mark.parametrize(
-    ("ahead", "left", "told"),
+    ("suite_progress", "left", "told"),
     [
-        (Ahead(6, 1, 60.0, 0), 30.0, "1 of 6 cells finished; left: 1:30"),
-        (Ahead(6, 1, 60.0, 3), 30.0, "left: 1:30 and 3 of unknown pace"),
-        (Ahead(6, 0, 0.0, 5), None, "left: 6 of unknown pace"),
+        (SuiteProgress(6, 1, 60.0, 0), 30.0, "1 of 6 cells finished; left: 1:30"),
+        (SuiteProgress(6, 1, 60.0, 3), 30.0, "left: 1:30 and 3 of unknown pace"),
+        (SuiteProgress(6, 0, 0.0, 5), None, "left: 6 of unknown pace"),
     ],
 )
-def test_a_suite_says_what_is_ahead(ahead, left, told):
-    assert told in ahead.told(left)
+def test_a_suite_says_what_is_ahead(suite_progress, left, told):
+    assert told in suite_progress.describe(left)
 
 
 def test_a_run_on_a_terminal_leaves_its_results_and_the_last_picture():
@@ -159,7 +158,7 @@ def test_what_is_no_terminal_gets_lines(monkeypatch, capsys):
         watching.advanced(record(200, accuracy=0.9))
     told = capsys.readouterr().err.splitlines()
     assert told == [
-        "mpo: goes on at step 100; 400 steps, 4 epochs in all",
+        "mpo: continues at step 100; 400 steps, 4 epochs in all",
         "mpo: step 200, epoch 2.0, loss 0.5000, test accuracy 90.00%, 20 s left",
     ]
 

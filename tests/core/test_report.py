@@ -11,13 +11,13 @@ from core.command import failing, run
 from core.folders import STEPS, checked, fill, fill_suite
 from mponet.errors import CheckpointError, InputError
 from mponet.report import accuracy, bonds, chart, learning, report, speed
-from mponet.report.lots import lots
+from mponet.report.experiments import experiments
 from mponet.report.sources import Document, find
 from mponet.training.run import resolve, spectra
 from mponet.training.suite import plan
-from mponet.training.suite.cells import DEFAULT, SEEDS
-from mponet.training.suite.folder import settle
+from mponet.training.suite.folder import claim_folder
 from mponet.training.suite.published import FC2, FC2_NORMAL, RESNETS
+from mponet.training.suite.settings import DEFAULT, SEEDS
 from mponet.training.suite.write import percent
 
 HOSTILE = "<script>alert(1)<img src=x onerror=alert(2)>&\"'"
@@ -88,7 +88,7 @@ def test_the_points_of_figure_2_are_drawn_and_written(page):
     text = Parts(page).text
     for bond, mean, deviation, _ in FC2:
         assert re.search(rf"\b{bond} \d+ [\d.]+ {100 * mean:.2f} ± {100 * deviation:.2f}", text)
-    assert f"normal 203264 {percent(FC2_NORMAL)}" in text
+    assert f"dense 203264 {percent(FC2_NORMAL)}" in text
     picture = next(part for part in page.split("<svg") if "<title>FC2 on digits: accuracy" in part)
     markers = re.findall(r'<use xlink:href="#(\w+)"[^>]*style="fill: var\(--muted\)[^"]*"/>', picture)
     assert max(markers.count(one) for one in markers) >= len(FC2)
@@ -126,11 +126,11 @@ def test_what_is_not_finished_diverged_or_broke_is_named(tmp_path):
     fill_suite(home, ["fc2:2", "fc2:4"], only=lambda cell: False)
     cells = plan(
         ["fc2:2", "fc2:4"], backend="torch", images={"digits": 1437}, seeds=2, data="digits", steps=STEPS
-    ).cells()
-    fill(cells[0].folder(home), cells[0].settings, "dense", 0.95, upto=120)
-    fill(cells[1].folder(home), cells[1].settings, "mpo", 0.95, upto=120, message="training diverged: <b> & so on")
-    cells[2].folder(home).mkdir()
-    (cells[2].folder(home) / "failed.json").write_text(json.dumps({"message": "no room"}))
+    ).trainings()
+    fill(cells[0].run_folder(home), cells[0].settings, "dense", 0.95, upto=120)
+    fill(cells[1].run_folder(home), cells[1].settings, "mpo", 0.95, upto=120, message="training diverged: <b> & so on")
+    cells[2].run_folder(home).mkdir()
+    (cells[2].run_folder(home) / "failed.json").write_text(json.dumps({"message": "no room"}))
     text = Parts(report(home)).text
     assert "6 trainings in 1 suite: 1 unfinished, 1 diverged, 1 failed, 3 waiting." in text
     assert "fc2-dense-seed0 toy step 120 of 200 93.00% 93.00%" in text
@@ -159,9 +159,9 @@ def test_a_run_alone_and_a_folder_of_everything(tmp_path, small):
 def test_two_suites_are_told_apart_by_what_differs(tmp_path):
     for name, backend in (("a", "torch"), ("b", "jax")):
         fill_suite(tmp_path / name, ["fc2:2"], backend=backend, seeds=1)
-    assert [lot.label for lot in lots(find(tmp_path))] == ["torch", "jax"]
+    assert [experiment.label for experiment in experiments(find(tmp_path))] == ["torch", "jax"]
     shutil.copytree(tmp_path / "a", tmp_path / "c")
-    assert [lot.label for lot in lots(find(tmp_path))] == ["a", "b", "c"]
+    assert [experiment.label for experiment in experiments(find(tmp_path))] == ["a", "b", "c"]
 
 
 def test_versions_are_those_that_trained(page):
@@ -285,9 +285,9 @@ def test_the_whole_usual_suite_stays_below_two_megabytes(tmp_path):
     home = tmp_path / "large"
     home.mkdir()
     suite = plan(DEFAULT, backend="torch", images={"mnist": 60_000, "cifar10": 50_000}, seeds=SEEDS, steps=9000)
-    settle(home, suite)
-    for number, cell in enumerate(suite.cells()):
-        fill(cell.folder(home), cell.settings, cell.variant, 0.9 + number / 1000, steps=9000, every=15)
+    claim_folder(home, suite)
+    for number, cell in enumerate(suite.trainings()):
+        fill(cell.run_folder(home), cell.settings, cell.variant, 0.9 + number / 1000, steps=9000, every=15)
     assert len(report(home).encode()) < 2_000_000
 
 
@@ -356,8 +356,8 @@ def test_the_command_writes_beside_the_suite_or_where_it_is_told(tmp_path, suite
 def test_curves_are_thinned_and_keep_their_end(tmp_path):
     settings = resolve("fc2", data="digits", images=1437, steps=4000)
     fill(tmp_path, settings, "dense", 0.9, steps=4000, every=2)
-    (lot,) = lots(find(tmp_path))
-    (training,) = lot.trainings
+    (experiment,) = experiments(find(tmp_path))
+    (training,) = experiment.trainings
     for curve in (learning.accuracy_curve(training), learning.loss_curve(training)):
         assert 50 < len(curve) <= learning.MOST + 1
         assert curve[-1][0] == 80.0

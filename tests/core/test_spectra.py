@@ -116,6 +116,6 @@ def test_a_damaged_line_is_named(tmp_path, line):
     path = tmp_path / spectra.NAME
     good = json.dumps({"step": 0, "epoch": 0.0, "operators": {}}).encode()
     path.write_bytes(good + b"\n" + line + b"\n")
-    for reading in (lambda: spectra.read(path), lambda: spectra.cut(path, 5)):
+    for reading in (lambda: spectra.read(path), lambda: spectra.truncate_after(path, 5)):
         with pytest.raises(CheckpointError, match="line 2 of"):
             reading()

@@ -23,7 +23,7 @@ from mponet.training.data import (
     scaled,
 )
 from mponet.training.data.augment import PAD
-from mponet.training.data.stream import ahead
+from mponet.training.data.stream import prefetch
 
 RECIPE = Recipe("test", steps=12, batch=10, learning_rate=0.1)
 FULL = replace(RECIPE, normalization="pixel", augmentation="crop-flip")
@@ -177,11 +177,11 @@ def test_items_come_in_order_a_few_ahead_and_no_further():
             made.append(number)
             yield number
 
-    stream = ahead(items(), 4)
+    stream = prefetch(items(), 4)
     assert next(stream) == 0
     assert list(stream) == list(range(1, 50))
     made.clear()
-    stream = ahead(items(), 4)
+    stream = prefetch(items(), 4)
     for _ in range(10):
         next(stream)
     threads = active_count()

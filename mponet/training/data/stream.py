@@ -24,7 +24,7 @@ from mponet.training.data.order import augmentation_rng, batch_order
 T = TypeVar("T")
 Images = NDArray[Any]
 Labels = NDArray[np.int64]
-AHEAD = 4  # batches that wait for their step
+PREFETCHED = 4  # batches that wait for their step
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,9 +83,9 @@ def batches(arrays: Arrays, model: Model, recipe: Recipe, *, seed: int, start: i
     Raises:
         DataError: there are fewer images than one batch.
     """
-    stream = made(arrays, model, recipe, seed=seed, start=start)
+    stream = generate_batches(arrays, model, recipe, seed=seed, start=start)
     idle = recipe.augmentation == "none" and not sites(model)
-    return stream if idle else ahead(stream)
+    return stream if idle else prefetch(stream)
 
 
 def steps_per_epoch(arrays: Arrays, recipe: Recipe) -> int:
@@ -93,7 +93,7 @@ def steps_per_epoch(arrays: Arrays, recipe: Recipe) -> int:
     return max(len(arrays.train_images) // recipe.batch, 1)
 
 
-def made(arrays: Arrays, model: Model, recipe: Recipe, *, seed: int, start: int = 0) -> Iterator[Batch]:
+def generate_batches(arrays: Arrays, model: Model, recipe: Recipe, *, seed: int, start: int = 0) -> Iterator[Batch]:
     """The same batches, each made when it is asked for."""
     order, per_epoch, dropouts = np.empty((0, 0), np.int64), steps_per_epoch(arrays, recipe), sites(model)
     for step in range(start, recipe.steps):
@@ -107,7 +107,7 @@ def made(arrays: Arrays, model: Model, recipe: Recipe, *, seed: int, start: int 
         yield Batch(images, labels, draw(dropouts, recipe.batch, seed, step))
 
 
-def ahead(items: Iterator[T], count: int = AHEAD) -> Iterator[T]:
+def prefetch(items: Iterator[T], count: int = PREFETCHED) -> Iterator[T]:
     """The same items in the same order, made by a thread that keeps ``count`` ahead; its errors are raised here."""
     end = object()
     with ThreadPoolExecutor(1, "mponet-batches") as pool:  # one worker, so they are made one after the other

@@ -37,7 +37,7 @@ class Reporter(Protocol):
         """A variant is done, or was done before."""
 
 
-class Silent:
+class NullReporter:
     """Watches nothing."""
 
     def started(self, variant: str, steps: int, per_epoch: int, earlier: Sequence[Record]) -> None:
@@ -82,23 +82,23 @@ def run(
     """
     if dataset.name != settings.data:
         raise RecipeError(f"data set is {dataset.name!r}; expected {settings.data!r} as in the settings; load that one")
-    watcher = reporter or Silent()
+    watcher = reporter or NullReporter()
     arrays = Arrays.of(dataset, settings.network(variants[0]).input_shape, settings.recipe)
-    home = RunFolder.open(folder, settings, variants, resume=resume)
-    home.note_start(backend, device)
+    run_folder = RunFolder.open(folder, settings, variants, resume=resume)
+    run_folder.note_start(backend, device)
     for variant in variants:
-        if variant not in home.results():
-            one = _Variant(home, variant, backend, device, arrays)
-            home.note_result(variant, one.trained(watcher), backend.name)
-        watcher.finished(variant, home.results()[variant])
-    return {variant: home.results()[variant] for variant in variants}
+        if variant not in run_folder.results():
+            one = _Variant(run_folder, variant, backend, device, arrays)
+            run_folder.note_result(variant, one.trained(watcher), backend.name)
+        watcher.finished(variant, run_folder.results()[variant])
+    return {variant: run_folder.results()[variant] for variant in variants}
 
 
 @dataclass(frozen=True, slots=True)
 class _Variant:
     """One variant of a run, in training."""
 
-    home: RunFolder
+    folder: RunFolder
     variant: str
     backend: Backend
     device: str | None
@@ -106,10 +106,10 @@ class _Variant:
 
     def trained(self, watcher: Reporter) -> Result:
         """Train to the end, from the last checkpoint if there is one."""
-        settings, found = self.home.settings, self.home.load(self.variant)
+        settings, found = self.folder.settings, self.folder.load(self.variant)
         step = 0 if found is None else found.step
-        records = metrics.cut(self.home.metrics(self.variant), step)
-        spectra.cut(self.home.spectra(self.variant), step)
+        records = metrics.truncate_after(self.folder.metrics(self.variant), step)
+        spectra.truncate_after(self.folder.spectra(self.variant), step)
         native, trainer = self._built(found)
         per_epoch = steps_per_epoch(self.arrays, settings.recipe)
         watcher.started(self.variant, settings.recipe.steps, per_epoch, tuple(records))
@@ -118,11 +118,11 @@ class _Variant:
             self._train(native, trainer, records, watcher)
         except DivergedError as error:
             message = str(error)
-        path = self.home.checkpoint(self.variant)
+        path = self.folder.checkpoint(self.variant)
         return result(settings, self.variant, records, checkpoint=path if path.exists() else None, message=message)
 
     def _built(self, found: Checkpoint | None) -> tuple[Any, Trainer]:
-        settings = self.home.settings
+        settings = self.folder.settings
         model = settings.network(self.variant)
         parameters = start(model, settings.seed, settings.recipe.initializer) if found is None else found.parameters
         native = self.backend.build(model, parameters, device=self.device)
@@ -133,7 +133,7 @@ class _Variant:
 
     def _train(self, native: Any, trainer: Trainer, records: list[Record], watcher: Reporter) -> None:
         """Append to ``records`` as training goes on, and save what a later process needs to continue."""
-        settings, saved = self.home.settings, perf_counter()
+        settings, saved = self.folder.settings, perf_counter()
         begin, seconds = (records[-1].step, records[-1].seconds) if records else (0, 0.0)
         if not records:
             self._measure(self.backend.parameters(native), 0, 0.0)
@@ -149,7 +149,7 @@ class _Variant:
             seconds=seconds,
             device=self.device,
         )
-        with Log(self.home.metrics(self.variant)) as log:
+        with Log(self.folder.metrics(self.variant)) as log:
             for record in course:
                 records.append(record)  # before anything can go wrong: the result is computed from them
                 log.write(metrics.as_dict(record))
@@ -160,7 +160,7 @@ class _Variant:
                     saved = perf_counter()
 
     def _save(self, native: Any, trainer: Trainer, record: Record) -> None:
-        settings = self.home.settings
+        settings = self.folder.settings
         parameters, optimizer = self.backend.parameters(native), trainer.state()
         if not all(np.isfinite(value).all() for value in (*parameters.values(), *optimizer.values())):
             raise DivergedError(
@@ -170,7 +170,7 @@ class _Variant:
         if record.accuracy is not None:
             self._measure(evaluated(parameters, optimizer), record.step, record.epoch)
         save(
-            self.home.checkpoint(self.variant),
+            self.folder.checkpoint(self.variant),
             Checkpoint(
                 settings.network(self.variant),
                 parameters,
@@ -184,8 +184,8 @@ class _Variant:
 
     def _measure(self, parameters: Mapping[str, Numbers], step: int, epoch: float) -> None:
         """Append the spectra of the operators, if there are any, on the disk before the checkpoint of this step."""
-        model = self.home.settings.network(self.variant)
+        model = self.folder.settings.network(self.variant)
         if spectra.has_operators(model):
-            with Log(self.home.spectra(self.variant)) as log:
+            with Log(self.folder.spectra(self.variant)) as log:
                 log.write(spectra.measure(model, parameters, step, epoch).as_dict())
                 log.sync()

@@ -45,7 +45,7 @@ def line(values: Mapping[str, Any]) -> str:
     return json.dumps(values, allow_nan=False) + "\n"
 
 
-def whole(path: Path) -> list[bytes]:
+def complete_lines(path: Path) -> list[bytes]:
     """The lines of a file; a last one that a kill left half written is ignored."""
     *lines, _ = path.read_bytes().split(b"\n")
     return lines

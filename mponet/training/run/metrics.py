@@ -9,7 +9,7 @@ from typing import Any
 from mponet.errors import CheckpointError
 from mponet.files import write_atomically, writing
 from mponet.training.loop import Record
-from mponet.training.run.lines import line, whole
+from mponet.training.run.lines import complete_lines, line
 
 NAME = "metrics.jsonl"
 _FIELDS = frozenset(field.name for field in fields(Record))
@@ -31,10 +31,10 @@ def read(path: Path) -> list[Record]:
         raise CheckpointError(
             f"{path} is absent; expected the metrics of the run; start the run anew in another folder"
         )
-    return [_record(text, number, path) for number, text in enumerate(whole(path), start=1)]
+    return [_record(text, number, path) for number, text in enumerate(complete_lines(path), start=1)]
 
 
-def cut(path: Path, step: int) -> list[Record]:
+def truncate_after(path: Path, step: int) -> list[Record]:
     """Drop the records after ``step``, which the run that resumes there will write again, and give the rest.
 
     Raises:

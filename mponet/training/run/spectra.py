@@ -23,7 +23,7 @@ from mponet.models.shapes import operators
 from mponet.models.spec import Model
 from mponet.operators.measure import entropy, spectra
 from mponet.operators.mpo import MPO
-from mponet.training.run.lines import whole
+from mponet.training.run.lines import complete_lines
 
 NAME = "spectra.jsonl"
 DIGITS = 6  # of what is written; single precision has no more that are sure
@@ -87,10 +87,10 @@ def read(path: Path) -> list[Spectra]:
     """
     if not path.is_file():
         return []
-    return [_spectra(line, number, path) for number, line in enumerate(whole(path), start=1)]
+    return [_spectra(line, number, path) for number, line in enumerate(complete_lines(path), start=1)]
 
 
-def cut(path: Path, step: int) -> None:
+def truncate_after(path: Path, step: int) -> None:
     """Drop the lines after ``step``, which the run that resumes there will write again; 0 drops all.
 
     Raises:
@@ -100,7 +100,7 @@ def cut(path: Path, step: int) -> None:
         with writing(path):
             path.unlink(missing_ok=True)
     elif path.is_file():
-        kept = [line for line, found in zip(whole(path), read(path), strict=True) if found.step <= step]
+        kept = [line for line, found in zip(complete_lines(path), read(path), strict=True) if found.step <= step]
         with writing(path):
             write_atomically(path, b"".join(line + b"\n" for line in kept))
 

@@ -11,7 +11,7 @@ from typing import Any
 from mponet.errors import CheckpointError, RecipeError
 from mponet.files import write_json, writing
 from mponet.training.run.settings import differences
-from mponet.training.suite.cells import Suite, from_dict
+from mponet.training.suite.settings import Suite, from_dict
 
 try:
     import fcntl
@@ -23,7 +23,7 @@ FORMAT, FORMAT_VERSION = "mponet-suite", 1
 WAIT = 1.0  # seconds; whoever only asks holds the lock for an instant
 
 
-def settle(path: Path, suite: Suite) -> None:
+def claim_folder(path: Path, suite: Suite) -> None:
     """Make a folder that of ``suite``, or see that it is.
 
     Raises:
@@ -63,7 +63,7 @@ def read(path: Path) -> Suite:
 
 
 @contextmanager
-def working(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold the lock of a folder; the system lets go of it however the process ends.
 
     Raises:
@@ -74,7 +74,7 @@ def working(path: Path) -> Iterator[None]:
         handle = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         deadline = monotonic() + WAIT
-        while _taken(handle, exclusive=True):
+        while _try_lock(handle, exclusive=True):
             if monotonic() > deadline:
                 raise RecipeError(
                     f"{path} is being worked on by another process; expected one at a time; watch it with: mponet "
@@ -86,7 +86,7 @@ def working(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def at_work(path: Path) -> bool | None:
+def is_locked(path: Path) -> bool | None:
     """Whether a process works on the suite of a folder; None where the system cannot tell.  Nothing is written."""
     try:
         handle = os.open(path / LOCK, os.O_RDONLY)
@@ -95,12 +95,12 @@ def at_work(path: Path) -> bool | None:
     except OSError:
         return None
     try:
-        return _taken(handle, exclusive=False)
+        return _try_lock(handle, exclusive=False)
     finally:
         os.close(handle)
 
 
-def _taken(handle: int, *, exclusive: bool) -> bool | None:
+def _try_lock(handle: int, *, exclusive: bool) -> bool | None:
     """Try to take the lock: True if another has it, None if there are no locks here."""
     if fcntl is None:  # pragma: no cover - see above
         return None

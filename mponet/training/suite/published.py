@@ -27,8 +27,8 @@ class Published:
         model: name of the network.
         bond: of the MPO variant; None for the usual one.
         data: name of the data set.
-        normal: accuracy of the normal network.
-        mpo: accuracy of the MPO-Net; None where no number is given.
+        normal: accuracy of the dense network.
+        mpo: accuracy of the MPO network; None where no number is given.
         rho: compression ratio as printed or plotted; None where none is given.
         source: where it stands.
         note: what stands there in place of a number.
@@ -60,14 +60,14 @@ FC2 = (
 )
 FC2_NORMAL = Figure(0.9835, 0.0020)
 
-#: Name, data set, normal, its deviation, MPO-Net, its deviation, rho as printed (Table I).
+#: Name, data set, normal, its deviation, MPO network, its deviation, rho as printed (Table I).
 TABLE_I = (
     ("lenet5", "mnist", 0.9917, 0.0004, 0.9917, 0.0008, 0.05),
     ("vgg16", "cifar10", 0.9313, 0.0039, 0.9376, 0.0016, 0.0005),
     ("vgg19", "cifar10", 0.9336, 0.0026, 0.9380, 0.0009, 0.0005),
 )
 
-#: Depth, normal, its deviation, MPO-Net, its deviation (Fig. 3, k = 4).
+#: Depth, normal, its deviation, MPO network, its deviation (Fig. 3, k = 4).
 RESNETS = (
     (14, 0.9338, 0.0022, 0.9338, 0.0013),
     (20, 0.9396, 0.0013, 0.9395, 0.0025),
@@ -84,14 +84,14 @@ RESNETS = (
 )
 RESNET_RHO = 0.11
 
-#: Name, normal, its deviation, MPO-Net, its deviation, rho as printed (Table II; the last one:
+#: Name, normal, its deviation, MPO network, its deviation, rho as printed (Table II; the last one:
 #: text).
 DENSENETS = (
     ("densenet40-12", 0.9356, 0.0026, 0.9359, 0.0013, 0.129, "Table II"),
     ("densenet40-24", 0.9512, 0.0015, 0.9513, 0.0013, 0.089, "Table II"),
     ("densenet100-12", 0.9536, 0.0015, 0.9558, 0.0007, 0.070, "Table II"),
     ("densenet100-24", 0.9574, 0.0009, 0.9609, 0.0007, 0.044, "Table II"),
-    ("densenet40-12-conv", 0.9356, 0.0026, 0.9352, 0.0040, 0.497, "text, and Table II for the normal network"),
+    ("densenet40-12-conv", 0.9356, 0.0026, 0.9352, 0.0040, 0.497, "text, and Table II for the dense network"),
 )
 
 
@@ -105,7 +105,7 @@ def rows() -> Iterator[Published]:
         pair = Figure(normal, deviation), Figure(accuracy, error)
         yield Published(f"resnet{depth}", None, "cifar10", *pair, RESNET_RHO, _at("Fig. 3"))
         if depth == 56:
-            text = _at("text, and Fig. 3 for the normal network")
+            text = _at("text, and Fig. 3 for the dense network")
             yield Published("resnet56-unit", None, "cifar10", pair[0], None, None, text, "the same accuracy")
     for name, normal, deviation, accuracy, error, rho, place in DENSENETS:
         yield Published(name, None, "cifar10", Figure(normal, deviation), Figure(accuracy, error), rho, _at(place))

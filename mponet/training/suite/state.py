@@ -1,4 +1,4 @@
-"""How far the cells of a suite are, read from their folders; nothing here writes."""
+"""How far the trainings of a suite are, read from their folders; nothing here writes."""
 
 import json
 from collections.abc import Sequence
@@ -11,19 +11,19 @@ from typing import Any
 from mponet.errors import CheckpointError, MPONetError
 from mponet.training.loop import Record
 from mponet.training.run import Result, RunFolder, metrics
-from mponet.training.suite.cells import Cell, Suite
-from mponet.training.suite.folder import at_work
+from mponet.training.suite.folder import is_locked
+from mponet.training.suite.settings import Suite, Training
 
 FAILED = "failed.json"
-SILENCE = 600.0  # seconds without a record after which a cell counts as stopped, where there are no locks to ask
+SILENCE = 600.0  # seconds without a record after which a training counts as stopped, where there are no locks to ask
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What is known of a cell.
+    """What is known of a training.
 
     Attributes:
-        name: of the cell.
+        name: of the training.
         state: ``waiting``, ``running``, ``stopped`` (begun, and no process works on the suite),
             ``done``, ``diverged`` or ``failed``.
         step: optimiser steps done.
@@ -35,7 +35,7 @@ class State:
         seconds: of training so far.
         left: seconds that remain, from the pace so far or that of the same network with another
             seed; None if unknown.
-        age: seconds since the last record; None if there is none, or the cell is finished.
+        age: seconds since the last record; None if there is none, or the training is finished.
         message: why it diverged or failed.
     """
 
@@ -53,7 +53,7 @@ class State:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing remains to be done; a failed cell is tried again."""
+        """Whether nothing remains to be done; a failed training is tried again."""
         return self.state in ("done", "diverged")
 
     def as_dict(self) -> dict[str, Any]:
@@ -61,56 +61,59 @@ class State:
         return asdict(self)
 
 
-def outcome(cell: Cell, home: Path) -> Result | None:
-    """The result of a cell if it is finished.
+def outcome(training: Training, folder: Path) -> Result | None:
+    """The result of a training if it is finished.
 
     Raises:
         RecipeError: its folder holds a run of other settings.
         CheckpointError: a file in it is damaged.
     """
-    run = RunFolder(cell.folder(home), cell.settings)
+    run = RunFolder(training.run_folder(folder), training.settings)
     run.check()
-    return run.results().get(cell.variant)
+    return run.results().get(training.variant)
 
 
-def failure(cell: Cell, home: Path) -> str | None:
-    """Why a cell failed, if it did: noted by the process that saw it, or plain from its folder now."""
+def failure(training: Training, folder: Path) -> str | None:
+    """Why a training failed, if it did: noted by the process that saw it, or plain from its folder now."""
     try:
-        if outcome(cell, home) is not None:
+        if outcome(training, folder) is not None:
             return None
-        noted: dict[str, Any] = json.loads((cell.folder(home) / FAILED).read_bytes())
+        noted: dict[str, Any] = json.loads((training.run_folder(folder) / FAILED).read_bytes())
         return str(noted["message"])
     except FileNotFoundError:
         return None
     except MPONetError as error:
         return str(error)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"{cell.folder(home) / FAILED} cannot be read ({type(error).__name__}: {error})"
+        return f"{training.run_folder(folder) / FAILED} cannot be read ({type(error).__name__}: {error})"
 
 
-def states(suite: Suite, home: Path) -> list[State]:
-    """All cells in order."""
-    cells, working = suite.cells(), at_work(home)
-    paces: dict[tuple[str, str, int | None], list[float]] = {}
+def states(suite: Suite, folder: Path) -> list[State]:
+    """All trainings in order."""
+    trainings, locked = suite.trainings(), is_locked(folder)
+    seconds_per_step: dict[tuple[str, str, int | None], list[float]] = {}
     found = []
-    for cell in cells:
-        found.append(_state(cell, home, working))
+    for training in trainings:
+        found.append(_state(training, folder, locked))
         if found[-1].step and found[-1].state != "diverged":
-            paces.setdefault(cell.network, []).append(found[-1].seconds / found[-1].step)
-    return [_timed(state, paces.get(cell.network, [])) for cell, state in zip(cells, found, strict=True)]
+            seconds_per_step.setdefault(training.network, []).append(found[-1].seconds / found[-1].step)
+    return [
+        _timed(state, seconds_per_step.get(training.network, []))
+        for training, state in zip(trainings, found, strict=True)
+    ]
 
 
-def _state(cell: Cell, home: Path, working: bool | None) -> State:
-    name, steps = str(cell), cell.settings.recipe.steps
-    if (message := failure(cell, home)) is not None:
+def _state(training: Training, folder: Path, locked: bool | None) -> State:
+    name, steps = str(training), training.settings.recipe.steps
+    if (message := failure(training, folder)) is not None:
         return State(name, "failed", 0, steps, message=message)
-    path = RunFolder(cell.folder(home), cell.settings).metrics(cell.variant)
+    path = RunFolder(training.run_folder(folder), training.settings).metrics(training.variant)
     try:
-        result, records = outcome(cell, home), _records(path)
+        result, records = outcome(training, folder), _records(path)
     except CheckpointError as error:
         return State(name, "failed", 0, steps, message=str(error))
     if result is None:
-        return _unfinished(cell, home, records, path, working)
+        return _unfinished(training, folder, records, path, locked)
     return State(
         name,
         "diverged" if result.diverged else "done",
@@ -125,13 +128,13 @@ def _state(cell: Cell, home: Path, working: bool | None) -> State:
     )
 
 
-def _unfinished(cell: Cell, home: Path, records: Sequence[Record], path: Path, working: bool | None) -> State:
-    name, steps = str(cell), cell.settings.recipe.steps
-    begun = (cell.folder(home) / "config.json").exists()
+def _unfinished(training: Training, folder: Path, records: Sequence[Record], path: Path, locked: bool | None) -> State:
+    name, steps = str(training), training.settings.recipe.steps
+    begun = (training.run_folder(folder) / "config.json").exists()
     if not records:
-        return State(name, "running" if begun and working else "waiting", 0, steps)
+        return State(name, "running" if begun and locked else "waiting", 0, steps)
     age = max(time() - path.stat().st_mtime, 0.0) if path.exists() else 0.0
-    alive = age < SILENCE if working is None else working
+    alive = age < SILENCE if locked is None else locked
     measured = [record.accuracy for record in records if record.accuracy is not None]
     return State(
         name,
@@ -158,10 +161,10 @@ def _speed(records: Sequence[Record]) -> float | None:
     return next((record.images_per_s for record in reversed(records) if record.images_per_s), None)
 
 
-def _timed(state: State, paces: Sequence[float]) -> State:
+def _timed(state: State, seconds_per_step: Sequence[float]) -> State:
     """With the time that remains: from its own pace if it has one, else from that of its likes."""
     if state.finished:
         return state
-    own = [state.seconds / state.step] if state.step else paces
+    own = [state.seconds / state.step] if state.step else seconds_per_step
     left = fsum(own) / len(own) * (state.steps - state.step) if own else None
     return State(**{**state.as_dict(), "left": left})

@@ -16,8 +16,8 @@ from mponet.models.shapes import compression_ratio, parameter_count
 from mponet.models.spec import Model
 from mponet.operators.measure import parameter_ratio
 from mponet.training.run import Result
-from mponet.training.suite.cells import Cell, Network, Suite
 from mponet.training.suite.published import Figure, Published, find
+from mponet.training.suite.settings import Network, Suite, Training
 from mponet.training.suite.state import failure, outcome
 
 FORMAT, FORMAT_VERSION = "mponet-suite-tables", 1
@@ -40,16 +40,16 @@ class Accuracies:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A network, normal against MPO.
+    """A network, dense against MPO.
 
     Attributes:
         model: name of the network.
         bond: of the MPO variant; None for the published one.
         data: name of the data set.
-        normal: our accuracies of the normal network.
+        normal: our accuracies of the dense network.
         mpo: our accuracies of the MPO variant.
         rho: the paper's compression ratio (Eq. 9), by our counting.
-        parameter_ratio: parameters of the MPO variant over those of the normal one.
+        parameter_ratio: parameters of the MPO variant over those of the dense one.
         published: the paper's figures; None where it has none for this network on this data set.
     """
 
@@ -70,9 +70,9 @@ class Report:
     Attributes:
         suite: its settings.
         rows: in the order of its networks.
-        diverged: message by name of a cell.
+        diverged: message by name of a training.
         failed: likewise.
-        waiting: names of the cells that are not finished.
+        waiting: names of the trainings that are not finished.
     """
 
     suite: Suite
@@ -83,7 +83,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether all cells are done, and none of them diverged."""
+        """Whether all trainings are done, and none of them diverged."""
         return not (self.diverged or self.failed or self.waiting)
 
     def as_dict(self) -> dict[str, Any]:
@@ -110,25 +110,25 @@ class Report:
             f"{suite.preset}{length}). best: the largest of all evaluations on the test set during a training; last: "
             "the one at its end. The paper's figures are the best over all evaluations on the test set, mean ± "
             "deviation of 5 trainings. rho (Eq. 9): weights of the operators over weights of the layers that they "
-            "replace; whole: parameters of the MPO-Net over those of the normal network."
+            "replace; whole: parameters of the MPO network over those of the dense network."
         )
 
 
-def report(suite: Suite, home: Path) -> Report:
-    """The table from what the folders of the cells hold."""
+def report(suite: Suite, folder: Path) -> Report:
+    """The table from what the folders of the trainings hold."""
     results: dict[tuple[str, str, int | None], list[Result]] = {}
     diverged, failed, waiting = {}, {}, []
-    for cell in suite.cells():
-        result = _result(cell, home)
+    for training in suite.trainings():
+        result = _result(training, folder)
         if result is None:
-            if (message := failure(cell, home)) is not None:
-                failed[str(cell)] = message
+            if (message := failure(training, folder)) is not None:
+                failed[str(training)] = message
             else:
-                waiting.append(str(cell))
+                waiting.append(str(training))
         elif result.diverged:
-            diverged[str(cell)] = result.message or "diverged"
+            diverged[str(training)] = result.message or "diverged"
         else:
-            results.setdefault(cell.network, []).append(result)
+            results.setdefault(training.network, []).append(result)
     rows = tuple(_row(suite, network, results) for network in suite.networks)
     return Report(suite, rows, diverged, failed, tuple(waiting))
 
@@ -144,10 +144,10 @@ def row(model: Model, data: str, normal: Sequence[Result], mpo: Sequence[Result]
     """A row of the table.
 
     Args:
-        model: the MPO-Net.
+        model: the MPO network.
         data: name of the data set.
-        normal: results of the normal network, none of them diverged.
-        mpo: likewise of the MPO-Net.
+        normal: results of the dense network, none of them diverged.
+        mpo: likewise of the MPO network.
     """
     return Row(
         model.name,
@@ -161,9 +161,9 @@ def row(model: Model, data: str, normal: Sequence[Result], mpo: Sequence[Result]
     )
 
 
-def _result(cell: Cell, home: Path) -> Result | None:
+def _result(training: Training, folder: Path) -> Result | None:
     try:
-        return outcome(cell, home)
+        return outcome(training, folder)
     except MPONetError:
         return None  # `failure` says why
 

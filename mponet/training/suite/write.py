@@ -9,37 +9,37 @@ from mponet.training.suite.published import Figure, Published
 from mponet.training.suite.table import Report, Row
 
 HEADINGS = (
-    *("network", "bond", "data", "normal best", "MPO best", "normal last", "MPO last", "seeds", "rho", "whole"),
-    *("paper normal", "paper MPO", "paper rho", "source"),
+    *("network", "bond", "data", "dense best", "mpo best", "dense last", "mpo last", "seeds", "rho", "whole"),
+    *("paper dense", "paper mpo", "paper rho", "source"),
 )
 NOTHING = "-"
 WORDS = {"network", "data", "source"}  # headings of columns that are not numbers
 
 
-def tables(report: Report, home: Path) -> None:
+def tables(report: Report, folder: Path) -> None:
     """Write tables.md, tables.csv and tables.json, each atomically.
 
     Raises:
         CheckpointError: one cannot be written.
     """
-    write_json(home / "tables.json", report.as_dict())
+    write_json(folder / "tables.json", report.as_dict())
     for name, text in (("tables.md", markdown(report)), ("tables.csv", comma_separated(report))):
-        with writing(home / name):
-            write_atomically(home / name, text.encode())
+        with writing(folder / name):
+            write_atomically(folder / name, text.encode())
 
 
 def markdown(report: Report) -> str:
-    """A table for people, its caption, and the cells that are not in it."""
+    """A table for people, its caption, and the trainings that are not in it."""
     rules = ["---" if heading in WORDS else "---:" for heading in HEADINGS]
     lines = [_line(HEADINGS), _line(rules), *(_line(_shown(row)) for row in report.rows), "", report.caption, ""]
     if report.waiting:
         lines += [f"Not finished: {', '.join(report.waiting)}.", ""]
-    for title, cells in (("Diverged", report.diverged), ("Failed", report.failed)):
-        if cells:
+    for title, trainings in (("Diverged", report.diverged), ("Failed", report.failed)):
+        if trainings:
             lines += [
                 f"{title}, in no mean:",
                 "",
-                *(f"- {name}: {flat(message)}" for name, message in cells.items()),
+                *(f"- {name}: {flat(message)}" for name, message in trainings.items()),
                 "",
             ]
     return "\n".join(lines)
@@ -63,7 +63,7 @@ def percent(figure: Figure | None) -> str:
 
 
 def seeds(row: Row) -> str:
-    """How many trainings the means are of, normal and MPO where these differ."""
+    """How many trainings the means are of, dense and MPO where these differ."""
     normal, mpo = row.normal.seeds, row.mpo.seeds
     return str(normal) if normal == mpo else f"{normal}, {mpo}"
 

@@ -14,15 +14,15 @@ from core.toy import Killed, ToyBackend
 from mponet.errors import CheckpointError, ModelError, RecipeError
 from mponet.training.run import run
 from mponet.training.suite import plan, read, run_suite, states
-from mponet.training.suite.cells import DEFAULT, networks
-from mponet.training.suite.folder import at_work, working
+from mponet.training.suite.folder import is_locked, locked
+from mponet.training.suite.settings import DEFAULT, networks
 from mponet.training.suite.write import markdown
 
 # ---------------------------------------------------------------- cells
 
 
 def test_cells_come_seed_by_seed_with_one_normal_network_per_model(suite):
-    cells = suite.cells()
+    cells = suite.trainings()
     assert [str(cell) for cell in cells] == CELLS
     assert [(cell.variant, cell.settings.bond, cell.settings.seed) for cell in cells[:3]] == [
         ("dense", None, 0),
@@ -34,7 +34,7 @@ def test_cells_come_seed_by_seed_with_one_normal_network_per_model(suite):
 
 def test_every_network_is_trained_on_the_data_of_the_paper_unless_told_otherwise():
     images = {"mnist": 60_000, "cifar10": 50_000}
-    cells = plan(DEFAULT, backend="toy", images=images, seeds=1).cells()
+    cells = plan(DEFAULT, backend="toy", images=images, seeds=1).trainings()
     assert {cell.settings.model: cell.settings.data for cell in cells} == {
         "fc2": "mnist",
         "lenet5": "mnist",
@@ -43,11 +43,11 @@ def test_every_network_is_trained_on_the_data_of_the_paper_unless_told_otherwise
         "densenet40-12": "cifar10",
     }
     other = plan(("fc2", "resnet20"), backend="toy", images={"digits": 1437}, data="digits", seeds=1)
-    assert {cell.settings.data for cell in other.cells()} == {"digits"}
+    assert {cell.settings.data for cell in other.trainings()} == {"digits"}
 
 
 def test_the_recipe_of_a_cell_is_that_of_its_bond():
-    cells = plan(("fc2", "fc2:4"), backend="toy", images={"mnist": 60_000}, preset="paper", seeds=1).cells()
+    cells = plan(("fc2", "fc2:4"), backend="toy", images={"mnist": 60_000}, preset="paper", seeds=1).trainings()
     assert [cell.settings.recipe.clip for cell in cells] == [0.0, 0.0, 1.0]
 
 
@@ -98,8 +98,8 @@ def test_a_suite_leaves_a_run_folder_per_cell_and_its_tables(tmp_path, digits, s
     made = run_suite(suite, backend, digits, tmp_path)
     assert made.ok and backend.steps == len(CELLS) * STEPS
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*CELLS, *TABLES, "suite.json", "suite.lock"])
-    for cell in suite.cells():
-        config = json.loads((cell.folder(tmp_path) / "config.json").read_text())
+    for cell in suite.trainings():
+        config = json.loads((cell.run_folder(tmp_path) / "config.json").read_text())
         assert config["settings"] == cell.settings.as_dict()
     assert read(tmp_path) == suite
 
@@ -178,17 +178,17 @@ def test_a_process_killed_by_the_system_leaves_what_the_next_goes_on_with(tmp_pa
 
 
 def test_a_run_of_the_same_settings_counts_as_its_cell(tmp_path, digits, suite):
-    cell = suite.cells()[2]
-    run(cell.settings, ToyBackend(), digits["digits"], cell.folder(tmp_path), variants=("mpo",))
+    cell = suite.trainings()[2]
+    run(cell.settings, ToyBackend(), digits["digits"], cell.run_folder(tmp_path), variants=("mpo",))
     backend = ToyBackend()
     assert run_suite(suite, backend, digits, tmp_path).ok
     assert backend.steps == (len(CELLS) - 1) * STEPS
 
 
 def test_a_run_of_other_settings_in_the_place_of_a_cell_is_a_failure(tmp_path, digits, suite):
-    cell = suite.cells()[2]
+    cell = suite.trainings()[2]
     other = replace(cell.settings, recipe=replace(cell.settings.recipe, steps=20))
-    result = run(other, ToyBackend(), digits["digits"], cell.folder(tmp_path), variants=("mpo",))["mpo"]
+    result = run(other, ToyBackend(), digits["digits"], cell.run_folder(tmp_path), variants=("mpo",))["mpo"]
     made = run_suite(suite, ToyBackend(), digits, tmp_path)
     assert list(made.failed) == ["toy-mpo-D1-seed0"]
     assert "recipe.steps is 60, was 20" in made.failed["toy-mpo-D1-seed0"]
@@ -215,11 +215,11 @@ def test_other_settings_in_the_same_folder_are_refused_by_name(tmp_path, digits,
 
 def test_a_second_process_in_the_same_folder_is_refused(tmp_path, digits, suite, monkeypatch):
     monkeypatch.setattr("mponet.training.suite.folder.WAIT", 0.1)
-    with working(tmp_path):
-        assert at_work(tmp_path)
+    with locked(tmp_path):
+        assert is_locked(tmp_path)
         with pytest.raises(RecipeError, match="worked on by another process"):
             run_suite(suite, ToyBackend(), digits, tmp_path)
-    assert at_work(tmp_path) is False
+    assert is_locked(tmp_path) is False
     assert run_suite(suite, ToyBackend(), digits, tmp_path).ok
 
 

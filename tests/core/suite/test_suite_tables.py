@@ -17,7 +17,7 @@ from mponet.training.suite.write import comma_separated, markdown, percent
 # ---------------------------------------------------------------- status
 
 
-class Spy(execute.Silent):
+class Spy(execute.NullObserver):
     """Looks at the status whenever a cell is finished, and in the middle of the third."""
 
     def __init__(self, suite, home):
@@ -41,8 +41,8 @@ class Spy(execute.Silent):
 def test_the_status_of_a_suite_at_work(tmp_path, digits, suite):
     spy = Spy(suite, tmp_path)
     run_suite(suite, ToyBackend(), digits, tmp_path, observer=spy)
-    begun, first = spy.seen[0], spy.seen[1]
-    assert [state.state for state in begun] == ["done", "done", "running", *["waiting"] * 3]
+    begin, first = spy.seen[0], spy.seen[1]
+    assert [state.state for state in begin] == ["done", "done", "running", *["waiting"] * 3]
     assert [(state.step, state.steps) for state in first][1:4] == [(60, 60), (20, 60), (0, 60)]
     running, waiting = first[2], first[3]
     assert running.accuracy == running.best_accuracy > 0 and running.age >= 0

@@ -8,7 +8,7 @@ from mponet.training.loop import Record
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class Progress:
     """A training as it goes.
 
     Attributes:
@@ -63,11 +63,47 @@ class Course:
         return [(one.step, one.accuracy) for one in self.records if one.accuracy is not None]
 
 
-def begun(name: str, steps: int, per_epoch: int, earlier: Sequence[Record]) -> Course:
-    """A course that starts, or goes on after the records of earlier processes."""
-    return Course(name, steps, per_epoch, tuple(earlier), len(earlier))
+def begin(name: str, steps: int, per_epoch: int, earlier: Sequence[Record]) -> Progress:
+    """A progress that starts, or goes on after the records of earlier processes."""
+    return Progress(name, steps, per_epoch, tuple(earlier), len(earlier))
 
 
-def further(course: Course, record: Record) -> Course:
-    """The course with one more record."""
-    return replace(course, records=(*course.records, record))
+def extend(progress: Progress, record: Record) -> Progress:
+    """The progress with one more record."""
+    return replace(progress, records=(*progress.records, record))
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteProgress:
+    """The rest of a suite.
+
+    Attributes:
+        count: of all cells.
+        finished: how many are.
+        seconds: that those of known pace take which are neither finished nor watched.
+        unknown: how many there are of unknown pace.
+    """
+
+    count: int
+    finished: int
+    seconds: float
+    unknown: int
+
+    def describe(self, left: float | None) -> str:
+        """A line; ``left`` are the seconds that the watched one takes, None if unknown."""
+        unknown = self.unknown + (left is None)
+        known = clock(self.seconds + (left or 0.0)) if self.seconds or left is not None else ""
+        more = f"{unknown} of unknown pace" if unknown else ""
+        return (
+            f"suite: {self.finished} of {self.count} cells finished; left: "
+            f"{' and '.join(part for part in (known, more) if part)}"
+        )
+
+
+def clock(seconds: float) -> str:
+    """``12 s``, ``3:05``, ``2:03:05``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"

@@ -31,7 +31,7 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class Training:
     """One training.
 
     Attributes:
@@ -52,9 +52,9 @@ class Cell:
         bond = [] if self.settings.bond is None else [f"D{self.settings.bond}"]
         return "-".join([self.settings.model, self.variant, *bond, f"seed{self.settings.seed}"])
 
-    def folder(self, home: Path) -> Path:
-        """Its run folder in that of the suite."""
-        return home / str(self)
+    def run_folder(self, folder: Path) -> Path:
+        """Its run folder within ``folder``, that of the suite."""
+        return folder / str(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Suite:
         """Name of the data set that a network is trained on."""
         return data_of(model, self.data)
 
-    def cells(self) -> tuple[Cell, ...]:
+    def trainings(self) -> tuple[Training, ...]:
         """The trainings, seed by seed, so that a suite that is not finished has whole rows.
 
         Raises:
@@ -112,15 +112,17 @@ class Suite:
         """
         once = [*self._of_seed_0()]
         return tuple(
-            Cell(replace(cell.settings, seed=seed), cell.variant) for seed in range(self.seeds) for cell in once
+            Training(replace(training.settings, seed=seed), training.variant)
+            for seed in range(self.seeds)
+            for training in once
         )
 
-    def _of_seed_0(self) -> Iterator[Cell]:
+    def _of_seed_0(self) -> Iterator[Training]:
         for model in dict.fromkeys(network.model for network in self.networks):
-            yield Cell(self._settings(model, None), "dense")
+            yield Training(self._settings(model, None), "dense")
             for network in self.networks:
                 if network.model == model:
-                    yield Cell(self._settings(model, network.bond), "mpo")
+                    yield Training(self._settings(model, network.bond), "mpo")
 
     def _settings(self, model: str, bond: int | None) -> Settings:
         data = self.data_of(model)
@@ -177,7 +179,7 @@ def plan(
         RecipeError: another setting makes no sense.
     """
     suite = Suite(backend, preset, networks(entries), seeds, data, epochs, steps, images)
-    suite.cells()
+    suite.trainings()
     return suite
 
 

@@ -14,7 +14,7 @@ from mponet.training.suite.table import row
 
 
 @dataclass(frozen=True, slots=True)
-class Lot:
+class Experiment:
     """A suite or a run.
 
     Attributes:
@@ -38,7 +38,7 @@ class Lot:
     rows: tuple[Row, ...]
 
 
-def lots(sources: Sources) -> tuple[Lot, ...]:
+def experiments(sources: Sources) -> tuple[Experiment, ...]:
     """All of a folder, with labels that differ.
 
     Raises:
@@ -56,20 +56,20 @@ def lots(sources: Sources) -> tuple[Lot, ...]:
     return tuple(replace(one, label=text) for one, text in zip(found, labels, strict=True))
 
 
-def _suites(sources: Sources) -> Iterator[Lot]:
+def _suites(sources: Sources) -> Iterator[Experiment]:
     for place, suite, trainings in of_suites(sources):
         rows = tabulated(suite, place.path).rows
-        yield Lot("", place.name, "suite", suite.backend, suite.preset, suite, trainings, rows)
+        yield Experiment("", place.name, "suite", suite.backend, suite.preset, suite, trainings, rows)
 
 
-def _runs(sources: Sources) -> Iterator[Lot]:
+def _runs(sources: Sources) -> Iterator[Experiment]:
     for place, trainings in of_runs(sources):
         if trainings:
             first = trainings[0].settings
             model = build(first.model, "mpo", first.bond)
             one = row(model, first.data, _results(trainings, "dense"), _results(trainings, "mpo"))
             backend, preset = trainings[0].backend, first.recipe.name
-            yield Lot("", place.name, "run", backend, preset, None, trainings, (one,))
+            yield Experiment("", place.name, "run", backend, preset, None, trainings, (one,))
 
 
 def _results(trainings: Sequence[Training], variant: str) -> list[Result]:
