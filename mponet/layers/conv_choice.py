@@ -1,0 +1,163 @@
+"""Which plan a convolution takes: the candidates, what each is predicted to cost, and the choice."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from typing import Literal, get_args
+
+from mponet.contraction.cost import Machine
+from mponet.contraction.planner import ITEMSIZE, PlanningContext, rounded, time_text
+from mponet.errors import PlanError
+from mponet.layers.conv_plan import ConvPlan, ConvStep, candidates
+from mponet.layers.convolution import ConvShape
+from mponet.layers.window import Window
+
+Purpose = Literal["forward", "training"]
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+#: Batch and length of each spatial axis that are assumed while they are not known.
+DEFAULT_BATCH = 32
+DEFAULT_SIZE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class ConvRequest:
+    """What a plan is asked for.
+
+    Attributes:
+        shape: the convolution.
+        window: how it moves.
+        batch: number of maps.
+        sizes: sizes of the maps.
+        itemsize: bytes per number.
+        machine: constants of the cost model.
+    """
+
+    shape: ConvShape
+    window: Window
+    batch: int
+    sizes: tuple[int, ...]
+    itemsize: int
+    machine: Machine
+
+    def seconds(self, plan: ConvPlan, purpose: Purpose) -> float:
+        """Predicted time: merging the cores, then for each step its products, what it moves, and its calls.
+
+        Training does three times the work of a forward pass: the gradients of the state and of the
+        kernel are convolutions of the same size.
+        """
+        passes = 3 if purpose == "training" else 1
+        total = self._merging(plan)
+        for step, (before, after) in zip(plan.steps, plan.maps(self.sizes, self.window), strict=True):
+            total += self._step(step, before, after)
+        return passes * total
+
+    def kept(self, plan: ConvPlan) -> int:
+        """Bytes of the states between the steps, which a framework keeps for its backward pass."""
+        states = zip(plan.steps[:-1], plan.maps(self.sizes, self.window), strict=False)
+        return sum(self.batch * prod(after) * step.out_channels for step, (_, after) in states) * self.itemsize
+
+    @property
+    def room(self) -> int:
+        """Bytes that a plan may keep: as much as the inputs, the outputs, and the kernel with its gradient."""
+        after = self.window.output_sizes(self.sizes)
+        maps = prod(self.sizes) * self.shape.in_channels + prod(after) * self.shape.out_channels
+        return (self.batch * maps + 2 * self.shape.dense_parameters) * self.itemsize
+
+    def ranked(self, purpose: Purpose) -> list[ConvPlan]:
+        """The candidates, best first: those that keep within the room by predicted time, then the others by it."""
+        return sorted(
+            candidates(self.shape), key=lambda plan: (self.kept(plan) > self.room, self.seconds(plan, purpose))
+        )
+
+    def _step(self, step: ConvStep, before: Sequence[int], after: Sequence[int]) -> float:
+        carried = step.prefix * step.suffix
+        sizes = (self.batch * prod(after) * carried, step.rows // step.groups, prod(step.window) * step.inner)
+        products = self.machine.multiplying(sizes, step.groups, self.itemsize)
+        moved = self.batch * (prod(before) * step.in_channels + prod(after) * step.out_channels) * self.itemsize
+        # channels that are carried along are folded into the batch and back: a copy each way
+        times, calls = (2, 3) if carried > 1 else (1, 1)
+        return products + times * self.machine.moving(moved) + calls * self.machine.call_overhead
+
+    def _merging(self, plan: ConvPlan) -> float:
+        total = 0.0
+        for first, end in plan.spans:
+            shapes = self.shape.core_shapes[first:end]
+            rows = prod(shapes[0][:3])
+            for left, i, j, right in shapes[1:]:
+                size = rows * i * j * right
+                total += self.machine.multiplying((rows, left, i * j * right), 1, self.itemsize)
+                total += self.machine.moving(3 * size * self.itemsize) + self.machine.call_overhead
+                rows *= i * j
+            total += 2 * self.machine.call_overhead  # axes put in the order of a kernel
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class ConvPlanSet:
+    """The plans of a convolution for maps of one size.
+
+    Attributes:
+        forward: for a forward pass alone.
+        training: for a forward and a backward pass.
+        request: what was asked.
+    """
+
+    forward: ConvPlan
+    training: ConvPlan
+    request: ConvRequest
+
+    def explain(self, purpose: Purpose = "training", top: int = 8) -> str:
+        """The best candidates as a table: predicted time, multiplications for one map, and memory kept.
+
+        Raises:
+            PlanError: there is no such purpose.
+        """
+        if purpose not in PURPOSES:
+            raise PlanError(f"unknown purpose {purpose!r}; use {' or '.join(map(repr, PURPOSES))}")
+        request, chosen = self.request, self.forward if purpose == "forward" else self.training
+        options = request.ranked(purpose)
+        maps = "x".join(map(str, request.sizes))
+        lines = [
+            f"{request.shape}, {request.batch} maps of {maps}, {purpose}: {len(options)} candidates, room for "
+            f"{request.room / 1e6:.2f} MB",
+            f"  {'plan':<60}{'predicted':>11}{'10^6 mult.':>12}{'kept MB':>9}",
+        ]
+        for plan in options[:top]:
+            kept = request.kept(plan)
+            lines.append(
+                f"{'>' if plan == chosen else ' '} {plan!s:<60}{time_text(request.seconds(plan, purpose)):>11}"
+                f"{plan.multiplications(request.sizes, request.window) / 1e6:>12.2f}{kept / 1e6:>9.2f}"
+                f"{' over the room' if kept > request.room else ''}"
+            )
+        return "\n".join([*lines, "> is predicted to be the fastest of those that keep within the room"])
+
+
+@lru_cache(maxsize=4096)
+def conv_plans(
+    shape: ConvShape,
+    window: Window,
+    batch: int | None,
+    sizes: tuple[int | None, ...],
+    dtype: str,
+    context: PlanningContext,
+) -> ConvPlanSet:
+    """The plans of a backend's convolution; batches within an eighth of one another share a choice.
+
+    Args:
+        shape: the convolution.
+        window: how it moves.
+        batch: number of maps; None while it is not known.
+        sizes: sizes of the maps; None for each that is not known.
+        dtype: name of the numbers.
+        context: what the backend plans by.
+
+    Raises:
+        ShapeError: the window is larger than the padded maps.
+    """
+    rows = DEFAULT_BATCH if batch is None else rounded(batch)
+    known = tuple(DEFAULT_SIZE if size is None else size for size in sizes)
+    if rows != batch or known != sizes:
+        return conv_plans(shape, window, rows, known, dtype, context)
+    request = ConvRequest(shape, window, rows, known, ITEMSIZE.get(dtype, 4), context.machine(dtype))
+    return ConvPlanSet(request.ranked("forward")[0], request.ranked("training")[0], request)
