@@ -32,7 +32,7 @@ import numpy as np
 
 from mponet.backend import TRAINABLE, load
 from mponet.models import build
-from mponet.models.dropout import draw, sites
+from mponet.models.dropout import dropout_layers, sample_masks
 from mponet.models.init import start
 from mponet.models.shapes import parameter_count
 from mponet.recipe import Recipe
@@ -65,8 +65,10 @@ def lowered(backend: str, name: str, batch: int) -> Step:
     model, adapter = build(name, "dense"), load(backend)
     recipe = Recipe("plumbing", 1, batch, RATE, momentum=0.9, nesterov=True, weight_decay=2e-4)
     trainer = adapter.trainer(adapter.build(model, start(model, 0)), recipe)
-    numbers, dropouts = count(), sites(model)
-    return lambda images, labels: trainer.step(images, labels, RATE, masks=draw(dropouts, batch, 0, next(numbers)))
+    numbers, dropouts = count(), dropout_layers(model)
+    return lambda images, labels: trainer.step(
+        images, labels, RATE, masks=sample_masks(dropouts, batch, 0, next(numbers))
+    )
 
 
 def examples(batch: int) -> tuple[Any, Any]:

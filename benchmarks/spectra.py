@@ -19,7 +19,7 @@ import numpy as np
 
 from mponet.backend import choose, load
 from mponet.models import build, family
-from mponet.models.dropout import draw, sites
+from mponet.models.dropout import dropout_layers, sample_masks
 from mponet.models.init import start
 from mponet.recipe import preset
 from mponet.training.loop import evaluation_interval
@@ -52,7 +52,7 @@ def measured(entry: str, backend: str, rounds: int) -> dict[str, Any]:
     adapter, rng = load(backend), np.random.default_rng(0)
     trainer = adapter.trainer(adapter.build(model, parameters), recipe)
     batch = rng.normal(size=(recipe.batch, *model.input_shape)).astype(np.float32), rng.integers(0, 10, recipe.batch)
-    masks = draw(sites(model), recipe.batch, 0, 0)
+    masks = sample_masks(dropout_layers(model), recipe.batch, 0, 0)
 
     def step() -> None:
         float(trainer.step(*batch, 1e-4, masks=masks))

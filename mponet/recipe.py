@@ -1,9 +1,9 @@
-"""How to train, as data: optimiser, schedule, length.  One meaning on every backend.
+"""How to train, as data: optimiser, schedule and length, with one meaning on every backend.
 
-Gradients are those of the mean cross-entropy plus ``weight_decay / 2 * sum |w|^2`` over all
-parameters (paper Eq. 7, coupled).  Momentum is ``v <- momentum v + g``, then ``w <- w - lr v``
-(Nesterov: ``w <- w - lr (g + momentum v)``): the learning rate is not folded into the velocity, so
-changing it acts at once.
+The loss is the mean cross-entropy plus ``weight_decay / 2 * sum |w|^2`` over all parameters (paper
+Eq. 7, coupled weight decay).  Momentum is ``v <- momentum v + g``, then ``w <- w - lr v``
+(Nesterov: ``w <- w - lr (g + momentum v)``).  The velocity does not contain the learning rate, so
+that a change of the rate acts at once.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -11,7 +11,7 @@ from math import ceil, cos, pi
 from typing import Any, Literal
 
 from mponet.errors import RecipeError
-from mponet.models import family_name
+from mponet.models import family
 
 SCHEDULES = ("exponential", "staircase", "cosine")
 NORMALIZATIONS = ("unit", "pixel")
@@ -23,31 +23,29 @@ class Recipe:
     """A training recipe.
 
     Attributes:
-        name: ``paper``, ``short``, or your own.
-        steps: optimiser steps in all.
+        name: ``paper``, ``short``, or a name of your own.
+        steps: number of optimiser steps.
         batch: images per step.
-        learning_rate: at the first step.
-        schedule: ``exponential`` multiplies it by ``decay`` every ``decay_steps``, continuously;
-            ``staircase`` does so at once at the end of each; ``cosine`` takes it to zero at the
-            last step along half a cosine.
-        warm_up: share of the steps over which the rate first grows linearly from near zero, on top
-            of the schedule.
+        learning_rate: learning rate before warm-up and decay.
+        schedule: ``exponential`` multiplies the rate by ``decay`` every ``decay_steps``,
+            continuously; ``staircase`` does so at the end of each ``decay_steps``; ``cosine`` takes
+            the rate to zero at the last step along half a cosine.
+        warm_up: share of the steps over which the rate grows linearly from near zero, multiplied
+            with the schedule.
         decay: factor of the exponential and the staircase schedule.
-        decay_steps: steps after which it applies.
-        momentum: 0 for plain SGD.
-        nesterov: Nesterov's form of momentum.
+        decay_steps: number of steps after which ``decay`` applies.
+        momentum: coefficient of the velocity; 0 for plain SGD.
+        nesterov: whether momentum is Nesterov's.
         weight_decay: coefficient of the coupled L2 term, biases included.
         initializer: a scheme of `mponet.models.init`.
         average: largest decay of the moving average of all parameters that evaluation uses
-            (`average_share`); 0 for none, then evaluation uses the parameters themselves.
-        clip: gradients whose Euclidean norm over all parameters, weight decay left out, is larger
-            are scaled down to it; 0 for never.
-        normalization: ``unit`` divides pixels by 255; ``pixel`` takes off the mean training image
-            and divides by the training images' standard deviation, each pixel and channel for
-            itself.
+            (`average_share`); 0 evaluates the parameters themselves.
+        clip: gradients are scaled down to this Euclidean norm over all parameters, before weight
+            decay is added; 0 does not clip.
+        normalization: ``unit`` divides pixels by 255; ``pixel`` subtracts the mean training image
+            and divides by the standard deviation of the training images, per pixel and channel.
         augmentation: ``none``; ``crop-flip`` pads raw training images by 4 zeros on each side,
-            crops them to their size at random and flips every other one, before they are
-            normalised.
+            crops them to their size at random and flips half of them, before normalization.
         evaluate_every: steps between evaluations on the test set; 0 for once per epoch.
     """
 
@@ -105,7 +103,12 @@ class Recipe:
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Learning rate of step ``step``, counted from 0."""
+    """Learning rate of step ``step``, counted from 0.
+
+    >>> recipe = preset("fc2", "paper")
+    >>> learning_rate(recipe, 0), round(learning_rate(recipe, 600), 3)  # 0.99 per epoch
+    (0.8, 0.792)
+    """
     rate = recipe.learning_rate * min((step + 1) / max(recipe.warm_up * recipe.steps, 1.0), 1.0)
     if recipe.schedule == "cosine":
         return rate * (1 + cos(pi * min(step / recipe.steps, 1.0))) / 2
@@ -114,22 +117,26 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 def average_share(recipe: Recipe, step: int) -> float:
-    """Share of the new parameters in their moving average behind step ``step``, counted from 0; 0 without one.
+    """Share of the new parameters in their moving average after step ``step``, counted from 0; 0 without one.
 
-    The average is ``average <- average + share * (parameters - average)``.  Its decay is ``d_t =
-    min(recipe.average, (1 + t) / (10 + t))`` (the authors' CIFAR-10 code), and the share is ``(1 -
-    d_t) / w_t`` with ``w_t = d_t w_{t-1} + 1 - d_t``, the sum of all weights so far: an average
-    that began at zero, with the zero taken out.  So the first share is 1, and no starting value
-    matters.
+    The average is ``average <- average + share * (parameters - average)``.  The decay is ``d_t =
+    min(recipe.average, (1 + t) / (10 + t))``, as in the authors' CIFAR-10 code.  The share is ``(1
+    - d_t) / w_t``, where ``w_t = d_t w_{t-1} + 1 - d_t`` is the sum of all weights so far.  This is
+    an average that starts at zero, divided by the sum of its weights, so the first share is 1 and
+    initial values have no weight.
+
+    >>> recipe = preset("vgg16", "paper")
+    >>> [round(average_share(recipe, step), 3) for step in (0, 1, 1000)]
+    [1.0, 0.833, 0.1]
     """
     if not recipe.average:
         return 0.0
-    settled = ceil(10 * recipe.average / (1 - recipe.average))  # the ramp is above the largest decay from here on
+    ramp_end = ceil(10 * recipe.average / (1 - recipe.average))  # from here on the decay is constant
     weight = 0.0
-    for t in range(min(step, settled) + 1):
+    for t in range(min(step, ramp_end) + 1):
         decay = min(recipe.average, (1 + t) / (10 + t))
         weight = decay * weight + 1 - decay
-    weight = 1 - (1 - weight) * recipe.average ** max(step - settled, 0)
+    weight = 1 - (1 - weight) * recipe.average ** max(step - ramp_end, 0)
     return (1 - min(recipe.average, (1 + step) / (10 + step))) / weight
 
 
@@ -150,10 +157,10 @@ PAPER_MNIST = Recipe(
     initializer="paper",
     evaluate_every=1000,
 )
-#: The authors' CIFAR-10 recipe (train.py of VGG, ResNet and DenseNet): 325 epochs, the rate down by
-#: sqrt(10) every 50. Nothing is known of the normal networks' starting values; theirs follow the
-#: rule of the cores.  He's would not do: at this rate VGG-16 then ends in numbers that are not
-#: finite within ten steps.
+#: The authors' CIFAR-10 recipe (train.py of VGG, ResNet and DenseNet): 325 epochs, the rate divided
+#: by sqrt(10) every 50.  The code does not give the initial values of the dense networks; here they
+#: follow the rule of the cores.  With He's initial values VGG-16 diverges within ten steps at this
+#: rate.
 PAPER_CIFAR = Recipe(
     name="paper",
     steps=325 * CIFAR_EPOCH,
@@ -170,9 +177,9 @@ PAPER_CIFAR = Recipe(
     normalization="pixel",
     augmentation="crop-flip",
 )
-#: Ten epochs with momentum, and a rate that grows over the first and ends at zero: most of the
-#: paper's accuracy in a fiftieth of its steps.  At a rate of 0.05 the normal networks train as
-#: well, but some seeds of the MPO-Nets end at chance or diverge, with a slow start or without.
+#: Ten epochs with momentum and a rate that rises and falls: most of the paper's accuracy in a
+#: fiftieth of its steps.  At a rate of 0.05 the dense networks train as well, but some seeds of the
+#: MPO networks end at chance or diverge, with or without warm-up.
 SHORT_MNIST = Recipe(
     name="short",
     steps=10 * EPOCH,
@@ -183,9 +190,9 @@ SHORT_MNIST = Recipe(
     nesterov=True,
     weight_decay=1e-4,
 )
-#: The authors' data, momentum and L2 in 4 epochs for their 325: the rate grows over the first tenth
-#: and ends at zero, which stands for both the staircase and the average.  The start is of exact
-#: variance; since He's ends VGG-16 at this rate within ten steps, gradients are clipped.
+#: The authors' data, momentum and L2 in 4 epochs instead of 325.  The rate grows over the first
+#: tenth and ends at zero, which replaces the staircase and the average.  Initial values have the
+#: exact variance; since VGG-16 diverges with them at this rate, gradients are clipped.
 SHORT_CIFAR = replace(
     PAPER_CIFAR,
     name="short",
@@ -199,15 +206,15 @@ SHORT_CIFAR = replace(
     clip=1.0,
 )
 
-#: Norm to which gradients are clipped at the rate of 0.8, where a network does not train otherwise.
+#: Norm to which gradients are clipped where a network does not train at the rate of 0.8 otherwise.
 CLIP = 1.0
 
-#: In the authors' code LeNet-5 starts at a rate of 0.01 without momentum, which the text says there
-#: is.  Neither brings the normal network or the other to the accuracy of Table I; the code's rate
-#: for FC2 does, if gradients are clipped (docs/lenet5.py).
+#: In the authors' code LeNet-5 starts at a rate of 0.01 without momentum; the text says that there
+#: is momentum.  Neither reaches the accuracy of Table I, dense or mpo.  FC2's rate does if gradients
+#: are clipped (docs/lenet5.py).
 CODE_LENET5 = replace(PAPER_MNIST, name="code", learning_rate=0.01)
 
-#: By family of networks, then by name.
+#: By family of networks, then by name of the preset.
 PRESETS: dict[str, dict[str, Recipe]] = {
     "fc2": {"paper": PAPER_MNIST, "short": replace(SHORT_MNIST, steps=15 * EPOCH)},
     "lenet5": {
@@ -219,27 +226,32 @@ PRESETS: dict[str, dict[str, Recipe]] = {
 }
 
 
+#: Presets that differ from `PRESETS` where a bond dimension is chosen.  At the published rate of 0.8
+#: an FC2 with operators diverges for most bonds and seeds, also with warm-up if the bond is small;
+#: with clipped gradients every one that was tried trains (docs/small_bonds.py).  Without a chosen
+#: bond the recipe is the published one, for the dense network as well.
+PRESETS_WITH_BOND: dict[str, dict[str, Recipe]] = {"fc2": {"paper": replace(PAPER_MNIST, clip=CLIP)}}
+
+
 def preset(model: str, name: str, bond: int | None = None) -> Recipe:
     """The preset ``name`` of a network.
 
     Args:
         model: name of the network.
         name: ``paper`` or ``short``, or for LeNet-5 ``code``.
-        bond: asked for; None for the published one.
+        bond: chosen bond dimension; None for the published one.
 
     Raises:
         ModelError: there is no such network.
         RecipeError: there is no such preset.
+
+    >>> preset("lenet5", "short").steps
+    6000
     """
-    group = family_name(model)
-    try:
-        found = PRESETS[group][name]
-    except KeyError:
-        known = ", ".join(PRESETS.get(group, {})) or f"none for {model!r}"
-        raise RecipeError(f"preset is {name!r}; expected one of: {known}") from None
-    # At the published rate of 0.8 an FC2 with operators ends in numbers that are not finite for
-    # most bonds and seeds, with a slow start, too, where the bond is small; clipped, every one
-    # tried trains (docs/small_bonds.py).  Nothing else of the recipe changes, and without a bond it
-    # is as published, also for the normal network.
-    clipped = group == "fc2" and name == "paper" and bond is not None
-    return replace(found, clip=CLIP) if clipped else found
+    presets = PRESETS.get(family(model).name, {})
+    if bond is not None:
+        presets = presets | PRESETS_WITH_BOND.get(family(model).name, {})
+    if name not in presets:
+        known = ", ".join(presets) or f"none for {model!r}"
+        raise RecipeError(f"preset is {name!r}; expected one of: {known}")
+    return presets[name]

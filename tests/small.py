@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mponet.models.dropout import masks
+from mponet.models.dropout import dropout_layers, sample_masks
 from mponet.models.init import start
 from mponet.models.miniatures import IMAGE as IMAGE
 from mponet.models.miniatures import networks as networks
@@ -24,4 +24,8 @@ def values(model, seed=0, spread=0.3):
 def batch(model, count=6, seed=0):
     """(images, labels, dropout masks)."""
     rng = np.random.default_rng(seed + 1)
-    return rng.random((count, *model.input_shape)), rng.integers(0, 10, count), masks(model, count, seed, 0)
+    return (
+        rng.random((count, *model.input_shape)),
+        rng.integers(0, 10, count),
+        sample_masks(dropout_layers(model), count, seed, 0),
+    )

@@ -14,7 +14,7 @@ from mponet.bench.statistics import Summary
 from mponet.bench.verdict import mark
 from mponet.errors import DivergedError
 from mponet.models import VARIANTS, build
-from mponet.models.dropout import draw, sites
+from mponet.models.dropout import dropout_layers, sample_masks
 from mponet.models.init import start
 from mponet.models.shapes import parameter_count
 from mponet.models.spec import Model
@@ -60,7 +60,7 @@ def _step(adapter: Backend, model: Model, batch: int) -> Callable[[], float]:
     """A training step on one batch that is there already, masks of dropouts too: they are made ahead of their step."""
     images, labels = _examples(model, batch)
     trainer = adapter.trainer(adapter.build(model, start(model, 0)), RECIPE)
-    masks = draw(sites(model), batch, 0, 0)
+    masks = sample_masks(dropout_layers(model), batch, 0, 0)
 
     def step() -> float:
         loss = float(trainer.step(images, labels, RATE, masks=masks))  # read, so that nothing is left to be computed

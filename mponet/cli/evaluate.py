@@ -10,7 +10,7 @@ from rich.table import Table
 from mponet.backend import Backend, choose, load
 from mponet.cli.output import json_option, people, print_json, print_status
 from mponet.errors import CheckpointError
-from mponet.models.dropout import Masks, masks
+from mponet.models.dropout import Masks, dropout_layers, sample_masks
 from mponet.training import data as datasets
 from mponet.training.checkpoint import NAME, Checkpoint
 from mponet.training.checkpoint import load as read
@@ -85,7 +85,7 @@ def measured(
     native = backend.build(checkpoint.model, values, device=device)
 
     def kept(begin: int, count: int) -> Masks:
-        return masks(checkpoint.model, count, checkpoint.seed, begin)
+        return sample_masks(dropout_layers(checkpoint.model), count, checkpoint.seed, begin)
 
     return {
         "checkpoint": str(path),

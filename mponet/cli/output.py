@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from mponet.models import TABLE, VARIANTS, named
+from mponet.models import FAMILIES, VARIANTS, full_name
 from mponet.models.outline import count as count
 from mponet.models.resnet import K
 
@@ -35,14 +35,14 @@ def model_or_path_argument(command: F) -> F:
 
 def is_path(model: str) -> bool:
     """Whether a command that takes both means a file or a folder: one that is there, and no name of a network."""
-    return Path(model).exists() and not any(re.fullmatch(family.pattern, model) for family in TABLE.values())
+    return Path(model).exists() and not any(re.fullmatch(family.pattern, model) for family in FAMILIES.values())
 
 
 def _model(command: F, required: bool, paths: bool = False) -> F:
     @wraps(command)
     def complete(*args: Any, model: str | None, k: int | None, unit: bool, conv: bool, **others: Any) -> Any:
         if model is not None and not (paths and is_path(model)):
-            model = named(model, k, unit=unit, conv=conv)
+            model = full_name(model, k, unit=unit, conv=conv)
         elif k is not None or unit or conv:
             raise click.UsageError("--k, --unit and --conv complete a MODEL; name one.")
         return command(*args, model=model, **others)
@@ -73,7 +73,7 @@ bond_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 
 #: For docstrings of commands that take a model.
-MODELS = ", ".join(f"{family.spelling} ({family.title})" for family in TABLE.values())
+MODELS = ", ".join(f"{family.spelling} ({family.title})" for family in FAMILIES.values())
 
 
 def people() -> Console:

@@ -35,7 +35,7 @@ def networks(rows: Sequence[dict[str, Any]]) -> None:
     console.print()
     console.print("ratio: parameters of the MPO network over those of the dense network, biases included.")
     console.print("rho (Eq. 9): weights of the operators over weights of the layers that they replace.")
-    console.print(f"Names are made like this: {models.known()}.")
+    console.print(f"Names are made like this: {models.spellings()}.")
     console.print(f"Source: {PAPER}", style="dim")
 
 

@@ -16,7 +16,7 @@ from mponet.crosscheck.margin import smoothest_batch
 from mponet.crosscheck.rounding import SINGLE
 from mponet.errors import InputError
 from mponet.models import spec as vocabulary
-from mponet.models.dropout import Masks, masks
+from mponet.models.dropout import Masks, dropout_layers, sample_masks
 from mponet.models.init import start
 from mponet.models.shapes import layers, parameter_shapes
 from mponet.models.spec import Model
@@ -136,7 +136,9 @@ def _leg(
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(3, number)))
     parameters = _values(model, seed if number == 0 else int(rng.integers(2**31)), rng, dtype)
     labels = rng.integers(0, layers(model)[-1].output_shape[-1], batch)
-    kept = tuple(masks(model, batch, seed, 100 * number + step) for step in range(max(len(rates), 1)))
+    kept = tuple(
+        sample_masks(dropout_layers(model), batch, seed, 100 * number + step) for step in range(max(len(rates), 1))
+    )
     candidates = (rng.random((batch, *model.input_shape)).astype(dtype) for _ in range(choice))
     images, jumps = next(candidates), 0.0
     if dtype == "float32":

@@ -8,7 +8,7 @@ import pytest
 
 import small
 from mponet.errors import CheckpointError, ModelError
-from mponet.models.dropout import masks as draw
+from mponet.models.dropout import dropout_layers, sample_masks
 from mponet.recipe import Recipe
 
 
@@ -232,7 +232,7 @@ def test_masks_are_arguments_of_what_is_compiled():
     native.eval()
     found = []
     for step in range(2):
-        with dropping(native, draw(VGG, 6, 0, step)):
+        with dropping(native, sample_masks(dropout_layers(VGG), 6, 0, step)):
             found.append(logits(native, images))
             expected = np.asarray(native(images))
             np.testing.assert_allclose(found[-1], expected, atol=1e-3 * np.abs(expected).max())
@@ -246,7 +246,7 @@ def test_new_masks_shares_and_rates_compile_nothing():
     trainer = mponet_jax.trainer(native, RECIPE)
     compiled = []
     for step, (rate, share) in enumerate(((0.1, 1.0), (0.05, 0.5), (1, 0))):
-        masks = draw(VGG, 6, 0, step)
+        masks = sample_masks(dropout_layers(VGG), 6, 0, step)
         trainer.step(images, labels, rate, masks=masks, share=share)
         mponet_jax.predict(native, images, masks)
         mponet_jax.gradients(native, images, labels, masks)

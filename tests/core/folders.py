@@ -37,7 +37,7 @@ def fill(folder, settings, variant, base, *, upto=None, message=None, measured=T
     home.metrics(variant).parent.mkdir(exist_ok=True)
     course = records(base, steps, every, upto)
     home.metrics(variant).write_text("".join(line(metrics.as_dict(one)) for one in course))
-    model = settings.network(variant)
+    model = settings.networks[variant]
     if measured and spectra.has_operators(model):
         once = spectra.measure(model, start(model, settings.seed), 0, 0.0).as_dict()
         moments = [once, *({"step": one.step, "epoch": one.epoch} for one in course if one.accuracy is not None)]

@@ -5,7 +5,7 @@ import pytest
 from core.paper import FIGURE_2_WEIGHTS, MILLIONS, ROWS, VGG_OPERATORS
 from mponet import models
 from mponet.errors import ModelError
-from mponet.models import TABLE, VARIANTS, build, named, shapes
+from mponet.models import FAMILIES, VARIANTS, build, full_name, shapes
 from mponet.models.shapes import operators
 from mponet.operators.measure import parameter_ratio
 from mponet.operators.shape import MPOShape
@@ -188,7 +188,7 @@ def test_what_goes_without_saying_is_left_out_of_the_name(alias, name):
     ],
 )
 def test_a_name_is_completed_by_what_is_said_beside_it(arguments, options, name):
-    assert named(*arguments, **options) == name
+    assert full_name(*arguments, **options) == name
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_a_name_is_completed_by_what_is_said_beside_it(arguments, options, name)
 )
 def test_what_does_not_complete_a_name_is_refused(arguments, options, message):
     with pytest.raises(ModelError, match=message):
-        named(*arguments, **options)
+        full_name(*arguments, **options)
 
 
 @pytest.mark.parametrize(
@@ -241,9 +241,9 @@ def test_what_does_not_exist_is_refused_by_name(arguments, message):
 
 
 def test_every_name_belongs_to_the_family_that_publishes_it():
-    for family in TABLE.values():
+    for family in FAMILIES.values():
         assert all(models.family(name) is family for name in family.published)
-        assert all(name.startswith(next(n for n, f in TABLE.items() if f is family)) for name in family.published)
+        assert all(name.startswith(family.name) for name in family.published)
 
 
 def test_a_model_says_what_it_is():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mponet.models import TABLE, build, published
+from mponet.models import FAMILIES, build, published
 from mponet.training.suite.published import Figure, find, rows
 
 
@@ -24,7 +24,7 @@ from mponet.training.suite.published import Figure, find, rows
 )
 def test_published_figures_are_those_of_the_paper(name, bond, normal, mpo, rho):
     model = build(name, "mpo", bond)
-    found = find(model, TABLE[next(key for key in TABLE if name.startswith(key))].data)
+    found = find(model, FAMILIES[next(key for key in FAMILIES if name.startswith(key))].data)
     assert (found.normal, found.mpo, found.rho) == (Figure(*normal), Figure(*mpo), rho)
 
 

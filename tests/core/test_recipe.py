@@ -1,12 +1,14 @@
 """Recipes, and how a command line turns into the settings of a run."""
 
 from dataclasses import replace
+from fractions import Fraction
 
+import numpy as np
 import pytest
 
 from mponet.errors import ModelError, RecipeError
-from mponet.models import TABLE
-from mponet.recipe import PAPER_MNIST, PRESETS, SHORT_MNIST, Recipe, learning_rate, preset
+from mponet.models import FAMILIES
+from mponet.recipe import PAPER_CIFAR, PAPER_MNIST, PRESETS, SHORT_MNIST, Recipe, average_share, learning_rate, preset
 from mponet.training.run import default_folder, resolve
 from mponet.training.run.settings import FEWEST, differences
 
@@ -45,7 +47,7 @@ def test_a_warm_up_grows_linearly_to_the_schedule_and_leaves_the_rest_alone():
 
 
 def test_every_network_has_both_presets():
-    assert set(PRESETS) == set(TABLE)
+    assert set(PRESETS) == set(FAMILIES)
     assert all({"paper", "short"} <= set(row) for row in PRESETS.values())
 
 
@@ -123,8 +125,8 @@ def test_the_folder_of_a_run_says_what_is_in_it():
 
 def test_the_bond_is_for_the_operators_only():
     settings = of(bond=8)
-    assert settings.network("mpo").bond == 8
-    assert settings.network("dense").bond is None
+    assert settings.networks["mpo"].bond == 8
+    assert settings.networks["dense"].bond is None
 
 
 def test_differences_are_named_down_to_the_field():
@@ -140,3 +142,42 @@ def test_fc2_is_clipped_where_a_bond_is_asked_for_and_nothing_else_differs():
         assert preset("fc2", "paper", bond) == replace(published, clip=1.0)
     assert preset("fc2", "short", 2) == preset("fc2", "short")
     assert preset("lenet5", "paper", 2) == preset("lenet5", "paper")
+
+
+# ---------------------------------------------------------------- the moving average
+
+
+def decays(largest, count):
+    """The ramp of the authors' code (``tf.train.ExponentialMovingAverage`` with ``num_updates``), as fractions."""
+    return [min(Fraction(largest), Fraction(1 + t, 10 + t)) for t in range(count)]
+
+
+def unrolled_weights(largest, count):
+    """Weight of each of ``count`` parameters in their average: what is put in and decays until the end, to sum 1."""
+    ramp = decays(largest, count)
+    weights = [(1 - ramp[t]) * np.prod([Fraction(1), *ramp[t + 1 :]]) for t in range(count)]
+    return [float(weight / sum(weights)) for weight in weights]
+
+
+@pytest.mark.parametrize("largest", ["0.5", "0.9", "0.99", "0.05"])
+@pytest.mark.parametrize("count", [1, 2, 3, 12, 80, 130])
+def test_the_moving_average_has_the_weights_of_the_unrolled_sum(largest, count):
+    recipe = replace(PAPER_CIFAR, average=float(largest))
+    average = np.zeros(count)
+    for step, parameters in enumerate(np.eye(count)):  # unit vectors: the average is the list of weights
+        average += average_share(recipe, step) * (parameters - average)
+    assert average == pytest.approx(unrolled_weights(largest, count), rel=1e-12)
+
+
+def test_the_first_shares_are_those_computed_by_hand():
+    """Decays 1/10, 2/11, 3/12: the sums of weights are 9/10, 9/11 + 2/11 * 9/10, 9/12 + 3/12 * of the last."""
+    sums = [Fraction(9, 10)]
+    sums.append(Fraction(9, 11) + Fraction(2, 11) * sums[-1])
+    sums.append(Fraction(9, 12) + Fraction(3, 12) * sums[-1])
+    shares = [Fraction(9, 10) / sums[0], Fraction(9, 11) / sums[1], Fraction(9, 12) / sums[2]]
+    assert [average_share(PAPER_CIFAR, step) for step in range(3)] == pytest.approx([float(share) for share in shares])
+
+
+def test_the_share_of_a_long_training_is_one_minus_the_largest_decay():
+    assert average_share(PAPER_CIFAR, 10**6) == pytest.approx(1 - PAPER_CIFAR.average)
+    assert average_share(replace(PAPER_CIFAR, average=0.0), 5) == 0.0

@@ -9,7 +9,7 @@ import pytest
 import mponet
 import small
 from mponet.models import VARIANTS
-from mponet.models.dropout import masks
+from mponet.models.dropout import dropout_layers, sample_masks
 
 REFERENCE = mponet.load("numpy")
 EPSILON = 1e-3
@@ -170,7 +170,7 @@ def test_every_network_on_cifar_is_written_out():
 @pytest.mark.parametrize("training", [False, True])
 def test_the_reference_computes_what_is_written_out_by_hand(model, training):
     values, images = small.values(model), np.random.default_rng(7).normal(size=(SIZE, *model.input_shape))
-    kept = masks(model, SIZE, 0, 0) if training else ()
+    kept = sample_masks(dropout_layers(model), SIZE, 0, 0) if training else ()
     net = Net(values, training, kept)
     wanted = WRITTEN_OUT[model.name](net, images, model.variant == "mpo")
     found = REFERENCE.build(model, values)(images, training=training, masks=kept)

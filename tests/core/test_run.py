@@ -12,7 +12,7 @@ from mponet.cli import evaluate as evaluate_command
 from mponet.cli import run as run_command
 from mponet.cli.group import mponet
 from mponet.errors import CheckpointError, RecipeError
-from mponet.models import TABLE
+from mponet.models import FAMILIES, registry
 from mponet.recipe import PRESETS
 from mponet.training import checkpoint
 from mponet.training.data import load
@@ -23,7 +23,7 @@ STEPS = RECIPE.steps
 
 @pytest.fixture(autouse=True)
 def _a_toy_network(monkeypatch):
-    monkeypatch.setitem(TABLE, "toy", FAMILY)
+    monkeypatch.setitem(FAMILIES, "toy", FAMILY)
     monkeypatch.setitem(PRESETS, "toy", {"short": RECIPE, "paper": RECIPE})
 
 
@@ -68,6 +68,11 @@ def test_a_run_leaves_its_settings_metrics_checkpoints_and_result(tmp_path, digi
     written = json.loads((tmp_path / "result.json").read_text())
     assert written["variants"]["mpo"]["accuracy"] == results["mpo"].accuracy
     assert checkpoint.load(tmp_path / "mpo" / checkpoint.NAME).step == STEPS
+
+
+def test_a_run_does_not_read_the_name_of_its_network_again(tmp_path, digits, settings, monkeypatch):
+    monkeypatch.setattr(registry, "_read", lambda name: pytest.fail(f"{name} is read once more"))
+    assert run(settings, ToyBackend(), digits, tmp_path)["mpo"].steps == STEPS
 
 
 def test_a_result_says_what_the_metrics_say(tmp_path, digits, settings):

@@ -9,7 +9,7 @@ import pytest
 
 from core.toy import FAMILY, RECIPE, Killed, ToyBackend
 from mponet.errors import CheckpointError
-from mponet.models import TABLE
+from mponet.models import FAMILIES
 from mponet.models.init import start
 from mponet.operators.mpo import MPO, to_matrix
 from mponet.recipe import PRESETS
@@ -22,7 +22,7 @@ MPO_ONLY = ("mpo",)
 
 @pytest.fixture(autouse=True)
 def _a_toy_network(monkeypatch):
-    monkeypatch.setitem(TABLE, "toy", FAMILY)
+    monkeypatch.setitem(FAMILIES, "toy", FAMILY)
     monkeypatch.setitem(PRESETS, "toy", {"short": RECIPE, "paper": RECIPE})
 
 
@@ -38,7 +38,7 @@ def settings():
 
 def of_the_matrix(settings, parameters):
     """Singular values of the only bond, from the full matrix."""
-    model = settings.network("mpo")
+    model = settings.networks["mpo"]
     shape = model.layers[1].mpo
     cores = tuple(np.asarray(parameters[f"fc1/core{k}"], np.float64) for k in (1, 2))
     unfolded = to_matrix(MPO(shape, cores)).reshape(8, 8, 5, 2).transpose(0, 2, 1, 3).reshape(40, 16)
@@ -52,7 +52,7 @@ def test_there_is_a_line_for_the_start_and_for_every_evaluation(tmp_path, digits
     evaluations = [(one.step, one.epoch) for one in metrics.read(home.metrics("mpo")) if one.accuracy is not None]
     assert [(one.step, one.epoch) for one in found] == [(0, 0.0), *evaluations]
     first, last = found[0].operators["fc1"], found[-1].operators["fc1"]
-    beginning = {name: value.astype(np.float32) for name, value in start(settings.network("mpo"), 0).items()}
+    beginning = {name: value.astype(np.float32) for name, value in start(settings.networks["mpo"], 0).items()}
     for bonds, parameters in (
         (first, beginning),
         (last, checkpoint.load(home.checkpoint("mpo")).parameters),

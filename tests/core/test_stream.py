@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mponet.errors import DataError, InputError
-from mponet.models.dropout import masks
+from mponet.models.dropout import dropout_layers, sample_masks
 from mponet.models.spec import Dense, Dropout, Flatten, Model, ReLU
 from mponet.recipe import Recipe
 from mponet.training.data import (
@@ -132,7 +132,7 @@ def test_a_batch_is_the_order_then_the_changes_then_the_numbers():
         raw = crop_flip(data.train_images[chosen], augmentation_rng(seed=seed, step=step))
         np.testing.assert_array_equal(made[step].images, Normalization.of("pixel", data.train_images)(raw))
         np.testing.assert_array_equal(made[step].labels, data.train_labels[chosen])
-        np.testing.assert_array_equal(made[step].masks[0], masks(DROPPING, 10, seed, step)[0])
+        np.testing.assert_array_equal(made[step].masks[0], sample_masks(dropout_layers(DROPPING), 10, seed, step)[0])
     assert {len(made[0].masks), len(next(batches(arrays, PLAIN, FULL, seed=seed)).masks)} == {0, 1}
 
 

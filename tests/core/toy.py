@@ -18,7 +18,7 @@ def make(variant, bond):
     return Model("toy", variant, bond, (8, 8, 1), (Flatten(), Dense("fc1", 10, mpo=shape)), "a test")
 
 
-FAMILY = Family("toy", "toy", ("toy",), lambda _, variant, bond: make(variant, bond), "one layer", "mnist")
+FAMILY = Family("toy", "toy", "toy", ("toy",), lambda _, variant, bond: make(variant, bond), "one layer", "mnist")
 
 
 class Killed(BaseException):

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mponet.models.dropout import Masks, draw, sites
+from mponet.models.dropout import Masks, dropout_layers, sample_masks
 from mponet.models.spec import Model
 from mponet.recipe import Recipe
 from mponet.training.data.augment import crop_flip
@@ -84,7 +84,7 @@ def batches(arrays: Arrays, model: Model, recipe: Recipe, *, seed: int, start: i
         DataError: there are fewer images than one batch.
     """
     stream = generate_batches(arrays, model, recipe, seed=seed, start=start)
-    idle = recipe.augmentation == "none" and not sites(model)
+    idle = recipe.augmentation == "none" and not dropout_layers(model)
     return stream if idle else prefetch(stream)
 
 
@@ -95,7 +95,7 @@ def steps_per_epoch(arrays: Arrays, recipe: Recipe) -> int:
 
 def generate_batches(arrays: Arrays, model: Model, recipe: Recipe, *, seed: int, start: int = 0) -> Iterator[Batch]:
     """The same batches, each made when it is asked for."""
-    order, per_epoch, dropouts = np.empty((0, 0), np.int64), steps_per_epoch(arrays, recipe), sites(model)
+    order, per_epoch, dropouts = np.empty((0, 0), np.int64), steps_per_epoch(arrays, recipe), dropout_layers(model)
     for step in range(start, recipe.steps):
         epoch, position = divmod(step, per_epoch)
         if position == 0 or step == start:
@@ -104,7 +104,7 @@ def generate_batches(arrays: Arrays, model: Model, recipe: Recipe, *, seed: int,
         images, labels = arrays.train_images[order[position]], arrays.train_labels[order[position]]
         if recipe.augmentation == "crop-flip":
             images = arrays.normalization(crop_flip(images, augmentation_rng(seed=seed, step=step)))
-        yield Batch(images, labels, draw(dropouts, recipe.batch, seed, step))
+        yield Batch(images, labels, sample_masks(dropouts, recipe.batch, seed, step))
 
 
 def prefetch(items: Iterator[T], count: int = PREFETCHED) -> Iterator[T]:

@@ -83,7 +83,7 @@ def run(
     if dataset.name != settings.data:
         raise RecipeError(f"data set is {dataset.name!r}; expected {settings.data!r} as in the settings; load that one")
     watcher = reporter or NullReporter()
-    arrays = Arrays.of(dataset, settings.network(variants[0]).input_shape, settings.recipe)
+    arrays = Arrays.of(dataset, settings.networks[variants[0]].input_shape, settings.recipe)
     run_folder = RunFolder.open(folder, settings, variants, resume=resume)
     run_folder.note_start(backend, device)
     for variant in variants:
@@ -123,7 +123,7 @@ class _Variant:
 
     def _built(self, found: Checkpoint | None) -> tuple[Any, Trainer]:
         settings = self.folder.settings
-        model = settings.network(self.variant)
+        model = settings.networks[self.variant]
         parameters = start(model, settings.seed, settings.recipe.initializer) if found is None else found.parameters
         native = self.backend.build(model, parameters, device=self.device)
         trainer = self.backend.trainer(native, settings.recipe)
@@ -139,7 +139,7 @@ class _Variant:
             self._measure(self.backend.parameters(native), 0, 0.0)
         course = train(
             self.backend,
-            settings.network(self.variant),
+            settings.networks[self.variant],
             native,
             trainer,
             settings.recipe,
@@ -172,7 +172,7 @@ class _Variant:
         save(
             self.folder.checkpoint(self.variant),
             Checkpoint(
-                settings.network(self.variant),
+                settings.networks[self.variant],
                 parameters,
                 optimizer,
                 settings.recipe,
@@ -184,7 +184,7 @@ class _Variant:
 
     def _measure(self, parameters: Mapping[str, Numbers], step: int, epoch: float) -> None:
         """Append the spectra of the operators, if there are any, on the disk before the checkpoint of this step."""
-        model = self.folder.settings.network(self.variant)
+        model = self.folder.settings.networks[self.variant]
         if spectra.has_operators(model):
             with Log(self.folder.spectra(self.variant)) as log:
                 log.write(spectra.measure(model, parameters, step, epoch).as_dict())

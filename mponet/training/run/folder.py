@@ -107,8 +107,8 @@ class RunFolder:
         found = load(path)
         own = Settings(found.model.name, self.settings.bond, found.data, found.recipe, found.seed)
         lines = differences(self.settings.as_dict(), own.as_dict())
-        if found.model != self.settings.network(variant):
-            lines.append(f"network is {self.settings.network(variant)!r}, was {found.model!r}")
+        if found.model != self.settings.networks[variant]:
+            lines.append(f"network is {self.settings.networks[variant]!r}, was {found.model!r}")
         if lines:
             raise RecipeError(_other(path, lines))
         return found

@@ -57,7 +57,7 @@ def result(
     message: str | None,
 ) -> Result:
     """The result of a variant, from its records; ``message`` says why it diverged, None if it did not."""
-    last, model = records[-1], settings.network(variant)
+    last, model = records[-1], settings.networks[variant]
     measured = [record.accuracy for record in records if record.accuracy is not None] if message is None else []
     parameters = parameter_count(model)
     return Result(
@@ -65,7 +65,7 @@ def result(
         best_accuracy=max(measured, default=None),
         parameters=parameters,
         rho=compression_ratio(model),
-        parameter_ratio=parameter_ratio(parameters, parameter_count(settings.network("dense"))),
+        parameter_ratio=parameter_ratio(parameters, parameter_count(settings.networks["dense"])),
         step_ms=_step_ms(settings.recipe.batch, records),
         steps=last.step,
         loss=last.loss if isfinite(last.loss) else None,

@@ -5,12 +5,13 @@ A preset counts its steps on the data set of the paper.  On another one it keeps
 set is next to nothing.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mponet.errors import RecipeError
-from mponet.models import build, family
+from mponet.models import VARIANTS, build, family
 from mponet.models.spec import Model
 from mponet.recipe import Recipe, preset
 
@@ -28,6 +29,7 @@ class Settings:
         data: name of the data set.
         recipe: how to train; its name is that of the preset.
         seed: of the starting values and of the batch order, from 0.
+        networks: the networks by variant, built once; the bond dimension concerns only ``mpo``.
     """
 
     model: str
@@ -35,15 +37,14 @@ class Settings:
     data: str
     recipe: Recipe
     seed: int
+    networks: Mapping[str, Model] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        build(self.model, "mpo", self.bond)
+        bonds = {"dense": None, "mpo": self.bond}
+        networks = {variant: build(self.model, variant, bonds[variant]) for variant in VARIANTS}
+        object.__setattr__(self, "networks", networks)
         if self.seed < 0:
             raise RecipeError(f"seed is {self.seed}; expected a whole number of at least 0; choose another")
-
-    def network(self, variant: str) -> Model:
-        """The network to train; the bond dimension does not concern the dense variant."""
-        return build(self.model, variant, self.bond if variant == "mpo" else None)
 
     def as_dict(self) -> dict[str, Any]:
         """The fields, for JSON."""

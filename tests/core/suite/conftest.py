@@ -6,7 +6,7 @@ import pytest
 
 from core.suites import make
 from core.toy import FAMILY, RECIPE
-from mponet.models import TABLE
+from mponet.models import FAMILIES
 from mponet.recipe import PRESETS
 from mponet.training.data import load
 
@@ -15,7 +15,7 @@ from mponet.training.data import load
 def toy_network(monkeypatch):
     """A network called toy, its recipes evaluating often."""
     recipe = replace(RECIPE, evaluate_every=20)
-    monkeypatch.setitem(TABLE, "toy", FAMILY)
+    monkeypatch.setitem(FAMILIES, "toy", FAMILY)
     monkeypatch.setitem(PRESETS, "toy", {"short": recipe, "paper": recipe})
 
 

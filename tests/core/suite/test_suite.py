@@ -129,7 +129,7 @@ import os, signal, sys
 from dataclasses import replace
 from importlib import import_module
 from core.toy import FAMILY, RECIPE, ToyBackend, ToyTrainer
-from mponet.models import TABLE
+from mponet.models import FAMILIES
 from mponet.recipe import PRESETS
 from mponet.cli.group import mponet
 
@@ -143,7 +143,7 @@ class Backend(ToyBackend):
     def trainer(self, native, recipe):
         return Trainer(self, native, recipe)
 
-TABLE["toy"], PRESETS["toy"] = FAMILY, {"short": replace(RECIPE, evaluate_every=20)}
+FAMILIES["toy"], PRESETS["toy"] = FAMILY, {"short": replace(RECIPE, evaluate_every=20)}
 backend = Backend()
 import_module("mponet.cli.suite").load = lambda _: backend
 try:
