@@ -1,9 +1,9 @@
 """DenseNet on CIFAR-10: paper Table II and the authors' DenseNet/: no bottleneck, no compression in the transitions.
 
-Three dense blocks of ``m`` layers behind a convolution to ``n`` features; every layer adds ``k``;
-the depth ``3m + 4`` and ``k`` are its name.  In the MPO-Net the fully connected layer is an
-operator behind a further batch norm and ReLU and without a bias, as in the authors' code;
-optionally the last convolution becomes a map of the whole feature map as well (the paper's text).
+A convolution to ``n`` features, then three dense blocks of ``m`` layers, each of which adds ``k``
+features; the name holds the depth ``3m + 4`` and ``k``.  In the MPO variant the fully connected
+layer is an operator without a bias, after one more batch norm and ReLU, as in the authors' code.
+Optionally the last convolution becomes a map of the whole feature map as well (the paper's text).
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class LastConv:
     """Factors of the operator for the last convolution.
 
     Attributes:
-        channels: of zeros put behind the input's own, so that the inputs can be factorised.
+        channels: channels of zeros appended to the input, so that the inputs can be factorised.
         inputs: factors of the padded input map.
         outputs: factors of the output map.
         bond: published bond dimension.
@@ -49,22 +49,21 @@ class LastConv:
     bond: int
 
 
-#: Published rows: (depth, k) -> n, and the factors of the fully connected layer's inputs (Table
-#: II).
+#: Table II: ``n`` and the factors of the fully connected layer's inputs by ``(depth, k)``.
 ROWS: dict[tuple[int, int], tuple[int, tuple[int, ...]]] = {
     (40, 12): (16, (4, 4, 7, 4)),
     (40, 24): (16, (4, 5, 11, 4)),
     (100, 12): (24, (4, 7, 7, 6)),
     (100, 24): (96, (5, 8, 12, 5)),
 }
-#: Text: M^{2,4,4,3,4,2}_{4,5,8,11,4,4}(20).  The inputs' product is 8 * 8 * 440, the layer's input
-#: has 436 channels: the paper does not say how the rest was filled; four channels of zeros are the
-#: plainest way.
+#: Text: M^{2,4,4,3,4,2}_{4,5,8,11,4,4}(20).  The product of the inputs is 8 * 8 * 440, but the input
+#: of the layer has 436 channels.  The paper does not say how the rest was filled; we append four
+#: channels of zeros.
 LAST_CONV = {(16, 12, 12): LastConv(4, (4, 5, 8, 11, 4, 4), (2, 4, 4, 3, 4, 2), 20)}
 
 
 def first_width(depth: int, k: int) -> int:
-    """Features of the first convolution where nothing else is said: the published row's, or ``2k``."""
+    """Default number of features of the first convolution: the published one, else ``2k``."""
     return ROWS[depth, k][0] if (depth, k) in ROWS else 2 * k
 
 
@@ -83,18 +82,18 @@ def densenet(
     """DenseNet of ``depth`` layers and growth ``k``.
 
     Args:
-        name: of the model.
+        name: name of the model.
         depth: ``3m + 4``.
-        k: features that each layer adds.
-        n: features of the first convolution.
+        k: number of features that each layer adds.
+        n: number of features of the first convolution.
         variant: ``dense`` or ``mpo``.
-        bond: of all operators; None for the published 4 (head) and 20 (last convolution).
-        conv: whether the MPO-Net replaces the last convolution, too.
-        image: shape of the input, a square whose side is a multiple of 4.
+        bond: bond dimension of all operators; None for the published 4 (head) and 20 (last convolution).
+        conv: whether the MPO variant replaces the last convolution as well.
+        image: shape of an image, a square whose side is a multiple of 4.
         last: factors of that convolution; None for the published ones.
 
     Raises:
-        ModelError: no network has that depth, or its last convolution has no published factors.
+        ModelError: there is no network of that depth, or no published factors for its last convolution.
     """
     per_block, odd = divmod(depth - 4, BLOCKS)
     if per_block < 1 or odd or k < 1 or n < 1:

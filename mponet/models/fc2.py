@@ -3,18 +3,21 @@
 from mponet.models.spec import PAPER, Dense, Flatten, Layer, Model, ReLU
 from mponet.operators.shape import MPOShape
 
-BOND = 16  # where the paper's MPO-Net reaches the normal network (Fig. 2)
+BOND = 16  # where the paper's mpo variant reaches the dense one (Fig. 2)
 HIDDEN = 256
 CLASSES = 10
-SOURCE = f"{PAPER}, Fig. 2; biases as in the authors' code (none in the normal network)"
+SOURCE = f"{PAPER}, Fig. 2; biases as in the authors' code (none in the dense network)"
 CODE_SOURCE = f"{SOURCE}; output factors of the second operator as in the authors' code"
 
 
 def fc2(variant: str, bond: int | None, *, code: bool = False) -> Model:
-    """784 -> 256 -> 10; with ``mpo``, ``bond`` is that of the first layer, the second keeps the paper's 4.
+    """784 -> 256 -> 10.
 
-    The second layer's output factors are (1, 1, 10, 1) in the paper's text and (1, 10, 1, 1) in the
-    authors' ``code``.
+    Args:
+        variant: ``dense`` or ``mpo``.
+        bond: bond dimension of the first layer's operator; the second keeps the paper's 4.
+        code: whether the output factors of the second operator are those of the authors' code, (1,
+            10, 1, 1), instead of those of the paper's text, (1, 1, 10, 1).
     """
     layers = _mpo(BOND if bond is None else bond, (1, 10, 1, 1) if code else (1, 1, 10, 1))
     name = "fc2-code" if code else "fc2"

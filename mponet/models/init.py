@@ -1,4 +1,4 @@
-"""Starting values of a model: one stream of numpy random numbers per parameter, so that every backend starts alike."""
+"""Initial parameters of a model: one numpy random stream per parameter, so that all backends start equal."""
 
 from math import prod
 from zlib import crc32
@@ -21,14 +21,19 @@ def start(model: Model, seed: int, scheme: str = "exact") -> Parameters:
 
     Args:
         model: the network.
-        seed: any whole number from 0.
-        scheme: ``exact`` meets He's variance for every weight, operator or not; ``paper`` is what
-            the authors' MNIST code draws; ``xavier`` draws the authors' cores, and all other
-            weights by the same rule of TensorFlow 1, since nothing is known of their CIFAR-10 code.
-            Biases and shifts are zero, scales one, running means zero, running variances one.
+        seed: a whole number from 0.
+        scheme: ``exact`` gives every weight, dense or MPO, He's variance; ``paper`` draws as the
+            authors' MNIST code does; ``xavier`` draws the authors' cores, and all other weights by
+            the same rule of TensorFlow 1, since their CIFAR-10 code does not give them.  With every
+            scheme, biases and shifts are zero, scales one, running means zero, running variances
+            one.
 
     Raises:
-        ModelError: there is no such scheme.
+        ModelError: the scheme is unknown.
+
+    >>> from mponet.models import build
+    >>> {name: value.shape for name, value in start(build("fc2", bond=2), seed=0).items()}["fc1/core2"]
+    (2, 7, 4, 2)
     """
     if scheme not in SCHEMES:
         raise ModelError(f"initialiser is {scheme!r}; expected one of {', '.join(SCHEMES)}")
@@ -36,10 +41,10 @@ def start(model: Model, seed: int, scheme: str = "exact") -> Parameters:
 
 
 def check(model: Model, parameters: Parameters) -> None:
-    """Check that ``parameters`` are those of ``model``, running statistics included, by name and shape.
+    """Check names and shapes of ``parameters`` against those of ``model``, running statistics included.
 
     Raises:
-        ModelError: one is missing, unknown or of another shape.
+        ModelError: a parameter is missing, unknown or of another shape.
     """
     expected = parameter_shapes(model) | statistic_shapes(model)
     if set(expected) != set(parameters):

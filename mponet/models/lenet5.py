@@ -1,7 +1,7 @@
 """LeNet-5 on MNIST: paper Table I and the authors' LeNet5/.
 
-ReLU and largest-value pooling, not the historical tanh and averages.  The third convolution covers
-its whole 5 x 5 map, so it is the fully connected layer 400 -> 120 that the MPO-Net writes it as.
+With ReLU and max pooling instead of the historical tanh and average pooling.  The third convolution
+covers its whole 5 x 5 map, so it equals the fully connected layer 400 -> 120 of the MPO variant.
 """
 
 from mponet.models.spec import PAPER, Conv2D, Dense, Flatten, Layer, MaxPool, Model, ReLU
@@ -18,7 +18,7 @@ MPO_LAYERS = (
 
 
 def lenet5(variant: str, bond: int | None) -> Model:
-    """Two convolutions, then 400 -> 120 -> 84 -> 10; ``bond`` is asked of all three operators (None: 4, 4, 2)."""
+    """Two convolutions, then 400 -> 120 -> 84 -> 10; all three operators have ``bond`` (None: 4, 4, 2)."""
     head = _mpo(bond) if variant == "mpo" else _dense()
     return Model("lenet5", variant, bond, (28, 28, 1), (*_features(), *head), SOURCE)
 

@@ -1,7 +1,7 @@
-"""A small instance of each network of the paper: few blocks, narrow, with every kind of layer that the large one has.
+"""Small instances of the networks of the paper, with every kind of layer that the large ones have.
 
-They are what the frameworks are compared on where the published sizes would take too long.  FC2 and
-LeNet-5 are small as they are.
+The frameworks are compared on them where the published sizes would take too long.  FC2 and LeNet-5
+are small already.
 """
 
 from mponet.models.densenet import LastConv, densenet
@@ -9,13 +9,12 @@ from mponet.models.fc2 import fc2
 from mponet.models.lenet5 import lenet5
 from mponet.models.resnet import resnet
 from mponet.models.spec import Model
-from mponet.models.vgg import Row, network
+from mponet.models.vgg import Sizes, network
 
 IMAGE = (8, 8, 3)
 FC2_BOND = 2
-#: As VGG-16: neighbours are replaced from the first convolution of the last stage on, and there is
-#: a 1 x 1 convolution.
-VGG = Row(
+#: Like VGG-16: the first convolutions of the last stage are replaced, and one convolution is 1 x 1.
+VGG = Sizes(
     stages=(((4, 3),), ((4, 3), (4, 1))),
     replaced=(1,),
     conv=((4, 4, 4), (4, 4, 4), 3),  # of a 4 x 4 map of 4 channels
@@ -26,21 +25,20 @@ VGG = Row(
     ),
     image=IMAGE,
 )
-#: As VGG-19: the last two of three are replaced, with a batch norm over all features in between.
-VGG_LATE = Row(
+#: Like VGG-19: the last two of three are replaced, with a batch norm over all features in between.
+VGG_LATE = Sizes(
     stages=(((4, 3),), ((4, 3), (4, 3), (4, 3))),
     replaced=(2, 3),
     conv=VGG.conv,
     head=VGG.head,
     image=IMAGE,
 )
-#: Of a 2 x 2 map of 19 channels, and one of zeros so that the inputs can be factorised, as in
-#: DenseNet-40-12.
+#: For a 2 x 2 map of 19 channels and one channel of zeros, padded like DenseNet-40-12.
 DENSENET_LAST = LastConv(1, (4, 5, 4), (3, 2, 2), 4)
 
 
 def networks(variant: str) -> tuple[Model, ...]:
-    """The five networks, small; VGG and ResNet in both wirings.
+    """The five networks, small, with VGG and ResNet in both wirings.
 
     Args:
         variant: ``dense`` or ``mpo``.

@@ -1,4 +1,4 @@
-"""A network as people read it: blocks that are alike and follow one another are one line."""
+"""The lines of a network as tables and drawings show it; consecutive blocks that are alike share one line."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -23,18 +23,19 @@ from mponet.models.spec import (
 )
 
 TIMES = "\N{MULTIPLICATION SIGN}"  # linters take the sign itself for an x
-Place = tuple[LayerInfo, ...]  # what stands at the same place in blocks that are alike, one layer of each
+Place = tuple[LayerInfo, ...]  # the layers at the same place in blocks that are alike, one per block
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One layer, or all that stand at the same place in blocks that are alike.
+    """One layer, or the layers at the same place in blocks that are alike.
 
     Attributes:
-        infos: the layers, at least one, which differ in their names and sizes only.
-        name: of the layer, without that of the block around it.  A block has none of its own and
-            gets what the names inside begin with, several the range: ``group1_block2..18``.
-        branches: lines inside: body and shortcut of a `Residual`, body of a `Concat`, else none.
+        infos: the layers, at least one; they differ only in their names and sizes.
+        name: name of the layer without that of the block around it.  The name of a block is the
+            common beginning of the names inside, that of several blocks the range:
+            ``group1_block2..18``.
+        branches: lines inside: body and shortcut of a `Residual`, body of a `Concat`, else empty.
     """
 
     infos: Place
@@ -43,17 +44,17 @@ class Line:
 
     @property
     def first(self) -> LayerInfo:
-        """The first layer, whose type and settings are those of all."""
+        """The first layer; all layers of the line have its type and settings."""
         return self.infos[0]
 
     @property
     def title(self) -> str:
-        """What the layers are: the type, the settings that are not the usual ones, and how many of them."""
+        """Type of the layers, settings that are not the default, and the number of blocks."""
         return _title(self.first) + (f" {TIMES}{len(self.infos)}" if self.branches and len(self.infos) > 1 else "")
 
     @property
     def parameters(self) -> int:
-        """Number of parameters of all layers together."""
+        """Number of parameters of all layers of the line."""
         return sum(info.size for info in self.infos)
 
     @property
@@ -63,29 +64,34 @@ class Line:
 
 
 def outline(model: Model) -> tuple[Line, ...]:
-    """The lines of a network, in order; those of blocks hold the lines inside."""
+    """The lines of a network, in order; the line of a block holds the lines inside.
+
+    >>> from mponet.models import build
+    >>> [(line.name, line.title) for line in outline(build("fc2"))]
+    [('', 'Flatten'), ('fc1', 'MPO'), ('', 'ReLU'), ('fc2', 'MPO')]
+    """
     return tuple(_lines([(info,) for info in layers(model)], ""))
 
 
 def joined(lines: Iterable[Line]) -> list[list[Line]]:
-    """The lines of a list, with ReLU and dropout, which change no shape and count nothing, behind the one in front."""
-    found: list[list[Line]] = []
+    """The lines in groups: ReLU and dropout, which change no shape, are in the group of the line before."""
+    groups: list[list[Line]] = []
     for line in lines:
-        if isinstance(line.first.layer, ReLU | Dropout) and found and not found[-1][0].branches:
-            found[-1].append(line)
+        if isinstance(line.first.layer, ReLU | Dropout) and groups and not groups[-1][0].branches:
+            groups[-1].append(line)
         else:
-            found.append([line])
-    return found
+            groups.append([line])
+    return groups
 
 
 def dimensions(first: Shape, last: Shape | None = None) -> str:
     """A shape as ``28x28x1``, or the range from the first to the last of several."""
     pairs = zip(first, first if last is None else last, strict=True)
-    return "x".join(str(one) if one == other else f"{one}..{other}" for one, other in pairs)
+    return "x".join(str(low) if low == high else f"{low}..{high}" for low, high in pairs)
 
 
 def count(number: int) -> str:
-    """A whole number with its thousands apart: ``15 104``."""
+    """A whole number with spaces between thousands: ``15 104``."""
     return f"{number:,}".replace(",", " ")
 
 
@@ -106,7 +112,7 @@ def _title(info: LayerInfo) -> str:
 
 
 def _lines(places: Iterable[Place], block: str) -> Iterator[Line]:
-    for _, alike in groupby(enumerate(places), key=_kind):
+    for _, alike in groupby(enumerate(places), key=_line_key):
         infos = tuple(chain.from_iterable(place for _, place in alike))
         yield Line(infos, _range(infos) if infos[0].branches else _name(infos[0], block), _branches(infos))
 
@@ -119,8 +125,8 @@ def _branches(infos: Place) -> tuple[tuple[Line, ...], ...]:
     )
 
 
-def _kind(numbered: tuple[int, Place]) -> Any:
-    """Equal for blocks that are alike; a layer without layers inside is always a line of its own."""
+def _line_key(numbered: tuple[int, Place]) -> Any:
+    """A key that is equal for blocks that are alike; every other layer has a key of its own."""
     number, (first, *_) = numbered
     return (_nameless(first.layer), len(first.input_shape)) if first.branches else number
 
@@ -137,12 +143,11 @@ def _nameless(layer: Layer) -> Layer:
 
 
 def _name(info: LayerInfo, block: str) -> str:
-    name: str = getattr(info.layer, "name", "")
-    return name.removeprefix(f"{block}_") if block else name
+    return info.name.removeprefix(f"{block}_") if block else info.name
 
 
 def _block(info: LayerInfo) -> str:
-    """The words, apart by underscores, that all names inside a block begin with; each name keeps a last one."""
+    """The words, separated by underscores, that begin all names inside a block; each name keeps its last word."""
     words = zip(*(name.split("_")[:-1] for name in _names(info)), strict=False)
     return "_".join(first for first, *_ in takewhile(lambda place: len(set(place)) == 1, words))
 

@@ -1,11 +1,11 @@
-"""ResNet on CIFAR-10: paper Fig. 3 and the authors' ResNet/, which is a wide one with pre-activation.
+"""ResNet on CIFAR-10: paper Fig. 3 and the authors' ResNet/, a wide ResNet with pre-activation.
 
-Three groups of ``n`` blocks, ``16k``, ``32k`` and ``64k`` features wide; the depth ``6n + 2`` is
-its name.  A block is batch norm, ReLU, convolution, twice, beside a shortcut; the first of each
-group projects its shortcut from behind its first ReLU.  In the MPO-Net the fully connected layer is
-an operator behind a further batch norm and ReLU and without a bias (the authors' code of January
-2019, the one that runs); optionally the last block becomes two maps of the whole feature map as
-well (the paper's text, 56 layers).
+Three groups of ``n`` blocks with ``16k``, ``32k`` and ``64k`` features; the name holds the depth
+``6n + 2``.  A block is batch norm, ReLU and convolution, twice, with a shortcut around them.  The
+first block of a group projects its shortcut, which starts after its first ReLU.  In the MPO variant
+the fully connected layer is an operator without a bias, after one more batch norm and ReLU (the
+authors' code of January 2019, which runs).  Optionally the last block becomes two maps of the whole
+feature map as well (the paper's text, 56 layers).
 """
 
 from math import prod
@@ -31,7 +31,7 @@ WIDTHS = (16, 32, 64)
 CLASSES = 10
 HEAD_BOND = 3  # Fig. 3
 UNIT_BOND = 4  # text
-UNIT_FACTORS = (2, 4, 4, 4, 4, 4, 4, 2)  # text: of the 8 x 8 map of 256 features at k = 4
+UNIT_FACTORS = (2, 4, 4, 4, 4, 4, 4, 2)  # text: for the 8 x 8 map of 256 features at k = 4
 SOURCE = f"{PAPER}, Fig. 3; wiring as in the authors' code, January 2019"
 UNIT_SOURCE = f"{PAPER}, text; the head's wiring as in the authors' code, January 2019"
 
@@ -49,16 +49,16 @@ def resnet(
     """ResNet of ``depth`` layers.
 
     Args:
-        name: of the model.
+        name: name of the model.
         depth: ``6n + 2``.
-        k: its widening factor; the paper's is 4.
+        k: widening factor; the paper's is 4.
         variant: ``dense`` or ``mpo``.
-        bond: of all operators; None for the published 3 (head) and 4 (last unit).
-        unit: whether the MPO-Net replaces the last block, too.
-        image: shape of the input, a square whose side is a multiple of 4.
+        bond: bond dimension of all operators; None for the published 3 (head) and 4 (last unit).
+        unit: whether the MPO variant replaces the last block as well.
+        image: shape of an image, a square whose side is a multiple of 4.
 
     Raises:
-        ModelError: no network has that depth, or its last block cannot be replaced.
+        ModelError: there is no network of that depth, or its last block cannot be replaced.
     """
     blocks, odd = divmod(depth - 2, 6)
     if blocks < 1 or odd or k < 1:

@@ -1,4 +1,4 @@
-"""What follows from a model without running it: shapes, parameters, multiplications, compression ratios."""
+"""Shapes, parameters, operators, multiplications and compression ratios of a model, without running it."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -147,7 +147,7 @@ def operators(model: Model) -> tuple[Operator, ...]:
 
     >>> from mponet.models import build
     >>> [(operator.name, operator.shape.parameters) for operator in operators(build("fc2"))]
-    [('fc1', 15360), ('fc2', 224)]
+    [('fc1', 14848), ('fc2', 736)]
     """
     return tuple(operator for info in leaves(model) for operator in info.operators)
 
@@ -174,11 +174,11 @@ def parameter_count(model: Model) -> int:
 
 def counts(model: Model) -> Counts:
     """How many numbers the network has, by kind."""
-    found = {"weights": 0, "biases": 0, "norms": 0}
+    totals = {"weights": 0, "biases": 0, "norms": 0}
     for name, shape in parameter_shapes(model).items():
         kind = name.rpartition("/")[2]
-        found[{"bias": "biases", "scale": "norms", "shift": "norms"}.get(kind, "weights")] += prod(shape)
-    return Counts(**found, statistics=sum(prod(shape) for shape in statistic_shapes(model).values()))
+        totals[{"bias": "biases", "scale": "norms", "shift": "norms"}.get(kind, "weights")] += prod(shape)
+    return Counts(**totals, statistics=sum(prod(shape) for shape in statistic_shapes(model).values()))
 
 
 def compression_ratio(model: Model) -> float | None:
@@ -241,10 +241,10 @@ def _info(layer: Layer, shape: Shape, where: str) -> LayerInfo:
 
 
 def _norm(layer: BatchNorm, shape: Shape) -> LayerInfo:
-    own, remembered = (
+    parameters, statistics = (
         {f"{layer.name}/{name}": (shape[-1],) for name in names} for names in (("scale", "shift"), ("mean", "variance"))
     )
-    return LayerInfo(layer, shape, shape, own, 0, remembered)
+    return LayerInfo(layer, shape, shape, parameters, 0, statistics)
 
 
 def _pool(layer: MaxPool | AvgPool, shape: Shape, where: str) -> LayerInfo:

@@ -1,8 +1,8 @@
-"""The layer vocabulary: what a network is made of, as data.
+"""The layers that networks are made of, as data.
 
-Feature maps are ``(height, width, channels)`` and flattened in that order; convolution kernels are
-``(height, width, in, out)``, dense kernels ``(in, out)``.  Only layers with parameters have a name;
-it is the first part of their parameters' names, and no two layers of a network share it.
+Feature maps are ``(height, width, channels)`` and are flattened in that order; convolution kernels
+are ``(height, width, in, out)``, dense kernels ``(in, out)``.  Only layers with parameters have a
+name.  It is the first part of the names of their parameters, and unique within a network.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from typing import Literal
 from mponet.display import NotebookRepr
 from mponet.operators.shape import MPOShape
 
-PAPER = "PRR 2, 023300 (2020)"  # whose networks these are
+PAPER = "PRR 2, 023300 (2020)"  # the source of the networks
 Padding = Literal["SAME", "VALID"]
 
 
@@ -81,7 +81,7 @@ class ReLU:
 
 @dataclass(frozen=True, slots=True)
 class MaxPool:
-    """Largest value of each ``size x size`` window, no padding."""
+    """Largest value of each ``size x size`` window, without padding."""
 
     size: int = 2
     stride: int = 2
@@ -94,7 +94,7 @@ class Flatten:
 
 @dataclass(frozen=True, slots=True)
 class AvgPool:
-    """Mean of each ``size x size`` window, no padding."""
+    """Mean of each ``size x size`` window, without padding."""
 
     size: int = 2
     stride: int = 2
@@ -104,10 +104,10 @@ class AvgPool:
 class BatchNorm:
     """``(x - mean) / sqrt(variance + epsilon) * scale + shift`` over the last axis.
 
-    In training, mean and variance (biased: divided by the number of values) are those of the batch
-    and all positions; the running ones move by ``running <- decay * running + (1 - decay) * batch``
-    and are what inference uses. Statistics are values of the network beside its parameters:
-    ``mean`` and ``variance``, which nothing trains.
+    In training, mean and variance (biased, divided by the number of values) are taken over the batch
+    and all positions, and the running statistics change by ``running <- decay * running + (1 -
+    decay) * batch``.  Inference uses the running statistics ``mean`` and ``variance``, which are
+    not parameters.
     """
 
     name: str
@@ -117,21 +117,21 @@ class BatchNorm:
 
 @dataclass(frozen=True, slots=True)
 class Dropout:
-    """In training, each value is kept with probability ``1 - rate`` and divided by it, or else set to zero."""
+    """In training, keeps each value with probability ``1 - rate`` and divides it by that, else sets it to zero."""
 
     rate: float
 
 
 @dataclass(frozen=True, slots=True)
 class Reshape:
-    """An example in another shape, row-major: a vector as a feature map ``(height, width, channels)``."""
+    """Reads an example in another shape, row-major, such as a vector as ``(height, width, channels)``."""
 
     shape: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PadChannels:
-    """Feature maps with ``channels`` channels of zeros behind their own."""
+    """Appends ``channels`` channels of zeros to a feature map."""
 
     channels: int
 
@@ -146,7 +146,7 @@ class Residual:
 
 @dataclass(frozen=True, slots=True)
 class Concat:
-    """``x`` and behind it, along the channels, ``body(x)``."""
+    """``x`` and ``body(x)``, concatenated along the channels."""
 
     body: "tuple[Layer, ...]"
 
@@ -170,24 +170,24 @@ Layer = (
 def global_maps(
     operators: Sequence[Dense], output_map: tuple[int, int, int], norms: Sequence[str] = ()
 ) -> tuple[Layer, ...]:
-    """What this paper calls MPO convolutions: linear maps of the whole feature map, as layers.
+    """Linear maps of a whole feature map, as layers; the paper calls them MPO convolutions.
 
-    The map ``(height, width, channels)`` is flattened, height slowest and channels fastest,
-    multiplied by an operator of ``height * width * channels`` inputs, given one bias for each
-    output, and read as ``output_map``.  It is no convolution and no decomposition of a kernel:
-    positions share no weights, and every output sees every input.
+    The feature map ``(height, width, channels)`` is flattened, height slowest and channels fastest,
+    multiplied by an operator of ``height * width * channels`` inputs, and read as ``output_map``;
+    each output has its own bias.  This is neither a convolution nor a decomposition of a kernel:
+    positions share no weights, and every output depends on every input.
 
-    Between two operators the map stays flat, so that the batch norm there is one over all its
-    values (the authors' code), not over channels.
+    Between two operators the map stays flat, so that the batch norm there is over all its values,
+    not over channels, as in the authors' code.
 
     Args:
-        operators: the maps, in order; each says what kernel it stands for (``replaces``), which is
-            what the paper's ratio counts (Eq. 9).
-        output_map: ``(height, width, channels)`` behind the last.
-        norms: names of the batch norms in front of each but the first.
+        operators: the maps, in order; ``replaces`` of each counts the kernel that it replaces, as
+            the paper's ratio does (Eq. 9).
+        output_map: ``(height, width, channels)`` after the last map.
+        norms: names of the batch norms before each map but the first.
     """
-    first, *others = operators
-    between = [layer for norm, map_ in zip(norms, others, strict=True) for layer in (BatchNorm(norm), ReLU(), map_)]
+    first, *rest = operators
+    between = [layer for norm, map_ in zip(norms, rest, strict=True) for layer in (BatchNorm(norm), ReLU(), map_)]
     return (Flatten(), first, *between, Reshape(output_map))
 
 
@@ -196,13 +196,13 @@ class Model(NotebookRepr):
     """A network: layers applied one after the other to images ``(batch, height, width, channels)``.
 
     Attributes:
-        name: what `mponet.models.build` builds it from.
-        variant: ``dense`` for the normal network, ``mpo`` for the one with operators.
-        bond: the bond dimension asked for; None for the published one.
-        input_shape: ``(height, width, channels)``.
+        name: the name that `mponet.models.build` takes.
+        variant: ``dense`` or ``mpo``.
+        bond: chosen bond dimension; None for the published one.
+        input_shape: ``(height, width, channels)`` of an image.
         layers: the layers, in order.
-        source: where the numbers are from: `PAPER`, a comma, the place in it, and behind a
-            semicolon what else.
+        source: source of the numbers: `PAPER`, a comma, the place in it, and after a semicolon any
+            further source.
     """
 
     name: str
