@@ -10,7 +10,7 @@ import numpy as np
 import tensornetwork as tn
 
 from mponet.contraction.plan import Plan
-from mponet.draw import DrawOptions, save
+from mponet.draw import Look, save
 from mponet.models import build
 from mponet.operators.decompose import from_matrix
 from mponet.operators.mpo import mixed_canonical
@@ -38,7 +38,7 @@ class Entry:
         text: what is to be seen.
         how: command or code that draws it.
         thing: what is drawn.
-        options: how it is drawn.
+        look: how.
         called: what its title calls it.
     """
 
@@ -47,7 +47,7 @@ class Entry:
     text: str
     how: str
     thing: Any
-    options: DrawOptions = field(default_factory=DrawOptions)
+    look: Look = field(default_factory=Look)
     called: str = ""
 
 
@@ -63,7 +63,7 @@ def entries() -> Iterator[Entry]:
 
 
 def operators() -> Iterator[Entry]:
-    """One operator, with every colouring, and its plan."""
+    """One operator, in every look, and its plan."""
     shape = MPOShape.from_factors((4, 7, 7, 4), (4, 4, 4, 4), 16)
     rows, columns = np.indices((784, 256)) / 64
     mpo = mixed_canonical(from_matrix(np.exp(-((rows - 3 * columns) ** 2)), *FACTORS, max_bond=16).mpo, 2)
@@ -79,17 +79,17 @@ def operators() -> Iterator[Entry]:
         "entropy",
         "Gauge and entanglement",
         "A matrix with a ridge, decomposed: arrows are isometries, the centre has a frame, shades and S are entropies.",
-        'save(mixed_canonical(mpo, 2), "entropy.svg", options=DrawOptions("entropy"))',
+        'save(mixed_canonical(mpo, 2), "entropy.svg", look=Look("entropy"))',
         mpo,
-        DrawOptions("entropy"),
+        Look("entropy"),
     )
     yield Entry(
         "error",
         "What a cut would cost",
         "The same operator: the relative error of cutting each bond alone to 4.",
-        'save(mixed_canonical(mpo, 2), "error.svg", options=DrawOptions("error", cut=4))',
+        'save(mixed_canonical(mpo, 2), "error.svg", look=Look("error", cut=4))',
         mpo,
-        DrawOptions("error", cut=4),
+        Look("error", cut=4),
     )
     yield Entry(
         "share",
@@ -97,7 +97,7 @@ def operators() -> Iterator[Entry]:
         "",
         "mponet draw fc2 --layer fc1 --colour share -o share.svg",
         shape,
-        DrawOptions("share"),
+        Look("share"),
         "fc1 of fc2 (mpo)",
     )
     yield Entry(
@@ -164,7 +164,7 @@ def main(folder: Path) -> None:
     (folder / "gallery").mkdir(exist_ok=True)
     parts = [HEAD]
     for entry in entries():
-        save(entry.thing, folder / "gallery" / f"{entry.name}.svg", options=entry.options, name=entry.called)
+        save(entry.thing, folder / "gallery" / f"{entry.name}.svg", look=entry.look, name=entry.called)
         text = f"{entry.text}\n\n" if entry.text else ""
         parts.append(f"## {entry.title}\n\n{text}    {entry.how}\n\n![{entry.title}](gallery/{entry.name}.svg)\n")
     (folder / "gallery.md").write_text("\n".join(parts), encoding="utf-8")

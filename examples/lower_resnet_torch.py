@@ -9,7 +9,7 @@ from mponet.models.shapes import parameter_count
 
 torch.manual_seed(0)
 spec = build("resnet14-k1-unit", "mpo")  # 14 layers, k = 1; last block and head are operators
-network = mponet_torch.build(spec, start(spec, seed=0))
+network = mponet_torch.backend.build(spec, start(spec, seed=0))
 print(network[-6:])  # the head: batch norm, ReLU, pooling, then norm, ReLU and the operator
 print(
     f"{parameter_count(build('resnet14-k1-unit', 'dense'))} parameters normal, {parameter_count(spec)} with operators"

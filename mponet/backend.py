@@ -1,8 +1,7 @@
 """The door to the frameworks: what an adapter offers, which are known, and which one is meant.
 
-An adapter is an ordinary package (``mponet_torch``, ...) whose module is the `Backend`: ``import
-mponet_torch`` and ``mponet.load("torch")`` give the same object.  The core names adapters by string
-only.
+An adapter is an ordinary package with layers and one `Backend` object: ``mponet.load("torch")`` gives
+``mponet_torch.backend``.  The core names adapters by string only.
 """
 
 import os
@@ -100,7 +99,10 @@ class Backend(Protocol):
     """What every adapter offers.  Arrays go in and out as numpy, images NHWC, parameters in the canonical layout."""
 
     name: str
-    PLANNER: PlanningContext
+
+    @property
+    def planner(self) -> PlanningContext:
+        """What plans for the default device are chosen by."""
 
     def versions(self) -> dict[str, str]:
         """Versions of the packages underneath."""
@@ -221,7 +223,7 @@ def missing(adapter: Adapter) -> tuple[str, ...]:
 
 
 def load(name: str | None = None) -> Backend:
-    """The adapter module of a backend; see `choose` for what ``None`` means.
+    """The `Backend` object of a framework; see `choose` for what ``None`` means.
 
     Raises:
         BackendError: the name is unknown, or its framework is missing or broken.
@@ -235,7 +237,17 @@ def load(name: str | None = None) -> Backend:
             f"backend {known!r} needs {', '.join(absent)}, not installed here; pip install 'mponet[{adapter.extra}]', "
             f"or set {VARIABLE} to one of: {', '.join(n for n in ADAPTERS if installed(n))}"
         )
-    return cast(Backend, import_module(adapter.module))
+    return cast(Backend, import_module(adapter.module).backend)
+
+
+def package_of(name: str) -> str:
+    """Import name of a backend's package, such as ``mponet_torch``.
+
+    Raises:
+        BackendError: the name is unknown.
+    """
+    known = normalize(name)
+    return ADAPTERS[known].module if known in ADAPTERS else str(_entry_points()[known].module)
 
 
 def _entry_points() -> dict[str, Any]:

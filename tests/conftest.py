@@ -41,7 +41,7 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture(scope="session")
 def backend(backend_name):
-    """The adapter module of each framework under test."""
+    """The `Backend` object of each framework under test."""
     return load(backend_name)
 
 

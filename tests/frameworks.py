@@ -23,13 +23,14 @@ def probe(name):
 
 def weights(layer):
     """Names of the cores of an operator's layer, or of the nodes of another network's."""
-    return layer.wiring.names if hasattr(layer, "wiring") else [f"core{k + 1}" for k in range(layer.shape.sites)]
+    return layer.parameter_names
 
 
 def _torch():
     import torch
 
     from mponet_torch import MPOLinear, NetworkLinear
+    from mponet_torch.ops.graph import apply_network
 
     def tensor(array):
         return torch.tensor(np.asarray(array))
@@ -59,7 +60,7 @@ def _torch():
 
     def reloaded(layer, folder):
         torch.save(layer.state_dict(), folder / "layer.pt")
-        again = NetworkLinear(layer.wiring, layer.bias is not None, seed=9, dtype=layer.tensors[0].dtype)
+        again = NetworkLinear(layer.shape, layer.bias is not None, seed=9, dtype=layer.tensors[0].dtype)
         again.load_state_dict(torch.load(folder / "layer.pt", weights_only=True))
         return again
 
@@ -74,6 +75,7 @@ def _torch():
 
     return SimpleNamespace(
         network=NetworkLinear,
+        apply_network=apply_network,
         wired=lambda wiring, **options: NetworkLinear(wiring, **options),
         slopes=slopes,
         reloaded=reloaded,
@@ -96,6 +98,7 @@ def _jax():
     from flax import nnx
 
     from mponet_jax import MPOLinear, NetworkLinear
+    from mponet_jax.ops.graph import apply_network
 
     def gradients(layer, inputs, slope):
         def total(layer, x):
@@ -129,7 +132,7 @@ def _jax():
         flat = {"/".join(path): np.asarray(leaf[...]) for path, leaf in nnx.to_flat_state(nnx.state(layer))}
         np.savez(folder / "layer.npz", **flat)
         abstract = nnx.eval_shape(
-            lambda: NetworkLinear(layer.wiring, use_bias=layer.use_bias, dtype=layer.dtype, rngs=nnx.Rngs(9))
+            lambda: NetworkLinear(layer.shape, use_bias=layer.use_bias, dtype=layer.dtype, rngs=nnx.Rngs(9))
         )
         graph, state = nnx.split(abstract)
         loaded = np.load(folder / "layer.npz")
@@ -144,6 +147,7 @@ def _jax():
 
     return SimpleNamespace(
         network=NetworkLinear,
+        apply_network=apply_network,
         wired=lambda wiring, seed=0, **options: NetworkLinear(wiring, rngs=nnx.Rngs(seed), **options),
         slopes=slopes,
         reloaded=reloaded,
@@ -164,6 +168,7 @@ def _tensorflow():
     import tensorflow as tf
 
     from mponet_tensorflow import MPODense, NetworkDense
+    from mponet_tensorflow.ops.graph import apply_network
 
     def gradients(layer, inputs, slope):
         x = tf.constant(inputs)
@@ -205,16 +210,17 @@ def _tensorflow():
         return [v.numpy() for v in tape.gradient(total, leaves)]
 
     def reloaded(layer, folder):
-        keras.Sequential([keras.Input((layer.wiring.in_features,)), layer]).save(folder / "model.keras")
+        keras.Sequential([keras.Input((layer.shape.in_features,)), layer]).save(folder / "model.keras")
         return keras.saving.load_model(folder / "model.keras").layers[-1]
 
     def losses(layer, inputs, targets, steps):
-        model = keras.Sequential([keras.Input((layer.wiring.in_features,)), layer])
+        model = keras.Sequential([keras.Input((layer.shape.in_features,)), layer])
         model.compile(keras.optimizers.Adam(1e-2), "mse")
         yield from model.fit(inputs, targets, batch_size=len(inputs), epochs=steps, verbose=0).history["loss"]
 
     return SimpleNamespace(
         network=NetworkDense,
+        apply_network=apply_network,
         wired=wired,
         slopes=slopes,
         reloaded=reloaded,

@@ -155,7 +155,9 @@ def _leaves(native: nnx.Module) -> Iterator[tuple[LayerInfo, Any]]:
     """
     model = getattr(native, "mponet_model", None)
     if not isinstance(model, spec.Model):
-        raise ModelError(f"{type(native).__name__} was not built by mponet; expected the result of mponet_jax.build")
+        raise ModelError(
+            f"{type(native).__name__} was not built by mponet; expected the result of mponet_jax.backend.build"
+        )
     return _within(layers(model), native)
 
 

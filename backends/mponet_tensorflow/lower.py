@@ -96,6 +96,22 @@ def dropping(native: keras.Model, masks: Sequence[NDArray[np.bool_] | Array]) ->
             dropout.kept = None
 
 
+@contextmanager
+def full_precision(native: keras.Model) -> Iterator[None]:
+    """Inside, everything is computed on the device of a model, and without TF32 if that is a GPU.
+
+    TensorFlow has only a flag of the whole process for this; it is restored at the end.
+    """
+    device, flags = _device(native), tf.config.experimental
+    before = flags.tensor_float_32_execution_enabled()
+    flags.enable_tensor_float_32_execution(before and "gpu" not in device.lower())
+    try:
+        with tf.device(device):
+            yield
+    finally:
+        flags.enable_tensor_float_32_execution(before)
+
+
 @dataclass(frozen=True, slots=True)
 class _Making:
     """What all layers of one model share while it is made: their dtype, and how many of each kind there are."""
@@ -184,7 +200,7 @@ def _model(native: keras.Model) -> spec.Model:
     model = getattr(native, "mponet_model", None)
     if not isinstance(model, spec.Model):
         raise ModelError(
-            f"{type(native).__name__} was not built by mponet; expected the result of mponet_tensorflow.build"
+            f"{type(native).__name__} was not built by mponet; expected the result of mponet_tensorflow.backend.build"
         )
     return model
 
@@ -207,3 +223,8 @@ def canonical(slot: Slot, array: Array | None = None) -> Array:
 def native_order(slot: Slot, array: Array) -> Array:
     """`canonical` backwards."""
     return tf.transpose(array, tuple(int(k) for k in np.argsort(slot.axes)))
+
+
+def _device(native: keras.Model) -> str:
+    """Where the model's parameters are."""
+    return str(native.weights[0].value.device)

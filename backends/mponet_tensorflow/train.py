@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from mponet.backend import AVERAGE, VELOCITY, Numbers, Parameters, check_state
 from mponet.models.dropout import Masks
 from mponet.recipe import Recipe
-from mponet_tensorflow.lower import Slot, canonical, dropping, native_order, slots
+from mponet_tensorflow.lower import Slot, canonical, dropping, full_precision, native_order, slots
 from mponet_tensorflow.ops.arrays import Array, from_numpy, keras, tf, to_numpy
 
 
 def predict(native: keras.Model, images: Numbers, masks: Masks = ()) -> Numbers:
     """Logits ``(batch, classes)`` in inference mode of images NHWC; with ``masks``, dropout is active all the same."""
     images = np.asarray(images, native.inputs[0].dtype)
-    with tf.device(_device(native)), dropping(native, masks):
+    with full_precision(native), dropping(native, masks):
         # compiled by Keras, kept in the model, and two to three times as fast as calling the model;
         # knows no masks
         logits = native(images, training=False) if masks else native.predict_on_batch(images)
@@ -30,7 +30,7 @@ def gradients(
     """Mean cross-entropy in training mode, and its gradient by parameter name; running statistics stay as they are."""
     places = slots(native)
     trained = {name: slot for name, slot in places.items() if slot.trainable}
-    with tf.device(_device(native)), _unmoved([slot for slot in places.values() if not slot.trainable]):
+    with full_precision(native), _unmoved([slot for slot in places.values() if not slot.trainable]):
         weights = [slot.parameter.value for slot in trained.values()]
         loss, found = _loss_and_slopes(native, weights, images, labels, masks)
     pairs = zip(trained.items(), found, strict=True)
@@ -44,9 +44,8 @@ class Trainer:
         self.native = native
         self.recipe = recipe
         self.slots = {name: slot for name, slot in slots(native).items() if slot.trainable}
-        self.device = _device(native)
         self.weights = {name: slot.parameter.value for name, slot in self.slots.items()}
-        with tf.device(self.device):
+        with full_precision(native):
             self.velocities = _zeros_like(self.weights if recipe.momentum else {})
             self.averages = _zeros_like(self.weights if recipe.average else {})
         # no XLA: on a CPU it is no faster for fc2, 2.7 times slower for lenet5's convolutions, and
@@ -64,7 +63,7 @@ class Trainer:
     ) -> Any:
         """One step on a batch NHWC; the mean cross-entropy before it."""
         dtype = self.native.inputs[0].dtype
-        with tf.device(self.device):
+        with full_precision(self.native):
             # as tensors: a Python number would be compiled in, and every new one compiled again
             numbers = tf.constant(learning_rate, dtype), tf.constant(share, dtype)
             return self.compiled(images, labels, *numbers, tuple(masks))
@@ -131,11 +130,6 @@ def _apply_momentum(
         momentum=tf.constant(recipe.momentum, weight.dtype),
         use_nesterov=recipe.nesterov,
     )
-
-
-def _device(native: keras.Model) -> str:
-    """Where the model's parameters are."""
-    return str(native.weights[0].value.device)
 
 
 def _zeros_like(weights: dict[str, tf.Variable]) -> dict[str, tf.Variable]:

@@ -62,7 +62,9 @@ def slots(native: nn.Module) -> dict[str, Slot]:
     """
     model = getattr(native, "mponet_model", None)
     if not isinstance(model, spec.Model):
-        raise ModelError(f"{type(native).__name__} was not built by mponet; expected the result of mponet_torch.build")
+        raise ModelError(
+            f"{type(native).__name__} was not built by mponet; expected the result of mponet_torch.backend.build"
+        )
     modules = {path.rpartition(".")[2]: module for path, module in native.named_modules() if module._parameters}
     found: dict[str, Slot] = {}
     for info in leaves(model):
@@ -94,6 +96,24 @@ def dropping(native: nn.Module, masks: Masks) -> Iterator[None]:
     finally:
         for module in dropouts:
             module.kept = None
+
+
+@contextmanager
+def full_precision(native: nn.Module) -> Iterator[None]:
+    """Inside, a model on a GPU multiplies without TF32, and adds up gradients in a fixed order.
+
+    torch has only flags of the whole process for this; they are restored at the end.
+    """
+    if not next(native.parameters()).is_cuda:
+        yield
+        return
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, cudnn.deterministic, matmul.allow_tf32
+    cudnn.allow_tf32, cudnn.deterministic, matmul.allow_tf32 = False, True, False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32, cudnn.deterministic, matmul.allow_tf32 = before
 
 
 def _chain(infos: tuple[LayerInfo, ...]) -> nn.Sequential:

@@ -11,14 +11,14 @@ from torch.nn.functional import cross_entropy
 from mponet.backend import AVERAGE, VELOCITY, Numbers, Parameters, check_state
 from mponet.models.dropout import Masks
 from mponet.recipe import Recipe
-from mponet_torch.lower import Slot, canonical, dropping, images, native_order, slots
+from mponet_torch.lower import Slot, canonical, dropping, full_precision, images, native_order, slots
 from mponet_torch.ops.arrays import Array, from_numpy, to_numpy
 
 
 def predict(native: nn.Module, images: Numbers, masks: Masks = ()) -> Numbers:
     """Logits ``(batch, classes)`` in inference mode of images NHWC; with ``masks``, dropout is active all the same."""
     native.eval()
-    with torch.no_grad(), dropping(native, masks):
+    with torch.no_grad(), full_precision(native), dropping(native, masks):
         return to_numpy(native(_inputs(native, images)))
 
 
@@ -30,8 +30,9 @@ def gradients(
     places = _trainable(native)
     before = [(buffer, buffer.clone()) for buffer in native.buffers()]
     try:
-        loss = _loss(native, images, labels, masks)
-        found = torch.autograd.grad(loss, [slot.parameter for slot in places.values()])
+        with full_precision(native):
+            loss = _loss(native, images, labels, masks)
+            found = torch.autograd.grad(loss, [slot.parameter for slot in places.values()])
     finally:  # autograd still looks at the statistics, so not before
         for buffer, value in before:
             buffer.copy_(value)
@@ -73,8 +74,9 @@ class Trainer:
             self.native.train()
         self.optimizer.param_groups[0]["lr"] = learning_rate
         self.optimizer.zero_grad(set_to_none=True)
-        loss = _loss(self.native, images, labels, masks)
-        loss.backward()  # type: ignore[no-untyped-call]
+        with full_precision(self.native):
+            loss = _loss(self.native, images, labels, masks)
+            loss.backward()  # type: ignore[no-untyped-call]
         if self.recipe.clip:
             self._clip()
         self.optimizer.step()

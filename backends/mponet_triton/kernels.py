@@ -5,7 +5,7 @@ their results once; the states, ``D`` times as large as the rows, stay in regist
 padded to powers of two of at least 16, what a matrix unit takes.  Products add up in float32,
 states between them have the dtype of the inputs, as everywhere.
 
-The cores of the groups come as `mponet_triton.factors` gives them: ``A (D_1, J_1, I_1)`` of the
+The cores of the groups come as `mponet_triton.layout` gives them: ``A (D_1, J_1, I_1)`` of the
 first, ``C (D, J_n, I_n)`` of the last, ``B (D_1, D_2, J_2, I_2)`` between.
 """
 

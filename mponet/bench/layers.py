@@ -7,7 +7,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from mponet.backend import load
+from mponet.backend import load, package_of
 from mponet.bench.contender import DENSE, OURS, Contender, Numbers, Passes
 from mponet.bench.rounds import PATIENCE, ROUNDS, interleave
 from mponet.bench.rows import Row
@@ -63,7 +63,8 @@ def bench_of(backend: str) -> Bench:
     Raises:
         BackendError: it is not installed, or has none.
     """
-    name = f"{cast(Any, load(backend)).__name__}.bench"
+    load(backend)
+    name = f"{package_of(backend)}.bench"
     try:
         return cast(Bench, import_module(name))
     except ModuleNotFoundError as error:

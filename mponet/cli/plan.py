@@ -82,7 +82,7 @@ def plan(
     beside that of the activations, and the winner.
     """
     shape = MPOShape.from_factors(inputs, outputs, bond[0] if len(bond) == 1 else bond)
-    planner = load(backend).PLANNER
+    planner = load(backend).planner
     request = PlanRequest(shape, rounded(batch), ITEMSIZE[dtype], planner.machine(dtype))
     plans = PlanSet.of(request, planner.runner if measure or mode() == "measure" else None, dtype)
     if as_json:

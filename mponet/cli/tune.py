@@ -38,7 +38,7 @@ def tune(backend: str | None, dry_run: bool, as_json: bool) -> None:
     user's cache folder (or MPONET_CACHE) and serve the same processor, number of cores and version
     of the framework.  Without them, cautious ones of a two-core machine serve.
     """
-    planner = load(backend).PLANNER
+    planner = load(backend).planner
     key = planner.key("float32")
     with Status("measuring") as status:
         times = GPU_BATCHES if planner.device else 1

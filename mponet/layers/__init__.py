@@ -1,1 +1,1 @@
-"""What the native layers of all frameworks share, framework-free."""
+"""What the native layers of all frameworks share: checks, conversions, assignment, plans and reprs."""

@@ -35,7 +35,7 @@ wide_networks = pytest.mark.parametrize("model", (VGG, RESNET, DENSENET), ids=st
 
 
 def lowered(model, dtype="float32"):
-    return mponet_jax.build(model, small.values(model), dtype=dtype)
+    return mponet_jax.backend.build(model, small.values(model), dtype=dtype)
 
 
 def normal(*shape, seed=0, mean=0.0, spread=1.0):
@@ -60,8 +60,12 @@ def test_split_and_merge_give_the_same_network(model):
     native = lowered(model)
     images, _, masks = small.batch(model)
     merged = nnx.merge(*nnx.split(native))
-    np.testing.assert_array_equal(mponet_jax.predict(merged, images), mponet_jax.predict(native, images))
-    np.testing.assert_array_equal(mponet_jax.predict(merged, images, masks), mponet_jax.predict(native, images, masks))
+    np.testing.assert_array_equal(
+        mponet_jax.backend.predict(merged, images), mponet_jax.backend.predict(native, images)
+    )
+    np.testing.assert_array_equal(
+        mponet_jax.backend.predict(merged, images, masks), mponet_jax.backend.predict(native, images, masks)
+    )
     assert list(slots(merged)) == list(slots(native))
 
 
@@ -214,8 +218,8 @@ def test_masks_are_gone_behind_dropping_whatever_happened():
     with pytest.raises(ModelError, match="1 masks for 2 dropouts"), dropping(native, masks[:1]):
         pass
     with jax.checking_leaks():
-        mponet_jax.predict(native, images, masks)
-        mponet_jax.gradients(native, images, labels, masks)
+        mponet_jax.backend.predict(native, images, masks)
+        mponet_jax.backend.gradients(native, images, labels, masks)
     assert all(module.kept is None for module in dropouts(native))
 
 
@@ -243,13 +247,13 @@ def test_masks_are_arguments_of_what_is_compiled():
 def test_new_masks_shares_and_rates_compile_nothing():
     native = lowered(VGG)
     images, labels, _ = small.batch(VGG)
-    trainer = mponet_jax.trainer(native, RECIPE)
+    trainer = mponet_jax.backend.trainer(native, RECIPE)
     compiled = []
     for step, (rate, share) in enumerate(((0.1, 1.0), (0.05, 0.5), (1, 0))):
         masks = sample_masks(dropout_layers(VGG), 6, 0, step)
         trainer.step(images, labels, rate, masks=masks, share=share)
-        mponet_jax.predict(native, images, masks)
-        mponet_jax.gradients(native, images, labels, masks)
+        mponet_jax.backend.predict(native, images, masks)
+        mponet_jax.backend.gradients(native, images, labels, masks)
         compiled.append([f._cache_size() for f in (trainer._step, train._logits, train._slopes)])
     assert compiled[0] == compiled[1] == compiled[2]
 
@@ -257,13 +261,13 @@ def test_new_masks_shares_and_rates_compile_nothing():
 def test_only_a_dropout_without_a_mask_draws():
     native = lowered(VGG)
     images, labels, masks = small.batch(VGG)
-    trainer = mponet_jax.trainer(native, RECIPE)
+    trainer = mponet_jax.backend.trainer(native, RECIPE)
     trainer.step(images, labels, 0.1, masks=masks, share=1.0)
-    mponet_jax.gradients(native, images, labels, masks)
-    mponet_jax.predict(native, images)
+    mponet_jax.backend.gradients(native, images, labels, masks)
+    mponet_jax.backend.predict(native, images)
     assert counts(native) == [0, 0]
     trainer.step(images, labels, 0.1, share=0.5)
-    mponet_jax.gradients(native, images, labels)
+    mponet_jax.backend.gradients(native, images, labels)
     assert counts(native) == [2, 2]
 
 
@@ -273,29 +277,29 @@ def test_only_a_dropout_without_a_mask_draws():
 def test_steps_move_statistics_and_gradients_do_not():
     native = lowered(RESNET)
     images, labels, _ = small.batch(RESNET)
-    before = mponet_jax.parameters(native)
-    trainer = mponet_jax.trainer(native, RECIPE)
-    mponet_jax.gradients(native, images, labels)
+    before = mponet_jax.backend.parameters(native)
+    trainer = mponet_jax.backend.trainer(native, RECIPE)
+    mponet_jax.backend.gradients(native, images, labels)
     names = [name for name, slot in slots(native).items() if not slot.trainable]
-    assert all(np.array_equal(mponet_jax.parameters(native)[name], before[name]) for name in names)
+    assert all(np.array_equal(mponet_jax.backend.parameters(native)[name], before[name]) for name in names)
     clone = nnx.clone(native)
     trainer.step(images, labels, 0.05, share=1.0)
-    assert not any(np.array_equal(mponet_jax.parameters(native)[name], before[name]) for name in names)
-    assert all(np.array_equal(mponet_jax.parameters(clone)[name], before[name]) for name in before)
+    assert not any(np.array_equal(mponet_jax.backend.parameters(native)[name], before[name]) for name in names)
+    assert all(np.array_equal(mponet_jax.backend.parameters(clone)[name], before[name]) for name in before)
 
 
 def test_a_step_after_a_prediction_is_one_of_training():
     native, other = lowered(RESNET), lowered(RESNET)
     images, labels, _ = small.batch(RESNET)
-    first, second = (mponet_jax.trainer(one, RECIPE) for one in (native, other))
-    mponet_jax.predict(native, images)
+    first, second = (mponet_jax.backend.trainer(one, RECIPE) for one in (native, other))
+    mponet_jax.backend.predict(native, images)
     assert float(first.step(images, labels, 0.05)) == float(second.step(images, labels, 0.05))
 
 
 def test_the_average_of_halves_is_in_float32():
     native = lowered(FC2, "bfloat16")
     images, labels, _ = small.batch(FC2)
-    trainer = mponet_jax.trainer(native, RECIPE)
+    trainer = mponet_jax.backend.trainer(native, RECIPE)
     for share in (1.0, 1e-3):
         trainer.step(images, labels, 0.5, share=share)
     state = trainer.state()
@@ -307,7 +311,7 @@ def test_the_average_of_halves_is_in_float32():
 def test_a_state_of_another_recipe_or_shape_is_refused_and_none_is_a_fresh_start():
     native = lowered(FC2)
     images, labels, _ = small.batch(FC2)
-    trainer = mponet_jax.trainer(native, RECIPE)
+    trainer = mponet_jax.backend.trainer(native, RECIPE)
     assert trainer.state() == {}
     trainer.step(images, labels, 0.05, share=1.0)
     state = trainer.state()
@@ -319,7 +323,7 @@ def test_a_state_of_another_recipe_or_shape_is_refused_and_none_is_a_fresh_start
     ):
         recipe = replace(RECIPE, nesterov=False, **changes)
         with pytest.raises(CheckpointError, match="expected velocities and averages as the recipe") as caught:
-            mponet_jax.trainer(lowered(FC2), recipe).restore(state)
+            mponet_jax.backend.trainer(lowered(FC2), recipe).restore(state)
         expected = str(caught.value).partition("keeps them")[2]
         assert kept in expected and dropped not in expected
     trainer.restore({})

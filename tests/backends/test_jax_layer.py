@@ -33,9 +33,10 @@ if "jax" in requested():  # named but missing is an error, not a skip
 
     import mponet_jax
     from frameworks import SUBSCRIPTS
-    from mponet_jax import MPOLinear, apply_mpo
+    from mponet_jax import MPOLinear
     from mponet_jax.lower import slots
     from mponet_jax.ops.arrays import OPS, devices, dtype_of
+    from mponet_jax.ops.chain import apply_mpo
 
 CHAIN = MPOShape.from_factors((4, 3, 2), (2, 3, 4), 5)
 SQUARE = MPOShape.from_factors((16, 16), (16, 16), 4)
@@ -142,7 +143,7 @@ def test_unused_gradient_of_the_inputs_is_not_computed():
 
 
 def test_every_product_asks_for_full_precision():
-    native = mponet_jax.build(build("lenet5"), start(build("lenet5"), 0))
+    native = mponet_jax.backend.build(build("lenet5"), start(build("lenet5"), 0))
     text = jax.jit(jax.grad(total)).lower(native, jnp.zeros((2, 28, 28, 1))).as_text()
     products = [line for line in text.splitlines() if "dot_general " in line or "stablehlo.convolution" in line]
     assert len(products) > 10
@@ -213,7 +214,7 @@ def test_repr_and_table_show_what_it_is(layer):
     text = repr(layer)
     assert str(CHAIN) in text
     assert f"weights={CHAIN.parameters} of {CHAIN.dense_parameters}" in text
-    assert "plan='rebuild W" in text
+    assert f"plan='{layer.plans(128).training} (batch 128)'" in text
     assert "MPOLinear" in nnx.tabulate(layer, jnp.zeros((1, 24)))
 
 
@@ -268,7 +269,7 @@ def test_float64_must_be_switched_on():
         with pytest.raises(BackendError, match="JAX_ENABLE_X64=1"):
             MPOLinear((4, 4), (4, 4), 3, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
         with pytest.raises(BackendError, match="JAX_ENABLE_X64=1"):
-            mponet_jax.build(build("fc2"), start(build("fc2"), 0), dtype="float64")
+            mponet_jax.backend.build(build("fc2"), start(build("fc2"), 0), dtype="float64")
     with jax.enable_x64(True):
         assert MPOLinear((4, 4), (4, 4), 3, dtype=jnp.float64, rngs=nnx.Rngs(0)).core1.dtype == jnp.float64
 
@@ -276,7 +277,7 @@ def test_float64_must_be_switched_on():
 def test_devices_begin_with_the_default_and_end_with_the_cpu():
     assert devices()[-1] == "cpu"
     with pytest.raises(BackendError, match="expected one of"):
-        mponet_jax.build(build("fc2"), start(build("fc2"), 0), device="abacus:0")
+        mponet_jax.backend.build(build("fc2"), start(build("fc2"), 0), device="abacus:0")
 
 
 # ---------------------------------------------------------------- models and their training
@@ -285,7 +286,7 @@ def test_devices_begin_with_the_default_and_end_with_the_cpu():
 @pytest.fixture
 def native():
     model = build("fc2")
-    return mponet_jax.build(model, start(model, 0))
+    return mponet_jax.backend.build(model, start(model, 0))
 
 
 def batch(seed=0, size=8):
@@ -303,22 +304,22 @@ def test_a_lowered_model_is_an_ordinary_module(native):
 
 
 def test_steps_compile_once_whatever_the_learning_rate_and_the_trainer(native):
-    trainer = mponet_jax.trainer(native, MOMENTUM)
+    trainer = mponet_jax.backend.trainer(native, MOMENTUM)
     for step, rate in enumerate((0.1, 0.05, 1)):
         trainer.step(*batch(step), rate)
-    other = mponet_jax.build(build("fc2"), start(build("fc2"), 1))
-    again = mponet_jax.trainer(other, MOMENTUM)
+    other = mponet_jax.backend.build(build("fc2"), start(build("fc2"), 1))
+    again = mponet_jax.backend.trainer(other, MOMENTUM)
     again.step(*batch(), 0.2)
     assert again._step is trainer._step
     assert trainer._step._cache_size() == 1
 
 
 def test_a_step_returns_at_once_and_the_model_is_current(native):
-    trainer, before = mponet_jax.trainer(native, MOMENTUM), mponet_jax.parameters(native)
-    _, slopes = mponet_jax.gradients(native, *batch())
+    trainer, before = mponet_jax.backend.trainer(native, MOMENTUM), mponet_jax.backend.parameters(native)
+    _, slopes = mponet_jax.backend.gradients(native, *batch())
     loss = trainer.step(*batch(), 0.1)
     assert isinstance(loss, jax.Array)
-    after = mponet_jax.parameters(native)
+    after = mponet_jax.backend.parameters(native)
     for name, value in before.items():  # Nesterov's first step: g + 0.9 g
         update = 1.9 * (slopes[name] + 1e-3 * value)
         np.testing.assert_allclose(after[name], value - 0.1 * update, rtol=1e-4, atol=1e-6)
@@ -326,29 +327,31 @@ def test_a_step_returns_at_once_and_the_model_is_current(native):
 
 def test_copies_of_a_model_outlive_its_steps(native):
     clone = nnx.clone(native)  # shares its arrays: a step must not give their memory away
-    before = mponet_jax.predict(native, batch()[0])
-    trainer = mponet_jax.trainer(native, MOMENTUM)
+    before = mponet_jax.backend.predict(native, batch()[0])
+    trainer = mponet_jax.backend.trainer(native, MOMENTUM)
     for _ in range(3):
         trainer.step(*batch(), 0.1)
-    assert np.array_equal(mponet_jax.predict(clone, batch()[0]), before)
-    assert not np.array_equal(mponet_jax.predict(native, batch()[0]), before)
+    assert np.array_equal(mponet_jax.backend.predict(clone, batch()[0]), before)
+    assert not np.array_equal(mponet_jax.backend.predict(native, batch()[0]), before)
     nnx.update(native, nnx.state(clone))  # what is put into the model is what the next step starts from
-    assert float(trainer.step(*batch(), 0.1)) == pytest.approx(mponet_jax.gradients(clone, *batch())[0], rel=1e-6)
+    assert float(trainer.step(*batch(), 0.1)) == pytest.approx(
+        mponet_jax.backend.gradients(clone, *batch())[0], rel=1e-6
+    )
 
 
 def test_training_goes_on_where_its_state_left_off(native):
-    trainer = mponet_jax.trainer(native, MOMENTUM)
+    trainer = mponet_jax.backend.trainer(native, MOMENTUM)
     assert trainer.state() == {}
     trainer.step(*batch(), 0.1)
-    state, parameters = trainer.state(), mponet_jax.parameters(native)
+    state, parameters = trainer.state(), mponet_jax.backend.parameters(native)
     trainer.step(*batch(1), 0.1)
 
-    resumed = mponet_jax.build(build("fc2"), parameters)
-    other = mponet_jax.trainer(resumed, MOMENTUM)
+    resumed = mponet_jax.backend.build(build("fc2"), parameters)
+    other = mponet_jax.backend.trainer(resumed, MOMENTUM)
     other.restore(state)
     other.step(*batch(1), 0.1)
-    for name, value in mponet_jax.parameters(native).items():
-        assert np.array_equal(mponet_jax.parameters(resumed)[name], value)
+    for name, value in mponet_jax.backend.parameters(native).items():
+        assert np.array_equal(mponet_jax.backend.parameters(resumed)[name], value)
     with pytest.raises(CheckpointError, match="expected velocities"):
         other.restore({"velocity/other": np.zeros(3)})
     with pytest.raises(CheckpointError, match="has the shape"):
@@ -358,9 +361,9 @@ def test_training_goes_on_where_its_state_left_off(native):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_models_train_in_half_precision(dtype):
     model = build("fc2")
-    native = mponet_jax.build(model, start(model, 0), dtype=dtype)
-    trainer = mponet_jax.trainer(native, MOMENTUM)
+    native = mponet_jax.backend.build(model, start(model, 0), dtype=dtype)
+    trainer = mponet_jax.backend.trainer(native, MOMENTUM)
     losses = [float(trainer.step(*batch(), 0.05)) for _ in range(10)]
     assert losses[-1] < losses[0]
     assert native.fc1.core1.dtype == dtype
-    assert mponet_jax.predict(native, batch()[0]).dtype == ("float32" if dtype == "bfloat16" else "float16")
+    assert mponet_jax.backend.predict(native, batch()[0]).dtype == ("float32" if dtype == "bfloat16" else "float16")

@@ -18,7 +18,8 @@ if REQUESTED:  # named but missing is an error, not a skip
     from flax import nnx
     from jax import export
 
-    from mponet_jax import NetworkLinear, apply_network
+    from mponet_jax import NetworkLinear
+    from mponet_jax.ops.graph import apply_network
 
 RING, TUCKER = graphs.WIRINGS["ring"], graphs.WIRINGS["tucker"]
 

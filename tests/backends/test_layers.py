@@ -1,14 +1,20 @@
 """What every framework's MPO layer promises, one suite for all of them."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+import graphs
 from frameworks import probe
 from mponet import MPO, MPOShape, from_matrix, to_matrix
+from mponet.contraction import execute, graph_execute, planner
+from mponet.contraction.cost import DEFAULT_COSTS
 from mponet.draw import render
 from mponet.errors import ShapeError
 from mponet.operators.initialize import exact_variance
-from mponet.operators.nodes import reference
+from mponet.operators.nodes import from_network, network, reference
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 EPS = np.finfo(np.float64).eps
@@ -148,6 +154,63 @@ def test_from_sizes_clamps_and_starts_at_the_target_variance(lab):
     # products of normal cores: the relative deviation of the mean square over 28*16*64 entries per
     # core is below 3 %
     assert abs(variance / (2 / (784 + 256)) - 1) < 0.1
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+@pytest.mark.parametrize("kind", ["operator", "network"])
+def test_repr_names_the_plan_that_a_step_runs(lab, kind, tuned, monkeypatch):
+    if tuned:  # as constants measured here would do: calls are so slow that one product is best
+        monkeypatch.setattr(planner, "machine_of", lambda *_: replace(DEFAULT_COSTS, call_overhead=1.0))
+        planner.plans_for.cache_clear()
+    layer = lab.sized((64, 64), (64, 64), 4) if kind == "operator" else lab.wired(graphs.WIRINGS["ring"])
+    ran = []
+    for module in (execute, graph_execute):
+        for name in ("forward", "sweep", "backward"):
+            if original := getattr(module, name, None):
+                watched = lambda plan, *rest, original=original, **options: (  # noqa: E731
+                    ran.append(str(plan)) or original(plan, *rest, **options)
+                )
+                monkeypatch.setattr(module, name, watched)
+    inputs = np.random.default_rng(0).normal(size=(128, layer.in_features)).astype(np.float32)
+    lab.gradients(layer, inputs, np.ones((128, layer.out_features), np.float32))
+    planner.plans_for.cache_clear()
+    assert len(ran) >= 1
+    assert {f"plan='{plan} (batch 128)'" for plan in ran} == {re.search(r"plan='[^']*'", repr(layer))[0]}
+    assert not tuned or "rebuild W" in ran[0]
+
+
+def test_printing_a_layer_times_nothing(lab, monkeypatch):
+    monkeypatch.setenv("MPONET_PLAN", "measure")
+    monkeypatch.setattr(planner, "timed", lambda *_: pytest.fail("a repr timed candidates"))
+    assert "plan='measured at the first call'" in repr(lab.sized((64, 64), (64, 64), 4))
+
+
+@pytest.mark.parametrize("form", ["operator", "network"])
+def test_both_layers_go_through_the_same_doors(lab, form):
+    mpo, bias, inputs, _ = sample(SHAPES[2])
+    kind, options = (lab.layer if form == "operator" else lab.network), {"dtype": lab.float64}
+    matrix = to_matrix(mpo)
+    dense = lab.dense(matrix, bias)
+    sizes = mpo.shape.input_dims, mpo.shape.output_dims
+    made = {
+        "from_mpo": kind.from_mpo(mpo, bias, **options),
+        "from_nodes": kind.from_nodes(network(mpo), bias, **options),
+        "from_matrix": kind.from_matrix(matrix, *sizes, bias=bias, **options),
+        "from_dense": kind.from_dense(dense, input_dims=sizes[0], output_dims=sizes[1]),
+    }
+    assigned = kind.from_mpo(exact_variance(mpo.shape, np.random.default_rng(9)), bias * 0, **options)
+    assigned.assign(mpo, bias)
+    again = kind.from_mpo(exact_variance(mpo.shape, np.random.default_rng(9)), bias, **options)
+    again.assign(assigned.tensors)  # the framework's own arrays
+    for name, layer in {**made, "assign": assigned, "assign tensors": again}.items():
+        room = rounding(mpo, inputs)
+        assert np.abs(lab.call(layer, inputs) - inputs @ matrix - bias).max() <= room, name
+        assert np.abs(layer.to_matrix() - matrix).max() <= room, name
+        assert np.abs(to_matrix(layer.to_mpo()) - matrix).max() <= room, name
+        assert np.abs(to_matrix(from_network(layer.to_nodes())) - matrix).max() <= room, name
+        assert np.abs(lab.dense_call(layer.to_dense(), inputs) - inputs @ matrix - bias).max() <= room, name
+        assert (layer.in_features, layer.out_features) == matrix.shape
+        assert "rebuild W" in layer.explain(3)
 
 
 def test_repr_shows_shape_counts_and_plan(lab):

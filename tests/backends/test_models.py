@@ -35,7 +35,7 @@ def model(request):
 
 def test_forward_equals_the_tensor_network_reference(backend, model):
     values, (images, _) = parameters(model), batch(model)
-    expected = mponet_numpy.predict(mponet_numpy.build(model, values), images)
+    expected = mponet_numpy.backend.predict(mponet_numpy.backend.build(model, values), images)
     found = backend.predict(backend.build(model, values, dtype="float64"), images)
     assert found.dtype == np.float64 and found.shape == (8, 10)
     assert np.abs(found - expected).max() <= 1e-12 * np.abs(expected).max()

@@ -36,7 +36,7 @@ every_network = pytest.mark.parametrize("model", NETWORKS, ids=str)
 @every_network
 def test_saved_and_loaded(tmp_path, model):
     images, *_ = small.batch(model)
-    native = mponet_tensorflow.build(model, small.values(model))
+    native = mponet_tensorflow.backend.build(model, small.values(model))
     native.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert [type(layer) for layer in again.layers] == [type(layer) for layer in native.layers]
@@ -48,7 +48,7 @@ def test_saved_and_loaded(tmp_path, model):
 @every_network
 def test_summary_counts_parameters_and_statistics(model):
     lines = []
-    mponet_tensorflow.build(model, small.values(model)).summary(print_fn=lines.append)
+    mponet_tensorflow.backend.build(model, small.values(model)).summary(print_fn=lines.append)
     said = "\n".join(lines)
     statistics = sum(int(np.prod(shape)) for shape in statistic_shapes(model).values())
     assert f"Trainable params: {parameter_count(model):,} " in said
@@ -57,14 +57,14 @@ def test_summary_counts_parameters_and_statistics(model):
 
 @every_network
 def test_slots_are_in_the_order_of_the_specification(model):
-    found = slots(mponet_tensorflow.build(model, small.values(model)))
+    found = slots(mponet_tensorflow.backend.build(model, small.values(model)))
     assert list(found) == [*parameter_shapes(model), *statistic_shapes(model)]
     assert [name for name, slot in found.items() if slot.trainable] == list(parameter_shapes(model))
 
 
 def test_fit_trains_it_too():
     model = small.networks("mpo")[4]
-    native = mponet_tensorflow.build(model, small.values(model))
+    native = mponet_tensorflow.backend.build(model, small.values(model))
     images, labels, _ = small.batch(model, 20)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     native.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss)
@@ -187,15 +187,15 @@ def test_masks_go_to_the_dropouts_in_the_order_of_use(branched):
     values = small.values(branched)
     images, _, masks = small.batch(branched)
     assert [mask.shape[1:] for mask in masks] == [(2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 4), (16,)]
-    native = mponet_tensorflow.build(branched, values, dtype="float64")
-    expected = mponet_numpy.build(branched, values)(images, masks=masks)
+    native = mponet_tensorflow.backend.build(branched, values, dtype="float64")
+    expected = mponet_numpy.backend.build(branched, values)(images, masks=masks)
     for training in (False, True):
         with dropping(native, masks):
             np.testing.assert_allclose(native(images, training=training), expected, rtol=1e-12, atol=1e-14)
 
 
 def test_nothing_is_left_behind(branched):
-    native = mponet_tensorflow.build(branched, small.values(branched))
+    native = mponet_tensorflow.backend.build(branched, small.values(branched))
     images, labels, masks = small.batch(branched)
     plain = native(images).numpy()
     dropouts = [layer for layer in native.layers if isinstance(layer, blocks.Dropout)]
@@ -204,24 +204,24 @@ def test_nothing_is_left_behind(branched):
         assert not np.array_equal(native(images), plain)
     with pytest.raises(RuntimeError, match="inside"), dropping(native, masks):
         raise RuntimeError("inside")
-    mponet_tensorflow.predict(native, images, masks)
-    mponet_tensorflow.gradients(native, images, labels, masks)
-    mponet_tensorflow.trainer(native, RECIPE).step(images, labels, 0.0, masks=masks, share=1.0)
+    mponet_tensorflow.backend.predict(native, images, masks)
+    mponet_tensorflow.backend.gradients(native, images, labels, masks)
+    mponet_tensorflow.backend.trainer(native, RECIPE).step(images, labels, 0.0, masks=masks, share=1.0)
     assert [layer.kept for layer in dropouts] == [None] * 5
     np.testing.assert_array_equal(native(images), plain)
 
 
 def test_masks_that_do_not_fit(branched):
-    native = mponet_tensorflow.build(branched, small.values(branched))
+    native = mponet_tensorflow.backend.build(branched, small.values(branched))
     images, _, masks = small.batch(branched)
     with pytest.raises(ModelError, match="given 4 dropout masks; expected one for each of its 5"):
-        mponet_tensorflow.predict(native, images, masks[1:])
+        mponet_tensorflow.backend.predict(native, images, masks[1:])
     with pytest.raises(ModelError, match=r"mask of dropout1 has the shape \(6, 2, 2, 1\); expected \(6, 2, 2, 2\)"):
-        mponet_tensorflow.predict(native, images, (masks[0][..., :1], *masks[1:]))
+        mponet_tensorflow.backend.predict(native, images, (masks[0][..., :1], *masks[1:]))
 
 
 def test_masks_are_never_compiled_in(branched):
-    native = mponet_tensorflow.build(branched, small.values(branched))
+    native = mponet_tensorflow.backend.build(branched, small.values(branched))
     images, _, masks = small.batch(branched)
     with dropping(native, masks), pytest.raises(ModelError, match="compiled in as a constant"):
         native.predict_on_batch(images)
@@ -234,7 +234,9 @@ def test_masks_are_never_compiled_in(branched):
     for number in range(3):
         *_, masks = small.batch(branched, seed=number)
         compiled = inside(tf.constant(images, tf.float32), masks)
-        np.testing.assert_allclose(compiled, mponet_tensorflow.predict(native, images, masks), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            compiled, mponet_tensorflow.backend.predict(native, images, masks), rtol=1e-5, atol=1e-6
+        )
     assert inside.experimental_get_tracing_count() == 1
 
 
@@ -242,8 +244,8 @@ def test_masks_are_never_compiled_in(branched):
 
 
 def test_new_masks_shares_and_rates_compile_nothing(branched):
-    native = mponet_tensorflow.build(branched, small.values(branched))
-    trainer = mponet_tensorflow.trainer(native, RECIPE)
+    native = mponet_tensorflow.backend.build(branched, small.values(branched))
+    trainer = mponet_tensorflow.backend.trainer(native, RECIPE)
     for number, (rate, share) in enumerate([(0.1, 1.0), (0.05, 0.5), (1, 0), (np.float32(0.01), np.float64(0.3))]):
         images, labels, masks = small.batch(branched, seed=number)
         trainer.step(images, labels, rate, masks=masks, share=share)
@@ -251,17 +253,17 @@ def test_new_masks_shares_and_rates_compile_nothing(branched):
 
 
 def test_a_compiled_step_draws_anew_each_time(branched):
-    trainer = mponet_tensorflow.trainer(
-        mponet_tensorflow.build(branched, small.values(branched)), Recipe("test", 3, 6, 0.05)
+    trainer = mponet_tensorflow.backend.trainer(
+        mponet_tensorflow.backend.build(branched, small.values(branched)), Recipe("test", 3, 6, 0.05)
     )
     images, labels, _ = small.batch(branched)
     assert len({float(trainer.step(images, labels, 0.0)) for _ in range(4)}) > 1
 
 
 def test_restoring_nothing_starts_anew(branched):
-    native = mponet_tensorflow.build(branched, small.values(branched))
+    native = mponet_tensorflow.backend.build(branched, small.values(branched))
     images, labels, masks = small.batch(branched)
-    trainer = mponet_tensorflow.trainer(native, RECIPE)
+    trainer = mponet_tensorflow.backend.trainer(native, RECIPE)
     trainer.step(images, labels, 0.1, masks=masks, share=1.0)
     assert all(value.any() for value in trainer.state().values())
     trainer.restore({})
@@ -269,9 +271,9 @@ def test_restoring_nothing_starts_anew(branched):
 
 
 def test_a_state_that_does_not_fit_changes_nothing(branched):
-    native = mponet_tensorflow.build(branched, small.values(branched))
+    native = mponet_tensorflow.backend.build(branched, small.values(branched))
     images, labels, masks = small.batch(branched)
-    trainer = mponet_tensorflow.trainer(native, RECIPE)
+    trainer = mponet_tensorflow.backend.trainer(native, RECIPE)
     trainer.step(images, labels, 0.1, masks=masks, share=1.0)
     state = trainer.state()
     with pytest.raises(CheckpointError, match="expected velocities and averages"):

@@ -23,7 +23,8 @@ if REQUESTED:  # named but missing is an error, not a skip
 
     import mponet_tensorflow
     from frameworks import SUBSCRIPTS
-    from mponet_tensorflow import MPODense, apply_mpo
+    from mponet_tensorflow import MPODense
+    from mponet_tensorflow.ops.chain import apply_mpo
 
 CHAIN = MPOShape.from_factors((4, 3, 2), (2, 3, 4), 5)
 
@@ -288,7 +289,9 @@ def test_a_new_learning_rate_compiles_nothing():
     from mponet.recipe import preset
 
     model = build("fc2", "mpo", 2)
-    trainer = mponet_tensorflow.trainer(mponet_tensorflow.build(model, start(model, 0)), preset("fc2", "short"))
+    trainer = mponet_tensorflow.backend.trainer(
+        mponet_tensorflow.backend.build(model, start(model, 0)), preset("fc2", "short")
+    )
     images, labels = np.zeros((4, 28, 28, 1), np.float32), np.zeros(4, np.int64)
     for rate in (0.1, 0.05, 1, np.float32(0.01)):
         trainer.step(images, labels, rate)

@@ -39,7 +39,7 @@ RECIPE = Recipe("test", 3, 6, 0.05, momentum=0.9, average=0.9)
 
 
 def lowered(model, dtype="float64"):
-    return mponet_torch.build(model, small.values(model), dtype=dtype)
+    return mponet_torch.backend.build(model, small.values(model), dtype=dtype)
 
 
 def batch(model, count=6, dtype=DOUBLE):
@@ -98,11 +98,11 @@ def test_compile_in_one_graph_and_train(model):
 def test_a_copy_is_a_model_of_its_own(model):
     native = lowered(model)
     twin = copy.deepcopy(native)
-    before = mponet_torch.parameters(native)
-    mponet_torch.assign(twin, {name: value + 1 for name, value in before.items()})
+    before = mponet_torch.backend.parameters(native)
+    mponet_torch.backend.assign(twin, {name: value + 1 for name, value in before.items()})
     for name, value in before.items():
-        assert np.array_equal(mponet_torch.parameters(native)[name], value)
-        assert np.array_equal(mponet_torch.parameters(twin)[name], value + 1)
+        assert np.array_equal(mponet_torch.backend.parameters(native)[name], value)
+        assert np.array_equal(mponet_torch.backend.parameters(twin)[name], value + 1)
 
 
 def test_blocks_say_what_they_are():
@@ -121,7 +121,9 @@ def test_blocks_say_what_they_are():
 @pytest.mark.parametrize("model", CIFAR, ids=str)
 def test_state_dict_round_trips(model, tmp_path):
     first, inputs = lowered(model).eval(), batch(model)
-    second = mponet_torch.build(model, {n: np.zeros_like(v) for n, v in small.values(model).items()}, dtype="float64")
+    second = mponet_torch.backend.build(
+        model, {n: np.zeros_like(v) for n, v in small.values(model).items()}, dtype="float64"
+    )
     assert not torch.equal(first(inputs), second.eval()(inputs))
     torch.save(first.state_dict(), tmp_path / "model.pt")
     second.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
@@ -244,7 +246,7 @@ def test_feature_maps_stay_channels_last_forward_and_backward(model):
 @pytest.mark.parametrize("model", CIFAR, ids=str)
 def test_kernels_are_channels_last_and_cores_are_not(model):
     native = lowered(model, "float32")
-    trainer = mponet_torch.trainer(native, RECIPE)
+    trainer = mponet_torch.backend.trainer(native, RECIPE)
     images, labels, masks = small.batch(model)
     trainer.step(images, labels, 0.05, masks=masks, share=1.0)
     trainer.restore(trainer.state())
@@ -262,7 +264,7 @@ def test_kernels_are_channels_last_and_cores_are_not(model):
 def test_restoring_nothing_is_a_fresh_start_and_averages_are_checked():
     model = CIFAR[0]
     native = lowered(model)
-    trainer = mponet_torch.trainer(native, RECIPE)
+    trainer = mponet_torch.backend.trainer(native, RECIPE)
     assert trainer.state() == {}
     images, labels, masks = small.batch(model)
     trainer.step(images, labels, 0.05, masks=masks, share=1.0)
@@ -272,7 +274,7 @@ def test_restoring_nothing_is_a_fresh_start_and_averages_are_checked():
     with pytest.raises(CheckpointError, match="average/fc1/bias"):
         trainer.restore({**state, "average/fc1/bias": np.zeros(3)})
     with pytest.raises(CheckpointError, match="averages"):
-        mponet_torch.trainer(native, replace(RECIPE, average=0.0)).restore(state)
+        mponet_torch.backend.trainer(native, replace(RECIPE, average=0.0)).restore(state)
     assert set(trainer.state()) == set(state)
     trainer.restore({})
     assert trainer.state() == {}
@@ -284,10 +286,10 @@ def test_predictions_between_steps_change_nothing():
     ends = []
     for between in (False, True):
         native = lowered(model)
-        trainer = mponet_torch.trainer(native, RECIPE)
+        trainer = mponet_torch.backend.trainer(native, RECIPE)
         for _ in range(2):
             trainer.step(images, labels, 0.05, masks=masks, share=1.0)
             if between:
-                mponet_torch.predict(native, images)
-        ends.append(mponet_torch.parameters(native))
+                mponet_torch.backend.predict(native, images)
+        ends.append(mponet_torch.backend.parameters(native))
     assert all(np.array_equal(value, ends[1][name]) for name, value in ends[0].items())

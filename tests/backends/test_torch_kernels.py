@@ -65,7 +65,7 @@ class Case:
         self.cores = [torch.tensor(core).to(DEVICE, dtype) for core in cores]
         chains = merge.chains(plan, self.cores, IN_PLACE)
         self.weights = merge.weights(plan, chains, IN_PLACE)
-        self.factors = mponet_triton.factors(plan, chains)
+        self.factors = mponet_triton.layout(plan, chains)
         self.inputs, self.slopes, self.bias = (torch.randn(s, generator=generator).to(DEVICE, dtype) for s in sizes)
 
     def right(self, change=torch.Tensor.double):

@@ -20,9 +20,9 @@ from mponet.contraction.planner import PlanSet
 from mponet.models import build
 from mponet.models.init import start
 from mponet.operators.shape import MPOShape
-from mponet_torch import MPOLinear, apply_mpo
-from mponet_torch import build as build_native
+from mponet_torch import MPOLinear, backend
 from mponet_torch.ops import chain as contraction
+from mponet_torch.ops.chain import apply_mpo
 
 DOUBLE = torch.float64
 
@@ -244,7 +244,7 @@ def test_a_linear_layer_and_back_on_its_dtype():
 
 
 def test_a_lowered_model_is_an_ordinary_module():
-    native = build_native(build("lenet5", "mpo"), start(build("lenet5", "mpo"), 0))
+    native = backend.build(build("lenet5", "mpo"), start(build("lenet5", "mpo"), 0))
     assert isinstance(native, torch.nn.Sequential)
     assert {"conv1.weight", "conv3.core1", "fc2.bias"} <= set(native.state_dict())
     device = native[0].weight.device

@@ -15,7 +15,8 @@ import graphs
 from mponet.contraction import graph_execute
 from mponet.contraction.graph_plan import GraphPlan
 from mponet.contraction.graph_search import path
-from mponet_torch import NetworkLinear, apply_network
+from mponet_torch import NetworkLinear
+from mponet_torch.ops.graph import apply_network
 
 DOUBLE = torch.float64
 RING, TREE, TUCKER = (graphs.WIRINGS[name] for name in ("ring", "tree", "tucker"))

@@ -26,7 +26,7 @@ def case(model):
 
 def reference_loss(model, values, images, labels, masks):
     """Mean cross-entropy in training mode, by plain numpy."""
-    return cross_entropy(mponet_numpy.build(model, values)(images, training=True, masks=masks), labels)
+    return cross_entropy(mponet_numpy.backend.build(model, values)(images, training=True, masks=masks), labels)
 
 
 def close(ours, theirs, bound):
@@ -38,8 +38,8 @@ def close(ours, theirs, bound):
 def test_predictions_are_those_of_the_reference(backend, model, case):
     values, images, _, masks = case
     native = backend.build(model, values, dtype="float64")
-    close(backend.predict(native, images), mponet_numpy.build(model, values)(images), 1e-12)
-    close(backend.predict(native, images, masks), mponet_numpy.build(model, values)(images, masks=masks), 1e-12)
+    close(backend.predict(native, images), mponet_numpy.backend.build(model, values)(images), 1e-12)
+    close(backend.predict(native, images, masks), mponet_numpy.backend.build(model, values)(images, masks=masks), 1e-12)
 
 
 @every_network
@@ -90,7 +90,7 @@ def manual_training(backend, model, values, images, labels, masks):
     velocity = {name: np.zeros(shape) for name, shape in parameter_shapes(model).items()}
     for step, rate in enumerate(RATES):
         _, slopes = backend.gradients(backend.build(model, now, dtype="float64"), images, labels, masks)
-        reference = mponet_numpy.build(model, now)
+        reference = mponet_numpy.backend.build(model, now)
         reference(images, training=True, masks=masks)
         for name in statistic_shapes(model):
             now[name] = reference.parameters[name]

@@ -1,4 +1,4 @@
-"""The examples in docstrings of models, drawings, cross-checks and measurements run and print what they show."""
+"""The examples in the docstrings of the networks, drawings, cross-checks and measurements run, and print what they say."""
 
 import doctest
 import pkgutil

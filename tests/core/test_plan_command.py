@@ -10,7 +10,7 @@ from mponet.contraction.cost import DEFAULT_COSTS, Machine
 from mponet.contraction.machine import machine_of
 from mponet.contraction.planner import PURPOSES, PlanRequest, PlanSet, plans_for, rounded
 from mponet.operators.shape import MPOShape
-from mponet_numpy import PLANNER, versions
+from mponet_numpy.ops.planning import PLANNER, versions
 
 SHAPE = MPOShape.from_factors((4, 7, 7, 4), (4, 4, 4, 4), 8)
 FC2 = ("plan", "4,7,7,4", "4,4,4,4", "--bond", "8", "--backend", "numpy")

@@ -27,7 +27,7 @@ from mponet.contraction.planner import (
 from mponet.contraction.search import candidates, fits, ranked
 from mponet.errors import PlanError
 from mponet.operators.shape import MPOShape
-from mponet_numpy import PLANNER as NUMPY
+from mponet_numpy.ops.planning import PLANNER as NUMPY
 
 SHAPE = MPOShape.from_factors((4, 7, 7, 4), (4, 4, 4, 4), 8)
 #: The weights alone take more than a tenth of its inputs and outputs.

@@ -1,4 +1,4 @@
-"""What the layers of all frameworks check and say of themselves, in one place."""
+"""Checks that the layers of all frameworks make."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,8 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mponet.contraction.graph_search import pairwise_plan
-from mponet.contraction.search import DEFAULT_BATCH, choose
 from mponet.errors import GraphError, ShapeError
 from mponet.operators.mpo import MPO
 from mponet.operators.shape import MPOShape
@@ -18,7 +16,7 @@ def check_width(shape: MPOShape | NetworkShape, input_shape: Sequence[int | None
     """Refuse inputs that are not ``(..., in_features)``: a reshape would swallow a wrong width.
 
     Raises:
-        ShapeError: they are not.
+        ShapeError: the last dimension is not ``in_features``.
     """
     if len(input_shape) == 0 or input_shape[-1] != shape.in_features:
         raise ShapeError(
@@ -31,20 +29,21 @@ def check_operator(shape: MPOShape, mpo: MPO) -> None:
     """Refuse an operator of another shape than the layer's.
 
     Raises:
-        ShapeError: it is of another.
+        ShapeError: the shapes differ.
     """
     if mpo.shape != shape:
         raise ShapeError(f"operator is {mpo.shape}; expected {shape}; make a new layer with from_mpo")
 
 
-def check_names(wiring: NetworkShape, layer: object) -> None:
-    """Refuse nodes that are called as something that the layer has already, as ``forward``.
+def check_names(shape: NetworkShape, layer: object) -> None:
+    """Refuse nodes that have the name of an attribute of the layer, such as ``forward``.
 
     Raises:
-        GraphError: one is.
+        GraphError: a name is taken.
     """
     own = set(dir(layer))  # not hasattr: some properties of Keras raise what they like
-    taken = [name for name in wiring.names if name in own]
+    own.update(*(getattr(base, "__annotations__", {}) for base in type(layer).__mro__))  # set later
+    taken = [name for name in shape.names if name in own]
     if taken:
         raise GraphError(
             f"nodes are called {', '.join(taken)}, which a layer has already; expected names of their own, because the "
@@ -56,30 +55,15 @@ def check_bias(bias: ArrayLike, features: int, *, wanted: bool) -> NDArray[Any]:
     """The bias as an array ``(features,)``.
 
     Args:
-        bias: what was given.
+        bias: the bias that was given.
         features: number of outputs.
         wanted: whether the layer has a bias.
 
     Raises:
-        ShapeError: it has another shape, or the layer has none.
+        ShapeError: the bias has another shape, or the layer has none.
     """
     values = np.asarray(bias)
     if not wanted or values.shape != (features,):
         expected = f"({features},)" if wanted else "none, since the layer was made without"
         raise ShapeError(f"bias has the shape {values.shape}; expected {expected}")
     return values
-
-
-def weights_kept(shape: MPOShape | NetworkShape) -> str:
-    """``15104 of 200704``, for a repr."""
-    return f"{shape.parameters} of {shape.dense_parameters}"
-
-
-def default_graph_plan(wiring: NetworkShape) -> str:
-    """The plan of a network at the usual batch, for a repr."""
-    return str(pairwise_plan(wiring, DEFAULT_BATCH))
-
-
-def default_plan(shape: MPOShape) -> str:
-    """The plan of a training step at the usual batch, for a repr."""
-    return str(choose(shape, DEFAULT_BATCH, purpose="training"))

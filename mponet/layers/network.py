@@ -1,0 +1,108 @@
+"""`NetworkLayer`: a layer whose operator is any tensor network."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from mponet.contraction.graph_plan import GraphPlan
+from mponet.contraction.graph_search import explain, matrix_of, plan_for
+from mponet.contraction.planner import PlanningContext
+from mponet.contraction.search import DEFAULT_BATCH
+from mponet.layers.operator import Array, OperatorLayer
+from mponet.operators.initialize import exact_tensors
+from mponet.operators.mpo import MPO
+from mponet.operators.nodes import from_network, network
+from mponet.operators.topology import NetworkShape, check_tensors, from_nodes, to_nodes
+
+
+class NetworkLayer(OperatorLayer):
+    """The part of a layer that knows its operator is a tensor network of any form.
+
+    Attributes:
+        shape: nodes, edges and sizes (`mponet.operators.topology.NetworkShape`).
+        initializer: variance of the entries of ``W``: ``glorot``, ``he``, ``lecun`` or a number.
+    """
+
+    shape: NetworkShape
+    initializer: str | float
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """Names of the nodes."""
+        return self.shape.names
+
+    @property
+    def parameter_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Dimensions of the axes of each node."""
+        return self.shape.sizes
+
+    def initial_values(self, rng: np.random.Generator) -> tuple[Array, ...]:
+        """Random tensors; the entries of ``W`` have the variance of the initializer exactly."""
+        return exact_tensors(self.shape, rng, self.initializer)
+
+    @classmethod
+    def from_nodes(cls, nodes: Sequence[Any], bias: Any = None, **options: Any) -> Self:
+        """The layer of TensorNetwork nodes with the dangling edges ``in1 ..`` and ``out1 ..``.
+
+        A layer of a chain is faster as an operator of its own: use ``from_nodes`` of the chain layer.
+
+        Args:
+            nodes: all nodes of the network; they are copied, and not consumed.
+            bias: ``(out_features,)``; None for a layer without.
+            **options: further arguments of the layer, such as its dtype.
+
+        Raises:
+            GraphError: the nodes are no legal layer.
+            ShapeError: the bias has another shape.
+        """
+        shape, tensors = from_nodes(nodes)
+        layer = cls._new(shape, bias is not None, **options)
+        layer.assign(tensors, bias)
+        return layer
+
+    @classmethod
+    def from_mpo(cls, mpo: MPO, bias: Any = None, **options: Any) -> Self:
+        """The layer of a chain as a network, one node for each core.
+
+        Raises:
+            ShapeError: the bias has another shape.
+        """
+        return cls.from_nodes(network(mpo), bias, **options)
+
+    def to_nodes(self) -> tuple[Any, ...]:
+        """TensorNetwork nodes, float64 numpy, joined and named as the shape says."""
+        return to_nodes(self.shape, self._numbers())
+
+    def to_mpo(self) -> MPO:
+        """The operator as a chain, float64 numpy.
+
+        Raises:
+            GraphError: the network is no chain.
+        """
+        return from_network(self.to_nodes())
+
+    def to_matrix(self) -> Array:
+        """``W``, ``(in_features, out_features)``, float64 numpy."""
+        return matrix_of(self.shape, self._numbers())
+
+    def explain(self, batch: int | None = DEFAULT_BATCH) -> str:
+        """The steps of the plan in use for a batch of so many rows, and what else was considered."""
+        return explain(self.shape, batch, *self._planning())
+
+    def _plans_for(self, batch: int | None, dtype: str, context: PlanningContext) -> GraphPlan:
+        return plan_for(self.shape, batch, dtype, context)
+
+    def _plan_in_use(self) -> str:
+        return f"{self.plans(DEFAULT_BATCH)} (batch {DEFAULT_BATCH})"
+
+    def _checked(self, operator: Any) -> Sequence[Array]:
+        tensors = self._nodes_of(operator) if isinstance(operator, MPO) else operator
+        return check_tensors(self.shape, [self._to_numpy(tensor) for tensor in tensors])
+
+    def _numbers(self) -> list[Any]:
+        return [self._to_numpy(tensor) for tensor in self.tensors]
+
+    @staticmethod
+    def _nodes_of(mpo: MPO) -> list[Any]:
+        return [node.tensor for node in network(mpo)]

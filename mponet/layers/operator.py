@@ -1,0 +1,264 @@
+"""`OperatorLayer`: what every layer whose weight is an operator offers, written once for all frameworks."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mponet.contraction.planner import PlanningContext, mode
+from mponet.contraction.search import DEFAULT_BATCH
+from mponet.display import NotebookRepr
+from mponet.layers.checks import check_bias
+from mponet.operators.decompose import from_matrix
+from mponet.operators.mpo import MPO
+from mponet.operators.shape import MPOShape
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class DenseWeights:
+    """What a framework's dense layer holds.
+
+    Attributes:
+        matrix: ``W`` of ``x @ W``, ``(in_features, out_features)``.
+        bias: ``(out_features,)`` or None.
+        options: constructor arguments that carry over, such as the dtype.
+        place: inside it, new parameters land on the device of the dense layer.
+    """
+
+    matrix: NDArray[Any]
+    bias: NDArray[Any] | None
+    options: dict[str, Any] = field(default_factory=dict)
+    place: AbstractContextManager[Any] = field(default_factory=nullcontext)
+
+
+class OperatorLayer(NotebookRepr):
+    """A layer whose weight is an operator: conversions, assignment, plans, and what its repr says.
+
+    Three classes make a layer.  This one is framework-free.  `ChainLayer` or `NetworkLayer` says
+    what kind of operator it is.  An adapter's ``ParameterAccess`` says how its framework makes, reads
+    and writes parameters.  The layer itself adds the parameters and a forward pass.
+    """
+
+    #: Factors and bonds, or nodes and edges; it has ``in_features`` and ``out_features``.
+    shape: Any
+    bias: Any
+
+    # ------------------------------------------------------------ hooks of the framework
+
+    @classmethod
+    @abstractmethod
+    def _new(cls, shape: Any, bias: bool, **options: Any) -> Self:
+        """A layer of a shape with its parameters made, to be overwritten by `assign`."""
+
+    @staticmethod
+    @abstractmethod
+    def _to_numpy(array: Any) -> NDArray[Any]:
+        """Any array of the framework, parameters included, as numpy; what is none, as `numpy.asarray` does."""
+
+    @abstractmethod
+    def _write(self, parameter: Any, values: NDArray[Any]) -> None:
+        """Overwrite a parameter, keeping its dtype and device."""
+
+    @abstractmethod
+    def _planning(self) -> tuple[str, PlanningContext]:
+        """The dtype that the layer computes in, and what plans for its device are chosen by."""
+
+    @classmethod
+    @abstractmethod
+    def _dense_weights(cls, dense: Any) -> DenseWeights:
+        """What a dense layer of the framework holds."""
+
+    @abstractmethod
+    def _make_dense(self, matrix: Array, bias: Array | None) -> Any:
+        """A dense layer of the framework, with the dtype and device of this layer."""
+
+    def _adopt(self, dense: Any) -> None:
+        """Take over the state of the dense layer that this layer replaces."""
+
+    # ------------------------------------------------------------ hooks of the kind of operator
+
+    @property
+    @abstractmethod
+    def parameter_names(self) -> tuple[str, ...]:
+        """Names of the parameters that make the operator, in order."""
+
+    @property
+    @abstractmethod
+    def parameter_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Their shapes."""
+
+    @abstractmethod
+    def initial_values(self, rng: np.random.Generator) -> tuple[Array, ...]:
+        """Starting values of the parameters, drawn by ``self.initializer``."""
+
+    @abstractmethod
+    def to_mpo(self) -> MPO:
+        """The operator as a chain, float64 numpy."""
+
+    @abstractmethod
+    def to_nodes(self) -> tuple[Any, ...]:
+        """TensorNetwork nodes, float64 numpy, joined and named as the layer's parameters."""
+
+    @abstractmethod
+    def to_matrix(self) -> Array:
+        """``W``, ``(in_features, out_features)``, float64 numpy."""
+
+    @abstractmethod
+    def _checked(self, operator: Any) -> Sequence[Array]:
+        """The numbers of an operator that fits this layer."""
+
+    @abstractmethod
+    def _plans_for(self, batch: int | None, dtype: str, context: PlanningContext) -> Any:
+        """The plans for a batch of so many rows, computed in ``dtype``."""
+
+    # ------------------------------------------------------------ what all layers offer
+
+    @property
+    def tensors(self) -> tuple[Any, ...]:
+        """The parameters that make the operator, in order."""
+        return tuple(getattr(self, name) for name in self.parameter_names)
+
+    @property
+    def in_features(self) -> int:
+        """Number of inputs."""
+        return int(self.shape.in_features)
+
+    @property
+    def out_features(self) -> int:
+        """Number of outputs."""
+        return int(self.shape.out_features)
+
+    @classmethod
+    @abstractmethod
+    def from_mpo(cls, mpo: MPO, bias: Any = None, **options: Any) -> Self:
+        """The layer of an operator and a bias."""
+
+    @classmethod
+    def from_matrix(
+        cls,
+        matrix: Any,
+        input_dims: Sequence[int],
+        output_dims: Sequence[int],
+        *,
+        max_bond: int | Sequence[int] | None = None,
+        relative_error: float = 0.0,
+        bias: Any = None,
+        **options: Any,
+    ) -> Self:
+        """The layer nearest to ``x @ matrix + bias``; see `mponet.from_matrix`.
+
+        Args:
+            matrix: ``(in_features, out_features)``.
+            input_dims: factors of the number of inputs.
+            output_dims: factors of the number of outputs.
+            max_bond: largest bond, one for all or one for each inner bond; None for no limit.
+            relative_error: largest Frobenius error, relative to the norm of the matrix.
+            bias: ``(out_features,)``; None for a layer without.
+            **options: further arguments of the layer, such as its dtype.
+
+        Raises:
+            ShapeError: factors do not multiply to the sizes, or the bias has another shape.
+        """
+        numbers = cls._to_numpy(matrix)
+        kept = from_matrix(numbers, input_dims, output_dims, max_bond=max_bond, relative_error=relative_error)
+        return cls.from_mpo(kept.mpo, bias, **options)
+
+    @classmethod
+    def from_dense(
+        cls,
+        dense: Any,
+        *,
+        input_dims: Sequence[int] | None = None,
+        output_dims: Sequence[int] | None = None,
+        sites: int | None = None,
+        max_bond: int | Sequence[int] | None = None,
+        relative_error: float = 0.0,
+        **options: Any,
+    ) -> Self:
+        """The layer nearest to a trained dense layer, on its device and in its dtype.
+
+        Args:
+            dense: the framework's own layer.
+            input_dims: factors of the number of inputs; None chooses.
+            output_dims: factors of the number of outputs; None chooses.
+            sites: number of factors where they are chosen; None chooses.
+            max_bond: largest bond, one for all or one for each inner bond; None for no limit.
+            relative_error: largest Frobenius error, relative to the norm of the matrix.
+            **options: further arguments of the layer; they override what the dense layer says.
+
+        Raises:
+            ShapeError: factors do not multiply to the sizes, or the dense layer has no weights yet.
+        """
+        weights = cls._dense_weights(dense)
+        inputs, outputs = weights.matrix.shape
+        factors = MPOShape.from_sizes(input_dims or inputs, output_dims or outputs, 1, sites)
+        with weights.place:
+            layer = cls.from_matrix(
+                weights.matrix,
+                factors.input_dims,
+                factors.output_dims,
+                max_bond=max_bond,
+                relative_error=relative_error,
+                bias=weights.bias,
+                **{**weights.options, **options},
+            )
+        layer._adopt(dense)
+        return layer
+
+    def to_dense(self) -> Any:
+        """The framework's dense layer with the same weight and bias, on the same device and in the same dtype."""
+        bias = None if self.bias is None else np.asarray(self._to_numpy(self.bias), np.float64)
+        return self._make_dense(self.to_matrix(), bias)
+
+    def assign(self, operator: Any, bias: Any = None) -> None:
+        """Overwrite the operator, and the bias if one is given.  Nothing changes if anything does not fit.
+
+        Args:
+            operator: an `mponet.MPO`, or the tensors in the order of the parameters.
+            bias: ``(out_features,)``; None leaves it as it is.
+
+        Raises:
+            ShapeError: the operator or the bias has another shape, or there is no bias to
+                overwrite.
+        """
+        numbers = self._checked(operator)
+        wanted = self.bias is not None
+        offset = None if bias is None else check_bias(self._to_numpy(bias), self.out_features, wanted=wanted)
+        for parameter, values in zip(self.tensors, numbers, strict=True):
+            self._write(parameter, values)
+        if offset is not None:
+            self._write(self.bias, offset)
+
+    def plans(self, batch: int | None) -> Any:
+        """The plans in use for a batch of so many rows; None while tracing, where the batch may vary."""
+        return self._plans_for(batch, *self._planning())
+
+    def explain(self, batch: int | None = DEFAULT_BATCH) -> str:
+        """The plan in use for a training step on a batch of so many rows, and what else was considered."""
+        return str(self.plans(batch).explain("training"))
+
+    # ------------------------------------------------------------ the repr
+
+    def _description(self, bias: str = "bias") -> str:
+        """Sizes, shape, counts and the plan in use, for a repr."""
+        shape = self.shape
+        return (
+            f"{shape.in_features}, {shape.out_features}, {shape}, {bias}={self.bias is not None}, "
+            f"weights={self._weights_kept()}, plan={self._plan_in_use()!r}"
+        )
+
+    def _weights_kept(self) -> str:
+        """``15104 of 200704``."""
+        return f"{self.shape.parameters} of {self.shape.dense_parameters}"
+
+    def _plan_in_use(self) -> str:
+        """The plan of a training step at the default batch, for the layer's framework, dtype and device."""
+        if mode() == "measure":  # a repr must not time candidates
+            return "measured at the first call"
+        return f"{self.plans(DEFAULT_BATCH).training} (batch {DEFAULT_BATCH})"
