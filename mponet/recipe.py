@@ -7,12 +7,13 @@ that a change of the rate acts at once.
 """
 
 from dataclasses import asdict, dataclass, replace
-from math import ceil, cos, pi
+from math import ceil, cos, isfinite, pi
 from typing import Any, Literal
 
 from mponet.errors import RecipeError
 from mponet.models import family
 
+MAX_STEPS = 10**9  # of a training, and images of a batch
 SCHEDULES = ("exponential", "staircase", "cosine")
 NORMALIZATIONS = ("unit", "pixel")
 AUGMENTATIONS = ("none", "crop-flip")
@@ -72,9 +73,15 @@ class Recipe:
             ("steps", self.steps, 1),
             ("batch", self.batch, 1),
             ("decay_steps", self.decay_steps, 1),
+            ("evaluate_every", self.evaluate_every, 0),
         ):
-            if value < least:
-                raise RecipeError(f"{field} of recipe {self.name!r} is {value}; expected at least {least}")
+            if not least <= value <= MAX_STEPS:
+                raise RecipeError(f"{field} of recipe {self.name!r} is {value}; expected {least} to {MAX_STEPS}")
+        if not all(map(isfinite, (self.learning_rate, self.weight_decay, self.clip))) or not 0 <= self.decay <= 1:
+            raise RecipeError(
+                f"recipe {self.name!r} has learning_rate {self.learning_rate}, weight_decay {self.weight_decay}, clip "
+                f"{self.clip} and decay {self.decay}; expected finite numbers, and a decay in [0, 1]"
+            )
         if not 0 <= self.warm_up < 1:
             raise RecipeError(f"warm_up of recipe {self.name!r} is {self.warm_up}; expected a share in [0, 1)")
         if not (self.learning_rate > 0 and 0 <= self.momentum < 1 and self.weight_decay >= 0):

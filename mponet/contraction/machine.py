@@ -4,19 +4,17 @@ Measured constants lie in the user's cache beside the fingerprint of what they w
 another processor, number of cores or version of the framework takes the cautious ones again.
 """
 
-import json
+import logging
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
-from math import inf
 from pathlib import Path
 from typing import Any
 
 from mponet.contraction.cost import DEFAULT_COSTS, Machine
-from mponet.errors import PlanError
-from mponet.files import write_json, writing
+from mponet.files import parse_json, read_if_present, write_json, writing
 
 _GPU = Machine(
     flops=5.2e13,
@@ -63,6 +61,10 @@ DEFAULTS: Mapping[str, Machine] = {
 #: of a fit have not.
 _UNMEASURED = ("kernel_flops", "transpose_bandwidth")
 VARIABLE = "MPONET_CACHE"
+#: No machine has constants beyond these: seconds, bytes, and either per second.
+LEAST, MOST = 1e-12, 1e20
+
+_log = logging.getLogger("mponet")
 
 
 def machine_of(backend: str, versions: Mapping[str, str]) -> Machine:
@@ -72,13 +74,12 @@ def machine_of(backend: str, versions: Mapping[str, str]) -> Machine:
         backend: its name.
         versions: of its packages.
 
-    Raises:
-        PlanError: the file is there and does not hold such constants.
+    A file that cannot be read or used is as none, with a warning: the measurement is optional.
     """
-    found = _measured(path(backend))
-    if found is not None and found[0] == fingerprint(versions):
+    measured = _measured(path(backend))
+    if measured is not None and measured[0] == fingerprint(versions):
         usual = DEFAULTS.get(backend, DEFAULT_COSTS)
-        return replace(found[1], **{name: getattr(usual, name) for name in _UNMEASURED})
+        return replace(measured[1], **{name: getattr(usual, name) for name in _UNMEASURED})
     return DEFAULTS.get(backend, DEFAULT_COSTS)
 
 
@@ -99,7 +100,8 @@ def save(backend: str, versions: Mapping[str, str], machine: Machine) -> Path:
 def path(backend: str) -> Path:
     """Where constants are kept: ``$MPONET_CACHE``, else the user's cache folder."""
     root = os.environ.get(VARIABLE) or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    folder = Path(root).expanduser()
+    # os.path.expanduser: unlike Path.expanduser, it leaves the name of an unknown user as it is
+    folder = Path(os.path.expanduser(root))  # noqa: PTH111
     return (folder if os.environ.get(VARIABLE) else folder / "mponet") / f"machine-{backend}.json"
 
 
@@ -109,22 +111,32 @@ def fingerprint(versions: Mapping[str, str]) -> dict[str, Any]:
     return {"processor": _processor(), "cores": cores, "system": platform.system(), "versions": dict(versions)}
 
 
+@dataclass(frozen=True, slots=True)
+class _Tuning:
+    """The file of `save`."""
+
+    fingerprint: dict[str, Any]
+    machine: dict[str, float]
+
+
 @lru_cache(maxsize=16)
 def _measured(file: Path) -> tuple[dict[str, Any], Machine] | None:
+    """What a file holds; warned of once, since the answer is kept."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        names = (field.name for field in fields(Machine) if field.name not in _UNMEASURED)
-        numbers = {name: content["machine"][name] for name in names}
-        if not all(type(number) in (int, float) and 0 < number < inf for number in numbers.values()):
-            raise ValueError(f"constants {numbers}")
-        return content["fingerprint"], Machine(**numbers)
-    except FileNotFoundError:
+        if (payload := read_if_present(file)) is None:
+            return None
+        content = parse_json(payload, _Tuning)
+        names = [field.name for field in fields(Machine) if field.name not in _UNMEASURED]
+        numbers = {name: content.machine[name] for name in names}
+        if odd := {name: number for name, number in numbers.items() if not LEAST <= number <= MOST}:
+            raise ValueError(f"constants {odd} are outside {LEAST:g} to {MOST:g}")
+        return content.fingerprint, Machine(**numbers)  # type: ignore[arg-type]
+    except (ValueError, LookupError) as error:  # errors of ours are ValueErrors, too
+        _log.warning(
+            "%s gives no constants (%s: %s); the built-in ones are used; run `mponet tune` again, or remove the file",
+            *(file, type(error).__name__, error),
+        )
         return None
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise PlanError(
-            f"{file} gives no constants: {type(error).__name__}: {error}; expected those of a machine as `mponet tune` "
-            "writes them; run it again, or remove the file"
-        ) from error
 
 
 @lru_cache(maxsize=1)

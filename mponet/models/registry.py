@@ -18,6 +18,7 @@ from mponet.models.spec import Model as Model
 from mponet.models.vgg import vgg
 
 VARIANTS = ("dense", "mpo")
+LARGEST = {"depth": 2000, "k": 1000, "n": 10_000}  # layers, widening or growth, first width; published: 1202, 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +45,28 @@ class Family:
 
 
 def _resnet(match: "re.Match[str]", variant: str, bond: int | None) -> Model:
-    depth, k = int(match["depth"]), int(match["k"] or K)
+    depth, k = _number(match, "depth"), _number(match, "k", K)
     name = f"resnet{depth}" + (f"-k{k}" if k != K else "") + (match["unit"] or "")
     return resnet(name, depth, k, variant, bond, unit=bool(match["unit"]))
 
 
 def _densenet(match: "re.Match[str]", variant: str, bond: int | None) -> Model:
-    depth, k = int(match["depth"]), int(match["k"])
+    depth, k = _number(match, "depth"), _number(match, "k")
     default = first_width(depth, k)
-    n = int(match["n"] or default)
+    n = _number(match, "n", default)
     name = f"densenet{depth}-{k}" + (f"-n{n}" if n != default else "") + (match["conv"] or "")
     return densenet(name, depth, k, n, variant, bond, conv=bool(match["conv"]))
+
+
+def _number(match: "re.Match[str]", name: str, default: int | None = None) -> int:
+    """A number of a network's name; one that asks for more than any machine holds is refused before it is built."""
+    text = match[name]
+    if text is None and default is not None:
+        return default
+    if len(text.lstrip("0")) > len(str(LARGEST[name])) or int(text) > LARGEST[name]:
+        shown = text if len(text) <= 20 else f"a number of {len(text)} digits"
+        raise ModelError(f"{name} of the network is {shown}; expected at most {LARGEST[name]}; choose a smaller one")
+    return int(text)
 
 
 FAMILIES: dict[str, Family] = {

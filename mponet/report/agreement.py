@@ -1,16 +1,21 @@
 """Do the backends agree?  The JSON of ``mponet crosscheck`` as a map: backend by backend, for every quantity."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import log10
-from typing import Any
+from dataclasses import dataclass
+from math import inf, isinf, log10
+from typing import Annotated
 
-from mponet.crosscheck.bounds import QUANTITIES
+from msgspec import Meta, ValidationError, convert
+
+from mponet.crosscheck.bounds import QUANTITIES, Norm
 from mponet.crosscheck.compare import Comparison
 from mponet.draw.markup import Markup, element, joined
 from mponet.draw.theme import ON_SHADES, SHADES, shade
 from mponet.errors import CheckpointError
 from mponet.report.sources import Document
+from mponet.training.schema import Magnitude, Name, Positive
 
+MAX_BACKENDS = 12  # of a map
 FAINTEST = 1e-4  # share of a bound that has the faintest shade
 Found = tuple[str, Comparison]  # the network's name, and what was compared
 
@@ -26,8 +31,50 @@ STYLE = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class CheckedComparison:
+    """A `Comparison`, with null for an error that is not finite."""
+
+    quantity: Name
+    first: Name
+    second: Name
+    error: Magnitude | None
+    worst: Name
+    bound: Annotated[float, Meta(gt=0.0, le=1e300)]
+    norm: Norm = "largest"
+
+    def comparison(self) -> Comparison:
+        """The same with an infinite error in place of null."""
+        error = inf if self.error is None else self.error
+        return Comparison(self.quantity, self.first, self.second, error, self.worst, self.bound, self.norm)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedReport:
+    """What is used of a report in the JSON of ``mponet crosscheck``."""
+
+    model: Name
+    variant: Name
+    dtype: Name
+    comparisons: Annotated[list[CheckedComparison], Meta(max_length=1000)]
+    bond: Positive | None = None
+
+    @property
+    def title(self) -> str:
+        """Name of the network, with variant and bond."""
+        bond = "" if self.bond is None else f" D={self.bond}"
+        return f"{self.model} ({self.variant}{bond})"
+
+
+@dataclass(frozen=True, slots=True)
+class Crosscheck:
+    """The JSON of ``mponet crosscheck``."""
+
+    reports: Annotated[list[CheckedReport], Meta(max_length=1000)]
+
+
 def is_crosscheck(document: Document) -> bool:
-    """Whether a file is one of ``mponet crosscheck --json``."""
+    """Whether a file means to be one of ``mponet crosscheck --json``; `maps` says whether it can be used."""
     content = document.content
     reports = content.get("reports") if isinstance(content, Mapping) else None
     return isinstance(reports, list) and all(isinstance(one, Mapping) and "comparisons" in one for one in reports)
@@ -40,24 +87,15 @@ def maps(document: Document) -> Markup:
         CheckpointError: the file is not what the command prints.
     """
     try:
-        found = _comparisons(document.content["reports"])
-    except (KeyError, TypeError, ValueError) as error:
+        reports = convert(document.content, Crosscheck).reports
+    except (ValidationError, RecursionError) as error:
         raise CheckpointError(
-            f"{document.name} cannot be used ({type(error).__name__}: {error}); expected what mponet crosscheck --json "
-            "prints; write it again"
+            f"{document.name} cannot be used ({error}); expected what mponet crosscheck --json prints; write it again"
         ) from error
-    return joined(_precision(dtype, own) for dtype, own in found.items())
-
-
-def _comparisons(reports: Sequence[Mapping[str, Any]]) -> dict[str, list[Found]]:
     found: dict[str, list[Found]] = {}
     for report in reports:
-        bond = "" if report["bond"] is None else f" D={report['bond']}"
-        name = f"{report['model']} ({report['variant']}{bond})"
-        for values in report["comparisons"]:
-            fields = {key: value for key, value in values.items() if key != "ok"}
-            found.setdefault(str(report["dtype"]), []).append((name, Comparison(**fields)))
-    return found
+        found.setdefault(report.dtype, []).extend((report.title, one.comparison()) for one in report.comparisons)
+    return joined(_precision(dtype, pairs) for dtype, pairs in found.items())
 
 
 def _precision(dtype: str, found: Sequence[Found]) -> Markup:
@@ -77,7 +115,8 @@ def _precision(dtype: str, found: Sequence[Found]) -> Markup:
 def _map(quantity: str, found: Sequence[Found]) -> Markup:
     """Lower triangle: every pair of backends once."""
     names = list(dict.fromkeys(side for _, one in found for side in (one.first, one.second)))
-    rows = []
+    more = f" (without {len(names) - MAX_BACKENDS} more backends)" if len(names) > MAX_BACKENDS else ""
+    names, rows = names[:MAX_BACKENDS], []
     for number, below in enumerate(names[1:], start=1):
         cells = []
         for left in names[:number]:
@@ -86,7 +125,7 @@ def _map(quantity: str, found: Sequence[Found]) -> Markup:
         rows.append(element("tr", element("th", below, scope="row"), *cells))
     head = element("tr", element("th"), *(element("th", name, scope="col") for name in names[:-1]))
     return element(
-        "table", element("caption", quantity), element("thead", head), element("tbody", *rows), class_="heat"
+        "table", element("caption", quantity + more), element("thead", head), element("tbody", *rows), class_="heat"
     )
 
 
@@ -94,7 +133,11 @@ def _cell(pair: Sequence[Found]) -> Markup:
     name, worst = max(pair, key=lambda one: one[1].error / one[1].bound)
     share = worst.error / worst.bound
     hint = f"{name}: {worst.worst}, {worst.error:.1e} of {worst.bound:.1e} allowed{worst.measured}"
-    return element("td", f"{worst.error:.0e}" if worst.error else "0", class_=_class(share, worst.ok), title=hint)
+    return element("td", _amount(worst.error), class_=_class(share, worst.ok), title=hint)
+
+
+def _amount(error: float) -> str:
+    return "not finite" if isinf(error) else f"{error:.0e}" if error else "0"
 
 
 def _class(share: float, ok: bool) -> str:
@@ -113,7 +156,11 @@ def key() -> Markup:
 
 
 def parts(documents: Sequence[Document]) -> Iterator[Markup]:
-    """Everything about the agreement."""
+    """Everything about the agreement.
+
+    Raises:
+        CheckpointError: a document is not what the command prints.
+    """
     for document in documents:
         yield joined([maps(document), key()], "\n")
 

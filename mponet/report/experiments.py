@@ -39,11 +39,7 @@ class Experiment:
 
 
 def experiments(sources: Sources) -> tuple[Experiment, ...]:
-    """All of a folder, with labels that differ.
-
-    Raises:
-        CheckpointError: a suite.json, or a file of a run, is damaged.
-    """
+    """All of a folder, with labels that differ."""
     found = [*_suites(sources), *_runs(sources)]
     for label in (
         lambda one: one.backend,
@@ -51,7 +47,7 @@ def experiments(sources: Sources) -> tuple[Experiment, ...]:
         lambda one: one.name or one.kind,
     ):
         labels = [label(one) for one in found]
-        if max(Counter(labels).values()) == 1:
+        if max(Counter(labels).values(), default=1) == 1:
             break
     return tuple(replace(one, label=text) for one, text in zip(found, labels, strict=True))
 

@@ -1,16 +1,20 @@
 """What lies in a folder: suites, runs, and the JSON files of cross-checks and benchmarks."""
 
-import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mponet.errors import CheckpointError
+from mponet.errors import CheckpointError, MPONetError
+from mponet.files import parse_json, read_bytes
+from mponet.training.run import RunFolder
 from mponet.training.run.folder import CONFIG
+from mponet.training.suite import read as read_suite
 from mponet.training.suite.folder import NAME as SUITE
 
 DEPTH = 3  # folders of folders that are looked into
+MAX_FOLDERS, MAX_DOCUMENTS = 5000, 500  # what is beyond is left out, and said
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +52,14 @@ class Sources:
         suites: folders of suites.
         runs: folders of runs that belong to no suite.
         documents: JSON files beside them, and those that were given.
+        omitted: a line for everything that is damaged, foreign or out of reach, and why.
     """
 
     title: str
     suites: tuple[Place, ...]
     runs: tuple[Place, ...]
     documents: tuple[Document, ...]
+    omitted: tuple[str, ...] = ()
 
 
 def find(folder: Path, given: Sequence[Path] = ()) -> Sources:
@@ -67,41 +73,87 @@ def find(folder: Path, given: Sequence[Path] = ()) -> Sources:
         CheckpointError: there is neither a suite nor a run, or a file that was given cannot be
             read.
     """
-    places = list(_places(folder, "", DEPTH))
-    suites = tuple(place for place in places if (place.path / SUITE).is_file())
-    runs = tuple(place for place in places if (place.path / CONFIG).is_file() and place not in suites)
-    if not suites and not runs:
-        what = "holds neither a suite nor a run" if folder.is_dir() else "is no folder"
+    search = _Search()
+    search.visit(folder, "", DEPTH)
+    if not search.suites and not search.runs:
+        what = "holds neither a suite nor a run" if os.path.isdir(folder) else "is no folder"  # noqa: PTH112 - never raises
+        why = f" ({search.omitted[0]})" if search.omitted else ""
         raise CheckpointError(
-            f"{folder} {what}; expected the folder of one, or one that has such folders in it; make one with: mponet "
-            "suite, or mponet run"
+            f"{folder} {what}{why}; expected the folder of one, or one that has such folders in it; make one with: "
+            "mponet suite, or mponet run"
         )
-    asked = {path.resolve() for path in given}
-    beside = [path for place in places for path in sorted(place.path.glob("*.json")) if path.resolve() not in asked]
-    found = [_document(path) for path in given] + [one for path in beside if (one := _document_or_none(path))]
-    return Sources(folder.resolve().name, suites, runs, tuple(found))
+    asked = {os.path.realpath(path) for path in given}
+    documents = [_document(path) for path in given]
+    for path in search.files[:MAX_DOCUMENTS]:
+        if os.path.realpath(path) not in asked and (document := _document_or_none(path)):
+            documents.append(document)
+    if len(search.files) > MAX_DOCUMENTS:
+        search.omitted.append(f"{len(search.files) - MAX_DOCUMENTS} JSON files beyond the first {MAX_DOCUMENTS}")
+    title = Path(os.path.realpath(folder)).name
+    return Sources(title, tuple(search.suites), tuple(search.runs), tuple(documents), tuple(search.omitted))
 
 
-def _places(path: Path, name: str, depth: int) -> Iterator[Place]:
-    """A folder, and what is below it unless it is a suite or a run, whose inside is known."""
-    yield Place(name, path)
-    if depth and path.is_dir() and not any((path / file).is_file() for file in (SUITE, CONFIG)):
-        for inner in sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
-            yield from _places(inner, f"{name}/{inner.name}" if name else inner.name, depth - 1)
+class _Search:
+    """Walks through folders; whatever cannot be used becomes a line in ``omitted``."""
+
+    def __init__(self) -> None:
+        self.suites: list[Place] = []
+        self.runs: list[Place] = []
+        self.files: list[Path] = []
+        self.omitted: list[str] = []
+        self._visited = 0
+
+    def visit(self, path: Path, name: str, depth: int) -> None:
+        """Look at a folder, and below it unless it is a suite or a run, whose inside is known."""
+        self._visited += 1
+        if self._visited > MAX_FOLDERS:
+            if self._visited == MAX_FOLDERS + 1:
+                self.omitted.append(f"folders beyond the first {MAX_FOLDERS}")
+            return
+        try:
+            entries = sorted(path.iterdir(), key=lambda entry: entry.name)
+        except OSError as error:
+            self.omitted.append(f"{name or path.name}: {error.strerror}")
+            return
+        names = {entry.name for entry in entries}
+        self.files += [entry for entry in entries if entry.suffix == ".json"]
+        if not self._is_known(Place(name, path), names) and depth:
+            for inner in entries:
+                # os.path.isdir: unlike Path.is_dir it raises nothing, whatever is there
+                if not inner.name.startswith(".") and os.path.isdir(inner):  # noqa: PTH112
+                    self.visit(inner, f"{name}/{inner.name}" if name else inner.name, depth - 1)
+
+    def _is_known(self, place: Place, names: set[str]) -> bool:
+        """Whether a folder is that of a suite or of a run; one of another program is left out with a line."""
+        for file, check, places in ((SUITE, read_suite, self.suites), (CONFIG, RunFolder.existing, self.runs)):
+            if file in names:
+                try:
+                    check(place.path)
+                except MPONetError as error:
+                    self.omitted.append(f"{place.name or place.path.name}: {_without_path(error, place)}")
+                    continue
+                places.append(place)
+                return True
+        return False
+
+
+def _without_path(error: Exception, place: Place) -> str:
+    """A message for a page, which must not depend on where its folder lies."""
+    return str(error).replace(f"{place.path}{os.sep}", "")
 
 
 def _document(path: Path) -> Document:
+    payload = read_bytes(path)
     try:
-        return Document(path.name, json.loads(path.read_bytes()))
-    except (OSError, ValueError) as error:
+        return Document(path.name, parse_json(payload, Any))
+    except ValueError as error:
         raise CheckpointError(
-            f"{path} cannot be read ({type(error).__name__}: {error}); expected the JSON of mponet crosscheck or of a "
-            "benchmark; write it again"
+            f"{path} cannot be read ({error}); expected the JSON of mponet crosscheck or of a benchmark; write it again"
         ) from error
 
 
 def _document_or_none(path: Path) -> Document | None:
-    """A file that nobody named may be anything."""
+    """A file that was not asked for may be anything."""
     try:
         return _document(path)
     except CheckpointError:

@@ -27,6 +27,8 @@ from mponet.report.sources import Document
 
 NAMES = ("row", "layer", "network", "model", "name")
 BASES, OURS = ("dense", "plain"), ("ours", "lowered")
+MAX_ROWS, MAX_PASSES, MAX_NAME = 200, 6, 60  # of a chart; what is beyond is left out, and said
+SMALLEST, LARGEST = 1e-15, 1e18  # ratios, seconds and bytes
 MEMORY, PEER = "memory", "best peer"
 
 
@@ -91,7 +93,8 @@ def ratios(document: Document) -> list[Ratio]:
     rows = content.get("rows") if isinstance(content, Mapping) else content
     if not isinstance(rows, list):
         return []
-    return [one for row in rows if isinstance(row, Mapping) for one in _of(row)]
+    found = (one for row in rows[:MAX_ROWS] if isinstance(row, Mapping) for one in _of(row))
+    return [one for one in found if SMALLEST <= one.value <= LARGEST]
 
 
 def _of(row: Mapping[str, Any]) -> Iterator[Ratio]:
@@ -101,7 +104,7 @@ def _of(row: Mapping[str, Any]) -> Iterator[Ratio]:
     targets = row.get("targets") if isinstance(row.get("targets"), Mapping) else {"": row.get("target")}
     for what, value in _values(row):
         target = _number(targets.get(what, targets.get("")))  # type: ignore[union-attr]
-        yield Ratio(backend, name, what, value, target)
+        yield Ratio(backend[:MAX_NAME], name[:MAX_NAME], what[:MAX_NAME], value, target)
 
 
 def _values(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
@@ -140,8 +143,9 @@ def _inner(value: Any, key: str) -> float | None:
 
 
 def _number(value: Any) -> float | None:
-    """A positive number; None for anything else."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
+    """A positive number; None for anything else, also for one that no measurement gives."""
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and SMALLEST <= value <= LARGEST
+    return float(value) if usable else None
 
 
 def _ratios(name: str, backend: str, found: Sequence[Ratio], kind: str) -> Markup:
@@ -150,8 +154,10 @@ def _ratios(name: str, backend: str, found: Sequence[Ratio], kind: str) -> Marku
     with drawing(f"ratios {name} {backend} {kind}", title, height=_height(len(layers))) as chart:
         axes = chart.axes
         axes.axvline(1.0, color=colour("ink"), linewidth=0.9)
-        passes = list(dict.fromkeys(what.partition(",")[0] for what in whats))
-        for what in whats:
+        every = list(dict.fromkeys(what.partition(",")[0] for what in whats))
+        passes = every[:MAX_PASSES]
+        more = f" Without {len(every) - MAX_PASSES} more passes." if len(every) > MAX_PASSES else ""
+        for what in [what for what in whats if what.partition(",")[0] in passes]:
             place, peer = passes.index(what.partition(",")[0]), what.endswith(PEER)
             shift = 0.16 * (place - (len(passes) - 1) / 2)
             own = [one for one in found if one.what == what]
@@ -179,7 +185,7 @@ def _ratios(name: str, backend: str, found: Sequence[Ratio], kind: str) -> Marku
             )
         _rows(axes, layers)
         axes.set_xlabel("1 is as much as the dense layer or the dense network")
-    return chart.figure(title, f"from {name}; left of the line is better; bars: targets.")
+    return chart.figure(title, f"from {name}; left of the line is better; bars: targets.{more}")
 
 
 def _rows(axes: Any, names: Sequence[str]) -> None:

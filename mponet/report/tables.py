@@ -1,9 +1,8 @@
 """The tables of a report: ours beside the paper's, every training, versions and commands."""
 
-import json
 import shlex
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from mponet.draw.markup import Markup, element, joined
 from mponet.report.experiments import Experiment
@@ -73,17 +72,13 @@ def trainings(experiments: Sequence[Experiment]) -> Markup:
 
 def versions(experiments: Sequence[Experiment]) -> Markup:
     """Who trained: each backend with its device and versions, and how many trainings it began or took up again."""
-    counts: dict[str, int] = {}
-    for experiment in experiments:
-        for one in experiment.trainings:
-            for start in one.starts:
-                key = json.dumps(start, sort_keys=True)
-                counts[key] = counts.get(key, 0) + 1
-    rows = []
-    for key, count in counts.items():
-        noted: dict[str, Any] = json.loads(key)
-        told = ", ".join(f"{name} {number}" for name, number in sorted(noted.get("versions", {}).items()))
-        rows.append([str(noted.get("backend")), str(noted.get("device")), told, str(count)])
+    counts = Counter(
+        (start.backend, start.device, ", ".join(f"{name} {number}" for name, number in sorted(start.versions.items())))
+        for experiment in experiments
+        for training in experiment.trainings
+        for start in training.starts
+    )
+    rows = [[*start, str(count)] for start, count in counts.items()]
     return table(("backend", "device", "versions", "starts"), rows, right=(3,))
 
 

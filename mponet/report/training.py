@@ -1,15 +1,17 @@
 """The trainings of a report, each with all that its folder says, whether it is finished or not."""
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 from mponet.errors import MPONetError
+from mponet.files import exists
 from mponet.models import VARIANTS
 from mponet.report.sources import Place, Sources
 from mponet.training.loop import Record
 from mponet.training.run import Result, RunFolder, Settings, metrics, spectra
-from mponet.training.run.folder import starts_of
+from mponet.training.run.folder import Start, starts_of
 from mponet.training.suite import Suite
 from mponet.training.suite import read as read_suite
 from mponet.training.suite.state import failure, outcome
@@ -20,7 +22,7 @@ class Training:
     """One variant of a network, trained once.
 
     Attributes:
-        name: of the cell of a suite, or of the variant.
+        name: of the training of a suite, or of the variant.
         group: name of the suite or run that it is of, within the folder of the report.
         settings: of its run.
         variant: ``dense`` or ``mpo``.
@@ -41,7 +43,7 @@ class Training:
     message: str | None
     records: tuple[Record, ...]
     spectra: tuple[spectra.Spectra, ...]
-    starts: tuple[Mapping[str, Any], ...]
+    starts: tuple[Start, ...]
 
     @property
     def state(self) -> str:
@@ -69,59 +71,68 @@ class Training:
 
 
 def of_suites(sources: Sources) -> Iterator[tuple[Place, Suite, tuple[Training, ...]]]:
-    """Every suite with its cells.
-
-    Raises:
-        CheckpointError: a suite.json is damaged.
-    """
+    """Every suite with its trainings."""
     for place in sources.suites:
         suite = read_suite(place.path)
-        yield place, suite, tuple(_of_cells(place, suite))
+        yield place, suite, tuple(_of_suite(place, suite))
 
 
 def of_runs(sources: Sources) -> Iterator[tuple[Place, tuple[Training, ...]]]:
-    """Every run that belongs to no suite, with its variants.
-
-    Raises:
-        CheckpointError: a file of the run is damaged.
-    """
+    """Every run that belongs to no suite, with the variants that have begun."""
     for place in sources.runs:
-        home = RunFolder.existing(place.path)
-        results = home.results()
-        begun = [one for one in VARIANTS if one in results or home.metrics(one).exists()]
-        yield place, tuple(_read(home, one, place.name, one, results.get(one), None, "") for one in begun)
+        run_folder = RunFolder.existing(place.path)
+        results, problem = _results(run_folder)
+        trainings = []
+        for variant in VARIANTS:
+            known = (run_folder, variant, place.name, variant)
+            if problem or variant in results or exists(run_folder.metrics(variant)):
+                trainings.append(_training(*known, results.get(variant), problem, ""))
+        yield place, tuple(trainings)
 
 
-def _of_cells(place: Place, suite: Suite) -> Iterator[Training]:
-    for cell in suite.trainings():
-        home = RunFolder(cell.run_folder(place.path), cell.settings)
-        message = failure(cell, place.path)
-        try:
-            result = outcome(cell, place.path)
-            yield _read(home, cell.variant, place.name, str(cell), result, message, suite.backend)
-        except MPONetError as error:
-            known = (str(cell), place.name, cell.settings, cell.variant, suite.backend)
-            yield Training(*known, None, message or str(error), (), (), ())
-
-
-def _read(
-    home: RunFolder, variant: str, group: str, name: str, result: Result | None, message: str | None, backend: str
-) -> Training:
-    path = home.metrics(variant)
+def _results(run_folder: RunFolder) -> tuple[dict[str, Result], str | None]:
+    """The results of a run, or why they cannot be read."""
     try:
-        records = tuple(metrics.read(path)) if path.exists() else ()
-    except FileNotFoundError:  # goes while it is read: its run begins anew
-        records = ()
-    starts = tuple(starts_of(home.path))
+        return run_folder.results(), None
+    except MPONetError as error:
+        return {}, str(error)
+
+
+def _of_suite(place: Place, suite: Suite) -> Iterator[Training]:
+    for training in suite.trainings():
+        run_folder = RunFolder(training.run_folder(place.path), training.settings)
+        message = failure(training, place.path)
+        result = None if message else outcome(training, place.path)
+        yield _training(run_folder, training.variant, place.name, str(training), result, message, suite.backend)
+
+
+def _training(
+    run_folder: RunFolder, variant: str, group: str, name: str, result: Result | None, message: str | None, backend: str
+) -> Training:
+    """A training with all that can be read of it; what is damaged is its message."""
+    records: tuple[Record, ...] = ()
+    measured: tuple[spectra.Spectra, ...] = ()
+    starts: tuple[Start, ...] = ()
+    try:
+        starts = tuple(starts_of(run_folder.path))
+        records = tuple(metrics.read_if_begun(run_folder.metrics(variant)))
+        measured = tuple(spectra.read(run_folder.spectra(variant)))
+    except MPONetError as error:
+        message, result = message or str(error), None
     return Training(
         name,
         group,
-        home.settings,
+        run_folder.settings,
         variant,
-        str(starts[-1]["backend"]) if starts else backend,
+        starts[-1].backend if starts else backend,
         result,
-        message if result is None else result.message,
+        _relative(message, run_folder.path) if result is None else result.message,
         records,
-        tuple(spectra.read(home.spectra(variant))),
+        measured,
         starts,
     )
+
+
+def _relative(message: str | None, path: Path) -> str | None:
+    """A message for a page, which must not depend on where its folder lies."""
+    return None if message is None else message.replace(f"{path}{os.sep}", "")

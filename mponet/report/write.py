@@ -1,5 +1,6 @@
 """The report: a page in one file, made of what a folder holds; the same folder gives the same bytes."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -19,6 +20,9 @@ STYLE = (
 )
 
 
+_log = logging.getLogger("mponet")
+
+
 def report(folder: Path, given: Sequence[Path] = ()) -> str:
     """The page about a suite, a run, or a folder of such.
 
@@ -26,19 +30,23 @@ def report(folder: Path, given: Sequence[Path] = ()) -> str:
         folder: where they are.
         given: JSON files of ``mponet crosscheck`` and of benchmarks that lie elsewhere.
 
+    Folders and files that are damaged or of another program are left out; a line on the page, and a
+    warning, names each.
+
     Raises:
-        CheckpointError: there is neither a suite nor a run, or a file is damaged or of no use.
+        CheckpointError: there is no training that has begun, or a file that was given is of no use.
         InputError: matplotlib is missing.
     """
     sources = find(folder, given)
-    for document, path in zip(sources.documents, given, strict=False):
-        if not agreement.is_crosscheck(document) and not speed.ratios(document):
-            raise CheckpointError(
-                f"{path} holds neither a cross-check nor a benchmark; expected what mponet crosscheck --json prints or "
-                "what mponet bench and benchmarks/plumbing.py write; leave it out"
-            )
     found = experiments(sources)
-    sections = [one for one in _sections(sources, found) if one is not None]
+    checks, omitted = _crosschecks(sources, given)
+    begun = {experiment.name for experiment in found}
+    omitted += [f"{place.name or sources.title}: has not begun" for place in sources.runs if place.name not in begun]
+    for line in omitted:
+        _log.warning("left out: %s", line)
+    if not found:
+        raise CheckpointError(f"{folder} holds no training that has begun; expected one; start it with: mponet run")
+    sections = [one for one in _sections(sources, found, checks, omitted) if one is not None]
     links = element("nav", *(element("a", title, href=f"#{anchor}") for anchor, title, _ in sections), class_="screen")
     title = f"mponet report: {sources.title}"
     body = (
@@ -48,17 +56,44 @@ def report(folder: Path, given: Sequence[Path] = ()) -> str:
     return page(title, element("h1", title), _lead(found), links, *body, style=STYLE)
 
 
-def _sections(sources: Sources, found: Sequence[Experiment]) -> Iterable[tuple[str, str, Markup] | None]:
+def _crosschecks(sources: Sources, given: Sequence[Path]) -> tuple[list[Markup], list[str]]:
+    """The maps of all cross-checks, and a line for everything that is left out.
+
+    Raises:
+        CheckpointError: a file that was given is of no use.
+    """
+    checks: list[Markup] = []
+    omitted = list(sources.omitted)
+    for place, document in enumerate(sources.documents):
+        asked = place < len(given)
+        if agreement.is_crosscheck(document):
+            try:
+                checks += agreement.parts([document])
+            except CheckpointError as error:
+                if asked:
+                    raise
+                omitted.append(str(error))
+        elif asked and not speed.ratios(document):
+            raise CheckpointError(
+                f"{given[place]} holds neither a cross-check nor a benchmark; expected what mponet crosscheck --json "
+                "prints or what mponet bench and benchmarks/plumbing.py write; leave it out"
+            )
+    return checks, omitted
+
+
+def _sections(
+    sources: Sources, found: Sequence[Experiment], checks: Sequence[Markup], omitted: Sequence[str]
+) -> Iterable[tuple[str, str, Markup] | None]:
     """Anchor, heading and content; None where there is nothing to say."""
-    checks = [one for one in sources.documents if agreement.is_crosscheck(one)]
     yield "results", "Beside the paper", tables.beside_the_paper(found)
     yield _charts("accuracy", "Accuracy against size", accuracy.charts(found))
     yield _charts("learning", "Learning curves", learning.charts(found))
     yield _bonds(found)
     yield _speed(found, sources.documents)
-    yield ("agreement", "Agreement of the backends", joined(agreement.parts(checks), "\n")) if checks else None
+    yield ("agreement", "Agreement of the backends", joined(checks, "\n")) if checks else None
     yield "trainings", "Every training", tables.trainings(found)
     yield "commands", "Commands and versions", _commands(found)
+    yield ("omitted", "Left out", element("ul", *(element("li", line) for line in omitted))) if omitted else None
 
 
 def _lead(found: Sequence[Experiment]) -> Markup:

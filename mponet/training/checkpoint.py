@@ -9,7 +9,7 @@ it makes sense.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,21 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from mponet._version import __version__
-from mponet.backend import Numbers, Parameters, state_shapes
+from mponet.backend import Parameters, state_shapes
 from mponet.errors import CheckpointError, MPONetError
-from mponet.files import write_atomically, writing
+from mponet.files import exists, parse_json, write_atomically, writing
 from mponet.models import build
 from mponet.models.init import check
 from mponet.models.shapes import parameter_shapes
 from mponet.models.spec import Model
 from mponet.recipe import Recipe
+from mponet.training.schema import Count, Positive, convert_exactly
 
 FORMAT = "mponet-checkpoint"
 FORMAT_VERSION = "1"
 NAME = "checkpoint.safetensors"
 PARAMETERS, OPTIMIZER = "parameters/", "optimizer/"
+FLOATS = {"float64", "float32", "float16", "F64", "F32", "F16"}  # as numpy and as safetensors call them
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,54 +67,65 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         CheckpointError: it could not be loaded again, or the file cannot be written.
     """
-    _check(checkpoint, str(path))
     tensors = _prefixed(PARAMETERS, checkpoint.parameters) | _prefixed(OPTIMIZER, checkpoint.optimizer)
+    _check_layout(checkpoint, tensors, str(path))
+    _check_numbers(checkpoint, str(path))
     with writing(path):
-        write_atomically(path, to_bytes(tensors, metadata=_metadata(checkpoint)))
+        write_atomically(path, *_sorted_metadata(to_bytes(tensors, metadata=_metadata(checkpoint))))
 
 
 def load(path: Path) -> Checkpoint:
     """The checkpoint in ``path``, from whichever backend.
 
+    Names, shapes and dtypes are judged from the header of the file before any tensor is read.
+
     Raises:
         CheckpointError: it is absent, no checkpoint of ours, of another format version, truncated,
             of wrong names, shapes or dtypes, or holds numbers that are not finite.
     """
-    metadata, tensors = _read(path)
-    _check_format(metadata, path)
-    try:
-        checkpoint = Checkpoint(
-            model=build(metadata["model"], metadata["variant"], json.loads(metadata["bond"])),
-            parameters=_without(PARAMETERS, tensors),
-            optimizer=_without(OPTIMIZER, tensors),
-            recipe=Recipe(**json.loads(metadata["recipe"])),
-            data=metadata["data"],
-            seed=int(metadata["seed"]),
-            step=int(metadata["step"]),
-            version=metadata["mponet"],
-        )
-    except (KeyError, TypeError, ValueError) as error:  # errors of ours are ValueErrors, too
-        raise CheckpointError(
-            f"{path} has unusable metadata ({type(error).__name__}: {error}); expected what mponet {__version__}"
-            f" writes; train again, or read it with mponet {metadata.get('mponet', '(unknown)')}"
-        ) from error
-    if unknown := [name for name in tensors if not name.startswith((PARAMETERS, OPTIMIZER))]:
-        raise CheckpointError(
-            f"{path} holds the tensors {unknown}; expected names in {PARAMETERS} and {OPTIMIZER}; take another file"
-        )
-    _check(checkpoint, str(path))
-    return checkpoint
-
-
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Numbers]]:
-    if not path.is_file():
-        raise CheckpointError(f"{path} is no file; expected a checkpoint; look for {NAME} in the folder of a run")
+    _check_regular(path)
     try:
         with safe_open(path, framework="numpy") as stream:
-            return stream.metadata() or {}, {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+            metadata = stream.metadata() or {}
+            _check_format(metadata, path)
+            belongs = _belongings(metadata, path)
+            headers = {name: _Header(stream.get_slice(name)) for name in stream.keys()}  # noqa: SIM118
+            _check_layout(belongs, headers, str(path))
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, TypeError, AttributeError) as error:  # the last two: a dtype numpy has not
         raise CheckpointError(
             f"{path} cannot be read ({error}); expected a whole safetensors file; copy it again, or take another"
+        ) from error
+    checkpoint = replace(belongs, parameters=_without(PARAMETERS, tensors), optimizer=_without(OPTIMIZER, tensors))
+    _check_numbers(checkpoint, str(path))
+    return checkpoint
+
+
+class _Header:
+    """Shape and dtype of a tensor in a file, without its numbers."""
+
+    def __init__(self, part: Any) -> None:
+        self.shape = tuple(part.get_shape())
+        self.dtype = str(part.get_dtype())  # F32, BF16, I64, ...
+
+
+def _check_regular(path: Path) -> None:
+    if not exists(path) or not path.is_file():
+        raise CheckpointError(f"{path} is no file; expected a checkpoint; look for {NAME} in the folder of a run")
+
+
+def _belongings(metadata: Mapping[str, str], path: Path) -> Checkpoint:
+    """The checkpoint that the metadata tells of, without its tensors."""
+    try:
+        bond: int | None = parse_json(metadata["bond"], Positive | None)  # type: ignore[arg-type]
+        seed, step = (parse_json(metadata[name], Count) for name in ("seed", "step"))
+        recipe = convert_exactly(parse_json(metadata["recipe"], dict), Recipe)
+        model = build(metadata["model"], metadata["variant"], bond)
+        return Checkpoint(model, {}, {}, recipe, metadata["data"], seed, step, metadata["mponet"])
+    except (KeyError, ValueError) as error:  # errors of ours are ValueErrors, too
+        raise CheckpointError(
+            f"{path} has unusable metadata ({type(error).__name__}: {error}); expected what mponet {__version__}"
+            f" writes; train again, or read it with mponet {metadata.get('mponet', '(unknown)')}"
         ) from error
 
 
@@ -130,41 +143,58 @@ def _check_format(metadata: Mapping[str, str], path: Path) -> None:
         )
 
 
-def _check(checkpoint: Checkpoint, where: str) -> None:
-    try:
-        check(checkpoint.model, {name: np.asarray(value) for name, value in checkpoint.parameters.items()})
-        _check_optimizer(checkpoint)
-    except MPONetError as error:
-        raise CheckpointError(f"{where} does not fit its model: {error}; train again, or take another file") from error
+def _check_layout(checkpoint: Checkpoint, tensors: Mapping[str, Any], where: str) -> None:
+    """Judge names, shapes and dtypes of the tensors of a file; their numbers are not looked at."""
+    if unknown := [name for name in tensors if not name.startswith((PARAMETERS, OPTIMIZER))]:
+        raise CheckpointError(
+            f"{where} holds the tensors {unknown}; expected names in {PARAMETERS} and {OPTIMIZER}; take another file"
+        )
     if not 0 <= checkpoint.step <= checkpoint.recipe.steps:
         raise CheckpointError(
             f"{where} is at step {checkpoint.step}; expected 0 to {checkpoint.recipe.steps}, the length of its recipe; "
             "take another file"
         )
-    for name, value in {**checkpoint.parameters, **checkpoint.optimizer}.items():
-        _check_numbers(name, value, where)
+    try:
+        check(checkpoint.model, _without(PARAMETERS, tensors))
+        _check_optimizer(checkpoint, _without(OPTIMIZER, tensors))
+    except MPONetError as error:
+        raise CheckpointError(f"{where} does not fit its model: {error}; train again, or take another file") from error
+    for name, tensor in tensors.items():
+        if str(tensor.dtype) not in FLOATS:
+            raise CheckpointError(
+                f"{name} of {where} has dtype {tensor.dtype}; expected floating point; take another file"
+            )
 
 
-def _check_optimizer(checkpoint: Checkpoint) -> None:
+def _check_optimizer(checkpoint: Checkpoint, tensors: Mapping[str, Any]) -> None:
     recipe = checkpoint.recipe
-    wanted = state_shapes(parameter_shapes(checkpoint.model), recipe) if checkpoint.step else {}
-    found = {name: value.shape for name, value in checkpoint.optimizer.items()}
-    if odd := sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name)):
+    expected = state_shapes(parameter_shapes(checkpoint.model), recipe) if checkpoint.step else {}
+    shapes = {name: tuple(value.shape) for name, value in tensors.items()}
+    if odd := sorted(name for name in {*shapes, *expected} if shapes.get(name) != expected.get(name)):
         raise CheckpointError(
-            f"its optimizer state differs in {odd}; expected {len(wanted)} tensors for momentum {recipe.momentum} and "
-            f"average {recipe.average} at step {checkpoint.step}"
+            f"its optimizer state differs in {odd}; expected {len(expected)} tensors for momentum {recipe.momentum} "
+            f"and average {recipe.average} at step {checkpoint.step}"
         )
 
 
-def _check_numbers(name: str, value: Numbers, where: str) -> None:
-    if value.dtype.kind != "f":
-        raise CheckpointError(f"{name} of {where} has dtype {value.dtype}; expected floating point; take another file")
-    if not np.isfinite(value).all():
-        bad = int(value.size - np.isfinite(value).sum())
-        raise CheckpointError(
-            f"{name} of {where} has {bad} values that are not finite; expected none; the training diverged or the file "
-            "is damaged: take an earlier one"
-        )
+def _check_numbers(checkpoint: Checkpoint, where: str) -> None:
+    for name, value in (*checkpoint.parameters.items(), *checkpoint.optimizer.items()):
+        if not np.isfinite(value).all():
+            bad = int(value.size - np.isfinite(value).sum())
+            raise CheckpointError(
+                f"{name} of {where} has {bad} values that are not finite; expected none; the training diverged or the "
+                "file is damaged: take an earlier one"
+            )
+
+
+def _sorted_metadata(payload: bytes) -> tuple[bytes, memoryview]:
+    """A safetensors file with its metadata in the order of names, so that equal checkpoints are equal files."""
+    size = int.from_bytes(payload[:8], "little")
+    header = json.loads(payload[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, memoryview(payload)[8 + size :]
 
 
 def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
@@ -186,5 +216,5 @@ def _prefixed(prefix: str, tensors: Parameters) -> dict[str, Any]:
     return {prefix + name: np.ascontiguousarray(value) for name, value in tensors.items()}
 
 
-def _without(prefix: str, tensors: Mapping[str, Numbers]) -> dict[str, Numbers]:
+def _without(prefix: str, tensors: Mapping[str, Any]) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -23,7 +23,7 @@ from mponet.training.data import Arrays, batches, steps_per_epoch
 
 Labels = NDArray[np.int64]
 BLOCK = 50  # steps between two readings of the loss
-PATIENCE = 5.0  # seconds after which a block ends early, so that slow models report, too
+PATIENCE = 5.0  # seconds after which a slow block reports in between
 WARM_UP = 10  # first steps of a process, which compile: no block is timed over them
 SPARSEST = 100  # once per epoch means no oftener than this many steps
 TEST_BATCH = 1000
@@ -42,6 +42,8 @@ class Record:
         images_per_s: over the block, compilation excluded; None for a block that was all warm-up.
         seconds: since the training began, pauses between two processes excluded.
         diverged: something was not finite: the training ends here.
+        interim: reported within a block because time passed; whether there is one depends on the
+            clock, so it is shown and not kept.
     """
 
     step: int
@@ -52,6 +54,7 @@ class Record:
     images_per_s: float | None
     seconds: float
     diverged: bool = False
+    interim: bool = False
 
 
 def train(
@@ -67,7 +70,7 @@ def train(
     seconds: float = 0.0,
     device: str | None = None,
 ) -> Iterator[Record]:
-    """Train ``native`` in place from step ``start`` to the end of the recipe; a record after every block.
+    """Train ``native`` in place from step ``start`` to the end of the recipe; yield a record after every block.
 
     Args:
         backend: what built ``native`` and ``trainer``.
@@ -91,6 +94,7 @@ def train(
     test = _Test(backend, model, native, trainer, recipe, arrays, device)
     began = perf_counter() - seconds
     first, since = start, perf_counter()
+    reported = since
     for step, batch in enumerate(batches(arrays, model, recipe, seed=seed, start=start), start + 1):
         rate, share = learning_rate(recipe, step - 1), average_share(recipe, step - 1)
         loss = trainer.step(batch.images, batch.labels, rate, masks=batch.masks, share=share)
@@ -98,9 +102,15 @@ def train(
             float(loss)  # waits for the device; a bad value lasts until the block ends
             first, since = step, perf_counter()
         at_evaluation = step % interval == 0 or step == recipe.steps
-        if step % BLOCK and not at_evaluation and perf_counter() - since < PATIENCE:
+        within = bool(step % BLOCK) and not at_evaluation
+        if within and perf_counter() - reported < PATIENCE:
             continue
         value = float(loss)
+        reported = perf_counter()
+        if within:
+            seconds = reported - began
+            yield Record(step, step / per_epoch, value, rate, None, None, seconds, interim=True)
+            continue
         speed = _speed(recipe, step - first, perf_counter() - since, warm=step > start + WARM_UP)
         measured = test.accuracy_or_none() if at_evaluation and isfinite(value) else None
         diverged = not isfinite(value) or (at_evaluation and measured is None)

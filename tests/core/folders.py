@@ -21,7 +21,7 @@ def records(base, steps=STEPS, every=20, upto=None):
             step / 50,
             2.0 / step,
             0.1,
-            base - (steps - step) / 4000 if step % (2 * every) == 0 else None,
+            base - (steps - step) / (20 * steps) if step % (2 * every) == 0 else None,
             5000.0,
             step / 100,
         )

@@ -327,7 +327,7 @@ def test_a_file_of_no_use_that_was_given_is_refused(tmp_path, small, content, me
 
 def test_a_damaged_suite_is_named(tmp_path):
     (tmp_path / "suite.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"suite\.json cannot be used"):
+    with pytest.raises(CheckpointError, match=r"suite\.json is damaged"):
         report(tmp_path)
 
 

@@ -205,10 +205,10 @@ def test_data_other_than_that_of_the_settings_is_refused(tmp_path, digits, setti
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("config.json", b"{", "cannot be used"),
-        ("config.json", b'{"format": "mponet-run", "format_version": 2}', "format is 'mponet-run' 2"),
-        ("result.json", b"[]", "cannot be used"),
-        ("result.json", b'{"variants": {"dense": {"accuracy": 1}}}', "cannot be used"),
+        ("config.json", b"{", "is damaged"),
+        ("config.json", b'{"format": "mponet-run", "format_version": 2}', "format_version"),
+        ("result.json", b"[]", "Expected `object`"),
+        ("result.json", b'{"variants": {"dense": {"accuracy": 1}}}', "missing required field"),
         ("dense/metrics.jsonl", b"", "ends at step 0; expected 60"),
         ("dense/metrics.jsonl", b"\xff\n", "line 1"),
         ("dense/metrics.jsonl", b'{"step": 20}\n', "line 1"),

@@ -12,9 +12,9 @@ a `Reporter`, and gives a `Result` per variant.  In the folder::
 A result is computed from the metrics, so that a resumed run and an uninterrupted one report alike.
 """
 
-from mponet.training.run.execute import Reporter as Reporter
 from mponet.training.run.execute import run as run
 from mponet.training.run.folder import RunFolder as RunFolder
+from mponet.training.run.reporter import Reporter as Reporter
 from mponet.training.run.result import Result as Result
 from mponet.training.run.result import summary as summary
 from mponet.training.run.settings import Settings as Settings

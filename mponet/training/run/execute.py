@@ -1,53 +1,34 @@
 """Train the variants of a model in a folder, from the start or from where a killed run stopped."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from mponet.backend import Backend, Numbers, Trainer
+from mponet.backend import Backend, Numbers, Parameters, Trainer
 from mponet.errors import DivergedError, RecipeError
+from mponet.files import exists
 from mponet.models import VARIANTS
 from mponet.models.init import start
 from mponet.training.checkpoint import Checkpoint, save
 from mponet.training.data import Arrays, Dataset, steps_per_epoch
+from mponet.training.lock import locked
 from mponet.training.loop import Record, evaluated, train
 from mponet.training.run import metrics, spectra
-from mponet.training.run.folder import RunFolder
+from mponet.training.run.folder import LOCK, RunFolder
 from mponet.training.run.lines import Log
+from mponet.training.run.memory import check_memory
+from mponet.training.run.reporter import GuardedReporter, NullReporter, Reporter
 from mponet.training.run.result import Result, result
 from mponet.training.run.settings import Settings
 
 SAVE_EVERY = 30.0  # seconds between checkpoints; every evaluation brings one, too
 
-
-class Reporter(Protocol):
-    """Whoever wants to watch."""
-
-    def started(self, variant: str, steps: int, per_epoch: int, earlier: Sequence[Record]) -> None:
-        """A variant begins, or goes on after the ``earlier`` records, with ``steps`` to do in all."""
-
-    def advanced(self, record: Record) -> None:
-        """A block of steps is done."""
-
-    def finished(self, variant: str, outcome: Result) -> None:
-        """A variant is done, or was done before."""
-
-
-class NullReporter:
-    """Watches nothing."""
-
-    def started(self, variant: str, steps: int, per_epoch: int, earlier: Sequence[Record]) -> None:
-        """Nothing."""
-
-    def advanced(self, record: Record) -> None:
-        """Nothing."""
-
-    def finished(self, variant: str, outcome: Result) -> None:
-        """Nothing."""
+_log = logging.getLogger("mponet")
 
 
 def run(
@@ -63,35 +44,41 @@ def run(
 ) -> dict[str, Result]:
     """Train variants of a model one after the other; one that diverges does not keep the next from running.
 
+    The folder is locked until the end.  A reporter that fails is told nothing more; the training
+    goes on.
+
     Args:
         settings: what to train, and how.
         backend: what trains it.
         dataset: the data set that the settings name.
         folder: where everything is kept.
         variants: any of ``dense`` and ``mpo``.
-        resume: go on where ``folder`` ends, on this backend or another; what is finished is not
+        resume: continue where ``folder`` ends, on this backend or another; what is finished is not
             trained again.
         device: of the backend; None for its default.
         reporter: is told what happens.
 
     Raises:
-        RecipeError: ``folder`` holds these variants and ``resume`` is false, or it holds a run of
-            other settings.
+        RecipeError: ``folder`` holds these variants and ``resume`` is false, it holds a run of other
+            settings, another process works in it, or the model does not fit the memory.
         CheckpointError: a file in ``folder`` is damaged, or cannot be written.
         DataError: the data set does not fit the model.
     """
     if dataset.name != settings.data:
         raise RecipeError(f"data set is {dataset.name!r}; expected {settings.data!r} as in the settings; load that one")
-    watcher = reporter or NullReporter()
-    arrays = Arrays.of(dataset, settings.networks[variants[0]].input_shape, settings.recipe)
-    run_folder = RunFolder.open(folder, settings, variants, resume=resume)
-    run_folder.note_start(backend, device)
+    watcher = GuardedReporter(reporter or NullReporter())
     for variant in variants:
-        if variant not in run_folder.results():
-            one = _Variant(run_folder, variant, backend, device, arrays)
-            run_folder.note_result(variant, one.trained(watcher), backend.name)
-        watcher.finished(variant, run_folder.results()[variant])
-    return {variant: run_folder.results()[variant] for variant in variants}
+        check_memory(settings.networks[variant], settings.recipe)
+    arrays = Arrays.of(dataset, settings.networks[variants[0]].input_shape, settings.recipe)
+    with locked(folder, LOCK):
+        run_folder = RunFolder.open(folder, settings, variants, resume=resume)
+        changes = run_folder.note_start(backend, device)
+        for variant in variants:
+            if variant not in run_folder.results():
+                training = _Variant(run_folder, variant, backend, device, arrays, tuple(changes))
+                run_folder.note_result(variant, training.trained(watcher), backend.name)
+            watcher.finished(variant, run_folder.results()[variant])
+        return {variant: run_folder.results()[variant] for variant in variants}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +90,18 @@ class _Variant:
     backend: Backend
     device: str | None
     arrays: Arrays
+    changes: tuple[str, ...]
 
     def trained(self, watcher: Reporter) -> Result:
         """Train to the end, from the last checkpoint if there is one."""
-        settings, found = self.folder.settings, self.folder.load(self.variant)
-        step = 0 if found is None else found.step
+        settings, checkpoint = self.folder.settings, self.folder.load(self.variant)
+        step = 0 if checkpoint is None else checkpoint.step
+        if step and self.changes:
+            changes = "; ".join(self.changes)
+            _log.warning("%s continues under other conditions: %s; last digits may differ", self.variant, changes)
         records = metrics.truncate_after(self.folder.metrics(self.variant), step)
         spectra.truncate_after(self.folder.spectra(self.variant), step)
-        native, trainer = self._built(found)
+        native, trainer = self._built(checkpoint)
         per_epoch = steps_per_epoch(self.arrays, settings.recipe)
         watcher.started(self.variant, settings.recipe.steps, per_epoch, tuple(records))
         message = None
@@ -119,16 +110,19 @@ class _Variant:
         except DivergedError as error:
             message = str(error)
         path = self.folder.checkpoint(self.variant)
-        return result(settings, self.variant, records, checkpoint=path if path.exists() else None, message=message)
+        return result(settings, self.variant, records, checkpoint=path if exists(path) else None, message=message)
 
-    def _built(self, found: Checkpoint | None) -> tuple[Any, Trainer]:
+    def _built(self, checkpoint: Checkpoint | None) -> tuple[Any, Trainer]:
         settings = self.folder.settings
         model = settings.networks[self.variant]
-        parameters = start(model, settings.seed, settings.recipe.initializer) if found is None else found.parameters
+        if checkpoint is None:
+            parameters: Parameters = start(model, settings.seed, settings.recipe.initializer)
+        else:
+            parameters = checkpoint.parameters
         native = self.backend.build(model, parameters, device=self.device)
         trainer = self.backend.trainer(native, settings.recipe)
-        if found is not None:
-            trainer.restore(found.optimizer)
+        if checkpoint is not None:
+            trainer.restore(checkpoint.optimizer)
         return native, trainer
 
     def _train(self, native: Any, trainer: Trainer, records: list[Record], watcher: Reporter) -> None:
@@ -137,7 +131,7 @@ class _Variant:
         begin, seconds = (records[-1].step, records[-1].seconds) if records else (0, 0.0)
         if not records:
             self._measure(self.backend.parameters(native), 0, 0.0)
-        course = train(
+        blocks = train(
             self.backend,
             settings.networks[self.variant],
             native,
@@ -150,7 +144,10 @@ class _Variant:
             device=self.device,
         )
         with Log(self.folder.metrics(self.variant)) as log:
-            for record in course:
+            for record in blocks:
+                if record.interim:
+                    watcher.advanced(record)
+                    continue
                 records.append(record)  # before anything can go wrong: the result is computed from them
                 log.write(metrics.as_dict(record))
                 watcher.advanced(record)

@@ -1,28 +1,70 @@
 """The folder of a run: what it was started with, and what came out so far."""
 
-import json
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from msgspec import Meta
 
 from mponet._version import __version__
 from mponet.backend import Backend
+from mponet.contraction.planner import mode
 from mponet.errors import CheckpointError, RecipeError
-from mponet.files import write_json, writing
+from mponet.files import exists, read_json, remove_leftovers, write_json, writing
 from mponet.models import VARIANTS
 from mponet.training.checkpoint import NAME as CHECKPOINT
 from mponet.training.checkpoint import Checkpoint, load
+from mponet.training.run.lines import complete_lines
 from mponet.training.run.metrics import NAME as METRICS
 from mponet.training.run.result import Result, summary
 from mponet.training.run.settings import Settings, differences, from_dict
 from mponet.training.run.spectra import NAME as SPECTRA
+from mponet.training.schema import Name, Versions
 
-CONFIG, RESULT = "config.json", "result.json"
+CONFIG, RESULT, LOCK = "config.json", "result.json", "run.lock"
 FORMAT, FORMAT_VERSION = "mponet-run", 1
+REMEDY = "choose another --out, or delete the folder"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Who trained: one process from its start to its end.
+
+    Attributes:
+        backend: name of the framework.
+        device: that it computed on.
+        versions: of mponet and of the packages underneath.
+        plans: how contraction plans were chosen, ``model`` or ``measure``; it may change the last bits.
+    """
+
+    backend: Name
+    device: Name
+    versions: Versions
+    plans: Name = "model"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """config.json."""
+
+    format: Literal["mponet-run"]
+    format_version: Literal[1]
+    settings: dict[str, Any]
+    starts: Annotated[list[Start], Meta(max_length=100_000)]
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What is used of result.json."""
+
+    variants: dict[Literal["dense", "mpo"], Result]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +81,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path, settings: Settings, variants: Sequence[str], *, resume: bool) -> "RunFolder":
-        """The folder, made if it is not there.
+        """The folder, made if it is not there; its lock must be held.
 
         A variant that it does not hold yet may join those that it holds.
 
@@ -53,13 +95,14 @@ class RunFolder:
             _check_same(path, settings)
         if not resume and (again := [variant for variant in variants if variant in present]):
             raise RecipeError(
-                f"{path} already holds {' and '.join(again)} of such a run; expected a new folder; go on with --resume,"
-                " choose another --out, or delete it"
+                f"{path} already holds {' and '.join(again)} of this run; expected a new folder; continue with "
+                "--resume, choose another --out, or delete it"
             )
         with writing(path):
             for variant in variants:
                 (path / variant).mkdir(parents=True, exist_ok=True)
-            if not present:  # of a start that failed before its first step, with settings that bind nobody
+                remove_leftovers(path / variant)
+            if not present:  # of a start that failed before its first step: its settings do not count
                 (path / CONFIG).unlink(missing_ok=True)
         return cls(path, settings)
 
@@ -102,29 +145,25 @@ class RunFolder:
             RecipeError: it belongs to another run.
         """
         path = self.checkpoint(variant)
-        if not path.exists():
+        if not exists(path):
             return None
-        found = load(path)
-        own = Settings(found.model.name, self.settings.bond, found.data, found.recipe, found.seed)
+        checkpoint = load(path)
+        own = Settings(checkpoint.model.name, self.settings.bond, checkpoint.data, checkpoint.recipe, checkpoint.seed)
         lines = differences(self.settings.as_dict(), own.as_dict())
-        if found.model != self.settings.networks[variant]:
-            lines.append(f"network is {self.settings.networks[variant]!r}, was {found.model!r}")
+        if checkpoint.model != self.settings.networks[variant]:
+            lines.append(f"network is {self.settings.networks[variant]!r}, was {checkpoint.model!r}")
         if lines:
             raise RecipeError(_other(path, lines))
-        return found
+        return checkpoint
 
-    def note_start(self, backend: Backend, device: str | None) -> None:
-        """Add to config.json who trains from now on."""
-        path = self.path / CONFIG
-        earlier = _read(path, FORMAT)["starts"] if path.exists() else []
+    def note_start(self, backend: Backend, device: str | None) -> list[str]:
+        """Add to config.json who trains from now on; what differs from the start before, one line each."""
         versions = {"mponet": __version__, "python": platform.python_version(), "numpy": np.__version__}
-        begin = {
-            "backend": backend.name,
-            "device": device or backend.devices()[0],
-            "versions": versions | backend.versions(),
-        }
+        start = Start(backend.name, device or backend.devices()[0], versions | backend.versions(), mode())
+        earlier = starts_of(self.path)
         config = {"format": FORMAT, "format_version": FORMAT_VERSION, "settings": self.settings.as_dict()}
-        write_json(path, {**config, "starts": [*earlier, begin]})
+        write_json(self.path / CONFIG, {**config, "starts": [one.as_dict() for one in (*earlier, start)]})
+        return differences(start.as_dict(), earlier[-1].as_dict()) if earlier else []
 
     def note_result(self, variant: str, result: Result, backend: str) -> None:
         """Add the result of a variant to result.json."""
@@ -137,48 +176,40 @@ class RunFolder:
             CheckpointError: result.json is damaged.
         """
         path = self.path / RESULT
-        if not path.exists():
+        if not exists(path):
             return {}
-        try:
-            found = {variant: Result(**values) for variant, values in _read(path)["variants"].items()}
-        except (KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(_damaged(path, error)) from error
+        variants = read_json(path, Results, remedy=REMEDY).variants
         # The folder may have been moved since.
-        return {variant: replace(one, checkpoint=self._existing(variant)) for variant, one in found.items()}
+        return {variant: replace(result, checkpoint=self._existing(variant)) for variant, result in variants.items()}
 
     def _existing(self, variant: str) -> str | None:
         path = self.checkpoint(variant)
-        return str(path) if path.exists() else None
+        return str(path) if exists(path) else None
 
 
-def starts_of(path: Path) -> list[dict[str, Any]]:
-    """Who trained in a folder: backend, device and versions of every start; nobody where it has not begun.
+def starts_of(path: Path) -> list[Start]:
+    """Who trained in a folder, one entry per process; empty where it has not begun.
 
     Raises:
         CheckpointError: its config.json is damaged.
     """
-    if not (path / CONFIG).exists():
-        return []
-    try:
-        return [dict(start) for start in _read(path / CONFIG, FORMAT)["starts"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(_damaged(path / CONFIG, error)) from error
+    return read_json(path / CONFIG, Config, remedy=REMEDY).starts if exists(path / CONFIG) else []
 
 
 def _begun(path: Path) -> bool:
-    return (path / CHECKPOINT).exists() or ((path / METRICS).exists() and (path / METRICS).stat().st_size > 0)
+    return exists(path / CHECKPOINT) or bool(complete_lines(path / METRICS))
 
 
 def _settings(path: Path) -> Settings:
+    config = read_json(path / CONFIG, Config, remedy=REMEDY)
     try:
-        return from_dict(_read(path / CONFIG, FORMAT)["settings"])
-    except (KeyError, TypeError, ValueError) as error:  # errors of ours are ValueErrors, too
-        raise CheckpointError(_damaged(path / CONFIG, error)) from error
+        return from_dict(config.settings)
+    except ValueError as error:
+        raise CheckpointError(f"{path / CONFIG} is damaged: {error}; {REMEDY}") from error
 
 
 def _check_same(path: Path, settings: Settings) -> None:
-    found = _settings(path)
-    if lines := differences(settings.as_dict(), found.as_dict()):
+    if lines := differences(settings.as_dict(), _settings(path).as_dict()):
         raise RecipeError(_other(path, lines))
 
 
@@ -186,21 +217,4 @@ def _other(path: Path, lines: Sequence[str]) -> str:
     return (
         f"{path} holds a run of other settings: {'; '.join(lines)}; expected the same; give those it was started with, "
         "or choose another --out"
-    )
-
-
-def _read(path: Path, form: str | None = None) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = json.loads(path.read_bytes())
-        if form is not None and (values["format"], values["format_version"]) != (form, FORMAT_VERSION):
-            raise ValueError(f"format is {values['format']!r} {values['format_version']!r}")
-        return values
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(_damaged(path, error)) from error
-
-
-def _damaged(path: Path, error: Exception) -> str:
-    return (
-        f"{path} cannot be used ({type(error).__name__}: {error}); expected what mponet writes; choose another --out, "
-        "or delete the folder"
     )

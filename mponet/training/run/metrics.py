@@ -1,48 +1,75 @@
-"""The course of a training as JSON lines: one `Record` each, appended as it happens, cut back when a run resumes."""
+"""The metrics of a training as JSON lines: one `Record` each, appended as it happens, truncated when a run resumes."""
 
-import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass
 from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
 from mponet.errors import CheckpointError
-from mponet.files import write_atomically, writing
+from mponet.files import parse_json, write_atomically, writing
 from mponet.training.loop import Record
 from mponet.training.run.lines import complete_lines, line
+from mponet.training.schema import Amount, Number, Positive, Share
 
 NAME = "metrics.jsonl"
-_FIELDS = frozenset(field.name for field in fields(Record))
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsLine:
+    """A line of the file: `Record`, with null for a loss that is not finite."""
+
+    step: Positive
+    epoch: Amount
+    loss: float | None
+    learning_rate: Number
+    accuracy: Share | None
+    images_per_s: Amount | None
+    seconds: Amount
+    diverged: bool = False
 
 
 def as_dict(record: Record) -> dict[str, Any]:
     """The fields for JSON; a loss that is not finite becomes null, ``diverged`` is there only when true."""
     values = asdict(record) | {"loss": record.loss if isfinite(record.loss) else None}
-    return {key: value for key, value in values.items() if key != "diverged" or value}
+    return {key: value for key, value in values.items() if key != "interim" and (key != "diverged" or value)}
 
 
 def read(path: Path) -> list[Record]:
-    """The records of a file; a last line that a kill left half written is ignored.
+    """The records of a file; a last line that a kill left incomplete is ignored.
 
     Raises:
-        CheckpointError: the file is absent, or another line is not one of ours.
+        CheckpointError: the file is absent, a line is not a record, or steps do not increase.
     """
-    if not path.is_file():
+    lines = complete_lines(path)
+    if lines is None:
         raise CheckpointError(
             f"{path} is absent; expected the metrics of the run; start the run anew in another folder"
         )
-    return [_record(text, number, path) for number, text in enumerate(complete_lines(path), start=1)]
+    records: list[Record] = []
+    for number, text in enumerate(lines, start=1):
+        records.append(_record(text, number, path, records[-1].step if records else 0))
+    return records
+
+
+def read_if_begun(path: Path) -> list[Record]:
+    """The records of a file; none where the training has not begun.
+
+    Raises:
+        CheckpointError: a line is not a record, or steps do not increase.
+    """
+    return [] if complete_lines(path) is None else read(path)
 
 
 def truncate_after(path: Path, step: int) -> list[Record]:
-    """Drop the records after ``step``, which the run that resumes there will write again, and give the rest.
+    """Drop the records after ``step``, which the resumed run will write again, and return the rest.
 
     Raises:
         CheckpointError: the records do not reach ``step``: the file does not belong to the
             checkpoint.
     """
     if step == 0:
-        path.unlink(missing_ok=True)
+        with writing(path):
+            path.unlink(missing_ok=True)
         return []
     records = [record for record in read(path) if record.step <= step]
     last = records[-1].step if records else 0
@@ -56,18 +83,23 @@ def truncate_after(path: Path, step: int) -> list[Record]:
     return records
 
 
-def _record(text: bytes, number: int, path: Path) -> Record:
+def _record(text: bytes, number: int, path: Path, before: int) -> Record:
     try:
-        values = json.loads(text)
-        loss = values["loss"]
-        record = Record(
-            **{key: value for key, value in values.items() if key in _FIELDS} | {"loss": nan if loss is None else loss}
-        )
-        if record.step < 1:
-            raise ValueError(f"step is {record.step}")
-    except (ValueError, KeyError, TypeError) as error:
+        values = parse_json(text, MetricsLine)
+        if values.step <= before:
+            raise ValueError(f"step is {values.step} after step {before}; two processes wrote to this file")
+    except ValueError as error:
         raise CheckpointError(
-            f"line {number} of {path} is {text[:80]!r} ({type(error).__name__}: {error}); expected a record of a "
-            "training; start the run anew in another folder"
+            f"line {number} of {path} is {text[:80]!r} ({error}); expected a record of a training, with steps that "
+            "increase; start the run anew in another folder"
         ) from error
-    return record
+    return Record(
+        values.step,
+        values.epoch,
+        nan if values.loss is None else values.loss,
+        values.learning_rate,
+        values.accuracy,
+        values.images_per_s,
+        values.seconds,
+        values.diverged,
+    )

@@ -11,6 +11,7 @@ from mponet.models.shapes import compression_ratio, parameter_count
 from mponet.operators.measure import parameter_ratio
 from mponet.training.loop import Record
 from mponet.training.run.settings import Settings
+from mponet.training.schema import Amount, Count, Share, Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +35,18 @@ class Result:
         message: why it did.
     """
 
-    accuracy: float | None
-    best_accuracy: float | None
-    parameters: int
-    rho: float | None
-    parameter_ratio: float
-    step_ms: float | None
-    steps: int
+    accuracy: Share | None
+    best_accuracy: Share | None
+    parameters: Count
+    rho: Amount | None
+    parameter_ratio: Amount
+    step_ms: Amount | None
+    steps: Count
     loss: float | None
-    seconds: float
-    checkpoint: str | None
+    seconds: Amount
+    checkpoint: Text | None
     diverged: bool = False
-    message: str | None = None
+    message: Text | None = None
 
 
 def result(

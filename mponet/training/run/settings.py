@@ -14,7 +14,9 @@ from mponet.errors import RecipeError
 from mponet.models import VARIANTS, build, family
 from mponet.models.spec import Model
 from mponet.recipe import Recipe, preset
+from mponet.training.schema import MAX_INTEGER, convert_exactly
 
+MAX_BOND = 1_000_000  # far beyond any bond that an operator keeps
 FEWEST = 500  # on the digits more steps bring nothing but time
 PUBLISHED = {"mnist": 60_000, "cifar10": 50_000}  # training images of the data sets that presets are written for
 
@@ -40,11 +42,13 @@ class Settings:
     networks: Mapping[str, Model] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if not 0 <= self.seed <= MAX_INTEGER:
+            raise RecipeError(f"seed is {self.seed}; expected 0 to {MAX_INTEGER}; choose another")
+        if self.bond is not None and self.bond > MAX_BOND:
+            raise RecipeError(f"bond is {self.bond}; expected at most {MAX_BOND}; choose a smaller one")
         bonds = {"dense": None, "mpo": self.bond}
         networks = {variant: build(self.model, variant, bonds[variant]) for variant in VARIANTS}
         object.__setattr__(self, "networks", networks)
-        if self.seed < 0:
-            raise RecipeError(f"seed is {self.seed}; expected a whole number of at least 0; choose another")
 
     def as_dict(self) -> dict[str, Any]:
         """The fields, for JSON."""
@@ -58,13 +62,12 @@ class Settings:
 
 
 def from_dict(values: dict[str, Any]) -> Settings:
-    """`Settings.as_dict` backwards; what an older mponet did not know of has its default.
+    """The inverse of `Settings.as_dict`; fields that an older mponet did not write have their defaults.
 
     Raises:
-        ModelError, RecipeError, TypeError, KeyError: they are no settings.
+        RecipeError: they are not the settings of a run, or those of a newer mponet.
     """
-    recipe = Recipe(**values["recipe"])
-    return Settings(values["model"], values["bond"], values["data"], recipe, values["seed"])
+    return convert_exactly(values, Settings)
 
 
 def resolve(
@@ -114,11 +117,18 @@ def fitted(recipe: Recipe, model: str, images: int) -> Recipe:
     return replace(recipe, steps=steps, decay_steps=max(recipe.decay_steps * here // there, 1))
 
 
-def default_folder(settings: Settings, backend: str) -> Path:
-    """Where a run is kept unless told otherwise."""
-    bond = [] if settings.bond is None else [f"D{settings.bond}"]
-    parts = [settings.model, settings.data, backend, settings.recipe.name, *bond, f"seed{settings.seed}"]
-    return Path("runs") / "-".join(parts)
+def default_folder(settings: Settings, backend: str, *, epochs: int | None = None, steps: int | None = None) -> Path:
+    """Where a run is kept unless told otherwise; runs of different settings have different folders.
+
+    Args:
+        settings: of the run.
+        backend: name of the framework.
+        epochs: asked for in place of the preset's length, as for `resolve`.
+        steps: likewise.
+    """
+    lengths = ((settings.bond, "D{}"), (epochs, "{}epochs"), (steps, "{}steps"), (settings.seed, "seed{}"))
+    parts = [form.format(value) for value, form in lengths if value is not None]
+    return Path("runs") / "-".join([settings.model, settings.data, backend, settings.recipe.name, *parts])
 
 
 def differences(wanted: dict[str, Any], found: dict[str, Any], prefix: str = "") -> list[str]:

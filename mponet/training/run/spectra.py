@@ -10,7 +10,6 @@ costs one QR and one small singular value decomposition per bond, about ``D^3`` 
 (`benchmarks/spectra.py` compares it with the training).
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,12 +17,13 @@ from typing import Any
 
 from mponet.backend import Numbers
 from mponet.errors import CheckpointError
-from mponet.files import write_atomically, writing
+from mponet.files import parse_json, write_atomically, writing
 from mponet.models.shapes import operators
 from mponet.models.spec import Model
 from mponet.operators.measure import entropy, spectra
 from mponet.operators.mpo import MPO
 from mponet.training.run.lines import complete_lines
+from mponet.training.schema import Amount, Count, Magnitude, Name, Number
 
 NAME = "spectra.jsonl"
 DIGITS = 6  # of what is written; single precision has no more that are sure
@@ -39,8 +39,15 @@ class Bonds:
             wide.
     """
 
-    entropy: tuple[float, ...]
-    singular_values: tuple[tuple[float, ...], ...]
+    entropy: tuple[Number, ...]
+    singular_values: tuple[tuple[Magnitude, ...], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.entropy) != len(self.singular_values) or not all(self.singular_values):
+            raise CheckpointError(
+                f"an operator has {len(self.entropy)} entropies and {len(self.singular_values)} lists of singular "
+                "values; expected as many, none of them empty; measure again"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +60,9 @@ class Spectra:
         operators: by name of the layer.
     """
 
-    step: int
-    epoch: float
-    operators: Mapping[str, Bonds]
+    step: Count
+    epoch: Amount
+    operators: dict[Name, Bonds]
 
     def as_dict(self) -> dict[str, Any]:
         """The fields, for JSON."""
@@ -85,9 +92,12 @@ def read(path: Path) -> list[Spectra]:
     Raises:
         CheckpointError: a line is not one of ours.
     """
-    if not path.is_file():
-        return []
-    return [_spectra(line, number, path) for number, line in enumerate(complete_lines(path), start=1)]
+    found: list[Spectra] = []
+    for number, line in enumerate(complete_lines(path) or (), start=1):
+        found.append(_spectra(line, number, path))
+        if found[-1].step <= (found[-2].step if number > 1 else -1) or _layout(found[-1]) != _layout(found[0]):
+            raise CheckpointError(_damaged(line, number, path, "does not follow the line before"))
+    return found
 
 
 def truncate_after(path: Path, step: int) -> None:
@@ -99,8 +109,8 @@ def truncate_after(path: Path, step: int) -> None:
     if step == 0:
         with writing(path):
             path.unlink(missing_ok=True)
-    elif path.is_file():
-        kept = [line for line, found in zip(complete_lines(path), read(path), strict=True) if found.step <= step]
+    elif lines := complete_lines(path):
+        kept = [line for line, spectra in zip(lines, read(path), strict=True) if spectra.step <= step]
         with writing(path):
             write_atomically(path, b"".join(line + b"\n" for line in kept))
 
@@ -119,17 +129,18 @@ def _rounded(value: float) -> float:
 
 def _spectra(line: bytes, number: int, path: Path) -> Spectra:
     try:
-        values = json.loads(line)
-        operators = {
-            name: Bonds(tuple(bonds["entropy"]), tuple(map(tuple, bonds["singular_values"])))
-            for name, bonds in values["operators"].items()
-        }
-        found = Spectra(int(values["step"]), float(values["epoch"]), operators)
-        if found.step < 0 or any(len(b.entropy) != len(b.singular_values) for b in operators.values()):
-            raise ValueError(f"step is {found.step}, or the lists of an operator differ in length")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"line {number} of {path} is {line[:80]!r} ({type(error).__name__}: {error}); expected the spectra of a "
-            "network's operators; delete the file to go on without those of earlier steps"
-        ) from error
-    return found
+        return parse_json(line, Spectra)
+    except ValueError as error:
+        raise CheckpointError(_damaged(line, number, path, error)) from error
+
+
+def _damaged(line: bytes, number: int, path: Path, error: Exception | str) -> str:
+    return (
+        f"line {number} of {path} is {line[:80]!r} ({error}); expected the spectra of a network's operators; delete "
+        "the file to continue without those of earlier steps"
+    )
+
+
+def _layout(spectra: Spectra) -> dict[str, int]:
+    """Number of bonds by operator."""
+    return {name: len(bonds.entropy) for name, bonds in spectra.operators.items()}

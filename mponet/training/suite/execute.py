@@ -1,8 +1,9 @@
 """Run the unfinished trainings of a suite one after the other; one that fails does not stop the rest."""
 
+import sys
 import traceback
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
@@ -10,16 +11,19 @@ from mponet.backend import Backend
 from mponet.errors import MPONetError
 from mponet.files import write_json, writing
 from mponet.training.data import Dataset
+from mponet.training.lock import locked
 from mponet.training.run import Reporter, Result, run
+from mponet.training.run.reporter import GuardedReporter
 from mponet.training.suite import write
-from mponet.training.suite.folder import claim_folder, locked
+from mponet.training.suite.folder import LOCK, claim_folder
 from mponet.training.suite.settings import Suite, Training
 from mponet.training.suite.state import FAILED, outcome
 from mponet.training.suite.table import Report, report
+from mponet.training.watch import Guard
 
 
 class Observer(Protocol):
-    """Whoever wants to watch a suite."""
+    """Receives the progress of a suite."""
 
     def watching(self, training: Training, number: int, count: int) -> AbstractContextManager[Reporter | None]:
         """The reporter of a training, the ``number``-th of ``count``."""
@@ -32,17 +36,17 @@ class Observer(Protocol):
 
 
 class NullObserver:
-    """Watches nothing."""
+    """Observes nothing."""
 
     def watching(self, training: Training, number: int, count: int) -> AbstractContextManager[Reporter | None]:
-        """Nobody."""
+        """No reporter."""
         return nullcontext()
 
     def finished(self, training: Training, result: Result) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def failed(self, training: Training, message: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def run_suite(
@@ -71,9 +75,9 @@ def run_suite(
         RecipeError: ``folder`` holds another suite, or another process works on it.
         CheckpointError: ``folder`` is damaged, or cannot be written.
     """
-    watcher = observer or NullObserver()
-    claim_folder(folder, suite)
-    with locked(folder):
+    watcher = _GuardedObserver(observer or NullObserver())
+    with locked(folder, LOCK):
+        claim_folder(folder, suite)
         trainings = suite.trainings()
         for number, training in enumerate(trainings, 1):
             if not _finished(training, folder):
@@ -87,6 +91,29 @@ def run_suite(
         made = report(suite, folder)
         write.tables(made, folder)
         return made
+
+
+class _GuardedObserver:
+    """Passes everything on to an observer until it fails."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer, self._guard = observer, Guard()
+
+    @contextmanager
+    def watching(self, training: Training, number: int, count: int) -> Iterator[Reporter | None]:
+        manager = self._guard.call(self._observer.watching, training, number, count)
+        reporter = None if manager is None else self._guard.call(manager.__enter__)
+        try:
+            yield None if reporter is None else GuardedReporter(reporter, self._guard)
+        finally:
+            if manager is not None:
+                self._guard.finish(manager.__exit__, *sys.exc_info())
+
+    def finished(self, training: Training, result: Result) -> None:
+        self._guard.call(self._observer.finished, training, result)
+
+    def failed(self, training: Training, message: str) -> None:
+        self._guard.call(self._observer.failed, training, message)
 
 
 def _finished(training: Training, folder: Path) -> bool:

@@ -2,16 +2,20 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from mponet.errors import ModelError, RecipeError
+from mponet.files import to_json
 from mponet.models import build, family
 from mponet.training.run import Settings, resolve
+from mponet.training.run.settings import MAX_BOND
 
 #: One of each family, the smallest that the paper has results for.
 DEFAULT = ("fc2", "lenet5", "vgg16", "resnet20", "densenet40-12")
 SEEDS = 5  # as in the paper
+MAX_NETWORKS, MAX_TRAININGS = 1000, 20_000  # what status and tables still list in seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,13 @@ class Suite:
             raise RecipeError(f"seeds is {self.seeds}; expected a whole number of at least 1; choose another")
         if not self.networks:
             raise RecipeError("models is empty; expected at least one network; name some")
+        if len(self.networks) > MAX_NETWORKS:
+            raise RecipeError(f"models names {len(self.networks)}; expected at most {MAX_NETWORKS}; name fewer")
+        if (count := self.seeds * 2 * len(self.networks)) > MAX_TRAININGS:
+            raise RecipeError(
+                f"seeds is {self.seeds} for {len(self.networks)} networks, up to {count} trainings; expected at most "
+                f"{MAX_TRAININGS}; choose fewer seeds, or several suites"
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """The fields, for JSON."""
@@ -183,19 +194,23 @@ def plan(
     return suite
 
 
-def from_dict(values: dict[str, Any]) -> Suite:
-    """`Suite.as_dict` backwards.
-
-    Raises:
-        MPONetError, TypeError, KeyError, AttributeError: they are no settings of a suite.
-    """
-    others = {name: value for name, value in values.items() if name != "models"}
-    return plan(values["models"], **others)
-
-
 def _network(entry: str) -> Network:
     name, colon, bond = entry.partition(":")
     if colon and not (bond.isascii() and bond.isdigit()):
         raise ModelError(f"bond of {entry!r} is {bond!r}; expected NAME or NAME:BOND, such as fc2:4; correct it")
+    if len(bond) > len(str(MAX_BOND)):
+        raise ModelError(f"bond of {entry[:60]!r} has {len(bond)} digits; expected at most {MAX_BOND}; correct it")
     number = int(bond) if colon else None
     return Network(build(name, "mpo", number).name, number)
+
+
+def default_folder(suite: Suite, usual: Suite) -> Path:
+    """Where a suite is kept unless told otherwise; suites of different settings have different folders.
+
+    Args:
+        suite: what is trained.
+        usual: the suite of the same backend and preset with all else as it is by default.
+    """
+    name = f"suite-{suite.backend}-{suite.preset}"
+    text = to_json([suite.as_dict()[key] for key in ("models", "seeds", "data", "epochs", "steps")])
+    return Path("runs") / (name if suite == usual else f"{name}-{sha256(text.encode()).hexdigest()[:8]}")

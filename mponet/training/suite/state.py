@@ -1,6 +1,5 @@
 """How far the trainings of a suite are, read from their folders; nothing here writes."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import fsum
@@ -9,12 +8,25 @@ from time import time
 from typing import Any
 
 from mponet.errors import CheckpointError, MPONetError
+from mponet.files import exists, read_json
 from mponet.training.loop import Record
 from mponet.training.run import Result, RunFolder, metrics
+from mponet.training.run.folder import CONFIG
+from mponet.training.schema import Text
 from mponet.training.suite.folder import is_locked
 from mponet.training.suite.settings import Suite, Training
 
 FAILED = "failed.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """failed.json in the folder of a training: what stopped it."""
+
+    message: Text
+    traceback: tuple[Text, ...] = ()
+
+
 SILENCE = 600.0  # seconds without a record after which a training counts as stopped, where there are no locks to ask
 
 
@@ -75,17 +87,13 @@ def outcome(training: Training, folder: Path) -> Result | None:
 
 def failure(training: Training, folder: Path) -> str | None:
     """Why a training failed, if it did: noted by the process that saw it, or plain from its folder now."""
+    note = training.run_folder(folder) / FAILED
     try:
-        if outcome(training, folder) is not None:
+        if outcome(training, folder) is not None or not exists(note):
             return None
-        noted: dict[str, Any] = json.loads((training.run_folder(folder) / FAILED).read_bytes())
-        return str(noted["message"])
-    except FileNotFoundError:
-        return None
+        return read_json(note, Failure, remedy="delete it").message
     except MPONetError as error:
         return str(error)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"{training.run_folder(folder) / FAILED} cannot be read ({type(error).__name__}: {error})"
 
 
 def states(suite: Suite, folder: Path) -> list[State]:
@@ -109,7 +117,7 @@ def _state(training: Training, folder: Path, locked: bool | None) -> State:
         return State(name, "failed", 0, steps, message=message)
     path = RunFolder(training.run_folder(folder), training.settings).metrics(training.variant)
     try:
-        result, records = outcome(training, folder), _records(path)
+        result, records = outcome(training, folder), metrics.read_if_begun(path)
     except CheckpointError as error:
         return State(name, "failed", 0, steps, message=str(error))
     if result is None:
@@ -130,10 +138,13 @@ def _state(training: Training, folder: Path, locked: bool | None) -> State:
 
 def _unfinished(training: Training, folder: Path, records: Sequence[Record], path: Path, locked: bool | None) -> State:
     name, steps = str(training), training.settings.recipe.steps
-    begun = (training.run_folder(folder) / "config.json").exists()
+    begun = exists(training.run_folder(folder) / CONFIG)
     if not records:
         return State(name, "running" if begun and locked else "waiting", 0, steps)
-    age = max(time() - path.stat().st_mtime, 0.0) if path.exists() else 0.0
+    try:
+        age = max(time() - path.stat().st_mtime, 0.0)
+    except OSError:  # it begins anew
+        age = 0.0
     alive = age < SILENCE if locked is None else locked
     measured = [record.accuracy for record in records if record.accuracy is not None]
     return State(
@@ -149,22 +160,14 @@ def _unfinished(training: Training, folder: Path, records: Sequence[Record], pat
     )
 
 
-def _records(path: Path) -> list[Record]:
-    """The records, or none where the file is not there, or goes while it is read."""
-    try:
-        return metrics.read(path) if path.exists() else []
-    except FileNotFoundError:
-        return []
-
-
 def _speed(records: Sequence[Record]) -> float | None:
     return next((record.images_per_s for record in reversed(records) if record.images_per_s), None)
 
 
 def _timed(state: State, seconds_per_step: Sequence[float]) -> State:
-    """With the time that remains: from its own pace if it has one, else from that of its likes."""
+    """With the time that remains, from its own speed if it has one, else from that of the same network."""
     if state.finished:
         return state
-    own = [state.seconds / state.step] if state.step else seconds_per_step
-    left = fsum(own) / len(own) * (state.steps - state.step) if own else None
+    known = [state.seconds / state.step] if state.step else seconds_per_step
+    left = fsum(known) / len(known) * (state.steps - state.step) if known else None
     return State(**{**state.as_dict(), "left": left})

@@ -12,9 +12,10 @@ import pytest
 from core.suites import CELLS, OPTIONS, STEPS, TABLES, Breaking, make, tables
 from core.toy import Killed, ToyBackend
 from mponet.errors import CheckpointError, ModelError, RecipeError
+from mponet.training.lock import locked
 from mponet.training.run import run
 from mponet.training.suite import plan, read, run_suite, states
-from mponet.training.suite.folder import is_locked, locked
+from mponet.training.suite.folder import LOCK, is_locked
 from mponet.training.suite.settings import DEFAULT, networks
 from mponet.training.suite.write import markdown
 
@@ -97,7 +98,7 @@ def test_a_suite_leaves_a_run_folder_per_cell_and_its_tables(tmp_path, digits, s
     backend = ToyBackend()
     made = run_suite(suite, backend, digits, tmp_path)
     assert made.ok and backend.steps == len(CELLS) * STEPS
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*CELLS, *TABLES, "suite.json", "suite.lock"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*CELLS, *TABLES, "suite.json"])
     for cell in suite.trainings():
         config = json.loads((cell.run_folder(tmp_path) / "config.json").read_text())
         assert config["settings"] == cell.settings.as_dict()
@@ -214,10 +215,10 @@ def test_other_settings_in_the_same_folder_are_refused_by_name(tmp_path, digits,
 
 
 def test_a_second_process_in_the_same_folder_is_refused(tmp_path, digits, suite, monkeypatch):
-    monkeypatch.setattr("mponet.training.suite.folder.WAIT", 0.1)
-    with locked(tmp_path):
+    monkeypatch.setattr("mponet.training.lock.WAIT", 0.1)
+    with locked(tmp_path, LOCK):
         assert is_locked(tmp_path)
-        with pytest.raises(RecipeError, match="worked on by another process"):
+        with pytest.raises(RecipeError, match="in use by another process"):
             run_suite(suite, ToyBackend(), digits, tmp_path)
     assert is_locked(tmp_path) is False
     assert run_suite(suite, ToyBackend(), digits, tmp_path).ok
@@ -228,7 +229,7 @@ def test_a_second_process_in_the_same_folder_is_refused(tmp_path, digits, suite,
 )
 def test_a_damaged_suite_is_named(tmp_path, digits, suite, content):
     (tmp_path / "suite.json").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"suite\.json cannot be used"):
+    with pytest.raises(CheckpointError, match=r"suite\.json is damaged"):
         run_suite(suite, ToyBackend(), digits, tmp_path)
 
 

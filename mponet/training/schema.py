@@ -1,0 +1,53 @@
+"""The checked types that documents of trainings are made of, as `mponet.files.read_json` takes them.
+
+Numbers are bounded so that whoever reads them can add, multiply and print them; JSON itself holds
+no number that is not finite.
+"""
+
+from dataclasses import fields, is_dataclass
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+from msgspec import Meta, ValidationError, convert
+
+from mponet.errors import RecipeError
+
+T = TypeVar("T")
+
+MAX_INTEGER = 2**53  # what every reader of JSON keeps exactly
+MAX_FLOAT = 1e30
+
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Text = Annotated[str, Meta(max_length=100_000)]
+Count = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
+Positive = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Amount = Annotated[float, Meta(ge=0.0, le=MAX_FLOAT)]
+Magnitude = Annotated[float, Meta(ge=0.0, le=1e300)]  # of weights that may have grown without bound
+Number = Annotated[float, Meta(ge=-MAX_FLOAT, le=MAX_FLOAT)]
+Versions = Annotated[dict[Name, Name], Meta(max_length=100)]
+
+
+def convert_exactly(values: dict[str, Any], kind: type[T]) -> T:
+    """A dataclass from its fields; unlike `mponet.files.parse_json`, names that it does not have are refused.
+
+    Settings that a newer mponet wrote would otherwise be read as others.
+
+    Raises:
+        RecipeError: the values do not fit, or hold other names; says which.
+    """
+    if unknown := sorted(_unknown(values, kind)):
+        raise RecipeError(f"settings hold {', '.join(unknown)}; expected none of these; read them with a newer mponet")
+    try:
+        return convert(values, kind)
+    except (ValidationError, RecursionError) as error:
+        raise RecipeError(f"settings are not usable: {error}; expected those of a training; start it anew") from error
+
+
+def _unknown(values: Any, kind: Any) -> set[str]:
+    """Names in ``values`` that ``kind``, or a dataclass within it, does not have."""
+    if not is_dataclass(kind) or not isinstance(values, dict):
+        return set()
+    hints = get_type_hints(kind)
+    known = {field.name for field in fields(kind) if field.init}
+    inner = (_unknown(values[name], hints[name]) for name in known & set(values))
+    return {str(name)[:40] for name in set(values) - known}.union(*inner)
