@@ -116,7 +116,7 @@ class _Tuning:
     """The file of `save`."""
 
     fingerprint: dict[str, Any]
-    machine: dict[str, float]
+    machine: dict[str, int | float]
 
 
 @lru_cache(maxsize=16)

@@ -1,5 +1,6 @@
 """Checkpoints: what is written comes back, whole or not at all, and nothing else is taken for one."""
 
+import json
 import os
 import pickle
 from dataclasses import replace
@@ -190,9 +191,9 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(path, monkeypat
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
-def test_json_without_infinities_only(tmp_path):
-    with pytest.raises(ValueError, match="JSON"):
-        files.write_json(tmp_path / "a", {"loss": float("nan")})
+def test_json_has_null_for_what_is_not_finite(tmp_path):
+    files.write_json(tmp_path / "a", {"loss": float("nan"), "more": [float("inf"), (1.5, "x")]})
+    assert json.loads((tmp_path / "a").read_text()) == {"loss": None, "more": [None, [1.5, "x"]]}
     with pytest.raises(CheckpointError, match="cannot be written"):
         files.write_json(tmp_path / "none" / "a", {})
-    assert not list(tmp_path.iterdir())
+    assert [each.name for each in tmp_path.iterdir()] == ["a"]

@@ -14,7 +14,7 @@ from mponet.errors import RecipeError
 from mponet.models import VARIANTS, build, family
 from mponet.models.spec import Model
 from mponet.recipe import Recipe, preset
-from mponet.training.schema import MAX_INTEGER, convert_exactly
+from mponet.training.schema import MAX_INTEGER, Count, Name, Positive, convert_exactly
 
 MAX_BOND = 1_000_000  # far beyond any bond that an operator keeps
 FEWEST = 500  # on the digits more steps bring nothing but time
@@ -61,13 +61,25 @@ class Settings:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class SettingsDocument:
+    """`Settings.as_dict` as files hold it."""
+
+    model: Name
+    bond: Positive | None
+    data: Name
+    recipe: Recipe
+    seed: Count
+
+
 def from_dict(values: dict[str, Any]) -> Settings:
     """The inverse of `Settings.as_dict`; fields that an older mponet did not write have their defaults.
 
     Raises:
         RecipeError: they are not the settings of a run, or those of a newer mponet.
     """
-    return convert_exactly(values, Settings)
+    document = convert_exactly(values, SettingsDocument)
+    return Settings(document.model, document.bond, document.data, document.recipe, document.seed)
 
 
 def resolve(
