@@ -21,11 +21,12 @@ HEAD = """# Gallery
 
     python docs/gallery.py
 
-makes this page and its pictures from the code as it is; a test compares the two.  How to draw your own, and in which
-formats: [Drawing](drawing.md).  The pictures are light or dark as the screen is.
+makes this page and its pictures from the code; a test compares them. [Drawing](drawing.md) explains
+how to draw your own, and in which formats. The pictures follow the light or dark theme of the
+screen.
 """
 FIVE = ("fc2", "lenet5", "vgg16", "resnet20", "densenet40-12")
-VARIANTS = {"mpo": "with operators", "dense": "normal"}
+VARIANTS = ("mpo", "dense")
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,13 @@ class Entry:
     """A picture of the gallery.
 
     Attributes:
-        name: of its file, without the ending.
-        title: of its section.
-        text: what is to be seen.
+        name: name of the file, without the ending.
+        title: heading of the section.
+        text: description.
         how: command or code that draws it.
-        thing: what is drawn.
-        look: how.
-        called: what its title calls it.
+        thing: the value that is drawn.
+        look: settings of the drawing.
+        called: name in the title of the picture.
     """
 
     name: str
@@ -56,37 +57,41 @@ def entries() -> Iterator[Entry]:
     yield from operators()
     yield from networks()
     for model in FIVE:
-        for variant, words in VARIANTS.items():
+        for variant in VARIANTS:
             command = f"mponet draw {model} --variant {variant} -o {model}-{variant}.svg"
-            text = "From top to bottom; blocks that are alike are drawn once and counted." if variant == "mpo" else ""
-            yield Entry(f"{model}-{variant}", f"{model}, {words}", text, command, build(model, variant))
+            text = (
+                "From the image at the top to the logits; repeated blocks are drawn once and counted."
+                if variant == "mpo"
+                else ""
+            )
+            yield Entry(f"{model}-{variant}", f"{model}, {variant}", text, command, build(model, variant))
 
 
 def operators() -> Iterator[Entry]:
-    """One operator, in every look, and its plan."""
+    """One operator with all settings, and its plan."""
     shape = MPOShape.from_factors((4, 7, 7, 4), (4, 4, 4, 4), 16)
     rows, columns = np.indices((784, 256)) / 64
     mpo = mixed_canonical(from_matrix(np.exp(-((rows - 3 * columns) ** 2)), *FACTORS, max_bond=16).mpo, 2)
     yield Entry(
         "operator",
         "An operator",
-        "The first layer of FC2: a box for each core, factors of the outputs up, of the inputs down, bonds between.",
+        "The first layer of FC2. A box is a core; factors of the outputs point up, of the inputs down.",
         "mponet draw fc2 --layer fc1 -o operator.svg",
         shape,
         called="fc1 of fc2 (mpo)",
     )
     yield Entry(
         "entropy",
-        "Gauge and entanglement",
-        "A matrix with a ridge, decomposed: arrows are isometries, the centre has a frame, shades and S are entropies.",
+        "Canonical form and entanglement",
+        "A decomposed matrix. Arrows mark isometries, the frame marks the centre, S is the entropy.",
         'save(mixed_canonical(mpo, 2), "entropy.svg", look=Look("entropy"))',
         mpo,
         Look("entropy"),
     )
     yield Entry(
         "error",
-        "What a cut would cost",
-        "The same operator: the relative error of cutting each bond alone to 4.",
+        "Error of a truncation",
+        "The same operator: the relative error of truncating each bond alone to 4.",
         'save(mixed_canonical(mpo, 2), "error.svg", look=Look("error", cut=4))',
         mpo,
         Look("error", cut=4),
@@ -103,7 +108,7 @@ def operators() -> Iterator[Entry]:
     yield Entry(
         "plan",
         "A contraction plan",
-        "Cores in a frame are merged first; then the batch meets the groups in the order of their numbers.",
+        "Cores in a frame are merged first. Numbers give the order in which the batch meets the groups.",
         'save(Plan(MPOShape.from_factors((8, 8, 8, 8), (8, 8, 8, 8), 8), (2, 2), (1, 0), 16), "plan.svg")',
         Plan(MPOShape.from_factors((8, 8, 8, 8), (8, 8, 8, 8), 8), (2, 2), (1, 0), 16),
     )
@@ -113,13 +118,13 @@ FACTORS = ((4, 7, 7, 4), (4, 4, 4, 4))
 
 
 def networks() -> Iterator[Entry]:
-    """Networks that are no chains."""
+    """Networks that are not chains."""
     rows, columns = np.indices((36, 24)) / 12
     mpo = from_matrix(np.exp(-((rows - columns) ** 2)), (3, 4, 3), (2, 4, 3), max_bond=4).mpo
     yield Entry(
         "input",
         "An operator and its input",
-        "The graph that defines what a layer computes.",
+        "The graph that defines the result of a layer.",
         'save(mponet.operators.nodes.apply(mpo, inputs), "input.svg", name="An operator and five inputs")',
         apply(mpo, np.ones((5, 36))),
         called="An operator and five inputs",

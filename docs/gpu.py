@@ -1,6 +1,6 @@
-"""Prints docs/gpu.md from what `benchmarks/gpu.py` wrote on a GPU, and draws its chart: ``python docs/gpu.py``.
+"""Prints docs/gpu.md from the files of `benchmarks/gpu.py`, and draws its chart: ``python docs/gpu.py``.
 
-The files lie in docs/measured: whoever has no GPU at hand can make the page again.
+The files are in docs/measured, so no GPU is needed to make the page again.
 """
 
 import json
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from math import nan
 from pathlib import Path
 from statistics import geometric_mean
+from textwrap import fill
 from typing import Any
 
 from mponet.bench import chart
@@ -18,8 +19,10 @@ DENSE, OURS = "dense", "ours"
 PASSES = ("forward", "step")
 HEAD = """# On a GPU
 
-Layers in PyTorch on one {gpu} (torch {torch}): ours beside the dense layer and beside other packages, in interleaved
-rounds.  `python docs/gpu.py` makes this page from the files in `docs/measured`, which a machine with a GPU wrote by
+PyTorch layers on one {gpu} (torch {torch}):
+ours compared with the dense layer and with other packages, in interleaved rounds.
+`python docs/gpu.py` makes this page from the files in `docs/measured`, which a machine with a GPU
+wrote with
 
     python benchmarks/gpu.py --dtypes bfloat16 --peers --json docs/measured/gpu.json
     python benchmarks/gpu.py --dtypes bfloat16 --batches 4096 --json docs/measured/gpu-peers.json
@@ -28,18 +31,20 @@ rounds.  `python docs/gpu.py` makes this page from the files in `docs/measured`,
     python benchmarks/gpu.py --dtypes float32 --widths 4096 1024 --bonds 4 16 --batches 4096 512 --peers \\
         --json docs/measured/gpu-float32.json
 
-Every pass is captured in a CUDA graph and replayed, so that times are those of the device; *eager* is a step called
-from Python, where for small layers Python and the starts of kernels are all that counts.  Milliseconds are medians;
-ratios are of medians in the same run; memory is the peak of a step, results included.  The outputs of every contender
-but the dense layer, which holds another matrix, were checked against float64.  Two figures of the dense layer's memory
-are too low, 42 MB in the first table and 2 MB in that of float32, where the same layer shows 52 and 8 elsewhere: what
-an earlier layer had held was freed while they were taken, which `benchmarks/gpu.py` prevents since."""
+Every pass is captured in a CUDA graph and replayed, so the times are those of the device. *Eager*
+is a step called from Python, where small layers are limited by Python and by kernel launches.
+Milliseconds are medians; ratios are of medians in the same run; memory is the peak of a step,
+results included. The outputs of every implementation were compared with float64, except those of
+the dense layer, which holds another matrix. Two figures for the memory of the dense layer are too
+low: 42 MB in the first table and 2 MB in the table of float32, where the same layer shows 52 and
+8 elsewhere. Memory that an earlier layer had held was freed during the measurement;
+`benchmarks/gpu.py` now prevents this."""
 SECTIONS = {
     "gpu": """
 ## bfloat16
 
-Sweeps of two and three groups run as one Triton kernel each, which keeps the states on the chip
-(`backends/mponet_triton`); the plan says where the matrix was rebuilt instead.
+Sweeps of two and three groups run as one Triton kernel each, which keeps the states in registers
+(`backends/mponet_triton`). The plan shows where the matrix was rebuilt instead.
 
 ![Time of a step over the dense layer's, by width and bond, a map for each batch](performance/gpu.svg)
 """,
@@ -49,18 +54,19 @@ Sweeps of two and three groups run as one Triton kernel each, which keeps the st
     "gpu-float32": """
 ## float32
 
-TF32 is off.  No kernel of ours takes part: products of cuBLAS as on a CPU, planned with constants of a GPU.
+TF32 is off. The Triton kernels are not used: all products are those of cuBLAS, planned with the
+constants of a GPU.
 """,
 }
 PEERS = """
-## Beside other packages
+## Compared with other packages
 
 bfloat16, two sites; `forward / step` over the dense layer, and megabytes of a step.
 """
 
 
 def read(name: str) -> dict[str, Any]:
-    """What was measured; its rows by layer and contender."""
+    """A file of measurements, with its rows by layer and implementation."""
     found: dict[str, Any] = json.loads((MEASURED / f"{name}.json").read_text(encoding="utf-8"))
     layers: dict[str, dict[str, Any]] = {}
     for entry in found["rows"]:
@@ -69,20 +75,20 @@ def read(name: str) -> dict[str, Any]:
 
 
 def ratio(layer: dict[str, Any], which: str, name: str = OURS, beside: str = DENSE) -> float:
-    """Of medians; not a number where one could not take part."""
+    """The ratio of the medians; not a number if one of the two was not measured."""
     if name not in layer or which not in layer[name]:
         return nan
     return float(layer[name][which]["median"] / layer[beside][which]["median"])
 
 
 def order(row: str) -> list[int]:
-    """By batch, width and bond."""
+    """Batch, width and bond of a row, from its name."""
     width, bond, batch = (int(part.lstrip("db")) for part in row.split("-"))
     return [batch, width, bond]
 
 
 def ours(layers: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """Ours beside dense."""
+    """The table of ours and dense."""
     yield "| layer | batch | dense ms | ours ms | forward | step | eager step | dense MB | ours MB | plan |"
     yield "|---|---:|---|---|---:|---:|---:|---:|---:|---|"
     for row in sorted(layers, key=order):
@@ -95,7 +101,7 @@ def ours(layers: dict[str, dict[str, Any]]) -> Iterator[str]:
 
 
 def peers(layers: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """Everybody over dense, and what the best of the others takes over ours."""
+    """The table of every implementation over dense, and the best of the others over ours."""
     names = [name for name in next(iter(layers.values())) if name != DENSE]
     yield f"| layer | {' | '.join(names)} |"
     yield f"|---{'|---' * len(names)}|"
@@ -111,10 +117,11 @@ def peers(layers: dict[str, dict[str, Any]]) -> Iterator[str]:
     for which in PASSES:
         best = {row: min(ratio(layer, which, n, OURS) for n in names if n != OURS) for row, layer in layers.items()}
         faster = [f"`{layers[row][OURS]['shape']}` ({value:.2f})" for row, value in best.items() if value < 1]
-        yield (
+        text = (
             f"- {which}: the best other package takes {geometric_mean(best.values()):.2f} times our time "
             f"(geometric mean over {len(best)} layers){'; less than ours at ' + ', '.join(faster) if faster else ''}"
         )
+        yield fill(text, 100, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def page() -> Iterator[str]:
@@ -129,7 +136,7 @@ def page() -> Iterator[str]:
 
 
 def draw() -> None:
-    """The map of steps."""
+    """Draw the map of training steps."""
     found = read("gpu")
     ratios = {tuple(order(row)): ratio(layer, "step") for row, layer in found["layers"].items()}
     chart.crossover(CHART, ratios, f"Training step in bfloat16 on one {found['gpu']}, PyTorch")

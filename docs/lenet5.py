@@ -14,7 +14,7 @@ from mponet.recipe import CLIP, EPOCH, PRESETS
 from mponet.training.data import load
 from mponet.training.run import Settings, metrics, run
 
-VARIANTS = {"dense": "normal", "mpo": "MPO"}
+VARIANTS = ("dense", "mpo")
 SEEDS = (0, 1)
 FASTER = 25
 CODE = PRESETS["lenet5"]["code"]
@@ -36,7 +36,7 @@ def main(home: Path) -> None:
     """Run all cells and print the table as it goes."""
     backend, dataset = mponet.load(), load("mnist")
     print(f"LeNet-5, {backend.name}, {CODE.steps // FASTER // EPOCH} epochs, seeds {', '.join(map(str, SEEDS))}\n")
-    print(f"| | {' | '.join(VARIANTS.values())} |\n|---|{'---|' * len(VARIANTS)}")
+    print(f"| | {' | '.join(VARIANTS)} |\n|---|{'---|' * len(VARIANTS)}")
     for number, (words, tried) in enumerate(TRIED.items()):
         recipe = replace(
             tried, steps=tried.steps // FASTER, decay_steps=tried.decay_steps // FASTER, evaluate_every=EPOCH
@@ -49,7 +49,7 @@ def main(home: Path) -> None:
                 backend,
                 dataset,
                 folder,
-                variants=tuple(VARIANTS),
+                variants=VARIANTS,
                 resume=folder.exists(),
             )
             for variant, cells in found.items():

@@ -1,4 +1,4 @@
-"""Writes docs/models.md to standard output, every figure from the models themselves: ``models.py > docs/models.md``."""
+"""Writes docs/models.md to standard output from the models: ``python docs/models.py > docs/models.md``."""
 
 from collections.abc import Iterable, Iterator
 from math import prod
@@ -12,116 +12,136 @@ HEAD = """# Networks
 
     python docs/models.py > docs/models.md
 
-makes this page from the networks as they are in `mponet/models/`; a test compares the two.  `mponet info` prints the
-first table, `mponet info MODEL` all that there is to say about one network, `mponet draw MODEL` its picture.
+makes this page from the networks in `mponet/models/`; a test compares the two. `mponet info`
+prints the first table, `mponet info MODEL` everything about one network, `mponet draw MODEL` its
+picture.
 
-All are from Gao et al., Phys. Rev. Research 2, 023300 (2020).  Where its text and the authors' code differ, the text
-rules; where the text says nothing, the code does; an option with a name has the other.  Each network has two variants:
-`dense`, the normal one, and `mpo`, in which some layers are operators.
+All networks are from Gao et al., Phys. Rev. Research 2, 023300 (2020). Where the text of the
+paper and the authors' code differ, we follow the text. Where the text says nothing, we follow the
+code. Named options give the alternatives. Each network has two variants: `dense`, and `mpo`, in
+which some layers are operators.
 
-*Parameters* are all that training changes: biases, and scales and shifts of batch norms, included.  Running statistics
-are none, and counted apart.  *rho* is the paper's compression ratio (Eq. 9): weights of the operators over the weights
-that they stand for, nothing else.  *Ratio* is the whole MPO-Net over the whole normal network.  *Products* are
-multiplications of the normal network for one image, in millions.
+*Parameters* are all numbers that training changes, including biases and the scales and shifts of
+batch norms. Running statistics are counted separately. *rho* is the compression ratio of the
+paper (Eq. 9): the weights of the operators over the weights that they replace. *Ratio* is the
+number of parameters of the mpo variant over that of the dense variant. *Products* are the
+multiplications of the dense variant for one image, in millions.
 
 ## All networks
 
-| network | data | normal | MPO-Net | ratio | operators | stand for | rho | products | source |
+| network | data | dense | mpo | ratio | operators | replaced | rho | products | source |
 |---|---|---|---|---|---|---|---|---|---|"""
 
 MAPS = """
 ## What "MPO convolution" means here
 
-The paper turns two convolutions of each VGG, and optionally the last ones of ResNet and DenseNet, into operators, and
-these are **no convolutions**.  The whole feature map (height, width, channels) is flattened, height slowest and
-channels fastest, multiplied by one operator of *height x width x channels* inputs, given one bias per output, and read
-as a map again.  Positions share no weights, and every output sees every input; nor is a kernel decomposed, as in
-Garipov et al. (2016), which is another model.  In `mponet.models.spec` it is what it is: `Flatten`, `Dense` with an
-operator, `Reshape` (`global_maps`).
+The paper replaces two convolutions of each VGG by operators, and optionally the last convolutions
+of ResNet and DenseNet. These operators are **not convolutions**. The whole feature map (height,
+width, channels) is flattened, with the channels fastest. It is multiplied by one operator with
+*height x width x channels* inputs, gets one bias per output, and is read as a feature map again.
+Positions do not share weights, and every output depends on every input. Garipov et al. (2016)
+decompose the kernel of a convolution instead; that is another model. In `mponet.models.spec` such
+a layer is `Flatten`, `Dense` with an operator, `Reshape` (`global_maps`).
 
-Between two such maps the authors' code stays flat, so the batch norm there is one over all values of the map, with a
-scale and a shift for each, and not one over channels.
+Between two such layers the authors' code stays flat. The batch norm there is over all values of
+the feature map, with a scale and a shift for each value, and not over channels.
 
-rho counts the *kernel* that was there (height x width x in x out), not the far larger matrix of the convolution; it
-counts neither the new biases nor the new batch norm."""
+rho counts the weights of the *kernel* that is replaced (height x width x in x out), not the far
+larger matrix of the convolution. It counts neither the new biases nor the new batch norm."""
 
 FC2 = """
 ## FC2
 
-`fc2`, or `fc2-code`.  MNIST; Fig. 2.  The factors are the paper's; the bond of the first operator is what Fig. 2 varies
-and `--bond` sets, the second keeps 4.  The default, {bond}, is where the paper's MPO-Net reaches the normal network."""
+`fc2`, or `fc2-code`. MNIST; Fig. 2. The factors are those of the paper. Fig. 2 varies the bond of
+the first operator, which `--bond` sets; the second operator keeps bond 4. At the default, {bond},
+the mpo variant of the paper reaches the accuracy of the dense variant."""
 
 FC2_QUIRKS = """
-- The normal network has no biases and the MPO-Net has {biases}, as in the authors' code; rho counts none.
-- The text splits the outputs of the second operator as 1, 1, 10, 1, the authors' code as 1, 10, 1, 1: `fc2-code` has
-  the latter, with as many weights.
-- Bonds are clamped to what the operator can use, which Fig. 2 does, too, and the authors' code does not: a bond of 22
-  becomes {clamped} in the first operator."""
+- The dense variant has no biases and the mpo variant has {biases}, as in the authors' code. rho
+  does not count them.
+- The text factorises the outputs of the second operator as 1, 1, 10, 1, the authors' code as 1,
+  10, 1, 1. `fc2-code` has the latter, with the same number of weights.
+- Bonds are reduced to what the operator can use. Fig. 2 does so, the authors' code does not: a
+  bond of 22 becomes {clamped} in the first operator."""
 
 LENET5 = """
 ## LeNet-5
 
-`lenet5`.  MNIST; Table I.  `--bond` is asked of all three operators; the published ones are {bonds}."""
+`lenet5`. MNIST; Table I. `--bond` applies to all three operators; the published bonds are
+{bonds}."""
 
 LENET5_QUIRKS = """
-- ReLU and largest-value pooling, not the tanh and averages of 1998.
-- The third convolution covers the whole of its 5 x 5 map: it is a fully connected layer, and the MPO-Net writes it as
-  one.
-- The fully connected layers have no biases in the normal network and have them in the MPO-Net (authors' code)."""
+- ReLU and max pooling, not the tanh and average pooling of 1998.
+- The third convolution covers its whole 5 x 5 feature map. It is a fully connected layer, and the
+  mpo variant writes it as one.
+- The fully connected layers have no biases in the dense variant and have biases in the mpo
+  variant (authors' code)."""
 
 VGG = """
 ## VGG-16 and VGG-19
 
-`vgg16`, `vgg19`.  CIFAR-10; Table I.  A unit is batch norm, ReLU, convolution without bias.  In VGG-16 the first two
-convolutions of the last stage become operators, in VGG-19 the last two, and in both all three fully connected layers.
-`--bond` is asked of all five operators; the published bond is 4."""
+`vgg16`, `vgg19`. CIFAR-10; Table I. A unit is batch norm, ReLU, convolution without bias. The
+operators replace all three fully connected layers and two convolutions of the last stage: the
+first two in VGG-16, the last two in VGG-19. `--bond` applies to all five operators; the published
+bond is 4."""
 
 VGG_QUIRKS = """
 - VGG-16 is configuration C: the third convolutions of stages 3 to 5 are 1 x 1.
-- Batch norm and ReLU stand in front of every convolution, so also on the input image.
-- There is none between the last pooling and the fully connected layers, nor among these.
-- Dropout of {dropout} behind the first two fully connected layers.  The authors' code never turns it off, so that their
-  accuracies are those of a network that drops at random; here evaluation is without, as usual.
-- Biases of the MPO-Nets: both maps have them; of the fully connected operators the first two in VGG-16, none in VGG-19.
-- The batch norm between the two maps is over {flat} values.
-- The operators are {share} of the weights of VGG-16's MPO-Net: its size is that of the convolutions that stay."""
+- Batch norm and ReLU come before every convolution, so also before the first, on the input image.
+- There are none between the last pooling and the fully connected layers, nor between these.
+- Dropout of {dropout} after the first two fully connected layers. The authors' code never turns
+  it off, so their accuracies are those of a network that drops at random. Here evaluation is
+  without dropout, as usual.
+- Biases of the mpo variants: both replaced convolutions have them; of the fully connected
+  operators the first two in VGG-16 have them, and none in VGG-19.
+- The batch norm between the two replaced convolutions is over {flat} values.
+- The operators are {share} of the weights of the mpo variant of VGG-16: its size is that of the
+  convolutions that stay."""
 
 RESNET = """
 ## ResNet
 
-`resnet14`, `resnet20`, ... (any depth 6n + 2), `-k<K>` for another widening factor than 4, `-unit`; on the command line
-also `--k K --unit`.  CIFAR-10; Fig. 3; `-unit` is in the text, for 56 layers.  A wide ResNet with pre-activation: three
-groups of n blocks, 16k, 32k and 64k features wide.  The table shows n = 3; more blocks make the ranges longer."""
+`resnet14`, `resnet20`, ... (any depth 6n + 2), `-k<K>` for another widening factor than 4,
+`-unit`; on the command line also `--k K --unit`. CIFAR-10; Fig. 3; `-unit` is described in the
+text, for 56 layers. A wide ResNet with pre-activation: three groups of n blocks with 16k, 32k and
+64k features. The table shows n = 3; with more blocks the ranges are longer."""
 
 RESNET_QUIRKS = """
-- The first block of every group projects its shortcut, also in the first group, whose map keeps its size: 16 features
-  become 16k.  The projection starts behind the block's first batch norm and ReLU.
-- The operator of the head stands behind a further batch norm and ReLU and has no bias (the authors' code of January
-  2019, the one that runs).
-- With the head alone, the MPO-Net is {head} of the normal network: its accuracy says little about compression.
-- `-unit` replaces both convolutions of the last block by maps of the whole 8 x 8 feature map.  Their biases and the
-  batch norm between them are {brought} parameters that rho does not count, {times} times as many as the {kept} weights
-  of all operators.
-- The head's factors are 4, 4, 4, k for any k.  Those of the unit are published for k = 4 only; for another k the map is
-  split in eight as evenly as can be."""
+- The first block of every group projects its shortcut. This includes the first group, whose
+  feature map keeps its size: 16 features become 16k. The projection starts after the first batch
+  norm and ReLU of the block.
+- The operator of the head comes after another batch norm and ReLU and has no bias (the authors'
+  code of January 2019, the version that runs).
+- With the head alone, the mpo variant has {head} of the parameters of the dense variant. Its
+  accuracy says little about compression.
+- `-unit` replaces both convolutions of the last block by operators on the whole 8 x 8 feature
+  map. Their biases and the batch norm between them add {brought} parameters that rho does not
+  count, {times} times as many as the {kept} weights of all operators.
+- The factors of the head are 4, 4, 4, k for any k. The factors of the unit are published for k =
+  4 only; for another k the feature map is factorised into eight factors that are as equal as
+  possible."""
 
 DENSENET = """
 ## DenseNet
 
-`densenet40-12`, ... : depth 3m + 4 and growth k; `-n<N>` for another first width, `-conv`; on the command line also
-`--conv`.  CIFAR-10; Table II; `-conv` is in the text.  Three dense blocks of m layers, no bottleneck, and transitions
-that keep all features (the authors' code has a flag to reduce them and does not use it).  The first width n is the
-published row's, else 2k."""
+`densenet40-12`, ...: depth 3m + 4 and growth k; `-n<N>` for another first width, `-conv`; on the
+command line also `--conv`. CIFAR-10; Table II; `-conv` is described in the text. Three dense
+blocks of m layers, without a bottleneck. The transitions keep all features; the authors' code has
+an option to reduce them and does not use it. The first width n is that of the published row,
+otherwise 2k."""
 
 DENSENET_QUIRKS = """
-- The operator of the head stands behind a further batch norm and ReLU and has no bias, as in the ResNets.
-- `densenet100-24` needs n = 96, not 2k = 48: the paper's factors make 2400 features.
-- Where the paper has no factors for the head, its inputs are split in four as evenly as can be; a large prime in them
-  makes an operator that saves nothing, and rho says so.
-- `-conv` replaces the last convolution by a map of the whole 8 x 8 feature map.  The paper's input factors make
-  {padded} values, the layer has {inputs}: {channels} channels of zeros are put behind the others.  That is our guess,
-  as the paper does not say.  It prints rho = 0.497 for this network, which we found no way to count: here it is {rho},
-  and without clamping the bonds it would be {unclamped}."""
+- The operator of the head comes after another batch norm and ReLU and has no bias, as in the
+  ResNets.
+- `densenet100-24` needs n = 96, not 2k = 48: the factors of the paper make 2400 features.
+- Where the paper has no factors for the head, its inputs are factorised into four factors that
+  are as equal as possible. A large prime factor makes an operator that saves nothing, and rho
+  shows it.
+- `-conv` replaces the last convolution by an operator on the whole 8 x 8 feature map. The input
+  factors of the paper make {padded} values, but the layer has {inputs}: {channels} channels of
+  zeros are added after the others. That is our guess, because the paper does not say. The paper
+  prints rho = 0.497 for this network. We found no way of counting that gives this number: we
+  count {rho}, and {unclamped} without reducing the bonds."""
 
 
 def page() -> Iterator[str]:
@@ -161,10 +181,10 @@ def _network(name: str) -> str:
 
 
 def _layers(name: str) -> Iterator[str]:
-    """The layers of the normal network; blocks that are alike folded and counted together."""
+    """The layers of the dense variant; equal blocks are one row with a count."""
     model = build(name, "dense")
     height, width, channels = model.input_shape
-    yield f"\nThe normal `{name}`, from an image of {height} x {width} x {channels}:\n"
+    yield f"\nThe dense variant of `{name}`, for an image of {height} x {width} x {channels}:\n"
     yield from ("| layer | kind | output | parameters |", "|---|---|---|---|", *_lines(outline(model), ""))
 
 
@@ -177,9 +197,9 @@ def _lines(lines: Iterable[Line], mark: str) -> Iterator[str]:
 
 
 def _replaced(*names: str) -> Iterator[str]:
-    """The operators of MPO-Nets."""
-    yield "\nThe operators of the MPO-Net:\n"
-    yield "| network | layer | operator, outputs above inputs | bonds | bias | weights | stand for |"
+    """The operators of the mpo variants."""
+    yield "\nThe operators of the mpo variant:\n"
+    yield "| network | layer | operator, outputs / inputs | bonds | bias | weights | replaced |"
     yield "|---|---|---|---|---|---|---|"
     for name in names:
         parameters = shapes.parameter_shapes(build(name, "mpo"))

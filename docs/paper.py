@@ -1,37 +1,39 @@
-"""Writes docs/paper.md to standard output from what docs/paper.sh leaves in a folder: ``paper.py RUNS``.
+"""Writes docs/paper.md to standard output from the folder of docs/paper.sh: ``paper.py RUNS``.
 
-A part of the page is there when its files are; a training that is not finished is shown as far as
-it is.
+A part of the page appears if its files exist. An unfinished training is shown up to its last record.
 """
 
 import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from mponet.training.loop import Record
 from mponet.training.run import metrics
 
-HEAD = """# The paper's experiments, repeated
+HEAD = """# The experiments of the paper, repeated
 
-`docs/paper.sh` makes this page: it trains, then writes the tables below from the files of the trainings.  All is on
-CPUs but what says otherwise; accuracy is on the test set, *best* over all evaluations (which is what the paper reports)
-and *last*."""
+`docs/paper.sh` makes this page: it trains, then writes the tables below from the files of the
+trainings. Everything ran on CPUs unless a table says otherwise. Accuracy is on the test set:
+*best* over all evaluations, which is what the paper reports, and *last*."""
 MNIST = """
 ## MNIST, preset `paper`
 
     mponet suite --preset paper --models fc2:2,fc2:4,fc2:8,fc2:16,fc2:22 --seeds 1
 
-The authors' recipe: 300 000 steps of 100 images (500 epochs), plain SGD, 0.99 per epoch, L2 on everything.  Where a
-bond is asked for, gradients are clipped to a norm of 1, for the reason given further down; nothing else differs.
+The recipe of the authors: 300 000 steps of 100 images (500 epochs), plain SGD, a learning rate
+that falls by 0.99 per epoch, L2 on all parameters. If a bond is given, gradients are clipped to a
+norm of 1, for the reason given below. Nothing else differs.
 """
 FRAMEWORKS = """
-## FC2 at bond 16 on every framework
+## FC2 at bond 16 in every framework
 
     mponet run fc2 --variant mpo --bond 16 --data mnist --preset paper --backend BACKEND
 
-Seed 0, so the same start and the same batches; trajectories part by rounding, and their ends by what chance does.
+Seed 0 in all frameworks, so the initial values and the batches are the same. Rounding makes the
+trajectories separate, and the results differ by chance.
 """
 BONDS = """
 ## Why FC2 is clipped
@@ -44,17 +46,18 @@ LENET_RUNS = """
 
     mponet run lenet5 --variant VARIANT --data mnist --preset paper --backend tensorflow
 
-The paper has 99.17% ± 0.04 for the normal network and 99.17% ± 0.08 for the other (Table I).  The preset is the recipe
-of FC2 with gradients clipped to 1; why, is below.
+The paper has 99.17% ± 0.04 for the dense network and 99.17% ± 0.08 for the mpo network (Table I).
+The preset is the recipe of FC2 with gradients clipped to 1. The next section gives the reason.
 """
 LENET = """
-## Why LeNet-5 trains at FC2's rate
+## Why LeNet-5 trains at the learning rate of FC2
 
     python docs/lenet5.py FOLDER
 
-The paper's text says "stochastic gradient descent with momentum"; its code has a rate of 0.01 and no momentum.  With
-that neither network comes near Table I, and with a momentum of 0.9 both stay below it.  What counts is the rate: at ten
-times the code's with momentum, or at FC2's without, both reach it.
+The text of the paper says "stochastic gradient descent with momentum". The authors' code has a
+learning rate of 0.01 and no momentum. With these values neither variant comes near Table I, and
+with a momentum of 0.9 both stay below it. The learning rate decides: ten times that of the code
+with momentum, or that of FC2 without, reaches Table I in both variants.
 
 """
 CIFAR = """
@@ -62,10 +65,10 @@ CIFAR = """
 
     mponet suite --preset short --models NETWORK --seeds 1
 
-The preset has 4 epochs for the authors' 325; fewer where there was no time for more, which the notes under the tables
-say.  ResNet-20 has `k = 1` where two cores trained it, because the paper's 4 would take sixteen times as long.  What
-`cuda:0` trained was on one NVIDIA H200, for as long as there was one.  The same seed, so the same batches, crops and
-mirrors for the normal network and the other.
+The preset has 4 epochs where the authors have 325. Some trainings have fewer, as the notes under
+the tables say. ResNet-20 has `k = 1` where two cores trained it, because the paper's 4 would take
+sixteen times as long. The trainings on `cuda:0` used one NVIDIA H200, which was available for a
+limited time. Both variants have the same seed, so the same batches, crops and mirrors.
 """
 
 
@@ -77,7 +80,7 @@ def course(folder: Path) -> tuple[dict[str, Any], str, list[Record]]:
 
 
 def started(folders: list[Path]) -> str:
-    """What trained, and how far, if it was stopped."""
+    """The frameworks and devices that trained, and the last steps of trainings that were stopped."""
     configs = [course(folder)[0] for folder in folders]
     where = {
         f"{one['backend']} {one['versions'][one['backend']]}, {one['device']}" for c in configs for one in c["starts"]
@@ -118,11 +121,17 @@ def curves(folders: list[Path]) -> Iterator[str]:
         yield f"| {row[0].epoch:g} | " + " | ".join(f"{r.accuracy:.2%} | {r.loss:.3f}" for r in row) + " |"
 
 
+def wrapped(text: str) -> str:
+    """Text with lines of at most 100 columns; tables stay as they are."""
+    lines = (line if line.startswith("|") else fill(line, 100, break_on_hyphens=False) for line in text.splitlines())
+    return "\n".join(lines).rstrip()
+
+
 def page(home: Path) -> Iterator[str]:
     """The page, line by line."""
     yield HEAD
     if (tables := home / "mnist" / "tables.md").exists():
-        yield MNIST + "\n" + tables.read_text(encoding="utf-8").rstrip()
+        yield MNIST + "\n" + wrapped(tables.read_text(encoding="utf-8"))
     if folders := sorted(path.parent for path in (home / "frameworks").glob("*/config.json")):
         yield FRAMEWORKS
         yield from run_rows(folders)
@@ -138,7 +147,7 @@ def page(home: Path) -> Iterator[str]:
         for network in networks:
             yield f"### {network.name}\n"
             if (tables := network / "tables.md").exists():
-                yield f"{tables.read_text(encoding='utf-8').rstrip()}\n"
+                yield f"{wrapped(tables.read_text(encoding='utf-8'))}\n"
             folders = sorted(path.parent for path in network.glob("*/config.json"))
             yield from (f"{started(folders)}\n", *curves(folders), "")
 

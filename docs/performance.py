@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from mponet.bench import growth, verdict
@@ -17,7 +18,7 @@ from mponet.bench.layers import PASSES
 
 
 def layers(found: dict[str, Any]) -> Iterator[str]:
-    """Ours against dense and the best peer, everybody against dense, and what that comes to, by framework."""
+    """By framework: ours over dense and the best peer, every implementation over dense, and the summary."""
     for backend, rows in by_backend(found["rows"]):
         yield from where(backend, rows)
         yield from head(
@@ -43,7 +44,7 @@ def layers(found: dict[str, Any]) -> Iterator[str]:
 
 
 def peers(rows: list[dict[str, Any]], over: dict[str, Any]) -> Iterator[str]:
-    """How much faster than the best peer; where not; who could not take part; versions."""
+    """The best peer over ours, the peers that are faster, those that could not take part, and versions."""
     for which in PASSES:
         one = over[which]
         if one["mean"] is not None:
@@ -54,10 +55,10 @@ def peers(rows: list[dict[str, Any]], over: dict[str, Any]) -> Iterator[str]:
     for name, reasons in verdict.absent(rows).items():
         for reason in dict.fromkeys(reason for _, reason in reasons):
             names = ", ".join(f"`{row}`" for row, given in reasons if given == reason)
-            yield f"- {name} cannot take {names}: {reason}"
+            yield item(f"{name} cannot take {names}: {reason}")
     packages = {p: v for row in rows for entry in row["contenders"] for p, v in entry["versions"].items()}
     if packages:
-        yield f"- versions: {', '.join(f'{package} {version}' for package, version in packages.items())}"
+        yield item(f"versions: {', '.join(f'{package} {version}' for package, version in packages.items())}")
     yield ""
 
 
@@ -80,7 +81,7 @@ def models(found: dict[str, Any]) -> Iterator[str]:
     for backend, rows in by_backend(found["rows"]):
         yield from where(backend, rows)
         yield from head(
-            "network", "batch", "pass", "normal ms", "MPO ms", "MPO / normal", "of minima", "target", "spread"
+            "network", "batch", "pass", "dense ms", "mpo ms", "mpo / dense", "of minima", "target", "spread"
         )
         for row in rows:
             for which in ("step", "inference"):
@@ -132,10 +133,10 @@ def crossed(found: dict[str, Any]) -> Iterator[str]:
 
 
 def plumbing(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """Normal networks lowered by mponet, over the same written by hand."""
+    """Dense networks lowered by mponet, over the same networks written by hand."""
     versions = {row["backend"]: row["versions"] for row in rows}
     named = (", ".join(f"{p} {v}" for p, v in packages.items()) for packages in versions.values())
-    yield from ("", f"{rows[0]['batch']} images a step; {'; '.join(named)}; on {rows[0]['device']}.", "")
+    yield from ("", paragraph(f"{rows[0]['batch']} images a step; {'; '.join(named)}; on {rows[0]['device']}."), "")
     yield from head(
         "framework", "network", "lowered / by hand", "of minima", "of processor time", "images/s", "by hand", "spread",
         "memory, MB", "by hand",
@@ -167,23 +168,22 @@ def by_backend(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[str, list[dict[
 
 
 def where(backend: str, rows: list[dict[str, Any]]) -> Iterator[str]:
-    """What it ran on."""
+    """Framework, versions, device and threads."""
     versions = ", ".join(f"{package} {version}" for package, version in rows[0]["versions"].items())
     yield from ("", f"**{backend}** ({versions}; {rows[0]['device']}, {rows[0]['threads']} threads)", "")
 
 
 def quiet(found: dict[str, Any]) -> str:
-    """Machine, and how busy it was."""
+    """The machine and its load."""
     before, after = found["before"], found["after"]
     loads = " and ".join("unknown" if one["load"] is None else f"{one['load']:.2f}" for one in (before, after))
-    return (
-        f"{before['processor']}, {before['cores']} cores, Python {before['python']}; processes that wanted to run "
-        f"before and after: {loads}."
+    return paragraph(
+        f"{before['processor']}, {before['cores']} cores, Python {before['python']}; load before and after: {loads}."
     )
 
 
 def beside_dense(row: dict[str, Any], name: str) -> str:
-    """``forward / step`` of a contender over the dense layer's; milliseconds where there is none."""
+    """``forward / step`` of an implementation over the dense layer; milliseconds where there is no dense layer."""
     times = [verdict.seconds(row, name, which) for which in PASSES]
     ratios = [verdict.ratio(row, name, which) for which in PASSES]
     if None in times:
@@ -191,6 +191,16 @@ def beside_dense(row: dict[str, Any], name: str) -> str:
     if None in ratios:
         return f"{' / '.join(map(milliseconds, times))} ms"
     return " / ".join(map(ratio, ratios))
+
+
+def item(text: str) -> str:
+    """An item of a list, at most 100 columns wide."""
+    return fill(f"- {text}", 100, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def paragraph(text: str) -> str:
+    """Text, at most 100 columns wide."""
+    return fill(text, 100, break_on_hyphens=False)
 
 
 def head(*headings: str) -> tuple[str, str]:
@@ -213,22 +223,22 @@ def ratio(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-#: What each table is of, and how to read it.
+#: The text above each table.
 HEADS = {
-    "layers": """Milliseconds are medians; ours / dense is their ratio, *of minima* that of the shortest samples.
-Below it everybody as `forward / step` over the dense layer; `low rank` is another map with as many parameters, for
-orientation.""",
+    "layers": """Milliseconds are medians; ours / dense is their ratio, *of minima* the ratio of the shortest
+samples. The second table has `forward / step` of every implementation over the dense layer.
+`low rank` is another map with the same number of parameters, for orientation.""",
     "memory": "Megabytes at the peak of a training step, with inputs, gradients and parameters.",
-    "models": "A training step, and logits in inference mode, of the network with operators over its normal twin.",
-    "growth": """Exponents: how time grows with the size, from the smallest to the largest, beside those of the
-multiplications.""",
-    "crossover": """Ours over the dense layer in a training step; above 1 dense wins.
+    "models": "A training step, and logits in inference mode: the mpo variant of a network over its dense variant.",
+    "growth": """Exponents: how the time grows with the size, from the smallest to the largest, and how the number
+of multiplications grows.""",
+    "crossover": """Ours over the dense layer in a training step. Above 1 the dense layer is faster.
 
 ![Ours over dense by width and bond, a panel for each batch](performance/crossover.svg)""",
 }
-NORMAL = """A training step of a network without operators as mponet lowers it, over the same network written by hand in
-`benchmarks/plain_*.py`; the dropouts' masks, which are drawn ahead in a training, are part of the lowered step.  Memory
-is what training adds to the process."""
+DENSE_NETWORKS = """A training step of a dense network as mponet lowers it, over the same network written by hand in
+`benchmarks/plain_*.py`. The dropout masks, which a training draws ahead of time, are part of the
+lowered step. Memory is what training adds to the process."""
 BACKENDS = ("torch", "jax", "tensorflow")
 #: What docs/performance.sh measures, in the order of the page.
 PUBLISHED = [
@@ -247,8 +257,8 @@ PUBLISHED = [
 ]
 PAGE = """# Measurements
 
-`docs/performance.sh` makes this page on two cores without an accelerator; [Performance](performance.md) says how it is
-measured and what follows from it."""
+`docs/performance.sh` makes this page on two cores without an accelerator.
+[Performance](performance.md) explains the method and the conclusions."""
 
 
 def page(files: Iterable[str | Path]) -> Iterator[str]:
@@ -262,7 +272,7 @@ def page(files: Iterable[str | Path]) -> Iterator[str]:
             continue
         found = json.loads(text)
         if isinstance(found, list) and found and "images_per_second" in found[0]:
-            yield f"\n## Normal networks\n\n    python benchmarks/plumbing.py\n\n{NORMAL}"
+            yield f"\n## Dense networks\n\n    python benchmarks/plumbing.py\n\n{DENSE_NETWORKS}"
             yield from plumbing(found)
             continue
         if not isinstance(found, dict) or found.get("bench") not in PAGES:

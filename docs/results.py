@@ -1,4 +1,4 @@
-"""Writes docs/results.md to standard output from what docs/results.sh leaves in a folder: ``results.py RUNS``."""
+"""Writes docs/results.md to standard output from the folder of docs/results.sh: ``results.py RUNS``."""
 
 import json
 import sys
@@ -11,35 +11,37 @@ BACKENDS = ("torch", "jax", "tensorflow")
 QUANTITIES = ("forward", "loss", "gradients", "sgd", "momentum", "nesterov")
 HEAD = """# Results
 
-`docs/results.sh` makes this page; the tables below come from the files that its commands write.
+`docs/results.sh` makes this page. The tables come from the files that its commands write.
 
 ## MNIST, preset `short`
 
     mponet run MODEL --variant both --data mnist --preset short --backend BACKEND
 
-Epochs of 600 steps (FC2: 15; LeNet-5: 10), seed 0, the published bonds (FC2: 16; LeNet-5: 4, 4, 2).  Accuracy on the
-10 000 test images, of the last epoch and of the best; biases count in *parameters*, never in rho (Eq. 9 of the paper).
-*Step* is the time of a training step of the MPO-Net over that of the normal network, in the same run of the same
-framework on a CPU of two cores, where it is noisy.
+Epochs of 600 steps (FC2: 15; LeNet-5: 10), seed 0, the published bonds (FC2: 16; LeNet-5: 4, 4,
+2). Accuracy on the 10 000 test images, of the last epoch and of the best one. Biases count in
+*parameters* but not in rho (Eq. 9 of the paper). *Ratio* is the number of parameters over that of
+the dense variant. *Step* is the time of a training step of the mpo variant over that of the dense
+variant, in the same run of the same framework on two CPU cores; it is noisy.
 
-| network | framework | variant | last | best | parameters | rho | whole ratio | step |
+| network | framework | variant | last | best | parameters | rho | ratio | step |
 |---|---|---|---|---|---|---|---|---|"""
 MOVED = """
 ## One checkpoint, every framework
 
     mponet evaluate RUN --backend BACKEND
 
-Test accuracy of the networks above, trained by the framework on the left, measured by each.
+Test accuracy of the networks above. One framework trained each network, all frameworks evaluate
+it.
 
 | network | variant | trained by | torch | jax | tensorflow |
 |---|---|---|---|---|---|"""
 AGREE = """
-## Do the frameworks agree?
+## Agreement of the frameworks
 
     mponet crosscheck MODEL --variant both --dtype DTYPE
 
-The worst error over all pairs of frameworks (and of the numpy/TensorNetwork reference, for forward and loss), and its
-bound; see [numerics](numerics.md) for what they mean.
+The worst error over all pairs of frameworks, and of the NumPy reference for forward and loss, and
+its bound. [Numerics](numerics.md) explains them.
 
 | network | variant | dtype | """
 

@@ -18,6 +18,11 @@ def script(name):
     return module
 
 
+def texts(module):
+    """The constants of a script that are texts of its page."""
+    return {name: value for name, value in vars(module).items() if name.isupper() and isinstance(value, str)}
+
+
 def made(name):
     return (DOCS / f"{name}.md").read_text(encoding="utf-8")
 
@@ -29,6 +34,17 @@ def test_the_page_of_a_gpu_says_what_was_measured():
 def test_the_page_of_measurements_says_what_was_measured():
     performance = script("performance")
     assert "\n".join(performance.page(performance.PUBLISHED)) + "\n" == made("measurements")
+
+
+def test_the_page_of_the_api_is_what_the_packages_export():
+    assert "\n".join(script("api").page()) + "\n" == made("api"), "run: python docs/api.py > docs/api.md"
+
+
+@pytest.mark.parametrize("name", ["paper", "results"])
+def test_pages_of_trainings_have_the_texts_of_their_scripts(name):
+    """The figures need hours of training; the text around them does not."""
+    for constant, text in texts(script(name)).items():
+        assert text in made(name), constant
 
 
 # ---------------------------------------------------------------- the paper's experiments

@@ -110,7 +110,7 @@ class Report:
             f"{suite.preset}{length}). best: the largest of all evaluations on the test set during a training; last: "
             "the one at its end. The paper's figures are the best over all evaluations on the test set, mean ± "
             "deviation of 5 trainings. rho (Eq. 9): weights of the operators over weights of the layers that they "
-            "replace; whole: parameters of the MPO network over those of the dense network."
+            "replace; whole: parameters of the mpo network over those of the dense network."
         )
 
 

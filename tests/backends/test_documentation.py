@@ -1,0 +1,39 @@
+"""The Python code in the pages of the documentation, run with the framework that it imports."""
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from documents import SESSIONS, Session, code
+
+README = Path("README.md")
+
+
+def test_every_python_block_runs(backend_name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    chosen = [session for session in SESSIONS if session.framework == backend_name]
+    assert chosen, f"no page shows {backend_name}"
+    for session in chosen:
+        session.run()
+
+
+def test_ten_lines_of_the_readme_give_a_layer_its_plan_its_spectrum_and_its_picture(
+    backend_name, tmp_path, monkeypatch
+):
+    if backend_name != "torch":
+        pytest.skip("the README begins with PyTorch")
+    monkeypatch.chdir(tmp_path)
+    first = code(README, "python")[0]
+    assert first.count("\n") <= 10
+    variables, printed = Session(README, "torch", first).run()
+    layer = variables["layer"]
+    assert variables["outputs"].shape == (32, 256)
+    explained, spectrum = printed.split("\n(array(", 1)
+    assert explained == layer.plans(32).explain()
+    values = np.array(re.findall(r"\d+\.\d+", spectrum), dtype=float)
+    assert values.shape == (layer.shape.bond_dims[1],) and (np.diff(values) <= 0).all()
+    picture = ElementTree.parse(tmp_path / "layer.svg").getroot()
+    assert picture.tag.endswith("svg") and "core1" in "".join(picture.itertext())
