@@ -10,7 +10,7 @@ import numpy as np
 import tensornetwork as tn
 
 from mponet.contraction.plan import Plan
-from mponet.draw import Look, save
+from mponet.draw import DrawOptions, save
 from mponet.models import build
 from mponet.operators.decompose import from_matrix
 from mponet.operators.mpo import mixed_canonical
@@ -39,7 +39,7 @@ class Entry:
         text: description.
         how: command or code that draws it.
         thing: the value that is drawn.
-        look: settings of the drawing.
+        options: settings of the drawing.
         called: name in the title of the picture.
     """
 
@@ -48,7 +48,7 @@ class Entry:
     text: str
     how: str
     thing: Any
-    look: Look = field(default_factory=Look)
+    options: DrawOptions = field(default_factory=DrawOptions)
     called: str = ""
 
 
@@ -84,17 +84,17 @@ def operators() -> Iterator[Entry]:
         "entropy",
         "Canonical form and entanglement",
         "A decomposed matrix. Arrows mark isometries, the frame marks the centre, S is the entropy.",
-        'save(mixed_canonical(mpo, 2), "entropy.svg", look=Look("entropy"))',
+        'save(mixed_canonical(mpo, 2), "entropy.svg", options=DrawOptions("entropy"))',
         mpo,
-        Look("entropy"),
+        DrawOptions("entropy"),
     )
     yield Entry(
         "error",
         "Error of a truncation",
         "The same operator: the relative error of truncating each bond alone to 4.",
-        'save(mixed_canonical(mpo, 2), "error.svg", look=Look("error", cut=4))',
+        'save(mixed_canonical(mpo, 2), "error.svg", options=DrawOptions("error", cut=4))',
         mpo,
-        Look("error", cut=4),
+        DrawOptions("error", cut=4),
     )
     yield Entry(
         "share",
@@ -102,7 +102,7 @@ def operators() -> Iterator[Entry]:
         "",
         "mponet draw fc2 --layer fc1 --colour share -o share.svg",
         shape,
-        Look("share"),
+        DrawOptions("share"),
         "fc1 of fc2 (mpo)",
     )
     yield Entry(
@@ -169,7 +169,7 @@ def main(folder: Path) -> None:
     (folder / "gallery").mkdir(exist_ok=True)
     parts = [HEAD]
     for entry in entries():
-        save(entry.thing, folder / "gallery" / f"{entry.name}.svg", look=entry.look, name=entry.called)
+        save(entry.thing, folder / "gallery" / f"{entry.name}.svg", options=entry.options, name=entry.called)
         text = f"{entry.text}\n\n" if entry.text else ""
         parts.append(f"## {entry.title}\n\n{text}    {entry.how}\n\n![{entry.title}](gallery/{entry.name}.svg)\n")
     (folder / "gallery.md").write_text("\n".join(parts), encoding="utf-8")

@@ -20,7 +20,7 @@ from mponet.cli.output import (
     print_status,
     variant_option,
 )
-from mponet.draw import FORMATS, Look, line, operators, render, save
+from mponet.draw import FORMATS, DrawOptions, line, operators, render, save
 from mponet.draw.overlay import KINDS, Kind
 from mponet.draw.text import sites
 from mponet.draw.theme import Theme
@@ -97,13 +97,13 @@ def draw(
         network, cores = _trained(Path(model), variant)
     else:
         network, cores = models.build(model, variant, bond), {}
-    look = Look(colour, cut, cores)
+    options = DrawOptions(colour, cut, cores)
     thing = network if layer is None else _operator(network, layer, cores)
     name = "" if layer is None else f"{layer} of {network}"
-    text = _lines(network, look, layer) if as_line else _text(thing, name)
+    text = _lines(network, options, layer) if as_line else _text(thing, name)
     if output is not None:
         start = perf_counter()
-        save(thing, output, look=look, theme=theme, name=name)
+        save(thing, output, options=options, theme=theme, name=name)
         print_status(f"wrote {output}: {count(output.stat().st_size)} bytes in {perf_counter() - start:.2f} s")
     if as_json:
         named = {"model": network.name, "variant": network.variant, "bond": network.bond}
@@ -147,9 +147,9 @@ def _text(thing: Model | MPO | MPOShape, name: str) -> str:
     return str(render(thing, "txt", name=name)).removesuffix("\n")
 
 
-def _lines(model: Model, look: Look, layer: str | None) -> str:
+def _lines(model: Model, options: DrawOptions, layer: str | None) -> str:
     """Every operator in one line of its own."""
-    named = {operator.name: look.network(operator)[0] for operator in shapes.operators(model)}
+    named = {operator.name: options.network(operator)[0] for operator in shapes.operators(model)}
     return "\n".join(f"{name}: {line(graph)}" for name, graph in named.items() if layer in (None, name))
 
 

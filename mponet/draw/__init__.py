@@ -9,8 +9,8 @@ from mponet.draw.formats import notebook_html as notebook_html
 from mponet.draw.formats import notebook_svg as notebook_svg
 from mponet.draw.formats import render as render
 from mponet.draw.formats import save as save
-from mponet.draw.look import Look as Look
-from mponet.draw.look import operators as operators
 from mponet.draw.one_line import line as line
+from mponet.draw.options import DrawOptions as DrawOptions
+from mponet.draw.options import operators as operators
 from mponet.draw.text import diagram as diagram
 from mponet.draw.text import sheet as sheet

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mponet.contraction.plan import Plan
-from mponet.draw.diagram_svg import LINE, Drawing, draw, heading, legend, shifted, spoken
+from mponet.draw.diagram_svg import LINE, Drawing, alt_text, draw, heading, legend, shifted
 from mponet.draw.diagram_svg import STYLE as DIAGRAM
+from mponet.draw.geometry import PER_ROW, Box, compute_geometry
 from mponet.draw.graph import of_shape
-from mponet.draw.layout import PER_ROW, Box, layout
 from mponet.draw.markup import Markup, element, joined
 from mponet.draw.svg import svg
 from mponet.draw.theme import Theme
@@ -88,7 +88,7 @@ def plan_svg(plan: Plan, title: str = "", theme: Theme = "auto") -> Markup:
     width = drawing.width + 28
     head = heading(title or f"{plan}", [f"{plan.shape}: {plan}"] if title else [f"{plan.shape}"], width)
     body = shifted(head, 14, 10), shifted(drawing, 14, head.height + 14)
-    words = f"{title or plan}: {spoken(of_shape(plan.shape))}"
+    words = f"{title or plan}: {alt_text(of_shape(plan.shape))}"
     width = max(width, head.width + 28)
     return svg(width, head.height + drawing.height + 28, words, *body, style=STYLE, theme=theme)
 
@@ -110,7 +110,7 @@ def plan_drawing(plan: Plan) -> Drawing:
 def framed(plan: Plan, per_row: int = PER_ROW) -> Drawing:
     """The diagram of a plan's operator, its groups framed and numbered, at most ``per_row`` cores in a row."""
     graph = of_shape(plan.shape)
-    boxes, network = layout(graph, per_row).boxes, draw(graph, per_row=per_row)
+    boxes, network = compute_geometry(graph, per_row).boxes, draw(graph, per_row=per_row)
     parts = [*_frames(plan, boxes), network.body, *_badges(plan, boxes)]
     return Drawing(network.width, network.height, joined(parts, "\n"))
 

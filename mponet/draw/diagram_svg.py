@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import hypot
 
+from mponet.draw.geometry import PER_ROW, Box, Geometry, Point, Wire, compute_geometry
 from mponet.draw.graph import Edge, Graph, node_text, upward
-from mponet.draw.layout import PER_ROW, Box, Layout, Point, Wire, layout
 from mponet.draw.markup import Markup, element, joined, number
 from mponet.draw.overlay import Overlay
-from mponet.draw.room import GAP, shown, text_width, thickness
+from mponet.draw.spacing import GAP, shown, text_width, thickness
 from mponet.draw.svg import svg
 from mponet.draw.theme import SHADES, Theme, shade
 
@@ -76,7 +76,7 @@ def diagram(
         shifted(keys, 14, top + drawing.height + 6),
     )
     height = top + drawing.height + keys.height + 16
-    return svg(width, height, f"{title}: {spoken(graph)}", *body, style=STYLE, theme=theme)
+    return svg(width, height, f"{title}: {alt_text(graph)}", *body, style=STYLE, theme=theme)
 
 
 def draw(graph: Graph, overlay: Overlay | None = None, per_row: int = PER_ROW) -> Drawing:
@@ -89,7 +89,7 @@ def draw(graph: Graph, overlay: Overlay | None = None, per_row: int = PER_ROW) -
     """
     amounts = overlay.edges.values() if overlay else ()
     gap = max([GAP, *(text_width(overlay.text(amount), 11) + 8 for amount in amounts if overlay)])
-    places = layout(graph, per_row, gap)
+    places = compute_geometry(graph, per_row, gap)
     parts = [
         *(_edge(edge, wire, overlay) for edge, wire in zip(graph.edges, places.wires, strict=True)),
         *_arrows(graph, places),
@@ -109,7 +109,7 @@ def heading(title: str, notes: Sequence[str], width: float) -> Drawing:
     """
     lines = [(line, "title", 9.6) for line in broken(title, int(width / 9.6))]
     lines += [(note, "muted", 7.2) for note in notes]
-    parts = [element("text", line, x=0, y=14 + LINE * k, class_=look) for k, (line, look, _) in enumerate(lines)]
+    parts = [element("text", line, x=0, y=14 + LINE * k, class_=name) for k, (line, name, _) in enumerate(lines)]
     return Drawing(max(len(line) * size for line, _, size in lines), 6 + LINE * len(lines), joined(parts, "\n"))
 
 
@@ -156,7 +156,7 @@ def scale(overlay: Overlay) -> Drawing:
     return Drawing(22 * len(SHADES) + 8 + 7.2 * len(text), LINE, joined([*squares, words], "\n"))
 
 
-def spoken(graph: Graph) -> str:
+def alt_text(graph: Graph) -> str:
     """The network in words, for those who do not see it."""
     nodes = ", ".join(node.name for node in graph.nodes)
     edges = ", ".join(f"{edge.name} {edge.dim}" for edge in graph.edges)
@@ -214,7 +214,7 @@ def _towards(start: Point, end: Point, distance: float) -> Point:
     return start[0] + (end[0] - start[0]) * share, start[1] + (end[1] - start[1]) * share
 
 
-def _arrows(graph: Graph, places: Layout) -> Iterator[Markup]:
+def _arrows(graph: Graph, places: Geometry) -> Iterator[Markup]:
     """A triangle on every bond that an isometry leads into, beside its box and pointing away from it."""
     for node, k in sorted(graph.arrows):
         points = places.wires[k].points
@@ -261,8 +261,8 @@ def _label(edge: Edge, wire: Wire, overlay: Overlay | None) -> Markup:
     if wire.placing == "within":
         parts = [element("tspan", name, class_="muted"), f" {dim}"] if name else [dim]
         parts += [f" ({text})" for text in extra]
-        room = text_width(" ".join([name, dim, *extra]), 12)
-        ground = element("rect", x=x - room / 2, y=y - 9, width=room, height=18, rx=5, class_="ground")
+        width = text_width(" ".join([name, dim, *extra]), 12)
+        ground = element("rect", x=x - width / 2, y=y - 9, width=width, height=18, rx=5, class_="ground")
         return joined([ground, element("text", *parts, x=x, y=y + 4.5, class_="strong middle")])
     if wire.placing == "above":
         rows = ((dim, -5.0, f"strong middle{colour}"), (name, -19.0, "muted middle"))
@@ -270,6 +270,6 @@ def _label(edge: Edge, wire: Wire, overlay: Overlay | None) -> Markup:
         rows = ((dim, 14.0, f"strong middle{colour}"), (name, 27.0, "muted middle"))
     else:
         rows = ((dim, -half - 5, "strong middle"), (name, half + 14, "muted middle"))
-    texts = [element("text", text, x=x, y=y + down, class_=look) for text, down, look in rows if text]
+    texts = [element("text", text, x=x, y=y + down, class_=class_name) for text, down, class_name in rows if text]
     texts += [element("text", text, x=x, y=y + half + 28, class_="strong middle", font_size=11) for text in extra]
     return joined(texts, "\n")

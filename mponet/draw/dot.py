@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from mponet.contraction.plan import Plan
 from mponet.draw.graph import Graph, upward
-from mponet.draw.look import Look
-from mponet.draw.room import shown, thickness
+from mponet.draw.options import DrawOptions
+from mponet.draw.spacing import shown, thickness
 from mponet.models.outline import Line, count, dimensions, outline
 from mponet.models.outline import joined as grouped
 from mponet.models.shapes import Operator
@@ -41,19 +41,19 @@ def statements(graph: Graph, prefix: str = "", joint: str = "--") -> Iterator[st
         yield f"  {f' {joint} '.join(ends)} [label={label}, penwidth={thickness(edge.dim):.2f}]"
 
 
-def model(network: Model, look: Look) -> str:
+def model(network: Model, options: DrawOptions) -> str:
     """A whole network, its layers from top to bottom and each operator beside its layer; ends in a newline.
 
     Args:
         network: the network.
-        look: how its operators are drawn.
+        options: how its operators are drawn.
     """
     lines = [f"digraph {quoted(str(network))} {{", "  node [shape=box, style=rounded]", "  image"]
     lines[-1] += f" [label={quoted(f'image {dimensions(network.input_shape)}')}]"
     before = "image"
     for number, group in enumerate(grouped(outline(network))):
         name = f"layer{number}"
-        lines += [*_layer(group, name, look), f"  {before} -> {name}"]
+        lines += [*_layer(group, name, options), f"  {before} -> {name}"]
         before = name
     return "\n".join([*lines, f"  {before} -> logits", "}", ""])
 
@@ -76,7 +76,7 @@ def plan(contraction: Plan) -> str:
     return "\n".join([*lines, "}", ""])
 
 
-def _layer(group: Sequence[Line], name: str, look: Look) -> Iterator[str]:
+def _layer(group: Sequence[Line], name: str, options: DrawOptions) -> Iterator[str]:
     """A layer as a node; a block lists the layers inside, an operator has its network beside it."""
     first = group[0]
     inside = [f"{one.name} {one.title} {one.output}" for branch in first.branches for one in branch]
@@ -87,7 +87,7 @@ def _layer(group: Sequence[Line], name: str, look: Look) -> Iterator[str]:
         yield f"  subgraph cluster_{prefix} {{"
         yield f"  label={quoted(f'{operator.name} {operator.shape}')}"
         yield "  edge [dir=none]"
-        yield from statements(look.network(operator)[0], prefix, "->")
+        yield from statements(options.network(operator)[0], prefix, "->")
         yield "  }"
         yield f"  {name} -> {prefix}node0 [style=dotted, dir=none, constraint=false]"
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from mponet.draw.room import shown
+from mponet.draw.spacing import shown
 from mponet.errors import ModelError
 from mponet.models import build, shapes
 from mponet.models.cost import multiplications, operator_multiplications, operator_plan

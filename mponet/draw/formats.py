@@ -8,11 +8,11 @@ from typing import Any
 from mponet.contraction.plan import Plan
 from mponet.draw import dot as graphviz
 from mponet.draw.contraction import plan_svg, plan_text
-from mponet.draw.diagram_svg import diagram, reading, spoken
+from mponet.draw.diagram_svg import alt_text, diagram, reading
 from mponet.draw.graph import Graph, node_text, of_nodes, of_wiring
-from mponet.draw.look import Look
 from mponet.draw.markup import Markup, element
 from mponet.draw.one_line import line
+from mponet.draw.options import DrawOptions
 from mponet.draw.overlay import Overlay
 from mponet.draw.page import page
 from mponet.draw.png import png
@@ -53,7 +53,7 @@ class Picture:
 
 
 def render(
-    thing: Any, format: str = "svg", *, look: Look | None = None, theme: Theme = "auto", name: str = ""
+    thing: Any, format: str = "svg", *, options: DrawOptions | None = None, theme: Theme = "auto", name: str = ""
 ) -> str | bytes:
     """The picture of a thing.
 
@@ -61,7 +61,7 @@ def render(
         thing: an `MPO`, an `MPOShape`, a `NetworkShape`, a `Model`, a `Plan`, a layer of any
             framework, or TensorNetwork nodes.
         format: one of `FORMATS`.
-        look: how operators are coloured; see `mponet.draw.look.Look`.
+        options: how operators are coloured; see `mponet.draw.options.DrawOptions`.
         theme: ``auto`` follows the screen, ``light`` and ``dark`` are fixed; for ``svg`` and
             ``png``.
         name: of an operator or of a network of nodes, for its title.
@@ -70,11 +70,11 @@ def render(
         Bytes for ``png``, else text.  The same thing gives the same bytes every time.
 
     Raises:
-        InputError: there is no picture of such a thing, no such format, or the look needs cores.
+        InputError: there is no picture of such a thing, no such format, or the options needs cores.
         GraphError: the nodes are no network.
         BackendError: ``png`` without its converter.
     """
-    drawn = picture(thing, look or Look(), name)
+    drawn = picture(thing, options or DrawOptions(), name)
     match format:
         case "txt":
             return f"{drawn.text()}\n"
@@ -89,7 +89,9 @@ def render(
     raise InputError(f"format is {format!r}; expected one of {', '.join(FORMATS)}")
 
 
-def save(thing: Any, path: Path | str, *, look: Look | None = None, theme: Theme = "auto", name: str = "") -> None:
+def save(
+    thing: Any, path: Path | str, *, options: DrawOptions | None = None, theme: Theme = "auto", name: str = ""
+) -> None:
     """Write the picture of a thing to a file, whole or not at all; the ending of its name is the format.
 
     Raises:
@@ -97,12 +99,12 @@ def save(thing: Any, path: Path | str, *, look: Look | None = None, theme: Theme
         InputError: as for `render`.
     """
     path = Path(path)
-    drawn = render(thing, path.suffix.removeprefix(".").lower(), look=look, theme=theme, name=name)
+    drawn = render(thing, path.suffix.removeprefix(".").lower(), options=options, theme=theme, name=name)
     with writing(path):
         write_atomically(path, drawn if isinstance(drawn, bytes) else drawn.encode())
 
 
-def picture(thing: Any, look: Look, name: str = "") -> Picture:
+def picture(thing: Any, options: DrawOptions, name: str = "") -> Picture:
     """The picture of a thing, not yet drawn.
 
     Raises:
@@ -110,17 +112,17 @@ def picture(thing: Any, look: Look, name: str = "") -> Picture:
         GraphError: the nodes are no network.
     """
     if isinstance(thing, Model):
-        return _of_model(thing, look)
+        return _of_model(thing, options)
     if isinstance(thing, Plan):
         return _of_plan(thing)
     if isinstance(thing, MPO | MPOShape):
-        return _of_operator(thing, look, name)
+        return _of_operator(thing, options, name)
     if isinstance(thing, Graph):
         return _of_graph(thing, name or "Tensor network", [], None)
     if isinstance(thing, NetworkLayer):
         return _of_graph(of_nodes(thing.to_nodes()), name or "Tensor network", [_weights(thing.shape)], None)
     if callable(getattr(thing, "to_mpo", None)):
-        return _of_operator(thing.to_mpo(), look, name)
+        return _of_operator(thing.to_mpo(), options, name)
     if isinstance(thing, NetworkShape):
         return _of_graph(of_wiring(thing), name or "Tensor network", [_weights(thing)], None)
     if isinstance(thing, Sequence | set | frozenset) and thing and all(hasattr(node, "edges") for node in thing):
@@ -135,7 +137,7 @@ def picture(thing: Any, look: Look, name: str = "") -> Picture:
 
 def notebook_svg(thing: Any) -> str | None:
     """The picture of a value of ours in a notebook; None for a layer whose shape is not known yet."""
-    return None if _unbuilt(thing) else picture(thing, Look()).svg("auto")
+    return None if _unbuilt(thing) else picture(thing, DrawOptions()).svg("auto")
 
 
 def notebook_html(thing: Any) -> str | None:
@@ -145,7 +147,7 @@ def notebook_html(thing: Any) -> str | None:
     if isinstance(thing, Model):
         style = "width: 100%; height: 640px; border: 0"
         return element("iframe", srcdoc=sheet_page(thing), style=style, sandbox="allow-scripts", title=str(thing))
-    return element("div", Markup(picture(thing, Look()).svg("auto")), style="max-width: 100%; overflow-x: auto")
+    return element("div", Markup(picture(thing, DrawOptions()).svg("auto")), style="max-width: 100%; overflow-x: auto")
 
 
 def _unbuilt(thing: Any) -> bool:
@@ -153,12 +155,12 @@ def _unbuilt(thing: Any) -> bool:
     return getattr(thing, "built", True) is False
 
 
-def _of_model(model: Model, look: Look) -> Picture:
+def _of_model(model: Model, options: DrawOptions) -> Picture:
     return Picture(
         lambda: text_sheet(model),
-        lambda theme: sheet_svg(model, look, theme),
-        lambda: sheet_page(model, look),
-        lambda: graphviz.model(model, look),
+        lambda theme: sheet_svg(model, options, theme),
+        lambda: sheet_page(model, options),
+        lambda: graphviz.model(model, options),
     )
 
 
@@ -171,12 +173,12 @@ def _of_plan(plan: Plan) -> Picture:
     )
 
 
-def _of_operator(operator: MPO | MPOShape, look: Look, name: str) -> Picture:
+def _of_operator(operator: MPO | MPOShape, options: DrawOptions, name: str) -> Picture:
     if isinstance(operator, MPO):
-        graph, overlay = look.operator(operator)
+        graph, overlay = options.operator(operator)
         shape = operator.shape
     else:
-        graph, overlay = look.shape(operator, str(operator))
+        graph, overlay = options.shape(operator, str(operator))
         shape = operator
     note = _weights(shape)
     title = f"{name}: {shape}" if name else str(shape)
@@ -206,7 +208,7 @@ def _page(graph: Graph, title: str, notes: Sequence[str], overlay: Overlay | Non
     body = (
         element("h1", title),
         *(element("p", note) for note in notes),
-        figure(graph, overlay, f"{title}: {spoken(graph)}"),
+        figure(graph, overlay, f"{title}: {alt_text(graph)}"),
         key(reading(graph), overlay),
         element("ul", *(element("li", words) for words in _nodes(graph))),
     )

@@ -7,9 +7,9 @@ from functools import partial
 from mponet.draw.diagram_svg import LINE, Drawing, broken, draw, heading, legend, shifted
 from mponet.draw.diagram_svg import STYLE as DIAGRAM
 from mponet.draw.facts import Facts, flops, named, operator_facts, passage, totals
-from mponet.draw.layout import PER_ROW
-from mponet.draw.look import Look
+from mponet.draw.geometry import PER_ROW
 from mponet.draw.markup import Markup, element, joined
+from mponet.draw.options import DrawOptions
 from mponet.draw.svg import svg
 from mponet.draw.theme import Theme
 from mponet.models import shapes
@@ -42,36 +42,36 @@ class _Pen:
     Attributes:
         left: of its cards.
         wire: how far the wire is in front of them.
-        look: settings.
+        options: settings.
         right: end of the cards.
     """
 
     left: float
     wire: float
-    look: Look
+    options: DrawOptions
     right: float = WIDTH - 14
 
 
-def sheet_svg(model: Model, look: Look | None = None, theme: Theme = "auto") -> Markup:
+def sheet_svg(model: Model, options: DrawOptions | None = None, theme: Theme = "auto") -> Markup:
     """The picture of a whole network.
 
     Blocks that are alike are drawn once and counted; their numbers are those of all.
 
     Args:
         model: the network.
-        look: how its operators are drawn.
+        options: how its operators are drawn.
         theme: light, dark, or as the screen is.
     """
-    pen = _Pen(14 + INDENT, INDENT / 2, (look or Look()).for_model(model))
+    pen = _Pen(14 + INDENT, INDENT / 2, (options or DrawOptions()).for_model(model))
     lines = grouped(outline(model))
-    facts = totals(model, pen.look.batch)
+    facts = totals(model, pen.options.batch)
     head = heading(str(model), [f"{name}: {value}" for name, value in facts], WIDTH - 28)
     columns = _columns(("output", "parameters", "flops per image"), pen, head.height + 24, "muted end")
     top = head.height + 34
     image = _end("image", dimensions(model.input_shape), pen, top)
     body, bottom = _chain(lines, pen, top + image.height)
     logits = _end("logits", lines[-1][-1].output, pen, bottom + GAP)
-    key = _key(model, lines, pen.look)
+    key = _key(model, lines, pen.options)
     parts = (
         shifted(head, 14, 10),
         columns,
@@ -123,9 +123,9 @@ def _operators(group: Sequence[Line], pen: _Pen, top: float) -> Drawing:
     parts = [_texts(group, pen, top)]
     height = ROW
     for operator in group[0].first.operators:
-        network = pen.look.network(operator)
+        network = pen.options.network(operator)
         diagram = fitting(partial(draw, *network), pen.right - pen.left - SIDE - 20)
-        facts = _facts(operator_facts(operator, pen.look.batch))
+        facts = _facts(operator_facts(operator, pen.options.batch))
         share = max(diagram.height, facts.height + 8) + 10
         parts.append(shifted(diagram, pen.left + 6, top + height + (share - 10 - diagram.height) / 2))
         parts.append(shifted(facts, pen.right - SIDE, top + height + (share - facts.height) / 2 - 4))
@@ -172,16 +172,18 @@ def _texts(group: Sequence[Line], pen: _Pen, top: float) -> Markup:
     name = f"{named(line)}  " if line.name else ""
     parts = [element("tspan", name, class_="strong"), element("tspan", title)]
     size = sum(one.parameters for one in group)
-    work = sum(flops(info, pen.look.batch) for one in group for info in one.infos)
+    work = sum(flops(info, pen.options.batch) for one in group for info in one.infos)
     numbers = (group[-1].output, count(size) if size else "", count(work) if work else "")
     what = f"{line.name or line.title}: {passage(line)}"
     texts = element("text", element("title", what), *parts, x=pen.left + 12, y=top + 18.5)
     return joined([texts, _columns(numbers, pen, top + 18.5, "end")], "\n")
 
 
-def _columns(texts: Iterable[str], pen: _Pen, y: float, look: str) -> Markup:
+def _columns(texts: Iterable[str], pen: _Pen, y: float, class_name: str) -> Markup:
     cells = zip(texts, COLUMNS, strict=True)
-    return joined([element("text", text, x=WIDTH - 24 - off, y=y, class_=look) for text, off in cells if text], "\n")
+    return joined(
+        [element("text", text, x=WIDTH - 24 - off, y=y, class_=class_name) for text, off in cells if text], "\n"
+    )
 
 
 def _facts(facts: Facts) -> Drawing:
@@ -218,10 +220,10 @@ def _tip(pen: _Pen, y: float) -> Markup:
     return element("path", d=f"M{x - 6:g} {y - 8:g} L{x + 6:g} {y - 8:g} L{x:g} {y + 3:g} Z", class_="tip")
 
 
-def _key(model: Model, lines: Iterable[Sequence[Line]], look: Look) -> Drawing:
+def _key(model: Model, lines: Iterable[Sequence[Line]], options: DrawOptions) -> Drawing:
     """How to read the sheet: only what is in it."""
     operators = shapes.operators(model)
-    key = legend(*look.network(operators[0])) if operators else Drawing(0, 0, Markup(""))
+    key = legend(*options.network(operators[0])) if operators else Drawing(0, 0, Markup(""))
     if all(len(line.infos) == 1 for line, *_ in lines):
         return key
     words = element("text", REPEATED, x=0, y=key.height + 12, class_="muted")

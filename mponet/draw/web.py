@@ -7,11 +7,11 @@ from mponet.contraction.plan import Plan
 from mponet.draw.contraction import FRAMES, framed, notes, rows
 from mponet.draw.contraction import STYLE as CONTRACTION
 from mponet.draw.diagram_svg import STYLE as DIAGRAM
-from mponet.draw.diagram_svg import Drawing, draw, reading, scale, spoken
+from mponet.draw.diagram_svg import Drawing, alt_text, draw, reading, scale
 from mponet.draw.facts import Facts, flops, named, operator_facts, passage, sizes, totals
 from mponet.draw.graph import Graph, of_shape
-from mponet.draw.look import Look
 from mponet.draw.markup import Markup, element, joined
+from mponet.draw.options import DrawOptions
 from mponet.draw.overlay import Overlay
 from mponet.draw.page import page
 from mponet.draw.sheet_svg import REPEATED, fitting
@@ -80,30 +80,30 @@ HELP = (
 )
 
 
-def sheet_page(model: Model, look: Look | None = None) -> str:
+def sheet_page(model: Model, options: DrawOptions | None = None) -> str:
     """The page of a whole network, ending in a newline.
 
     Blocks that stand for several begin folded, operators and single blocks unfolded.
 
     Args:
         model: the network.
-        look: how its operators are drawn.
+        options: how its operators are drawn.
     """
-    look = (look or Look()).for_model(model)
+    options = (options or DrawOptions()).for_model(model)
     lines = grouped(outline(model))
-    facts = totals(model, look.batch)
+    facts = totals(model, options.batch)
     heads = ("", "output", "parameters", "flops per image")
     body = (
         element("h1", str(model)),
         element("p", f"{model.source}", class_="muted"),
         _list(facts, "totals"),
         _tools(),
-        _key(model, lines, look),
+        _key(model, lines, options),
         element(
             "ol",
             element("li", *(element("span", head, class_="muted") for head in heads), class_="end heads"),
             element("li", element("b", "image"), element("span", dimensions(model.input_shape)), class_="end"),
-            *_layers(lines, look),
+            *_layers(lines, options),
             element("li", element("b", "logits"), element("span", lines[-1][-1].output), class_="end"),
             class_="sheet",
         ),
@@ -115,7 +115,7 @@ def sheet_page(model: Model, look: Look | None = None) -> str:
 
 def plan_page(plan: Plan) -> str:
     """The page of a contraction plan, ending in a newline."""
-    words = f"{plan}: {spoken(of_shape(plan.shape))}"
+    words = f"{plan}: {alt_text(of_shape(plan.shape))}"
     body = (
         element("h1", str(plan)),
         element("p", str(plan.shape)),
@@ -142,10 +142,10 @@ def key(words: Sequence[str], overlay: Overlay | None) -> Markup:
 
 def _figure(drawn: Callable[[int], Drawing], words: str) -> Markup:
     found = []
-    for width, look in ((WIDE, "wide"), (NARROW, "narrow")):
+    for width, class_name in ((WIDE, "wide"), (NARROW, "narrow")):
         drawing = fitting(drawn, width)
         picture = svg(drawing.width, drawing.height, words, drawing.body, theme="page")
-        found.append(element("div", picture, class_=look))
+        found.append(element("div", picture, class_=class_name))
     return element("figure", *found)
 
 
@@ -164,19 +164,19 @@ def _tools() -> Markup:
     return joined([tools, element("p", joined(keys, " · "), class_="muted screen", hidden=True)])
 
 
-def _layers(lines: Sequence[Sequence[Line]], look: Look) -> Iterator[Markup]:
+def _layers(lines: Sequence[Sequence[Line]], options: DrawOptions) -> Iterator[Markup]:
     for group in lines:
-        yield element("li", _layer(group, look))
+        yield element("li", _layer(group, options))
 
 
-def _layer(group: Sequence[Line], look: Look) -> Markup:
+def _layer(group: Sequence[Line], options: DrawOptions) -> Markup:
     """A row that unfolds to what is in it."""
     line = group[0]
     title = ", ".join(one.title for one in group)
     kind = "block" if line.branches else "operator" if line.first.operators else "plain"
-    content = {"block": _block, "operator": _operators, "plain": _plain}[kind](line, look)
+    content = {"block": _block, "operator": _operators, "plain": _plain}[kind](line, options)
     size = sum(one.parameters for one in group)
-    work = sum(flops(info, look.batch) for one in group for info in one.infos)
+    work = sum(flops(info, options.batch) for one in group for info in one.infos)
     numbers = (group[-1].output, count(size) if size else "", count(work) if work else "")
     amounts = zip(numbers, ("out", "parameters", "flops"), strict=True)
     name = element("b", named(line)) if line.name else Markup("")
@@ -211,24 +211,24 @@ def _words(line: Line, title: str) -> str:
     return " ".join([line.name, title, passage(line), *notation, *names]).lower()
 
 
-def _plain(line: Line, look: Look) -> Markup:
+def _plain(line: Line, options: DrawOptions) -> Markup:
     """Shapes of a layer without operator."""
     found = list(sizes(line))
     passed = element("p", passage(line))
     return joined([passed, _table(("parameter", "shape"), found)] if found else [passed])
 
 
-def _operators(line: Line, look: Look) -> Markup:
+def _operators(line: Line, options: DrawOptions) -> Markup:
     """The diagrams of a layer's operators, the facts about each, its plan, and the layer's parameters."""
     parts = []
     for operator in line.first.operators:
-        graph, overlay = look.network(operator)
-        facts = _list(operator_facts(operator, look.batch), "facts")
-        picture = figure(graph, overlay, f"{line.name}: {spoken(graph)}")
-        plan = operator_plan(operator, look.batch)
+        graph, overlay = options.network(operator)
+        facts = _list(operator_facts(operator, options.batch), "facts")
+        picture = figure(graph, overlay, f"{line.name}: {alt_text(graph)}")
+        plan = operator_plan(operator, options.batch)
         parts += [
             element("div", picture, facts, class_="beside"),
-            _more(f"plan for {look.batch} images: {plan}", _steps(plan)),
+            _more(f"plan for {options.batch} images: {plan}", _steps(plan)),
         ]
     return joined([*parts, _more("parameters", _table(("parameter", "shape"), sizes(line)))])
 
@@ -243,10 +243,10 @@ def _steps(plan: Plan) -> Markup:
     return joined([_table(heads, cells), *(element("p", note) for note in notes(plan))])
 
 
-def _block(line: Line, look: Look) -> Markup:
+def _block(line: Line, options: DrawOptions) -> Markup:
     """The way through the body, the way around it, and where they meet."""
     body, *shortcut = line.branches
-    inside = element("ol", *_layers(grouped(body), look))
+    inside = element("ol", *_layers(grouped(body), options))
     ways = element("div", element("div", class_="around"), inside, class_="ways")
     residual = isinstance(line.first.layer, Residual)
     meaning = "sum of both ways" if residual else "both ways, one behind the other in the channels"
@@ -255,7 +255,7 @@ def _block(line: Line, look: Look) -> Markup:
     if shortcut and shortcut[0]:
         parts += [
             element("p", "On the way around:", class_="muted"),
-            element("ol", *_layers(grouped(shortcut[0]), look)),
+            element("ol", *_layers(grouped(shortcut[0]), options)),
         ]
     if len(line.infos) > 1:
         each = [(str(k), dimensions(info.output_shape), count(info.size)) for k, info in enumerate(line.infos, start=1)]
@@ -273,15 +273,15 @@ def _table(heads: Sequence[str], cells: Iterable[Sequence[str]]) -> Markup:
     return element("table", top, *(element("tr", *(element("td", cell) for cell in row)) for row in cells))
 
 
-def _list(facts: Facts, look: str) -> Markup:
+def _list(facts: Facts, class_name: str) -> Markup:
     pairs = (part for name, value in facts for part in (element("dt", name), element("dd", value)))
-    return element("dl", *pairs, class_=look)
+    return element("dl", *pairs, class_=class_name)
 
 
-def _key(model: Model, lines: Iterable[Sequence[Line]], look: Look) -> Markup:
+def _key(model: Model, lines: Iterable[Sequence[Line]], options: DrawOptions) -> Markup:
     """How to read the sheet: only what is in it."""
     operators = shapes.operators(model)
-    graph, overlay = look.network(operators[0]) if operators else (None, None)
+    graph, overlay = options.network(operators[0]) if operators else (None, None)
     said = [] if graph is None else reading(graph)
     said += [REPEATED] if any(len(line.infos) > 1 for line, *_ in lines) else []
     return key(said, overlay)

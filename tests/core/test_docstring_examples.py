@@ -1,4 +1,4 @@
-"""The examples in the docstrings of the networks, drawings, cross-checks and measurements run, and print what they say."""
+"""The examples in docstrings of models, drawings, cross-checks and measurements run and print what they show."""
 
 import doctest
 import pkgutil

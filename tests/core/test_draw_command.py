@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.command import facts, failing, run
-from mponet.draw import FORMATS, Look, operators, render
+from mponet.draw import FORMATS, DrawOptions, operators, render
 from mponet.errors import BackendError, InputError
 from mponet.models import build
 from mponet.models.init import start
@@ -58,7 +58,7 @@ def test_a_checkpoint_is_drawn_with_its_numbers(folder, tmp_path):
     model = build("fc2")
     cores = operators(model, start(model, 0))
     text = path.read_text()
-    assert text == render(model, "svg", look=Look("entropy", operators=cores))
+    assert text == render(model, "svg", options=DrawOptions("entropy", operators=cores))
     for mpo in cores.values():
         assert all(f"S {entropy:.3g}" in text for entropy in entanglement_entropy(mpo))
 

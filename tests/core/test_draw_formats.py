@@ -22,7 +22,7 @@ from core import networks
 from core.strategies import random_mpo
 from mponet.contraction.plan import Plan
 from mponet.display import NotebookRepr
-from mponet.draw import FORMATS, Look, line, notebook_html, notebook_svg, operators, render, save
+from mponet.draw import FORMATS, DrawOptions, line, notebook_html, notebook_svg, operators, render, save
 from mponet.draw.dot import dot
 from mponet.draw.graph import of_mpo, of_nodes, of_shape
 from mponet.draw.markup import element, escaped, number
@@ -261,24 +261,24 @@ def test_overlays_are_what_is_measured():
     assert list(cut.edges.values()) == pytest.approx(
         [e / norm for e in mponet.operators.measure.truncation_error(mpo, 4)]
     )
-    picture = render(mpo, "svg", look=Look("error", 4))
+    picture = render(mpo, "svg", options=DrawOptions("error", 4))
     assert [cut.text(amount) in picture for amount in cut.edges.values()] == [True] * 3
 
 
 def test_a_network_has_one_scale_for_all_its_operators():
     model = build("fc2")
     cores = operators(model, start(model, 0))
-    look = Look("entropy", operators=cores).for_model(model)
-    assert look.top == max(max(mponet.operators.measure.entanglement_entropy(mpo)) for mpo in cores.values())
-    assert look.operator(cores["fc2"])[1].largest == look.top
+    options = DrawOptions("entropy", operators=cores).for_model(model)
+    assert options.top == max(max(mponet.operators.measure.entanglement_entropy(mpo)) for mpo in cores.values())
+    assert options.operator(cores["fc2"])[1].largest == options.top
 
 
 def test_looks_that_make_no_sense_are_refused():
-    for look in (("heat", None), ("error", None), ("share", 4), ("error", 0)):
+    for wrong in (("heat", None), ("error", None), ("share", 4), ("error", 0)):
         with pytest.raises(InputError, match="expected"):
-            Look(*look)
+            DrawOptions(*wrong)
     with pytest.raises(InputError, match="draw a checkpoint"):
-        render(build("fc2"), "svg", look=Look("entropy"))
+        render(build("fc2"), "svg", options=DrawOptions("entropy"))
 
 
 # ---------------------------------------------------------------- one line

@@ -97,8 +97,8 @@ def test_it_is_drawn(form):
 def test_it_is_drawn_with_its_cores():
     cores = draw.operators(MODEL, start(MODEL, 0))
     assert {name: mpo.shape for name, mpo in cores.items()} == {"conv": KERNEL, "fc": HEAD}
-    look = draw.Look("entropy", operators=cores)
-    assert "entanglement entropy" in draw.render(MODEL, "svg", look=look)
+    options = draw.DrawOptions("entropy", operators=cores)
+    assert "entanglement entropy" in draw.render(MODEL, "svg", options=options)
 
 
 def test_its_spectra_are_measured():

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from mponet.draw.arrange import Arrangement
 from mponet.draw.graph import Edge, Graph, upward
+from mponet.draw.placement import Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,34 +22,34 @@ class Ports:
 
 
 @dataclass(frozen=True, slots=True)
-class Sides:
+class Routing:
     """The sides of all edges.
 
     Attributes:
         ports: of each node.
         around: bonds that go around: out to the right, below the row, and back from the left.
-        turning: bonds between the same ends of two rows.
-        bulging: bonds between nodes of one column.
+        same_end: bonds between the same ends of two rows.
+        same_column: bonds between nodes of one column.
     """
 
     ports: tuple[Ports, ...]
     around: tuple[int, ...]
-    turning: tuple[int, ...]
-    bulging: tuple[int, ...]
+    same_end: tuple[int, ...]
+    same_column: tuple[int, ...]
 
 
-def sides(graph: Graph, arrangement: Arrangement) -> Sides:
+def route_edges(graph: Graph, placement: Placement) -> Routing:
     """The sides of all edges of a network whose nodes have their places."""
     ends: list[tuple[int, str, int]] = []  # node, side, edge
-    ways: dict[str, list[int]] = {"around": [], "turning": [], "bulging": [], "": []}
-    places = arrangement.places
+    ways: dict[str, list[int]] = {"around": [], "same_end": [], "same_column": [], "": []}
+    places = placement.places
     for k, edge in enumerate(graph.edges):
         if len(edge.ends) == 1:
             ends.append((edge.ends[0], "up" if upward(edge) else "down", k))
-        elif arrangement.bar is not None and arrangement.bar in edge.ends:
-            ends.append((graph.other(arrangement.bar, k), "down", k))
+        elif placement.hub is not None and placement.hub in edge.ends:
+            ends.append((graph.other(placement.hub, k), "down", k))
         else:
-            way, taken = _bond(edge, arrangement, places)
+            way, taken = _bond(edge, placement, places)
             ways[way].append(k)
             ends += [(node, side, k) for node, side in taken]
     at: dict[tuple[int, str], tuple[int, ...]] = {}
@@ -57,28 +57,28 @@ def sides(graph: Graph, arrangement: Arrangement) -> Sides:
         at[node, side] = (*at.get((node, side), ()), k)
     names = ("up", "down", "left", "right")
     ports = tuple(Ports(*(at.get((node, side), ()) for side in names)) for node in range(len(graph.nodes)))
-    return Sides(ports, tuple(ways["around"]), tuple(ways["turning"]), tuple(ways["bulging"]))
+    return Routing(ports, tuple(ways["around"]), tuple(ways["same_end"]), tuple(ways["same_column"]))
 
 
 def _bond(
-    edge: Edge, arrangement: Arrangement, places: Mapping[int, tuple[int, int, int]]
+    edge: Edge, placement: Placement, places: Mapping[int, tuple[int, int, int]]
 ) -> tuple[str, tuple[tuple[int, str], tuple[int, str]]]:
     """Which way a bond goes, and at which sides of its two nodes."""
     first, second = sorted(edge.ends, key=places.__getitem__)
     (band1, column1, _), (band2, column2, _) = places[first], places[second]
     if band1 == band2 and column1 == column2:
-        return "bulging", ((first, "right"), (second, "right"))
+        return "same_column", ((first, "right"), (second, "right"))
     if band1 == band2 and column2 - column1 == 1:
         return "", ((first, "right"), (second, "left"))
-    end = _end(arrangement, band1, column1)
-    if band1 != band2 and end and end == _end(arrangement, band2, column2):
-        return "turning", ((first, end), (second, end))
+    end = _end(placement, band1, column1)
+    if band1 != band2 and end and end == _end(placement, band2, column2):
+        return "same_end", ((first, end), (second, end))
     # out of one row and into the next, or out of the end of a ring and into its start
     out, into = (second, first) if band1 == band2 else (first, second)
     return "around", ((out, "right"), (into, "left"))
 
 
-def _end(arrangement: Arrangement, band: int, column: int) -> str:
+def _end(placement: Placement, band: int, column: int) -> str:
     """Which end of its row a column is; a single column is neither."""
-    last = len(arrangement.bands[band]) - 1
+    last = len(placement.bands[band]) - 1
     return "" if last == 0 or 0 < column < last else "right" if column else "left"

@@ -21,20 +21,20 @@ Band = list[Column]
 
 
 @dataclass(frozen=True, slots=True)
-class Arrangement:
+class Placement:
     """Places of the nodes.
 
     Attributes:
         bands: rows of columns of nodes, from top to bottom, left to right, top to bottom.
-        bar: a node that all others hang on, drawn as a bar below them; None if there is none.
+        hub: a node that is joined to all others, drawn as a bar below them; None without one.
     """
 
     bands: tuple[tuple[tuple[int, ...], ...], ...]
-    bar: int | None = None
+    hub: int | None = None
 
     @property
     def places(self) -> dict[int, tuple[int, int, int]]:
-        """Of each node but the bar: its band, its column in the band, its row in the column."""
+        """Band, column in the band and row in the column of each node but the hub."""
         return {
             node: (b, c, r)
             for b, band in enumerate(self.bands)
@@ -43,7 +43,7 @@ class Arrangement:
         }
 
 
-def arrange(graph: Graph, per_row: int) -> Arrangement:
+def place_nodes(graph: Graph, per_row: int) -> Placement:
     """Places for all nodes.
 
     A chain is in rows of at most ``per_row`` nodes; a ring in one row, or in two, the second from
@@ -59,7 +59,7 @@ def arrange(graph: Graph, per_row: int) -> Arrangement:
     if hub is not None:
         chain = _path(_without(joined, hub), [k for k in range(len(graph.nodes)) if k != hub], graph)
         assert chain is not None
-        return Arrangement((tuple((node,) for node in chain),), hub)
+        return Placement((tuple((node,) for node in chain),), hub)
     parts = _components(joined)
     rows = [_path(joined, part, graph) or _ring(joined, part, graph) for part in parts]
     paths = [row for row in rows if row is not None]
@@ -71,7 +71,7 @@ def arrange(graph: Graph, per_row: int) -> Arrangement:
             bands.append([list(column) for column in _columns(graph, tuple(part))])
         else:
             bands += _folded(row, per_row) if _is_ring(joined, row) else _wrapped(row, per_row)
-    return Arrangement(tuple(tuple(tuple(column) for column in band) for band in bands))
+    return Placement(tuple(tuple(tuple(column) for column in band) for band in bands))
 
 
 def crossings(band: Sequence[Sequence[int]], joined: Joined) -> int:

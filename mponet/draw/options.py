@@ -18,7 +18,7 @@ from mponet.operators.shape import MPOShape
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class DrawOptions:
     """Settings of a drawing.
 
     Attributes:
@@ -88,7 +88,7 @@ class Look:
                 assert self.cut is not None
                 return graph, self._scaled(overlay.error(mpo, self.cut))
 
-    def for_model(self, model: Model) -> "Look":
+    def for_model(self, model: Model) -> "DrawOptions":
         """The same with one scale of shades for all operators of a network."""
         if self.colour is None:
             return self

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Literal
 
-from mponet.draw.arrange import Arrangement, arrange
 from mponet.draw.graph import Edge, Graph, upward
-from mponet.draw.room import GAP, HEIGHT, LEG, PORT, Room
-from mponet.draw.sides import Ports, Sides, sides
+from mponet.draw.placement import Placement, place_nodes
+from mponet.draw.ports import Ports, Routing, route_edges
+from mponet.draw.spacing import GAP, HEIGHT, LEG, PORT, Spacing
 
 Point = tuple[float, float]
 #: Where a label stands: above a leg, below one, around a level bond, or in the middle of any other
@@ -52,7 +52,7 @@ class Wire:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class Geometry:
     """A diagram with its upper left corner at (0, 0).
 
     Attributes:
@@ -83,14 +83,14 @@ class _Placed:
     """Everything that the lines need to know."""
 
     graph: Graph
-    places: Arrangement
-    sides: Sides
-    room: Room
+    places: Placement
+    routing: Routing
+    spacing: Spacing
     boxes: dict[int, Box]
     floors: tuple[float, ...]
 
 
-def layout(graph: Graph, per_row: int = PER_ROW, gap: float = GAP) -> Layout:
+def compute_geometry(graph: Graph, per_row: int = PER_ROW, gap: float = GAP) -> Geometry:
     """Positions for a network.
 
     Args:
@@ -98,22 +98,22 @@ def layout(graph: Graph, per_row: int = PER_ROW, gap: float = GAP) -> Layout:
         per_row: nodes of a chain in one row.
         gap: least room between neighbours, for what is written at their bonds.
     """
-    places = arrange(graph, per_row)
-    taken = sides(graph, places)
-    room = Room(graph, taken, gap)
-    left = MARGIN + (AROUND * (len(taken.around) + 1) if taken.around else 0.0) + TURN * bool(taken.turning)
+    places = place_nodes(graph, per_row)
+    routing = route_edges(graph, places)
+    spacing = Spacing(graph, routing, gap)
+    left = MARGIN + (AROUND * (len(routing.around) + 1) if routing.around else 0.0) + TURN * bool(routing.same_end)
     rows: list[_Row] = []
     for b in range(len(places.bands)):
-        rows.append(_row(room, places, b, left, rows[-1].end if rows else MARGIN))
+        rows.append(_row(spacing, places, b, left, rows[-1].end if rows else MARGIN))
     boxes = {node: box for row in rows for node, box in row.boxes.items()}
     width, height = max(row.right for row in rows), rows[-1].end
-    if places.bar is not None:
-        boxes[places.bar] = _bar(room, places.bar, left, width, height)
-        width = left + boxes[places.bar].width
-        height = boxes[places.bar].y + HEIGHT / 2 + room.under(places.bar) + SPACE
-    placed = _Placed(graph, places, _ordered(graph, taken, boxes), room, boxes, tuple(row.floor for row in rows))
-    return Layout(
-        width + MARGIN + AROUND * bool(taken.around) + TURN * bool(taken.turning),
+    if places.hub is not None:
+        boxes[places.hub] = _hub(spacing, places.hub, left, width, height)
+        width = left + boxes[places.hub].width
+        height = boxes[places.hub].y + HEIGHT / 2 + spacing.under(places.hub) + SPACE
+    placed = _Placed(graph, places, _ordered(graph, routing, boxes), spacing, boxes, tuple(row.floor for row in rows))
+    return Geometry(
+        width + MARGIN + AROUND * bool(routing.around) + TURN * bool(routing.same_end),
         height + MARGIN - SPACE,
         tuple(boxes[k] for k in range(len(graph.nodes))),
         tuple(_wire(placed, k, edge) for k, edge in enumerate(graph.edges)),
@@ -123,73 +123,73 @@ def layout(graph: Graph, per_row: int = PER_ROW, gap: float = GAP) -> Layout:
 # ---------------------------------------------------------------- boxes
 
 
-def _row(room: Room, places: Arrangement, b: int, left: float, top: float) -> _Row:
+def _row(spacing: Spacing, places: Placement, b: int, left: float, top: float) -> _Row:
     """The boxes of one band, from ``left`` and ``top`` on."""
     columns = places.bands[b]
     level = all(len(column) == 1 for column in columns)
-    heights = [sum(map(room.over, c)) + _stacked(room, c) + sum(map(room.under, c)) for c in columns]
-    over = max(room.over(node) for column in columns for node in column)
-    tallest = max(room.size(node)[1] for column in columns for node in column)
-    under = max(room.under(node) for column in columns for node in column)
+    heights = [sum(map(spacing.over, c)) + _stacked(spacing, c) + sum(map(spacing.under, c)) for c in columns]
+    over = max(spacing.over(node) for column in columns for node in column)
+    tallest = max(spacing.size(node)[1] for column in columns for node in column)
+    under = max(spacing.under(node) for column in columns for node in column)
     # one level for all boxes of a row, so that its bonds are straight
     total = over + tallest + under if level else max(heights)
     boxes: dict[int, Box] = {}
     x = left
     for c, column in enumerate(columns):
-        width = max(room.size(node)[0] for node in column)
+        width = max(spacing.size(node)[0] for node in column)
         if level:
-            boxes[column[0]] = Box(x + width / 2, top + over + tallest / 2, *room.size(column[0]))
+            boxes[column[0]] = Box(x + width / 2, top + over + tallest / 2, *spacing.size(column[0]))
         else:
-            boxes |= _column(room, column, x + width / 2, top + (total - heights[c]) / 2)
-        x += width + room.behind(columns, c)
+            boxes |= _column(spacing, column, x + width / 2, top + (total - heights[c]) / 2)
+        x += width + spacing.after_column(columns, c)
     floor = top + total
-    leaving = [k for k in room.sides.around if places.places[_out_of(room.graph, room.sides, k)][0] == b]
+    leaving = [k for k in spacing.routing.around if places.places[_out_of(spacing.graph, spacing.routing, k)][0] == b]
     return _Row(boxes, x, floor, floor + CHANNEL * len(leaving) + SPACE)
 
 
-def _stacked(room: Room, column: Sequence[int]) -> float:
+def _stacked(spacing: Spacing, column: Sequence[int]) -> float:
     """Height of the boxes of a column and of the spaces between them."""
-    return sum(room.size(node)[1] for node in column) + SPACE * (len(column) - 1)
+    return sum(spacing.size(node)[1] for node in column) + SPACE * (len(column) - 1)
 
 
-def _column(room: Room, column: Sequence[int], x: float, y: float) -> dict[int, Box]:
+def _column(spacing: Spacing, column: Sequence[int], x: float, y: float) -> dict[int, Box]:
     """The boxes of one column, from ``y`` on downwards."""
     boxes = {}
     for node in column:
-        width, height = room.size(node)
-        y += room.over(node)
+        width, height = spacing.size(node)
+        y += spacing.over(node)
         boxes[node] = Box(x, y + height / 2, width, height)
-        y += height + room.under(node) + SPACE
+        y += height + spacing.under(node) + SPACE
     return boxes
 
 
-def _bar(room: Room, bar: int, left: float, width: float, height: float) -> Box:
+def _hub(spacing: Spacing, hub: int, left: float, width: float, height: float) -> Box:
     """The bar below the chain that hangs on it."""
-    own = max(width - left, room.size(bar)[0])
+    own = max(width - left, spacing.size(hub)[0])
     return Box(left + own / 2, height - SPACE + 4 + HEIGHT / 2, own, HEIGHT)
 
 
 # ---------------------------------------------------------------- lines
 
 
-def _ordered(graph: Graph, taken: Sides, boxes: dict[int, Box]) -> Sides:
+def _ordered(graph: Graph, routing: Routing, boxes: dict[int, Box]) -> Routing:
     """The same sides with bonds in the order of what they lead to, so that they do not cross."""
 
     def ordered(node: int, ports: Ports) -> Ports:
-        return ports.sorted(lambda k: inf if k in taken.around else boxes[graph.other(node, k)].y)
+        return ports.sorted(lambda k: inf if k in routing.around else boxes[graph.other(node, k)].y)
 
-    return replace(taken, ports=tuple(ordered(node, ports) for node, ports in enumerate(taken.ports)))
+    return replace(routing, ports=tuple(ordered(node, ports) for node, ports in enumerate(routing.ports)))
 
 
-def _out_of(graph: Graph, taken: Sides, k: int) -> int:
+def _out_of(graph: Graph, routing: Routing, k: int) -> int:
     """The end of a bond that goes around at which it leaves to the right."""
     first, second = graph.edges[k].ends
-    return first if k in taken.ports[first].right else second
+    return first if k in routing.ports[first].right else second
 
 
 def _port(placed: _Placed, node: int, k: int, side: Literal["left", "right"]) -> Point:
     """Where a bond meets a side of a box."""
-    box, ports = placed.boxes[node], placed.sides.ports[node]
+    box, ports = placed.boxes[node], placed.routing.ports[node]
     edges = ports.left if side == "left" else ports.right
     y = box.y + PORT * (edges.index(k) - (len(edges) - 1) / 2)
     return box.x + (box.width / 2 if side == "right" else -box.width / 2), y
@@ -198,21 +198,21 @@ def _port(placed: _Placed, node: int, k: int, side: Literal["left", "right"]) ->
 def _wire(placed: _Placed, k: int, edge: Edge) -> Wire:
     if len(edge.ends) == 1:
         return _leg(placed, k, edge.ends[0], up=upward(edge))
-    if placed.places.bar is not None and placed.places.bar in edge.ends:
-        return _hanging(placed, k, placed.places.bar)
-    if k in placed.sides.around:
+    if placed.places.hub is not None and placed.places.hub in edge.ends:
+        return _hanging(placed, k, placed.places.hub)
+    if k in placed.routing.around:
         return _loop(placed, k)
-    if k in placed.sides.turning:
+    if k in placed.routing.same_end:
         return _turn(placed, k)
-    if k in placed.sides.bulging:
+    if k in placed.routing.same_column:
         return _bulge(placed, k)
     return _onward(placed, k)
 
 
 def _leg(placed: _Placed, k: int, node: int, *, up: bool) -> Wire:
-    box, ports = placed.boxes[node], placed.sides.ports[node]
+    box, ports = placed.boxes[node], placed.routing.ports[node]
     legs = ports.up if up else ports.down
-    x = box.x + placed.room.pitch(legs) * (legs.index(k) - (len(legs) - 1) / 2)
+    x = box.x + placed.spacing.pitch(legs) * (legs.index(k) - (len(legs) - 1) / 2)
     start = box.y + (-box.height / 2 if up else box.height / 2)
     tip = start + (-LEG if up else LEG)
     return Wire(((x, start), (x, tip)), (x, tip), "above" if up else "below")
@@ -221,7 +221,7 @@ def _leg(placed: _Placed, k: int, node: int, *, up: bool) -> Wire:
 def _onward(placed: _Placed, k: int) -> Wire:
     """To the next column."""
     first, second = placed.graph.edges[k].ends
-    onward = k in placed.sides.ports[first].right
+    onward = k in placed.routing.ports[first].right
     start = _port(placed, first, k, "right" if onward else "left")
     end = _port(placed, second, k, "left" if onward else "right")
     middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
@@ -230,20 +230,20 @@ def _onward(placed: _Placed, k: int) -> Wire:
     return Wire((start, (middle[0], start[1]), (middle[0], end[1]), end), middle, "within", curved=True)
 
 
-def _hanging(placed: _Placed, k: int, bar: int) -> Wire:
+def _hanging(placed: _Placed, k: int, hub: int) -> Wire:
     """From a node of the chain down to the bar."""
-    node = placed.graph.other(bar, k)
+    node = placed.graph.other(hub, k)
     start = _leg(placed, k, node, up=False).points[0]
-    end = (start[0], placed.boxes[bar].y - HEIGHT / 2)
+    end = (start[0], placed.boxes[hub].y - HEIGHT / 2)
     ends = (start, end) if placed.graph.edges[k].ends[0] == node else (end, start)
     return Wire(ends, (start[0], (start[1] + end[1]) / 2), "within")
 
 
 def _loop(placed: _Placed, k: int) -> Wire:
     """Out to the right, below the row, and back to the left."""
-    out = _out_of(placed.graph, placed.sides, k)
+    out = _out_of(placed.graph, placed.routing, k)
     start, end = _port(placed, out, k, "right"), _port(placed, placed.graph.other(out, k), k, "left")
-    right, left = start[0] + AROUND, end[0] - AROUND * (1 + placed.sides.around.index(k))
+    right, left = start[0] + AROUND, end[0] - AROUND * (1 + placed.routing.around.index(k))
     level = placed.floors[placed.places.places[out][0]] + CHANNEL / 2
     points = (start, (right, start[1]), (right, level), (left, level), (left, end[1]), end)
     forward = placed.graph.edges[k].ends[0] == out
@@ -253,7 +253,7 @@ def _loop(placed: _Placed, k: int) -> Wire:
 def _turn(placed: _Placed, k: int) -> Wire:
     """From one end of a row to the same end of another."""
     first, second = placed.graph.edges[k].ends
-    side: Literal["left", "right"] = "left" if k in placed.sides.ports[first].left else "right"
+    side: Literal["left", "right"] = "left" if k in placed.routing.ports[first].left else "right"
     start, end = _port(placed, first, k, side), _port(placed, second, k, side)
     x = min(start[0], end[0]) - AROUND if side == "left" else max(start[0], end[0]) + AROUND
     return Wire((start, (x, start[1]), (x, end[1]), end), (x, (start[1] + end[1]) / 2), "within")
@@ -262,10 +262,10 @@ def _turn(placed: _Placed, k: int) -> Wire:
 def _bulge(placed: _Placed, k: int) -> Wire:
     """Between two nodes of a column, around what is between them."""
     first, second = placed.graph.edges[k].ends
-    bulging = placed.sides.bulging
+    same_column = placed.routing.same_column
     start, end = _port(placed, first, k, "right"), _port(placed, second, k, "right")
-    out = max(start[0], end[0]) + 46 + 26 * bulging.index(k)
+    out = max(start[0], end[0]) + 46 + 26 * same_column.index(k)
     # beside the middle in turns, so that labels do not meet
-    beside = 18 * (bulging.index(k) % 3 - 1) if len(bulging) > 1 else 0
+    beside = 18 * (same_column.index(k) % 3 - 1) if len(same_column) > 1 else 0
     middle = (max(start[0], end[0]) * 0.25 + out * 0.75, (start[1] + end[1]) / 2 + beside)
     return Wire((start, (out, start[1]), (out, end[1]), end), middle, "within", curved=True)

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from core import networks
 from core.strategies import mpos, random_mpo
-from mponet.draw.arrange import arrange
+from mponet.draw.geometry import compute_geometry
 from mponet.draw.graph import of_mpo, of_nodes, of_shape
-from mponet.draw.layout import layout
-from mponet.draw.room import thickness
+from mponet.draw.placement import place_nodes
+from mponet.draw.spacing import thickness
 from mponet.errors import GraphError
 from mponet.operators.mpo import MPO, left_canonical, mixed_canonical, right_canonical
 from mponet.operators.nodes import apply, network
@@ -145,7 +145,7 @@ def test_loops_missing_nodes_and_nothing_at_all_are_refused():
 def test_nothing_crosses_or_overlaps(name):
     graph = of_nodes(NETWORKS[name])
     for per_row in (2, 3, 8):
-        places = layout(graph, per_row)
+        places = compute_geometry(graph, per_row)
         assert not overlaps(places)
         assert not through_boxes(graph, places)
         assert crossings(places) == 0
@@ -160,14 +160,14 @@ def test_nothing_crosses_or_overlaps(name):
 def test_a_tree_never_crosses_itself(choices, with_legs):
     parents = [choice % (k + 1) for k, choice in enumerate(choices)]
     graph = of_nodes(networks.tree(parents, with_legs))
-    places = layout(graph)
+    places = compute_geometry(graph)
     assert crossings(places) == 0
     assert not overlaps(places)
     assert not through_boxes(graph, places)
 
 
 def test_what_cannot_be_drawn_flat_is_drawn_all_the_same():
-    places = layout(of_nodes(networks.complete(6)))
+    places = compute_geometry(of_nodes(networks.complete(6)))
     assert not overlaps(places)
     assert crossings(places) > 0  # or the tests above see none anywhere
     assert len(places.wires) == 15 + 6
@@ -176,7 +176,7 @@ def test_what_cannot_be_drawn_flat_is_drawn_all_the_same():
 @pytest.mark.parametrize("name", NETWORKS)
 def test_outputs_go_up_and_inputs_down(name):
     graph = of_nodes(NETWORKS[name])
-    for edge, wire in zip(graph.edges, layout(graph).wires, strict=True):
+    for edge, wire in zip(graph.edges, compute_geometry(graph).wires, strict=True):
         if len(edge.ends) == 1:
             (_, start), (_, tip) = wire.points
             assert (tip < start) == edge.name.startswith("out")
@@ -186,7 +186,7 @@ def test_sites_stand_in_their_order_whatever_the_order_of_the_nodes():
     nodes = network(MPO_4)
     for order in ((3, 1, 0, 2), (2, 0, 3, 1)):
         graph = of_nodes([nodes[k] for k in order])
-        (band,) = arrange(graph, 8).bands
+        (band,) = place_nodes(graph, 8).bands
         assert [graph.nodes[node].name for (node,) in band] == ["core1", "core2", "core3", "core4"]
 
 

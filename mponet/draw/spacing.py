@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import log2
 
 from mponet.draw.graph import Graph
-from mponet.draw.sides import Sides
+from mponet.draw.ports import Routing
 
 BOX, HEIGHT = 66.0, 44.0  # smallest box
 LEG, LABEL = 26.0, 32.0  # length of a leg, room for its two lines of text
@@ -31,17 +31,17 @@ def shown(name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class Spacing:
     """Sizes of boxes and of what is around them.
 
     Attributes:
         graph: the network.
-        sides: where its edges leave the boxes.
+        routing: where its edges leave the boxes.
         gap: least room between neighbours, for what is written at their bonds.
     """
 
     graph: Graph
-    sides: Sides
+    routing: Routing
     gap: float
 
     def pitch(self, legs: Sequence[int]) -> float:
@@ -51,31 +51,31 @@ class Room:
 
     def size(self, node: int) -> tuple[float, float]:
         """Width and height of a box."""
-        ports = self.sides.ports[node]
+        ports = self.routing.ports[node]
         label = text_width(shown(self.graph.nodes[node].name)) + 18
         legs = max(len(side) * self.pitch(side) for side in (ports.up, ports.down))
         return max(BOX, label, legs), max(HEIGHT, PORT * max(len(ports.left), len(ports.right)))
 
     def over(self, node: int) -> float:
         """Above a box, for its outputs."""
-        return LEG + LABEL if self.sides.ports[node].up else 0.0
+        return LEG + LABEL if self.routing.ports[node].up else 0.0
 
     def under(self, node: int) -> float:
         """Below a box, for its inputs."""
-        return LEG + LABEL if self.sides.ports[node].down else 0.0
+        return LEG + LABEL if self.routing.ports[node].down else 0.0
 
-    def behind(self, columns: Sequence[Sequence[int]], c: int) -> float:
+    def after_column(self, columns: Sequence[Sequence[int]], c: int) -> float:
         """Behind a column: for what goes on to the next one, and for bonds within it, with their labels."""
         following = columns[c + 1] if c + 1 < len(columns) else ()
         single = len(columns[c]) == 1 and len(following) <= 1
-        onward = [k for node in columns[c] for k in self.sides.ports[node].right if self._leads(node, k, following)]
+        onward = [k for node in columns[c] for k in self.routing.ports[node].right if self._leads(node, k, following)]
         widths = [self._label(k, stacked=single) + (22 if single else 44) for k in onward]
-        room = max((self.gap if single else WIDE) if following else 0.0, *widths, 0.0)
-        inside = [k for k in self.sides.bulging if self.graph.edges[k].ends[0] in columns[c]]
-        return room + (30 + 24 * len(inside) + max(self._label(k) for k in inside) if inside else 0.0)
+        width = max((self.gap if single else WIDE) if following else 0.0, *widths, 0.0)
+        inside = [k for k in self.routing.same_column if self.graph.edges[k].ends[0] in columns[c]]
+        return width + (30 + 24 * len(inside) + max(self._label(k) for k in inside) if inside else 0.0)
 
     def _leads(self, node: int, k: int, following: Sequence[int]) -> bool:
-        return self.graph.other(node, k) in following and k not in self.sides.around
+        return self.graph.other(node, k) in following and k not in self.routing.around
 
     def _label(self, k: int, stacked: bool = False) -> float:
         """Width of the label of a bond, in one line or with the dimension above the name."""
