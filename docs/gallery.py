@@ -13,7 +13,6 @@ from mponet.contraction.plan import Plan
 from mponet.draw import DrawOptions, save
 from mponet.models import build
 from mponet.operators.decompose import from_matrix
-from mponet.operators.mpo import mixed_canonical
 from mponet.operators.nodes import apply
 from mponet.operators.shape import MPOShape
 
@@ -71,7 +70,7 @@ def operators() -> Iterator[Entry]:
     """One operator with all settings, and its plan."""
     shape = MPOShape.from_factors((4, 7, 7, 4), (4, 4, 4, 4), 16)
     rows, columns = np.indices((784, 256)) / 64
-    mpo = mixed_canonical(from_matrix(np.exp(-((rows - 3 * columns) ** 2)), *FACTORS, max_bond=16).mpo, 2)
+    mpo = from_matrix(np.exp(-((rows - 3 * columns) ** 2)), *FACTORS, max_bond=16).mpo.canonical(2)
     yield Entry(
         "operator",
         "An operator",
@@ -84,7 +83,7 @@ def operators() -> Iterator[Entry]:
         "entropy",
         "Canonical form and entanglement",
         "A decomposed matrix. Arrows mark isometries, the frame marks the centre, S is the entropy.",
-        'save(mixed_canonical(mpo, 2), "entropy.svg", options=DrawOptions("entropy"))',
+        'save(mpo.canonical(2), "entropy.svg", options=DrawOptions("entropy"))',
         mpo,
         DrawOptions("entropy"),
     )
@@ -92,7 +91,7 @@ def operators() -> Iterator[Entry]:
         "error",
         "Error of a truncation",
         "The same operator: the relative error of truncating each bond alone to 4.",
-        'save(mixed_canonical(mpo, 2), "error.svg", options=DrawOptions("error", cut=4))',
+        'save(mpo.canonical(2), "error.svg", options=DrawOptions("error", cut=4))',
         mpo,
         DrawOptions("error", cut=4),
     )

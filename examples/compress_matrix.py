@@ -3,7 +3,6 @@
 import numpy as np
 
 from mponet import MPOShape, from_matrix, truncate
-from mponet.operators.measure import entanglement_entropy, spectra
 
 # a kernel that decays slowly with distance, as trained maps between neighbouring grids do
 positions = np.arange(256)
@@ -14,8 +13,8 @@ exact = from_matrix(matrix, factors, factors)
 print(
     f"exact: {exact.mpo.shape}, {exact.mpo.shape.parameters} of {matrix.size} weights, error {exact.relative_error:.1e}"
 )
-print("entanglement entropy per bond:", np.round(entanglement_entropy(exact.mpo), 3))
-print("largest singular values of the middle bond:", np.round(spectra(exact.mpo)[1][:4], 2))
+print("entanglement entropy per bond:", np.round(exact.mpo.entropy(), 3))
+print("largest singular values of the middle bond:", np.round(exact.mpo.spectra()[1][:4], 2))
 
 print("\nallowed error   bonds            weights   error made   bound")
 for allowed in (0.3, 0.1, 0.01, 1e-4):

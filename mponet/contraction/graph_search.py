@@ -11,7 +11,7 @@ from mponet.contraction.cost import DEFAULT_COSTS, Machine
 from mponet.contraction.graph_plan import GraphPlan
 from mponet.contraction.planner import ITEMSIZE, PlanningContext, rounded, time_text
 from mponet.contraction.search import DEFAULT_BATCH, TILES
-from mponet.operators.mpo import Array
+from mponet.operators.arrays import Array
 from mponet.operators.topology import NetworkShape, check_tensors
 
 #: Nodes and inputs up to which every path is tried, and up to which all that multiply no strangers

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from mponet.errors import GraphError
-from mponet.operators.mpo import MPO, Array
+from mponet.operators.arrays import Array
+from mponet.operators.mpo import MPO
 from mponet.operators.shape import MPOShape
 from mponet.operators.topology import NetworkShape
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mponet.draw.graph import Graph
-from mponet.operators.measure import entanglement_entropy, truncation_error
-from mponet.operators.mpo import MPO, frobenius_norm
+from mponet.operators.mpo import MPO
 
 Kind = Literal["share", "entropy", "error"]
 KINDS: tuple[Kind, ...] = ("share", "entropy", "error")
@@ -56,7 +55,7 @@ def share(graph: Graph) -> Overlay:
 
 def entropy(mpo: MPO) -> Overlay:
     """The entanglement entropy at each bond, in nats."""
-    return Overlay("entanglement entropy", edges=_by_bond(entanglement_entropy(mpo)), symbol="S ")
+    return Overlay("entanglement entropy", edges=_by_bond(mpo.entropy()), symbol="S ")
 
 
 def error(mpo: MPO, bond: int) -> Overlay:
@@ -65,8 +64,7 @@ def error(mpo: MPO, bond: int) -> Overlay:
     Raises:
         ShapeError: ``bond`` is no positive whole number.
     """
-    whole = frobenius_norm(mpo) or 1.0
-    errors = [eps / whole for eps in truncation_error(mpo, bond)]
+    errors = mpo.truncation_error(bond, relative=True)
     return Overlay(f"error of a cut to bond {bond}", edges=_by_bond(errors), symbol="ε ", percent=True)
 
 

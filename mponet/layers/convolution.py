@@ -26,9 +26,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mponet.errors import ShapeError
+from mponet.operators.arrays import Array, as_float64
 from mponet.operators.decompose import Decomposition, from_matrix
 from mponet.operators.initialize import target_variance
-from mponet.operators.mpo import MPO, Array, as_float64, to_matrix
+from mponet.operators.mpo import MPO, to_matrix
 from mponet.operators.shape import MPOShape, factorize
 
 #: Rows and columns of the matrix of each structure.  ``window`` is all spatial axes, ``last`` the last

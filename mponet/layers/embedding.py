@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mponet.errors import ShapeError
+from mponet.operators.arrays import Array, as_float64
 from mponet.operators.decompose import Decomposition, from_matrix
-from mponet.operators.mpo import MPO, Array, as_float64, to_matrix
+from mponet.operators.mpo import MPO, to_matrix
 from mponet.operators.shape import MPOShape, factorize
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from mponet.errors import ModelError
 from mponet.models.shapes import LayerInfo, Shape, leaves, parameter_shapes, statistic_shapes
 from mponet.models.spec import Model
+from mponet.operators.arrays import Array
 from mponet.operators.initialize import exact_variance, normal, paper_cores, truncated_normal, xavier
-from mponet.operators.mpo import Array
 
 Parameters = dict[str, Array]
 SCHEMES = ("paper", "xavier", "exact")

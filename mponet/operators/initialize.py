@@ -11,7 +11,8 @@ from math import exp, inf, log, prod, sqrt
 import numpy as np
 
 from mponet.errors import InputError
-from mponet.operators.mpo import MPO, Array
+from mponet.operators.arrays import Array
+from mponet.operators.mpo import MPO
 from mponet.operators.shape import MPOShape
 from mponet.operators.topology import NetworkShape
 

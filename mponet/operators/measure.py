@@ -1,45 +1,12 @@
-"""What an MPO holds and what it saves: spectra, truncation error, entanglement entropy, compression ratio."""
+"""Measures of operators: the entropy of a spectrum, and how many weights are saved."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
 from mponet.errors import InputError
-from mponet.operators.mpo import MPO, Array, norm, push_right, right_canonical
-from mponet.operators.shape import MPOShape, inner_bonds
-
-
-def spectra(mpo: MPO) -> tuple[Array, ...]:
-    """Singular values of ``W`` unfolded at each inner bond, descending; ``D_k`` of them at bond ``k``.
-
-    From the canonical form: one QR and one singular value decomposition of a core per bond, never
-    the full matrix.
-    """
-    center, *others = right_canonical(mpo).cores
-    values: list[Array] = []
-    for core in others:
-        unfolding = center.reshape(-1, center.shape[3])
-        values.append(np.asarray(np.linalg.svd(unfolding, compute_uv=False), np.float64))
-        _, center = push_right(center, core)
-    return tuple(values)
-
-
-def truncation_error(mpo: MPO, max_bond: int | Sequence[int]) -> tuple[float, ...]:
-    """Per inner bond, the norm of the singular values beyond ``max_bond``: ``eps_k`` of MPOP Eq. 3.
-
-    Each is the error of cutting that bond alone; cutting all of them costs between the largest and
-    ``sqrt(sum eps_k^2)``.
-    """
-    bonds = inner_bonds(max_bond, mpo.shape.sites)
-    return tuple(norm(s[d:]) for s, d in zip(spectra(mpo), bonds, strict=True))
-
-
-def entanglement_entropy(mpo: MPO) -> tuple[float, ...]:
-    """Per inner bond ``S_k = -sum_a p_a ln p_a`` with ``p_a = s_a^2 / sum s^2``; at most ``ln D_k``.
-
-    The authors' entropy.py computes the same from the full matrix.  A zero operator has entropy 0.
-    """
-    return tuple(entropy(s) for s in spectra(mpo))
+from mponet.operators.arrays import Array, norm
+from mponet.operators.shape import MPOShape
 
 
 def entropy(singular_values: Array) -> float:

@@ -1,26 +1,33 @@
-"""Matrix product operators as values: numpy float64 cores, to and from matrices, canonical forms.
+"""Matrix product operators as values: numpy float64 cores and what can be done with them.
 
 Conventions, everywhere in mponet: row-major (the first factor is the most significant), core axes
 ``(left, input, output, right)``, and a matrix ``W`` of shape ``(in_features, out_features)`` used
-as ``y = x @ W``. No function changes its argument; cores are read-only arrays.
+as ``y = x @ W``.  No function changes its argument; cores are read-only arrays.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf, log
+from typing import Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from mponet.display import NotebookRepr
 from mponet.errors import InputError, ShapeError
-from mponet.operators.shape import MPOShape
-
-Array = NDArray[np.float64]
+from mponet.operators import chain
+from mponet.operators.arrays import Array, as_float64, scale_by
+from mponet.operators.axes import arranged, check_open, check_same
+from mponet.operators.measure import entropy
+from mponet.operators.shape import MPOShape, inner_bonds
+from mponet.operators.truncation import cut_cores, cut_matrix
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MPO(NotebookRepr):
     """A matrix product operator: a shape and its cores.
+
+    ``inputs @ mpo`` is ``inputs @ W`` without forming ``W``; ``first - second`` is an MPO, too.
 
     Attributes:
         shape: the physical and bond dimensions.
@@ -29,187 +36,235 @@ class MPO(NotebookRepr):
     Raises:
         ShapeError: the cores do not have the shapes that ``shape`` names.
         InputError: a core holds complex or non-finite numbers.
+
+    Example:
+        >>> import numpy as np
+        >>> from mponet import MPO
+        >>> mpo = MPO.from_matrix(np.kron(np.eye(2), np.ones((3, 2))), (2, 3), (2, 2))
+        >>> mpo
+        MPO(M^{2,2}_{2,3}(1), 10 parameters)
+        >>> mpo.to_matrix().shape
+        (6, 4)
+        >>> (np.ones(6) @ mpo).round(6).tolist()
+        [3.0, 3.0, 3.0, 3.0]
     """
 
     shape: MPOShape
     cores: tuple[Array, ...]
 
+    #: numpy leaves ``array @ mpo`` and ``array - mpo`` to this class.
+    __array_ufunc__ = None
+
     def __post_init__(self) -> None:
         cores = tuple(as_float64(core, f"core {k}") for k, core in enumerate(self.cores, start=1))
-        found = tuple(core.shape for core in cores)
-        if found != self.shape.core_shapes:
+        shapes = tuple(core.shape for core in cores)
+        if shapes != self.shape.core_shapes:
             raise ShapeError(
-                f"cores have the shapes {found}; expected {self.shape.core_shapes} for {self.shape}; "
+                f"cores have the shapes {shapes}; expected {self.shape.core_shapes} for {self.shape}; "
                 "MPO.from_cores reads the shape off the cores and reduces bonds that are too wide"
             )
         object.__setattr__(self, "cores", cores)
 
     @classmethod
-    def from_cores(cls, cores: Sequence[ArrayLike]) -> "MPO":
+    def from_cores(
+        cls,
+        cores: Sequence[ArrayLike],
+        axes: str | Sequence[str] = "left input output right",
+        *,
+        matrix: ArrayLike | None = None,
+    ) -> Self:
         """The MPO with these cores; a bond wider than useful is reduced without changing the matrix.
 
+        Args:
+            cores: one array per site, of any framework.  The first may lack the axis ``left``, the
+                last the axis ``right``.
+            axes: the names of the axes in the order in which the cores have them.  Sizes cannot
+                tell ``input`` from ``output``; `mponet.operators.convert` knows the order of other
+                libraries.
+            matrix: what the product of the cores should be, to check ``axes``; None checks nothing.
+
         Raises:
-            ShapeError: a core has not four axes, neighbouring bonds differ, or a boundary bond is
-                not 1.
+            ShapeError: a core has other axes, neighbouring bonds differ, a boundary bond is not 1,
+                or the cores give another matrix than ``matrix``.
             InputError: a core holds complex or non-finite numbers.
+
+        Example:
+            >>> import numpy as np
+            >>> from mponet import MPO
+            >>> theirs = [np.ones((4, 2, 3)), np.ones((3, 5, 2))]  # (output, input, right), (left, output, input)
+            >>> MPO.from_cores(theirs, axes="left output input right")
+            MPO(M^{4,5}_{2,2}(3), 54 parameters)
         """
-        arrays = [as_float64(core, f"core {k}") for k, core in enumerate(cores, start=1)]
-        _check_chain(arrays)
-        return _of_chain(arrays)
+        arrays = arranged(cores, axes)
+        check_open(arrays, cores)
+        mpo = cls._of_chain(arrays)
+        if matrix is not None:
+            check_same(mpo.to_matrix(), matrix)
+        return mpo
+
+    @classmethod
+    def from_matrix(
+        cls,
+        matrix: ArrayLike,
+        input_dims: Sequence[int],
+        output_dims: Sequence[int],
+        *,
+        max_bond: int | Sequence[int] | None = None,
+        relative_error: float = 0.0,
+    ) -> Self:
+        """The MPO nearest to a matrix; `mponet.from_matrix` has the same arguments and states the error."""
+        weight, factors = check_matrix(matrix, input_dims, output_dims)
+        return cls._of_chain(cut_matrix(weight, factors, max_bond, relative_error).cores)
+
+    def to_matrix(self) -> Array:
+        """The full matrix ``W``, shape ``(in_features, out_features)``.
+
+        Raises:
+            InputError: an entry is beyond the range of float64.
+        """
+        matrix = chain.to_matrix(self.cores)
+        if not np.isfinite(matrix).all():
+            raise InputError(f"the matrix has entries beyond float64 (log_norm is {self.log_norm():.0f}); scale a core")
+        return matrix
+
+    def apply(self, inputs: ArrayLike) -> Array:
+        """``inputs @ W``, shape ``(..., in_features)`` to ``(..., out_features)``; the matrix is never formed.
+
+        Raises:
+            ShapeError: the last axis is not ``in_features``.
+            InputError: the inputs are complex or not finite.
+        """
+        x = as_float64(inputs, "inputs")
+        if x.ndim == 0 or x.shape[-1] != self.shape.in_features:
+            raise ShapeError(
+                f"inputs have the shape {x.shape}; expected (..., {self.shape.in_features}) for {self.shape}"
+            )
+        return chain.apply(self.cores, x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], self.shape.out_features)
+
+    def __rmatmul__(self, inputs: ArrayLike) -> Array:
+        return self.apply(inputs)
+
+    def __sub__(self, other: "MPO") -> "MPO":
+        if not isinstance(other, MPO):
+            return NotImplemented
+        one, two = self.shape, other.shape
+        if (one.input_dims, one.output_dims) != (two.input_dims, two.output_dims):
+            raise ShapeError(f"cannot subtract {two} from {one}; expected the same input and output factors")
+        cores, exponent = chain.difference(self.cores, other.cores)
+        return MPO._of_chain(chain.with_scale(cores, exponent, 0))
+
+    def transpose(self) -> "MPO":
+        """The operator of ``W.T``: inputs and outputs exchanged."""
+        return MPO.from_cores(self.cores, "left output input right")
+
+    def truncate(self, *, max_bond: int | Sequence[int] | None = None, relative_error: float = 0.0) -> "MPO":
+        """The nearest smaller operator; `mponet.truncate` has the same arguments and states the error."""
+        return MPO._of_chain(cut_cores(self.cores, self.shape, max_bond, relative_error).cores)
+
+    def canonical(self, center: int = 1) -> "MPO":
+        """The same operator in the gauge with orthogonality centre ``center`` (sites count from 1).
+
+        Cores left of the centre are left isometries, ``sum_{aij} A[aijb] A[aijc] = delta_bc``,
+        cores right of it right isometries, by QR with a non-negative diagonal of R, so that the
+        form is unique for full-rank bonds.  Shapes do not change.
+
+        Raises:
+            ShapeError: there is no such site.
+            InputError: the norm, which the centre carries, is beyond the range of float64.
+        """
+        if not 1 <= center <= self.shape.sites:
+            raise ShapeError(f"center is {center}; expected a site from 1 to {self.shape.sites}")
+        cores, exponent = chain.canonical(self.cores, center - 1)
+        if abs(exponent) > chain.SAFE_EXPONENT and cores[center - 1].any():
+            raise InputError(
+                f"log_norm is {self.log_norm():.0f}; expected a norm that one core can carry; scale a core first"
+            )
+        return MPO(self.shape, tuple(chain.with_scale(cores, exponent, center - 1)))
+
+    def norm(self) -> float:
+        """``||W||_F``; infinite or 0 where float64 does not reach (see `log_norm`).  The matrix is never formed."""
+        return scale_by(*chain.norm(self.cores))
+
+    def log_norm(self) -> float:
+        """``ln ||W||_F`` at any scale; minus infinity for zero."""
+        value, exponent = chain.norm(self.cores)
+        return log(value) + exponent * log(2) if value else -inf
+
+    def spectra(self) -> tuple[Array, ...]:
+        """Singular values of ``W`` unfolded at each inner bond, descending; ``D_k`` of them at bond ``k``.
+
+        Example:
+            >>> import numpy as np
+            >>> from mponet import MPO
+            >>> swap = np.eye(4).reshape(2, 2, 2, 2).transpose(1, 0, 2, 3).reshape(4, 4)
+            >>> [values.round(6).tolist() for values in MPO.from_matrix(swap, (2, 2), (2, 2)).spectra()]
+            [[1.0, 1.0, 1.0, 1.0]]
+        """
+        values, exponent = chain.spectra(self.cores)
+        return tuple(np.ldexp(s, exponent) for s in values)
+
+    def entropy(self) -> tuple[float, ...]:
+        """Entanglement entropy of each inner bond: ``S_k = -sum_a p_a ln p_a``, ``p_a = s_a^2 / sum s^2``.
+
+        At most ``ln D_k``; 0 for a zero operator.  The authors' entropy.py computes the same from
+        the full matrix.
+        """
+        return tuple(entropy(s) for s in chain.spectra(self.cores)[0])
+
+    def truncation_error(self, max_bond: int | Sequence[int], *, relative: bool = False) -> tuple[float, ...]:
+        """Per inner bond, the norm of the singular values beyond ``max_bond``: ``eps_k`` of MPOP Eq. 3.
+
+        Each is the error of cutting that bond alone; cutting all of them costs between the largest
+        and ``sqrt(sum eps_k^2)``.
+
+        Args:
+            max_bond: as in `truncate`.
+            relative: divide by the norm of the operator, which works at any scale; 0 for zero.
+
+        Raises:
+            ShapeError: ``max_bond`` is no positive whole number, or their count is wrong.
+        """
+        values, exponent = chain.spectra(self.cores)
+        bonds = inner_bonds(max_bond, self.shape.sites)
+        errors = [float(np.linalg.norm(s[d:])) for s, d in zip(values, bonds, strict=True)]
+        if relative:
+            norms = [float(np.linalg.norm(s)) for s in values]
+            return tuple(error / norm if norm else 0.0 for error, norm in zip(errors, norms, strict=True))
+        return tuple(scale_by(error, exponent) for error in errors)
+
+    @property
+    def parameters(self) -> int:
+        """Number of core entries."""
+        return self.shape.parameters
 
     def __repr__(self) -> str:
-        return f"MPO({self.shape}, {self.shape.parameters} parameters)"
+        return f"MPO({self.shape}, {self.parameters} parameters)"
+
+    @classmethod
+    def _of_chain(cls, cores: Sequence[Array]) -> Self:
+        """Wrap cores whose bonds match; bonds wider than useful are reduced first."""
+        bonds = (1, *(core.shape[3] for core in cores))
+        shape = MPOShape(tuple(c.shape[1] for c in cores), tuple(c.shape[2] for c in cores), bonds)
+        return cls(shape, tuple(cores if shape.bond_dims == bonds else chain.reduced(cores)))
 
 
 def to_matrix(mpo: MPO) -> Array:
-    """The full matrix ``W``, shape ``(in_features, out_features)``."""
-    sites = mpo.shape.sites
-    chain = np.ones((1, 1))  # (i1 j1 i2 j2 ..., D)
-    for core in mpo.cores:
-        left = core.shape[0]
-        chain = (chain @ core.reshape(left, -1)).reshape(-1, core.shape[3])
-    paired = chain.reshape(*(n for pair in zip(mpo.shape.input_dims, mpo.shape.output_dims, strict=True) for n in pair))
-    order = (*range(0, 2 * sites, 2), *range(1, 2 * sites, 2))
-    return paired.transpose(order).reshape(mpo.shape.in_features, mpo.shape.out_features)
+    """The full matrix of an operator: `MPO.to_matrix`."""
+    return mpo.to_matrix()
 
 
-def left_canonical(mpo: MPO) -> MPO:
-    """The same operator, every core but the last a left isometry: ``sum_{aij} A[aijb] A[aijc] = delta_bc``."""
-    return mixed_canonical(mpo, mpo.shape.sites)
-
-
-def right_canonical(mpo: MPO) -> MPO:
-    """The same operator, every core but the first a right isometry: ``sum_{ijb} A[aijb] A[cijb] = delta_ac``."""
-    return mixed_canonical(mpo, 1)
-
-
-def mixed_canonical(mpo: MPO, center: int) -> MPO:
-    """The same operator in the gauge with orthogonality centre ``center`` (sites count from 1).
-
-    Cores left of the centre are left isometries, cores right of it right isometries, by QR with a
-    non-negative diagonal of R, so that the form is unique for full-rank bonds.  Shapes do not
-    change.
+def check_matrix(matrix: ArrayLike, input_dims: Sequence[int], output_dims: Sequence[int]) -> tuple[Array, MPOShape]:
+    """A matrix as float64, and the factors of its two sides.
 
     Raises:
-        ShapeError: there is no such site.
+        ShapeError: the factors do not multiply to the matrix's shape.
+        InputError: the matrix is complex or not finite.
     """
-    sites = mpo.shape.sites
-    if not 1 <= center <= sites:
-        raise ShapeError(f"center is {center}; expected a site from 1 to {sites}")
-    cores = list(mpo.cores)
-    for k in range(center - 1):
-        cores[k], cores[k + 1] = push_right(cores[k], cores[k + 1])
-    for k in reversed(range(center, sites)):
-        cores[k - 1], cores[k] = push_left(cores[k - 1], cores[k])
-    return MPO(mpo.shape, tuple(cores))
-
-
-def frobenius_norm(mpo: MPO) -> float:
-    """``||W||_F``, from the canonical form; the matrix is never formed."""
-    return norm(right_canonical(mpo).cores[0])
-
-
-def subtract(first: MPO, second: MPO) -> MPO:
-    """``first - second`` by direct sum of the bonds, reduced to useful ones.
-
-    Raises:
-        ShapeError: the operators have other factors.
-    """
-    one, two = first.shape, second.shape
-    if (one.input_dims, one.output_dims) != (two.input_dims, two.output_dims):
-        raise ShapeError(f"cannot subtract {two} from {one}; expected the same input and output factors")
-    last = one.sites - 1
-    pairs = zip(first.cores, second.cores, strict=True)
-    return _of_chain([_direct_sum(a, b, k == 0, k == last) for k, (a, b) in enumerate(pairs)])
-
-
-def as_float64(value: ArrayLike, name: str) -> Array:
-    """``value`` as a read-only float64 array.
-
-    Raises:
-        InputError: it is no array of real, finite numbers.
-    """
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise InputError(f"{name} is no array ({error}); expected rows of equal length") from error
-    if not np.can_cast(array.dtype, np.float64, "same_kind"):
-        raise InputError(f"{name} has the dtype {array.dtype}; expected real numbers; convert it first")
-    # a read-only view may look at memory that its owner still writes to
-    if array.dtype != np.float64 or array.flags.writeable or array.base is not None:
-        array = np.array(array, dtype=np.float64)
-        array.flags.writeable = False
-    if not np.isfinite(array).all():
-        count = int(array.size - np.isfinite(array).sum())
-        raise InputError(f"{name} has {count} non-finite of {array.size} entries; expected finite numbers only")
-    return array
-
-
-def norm(array: Array) -> float:
-    """Frobenius norm whose squares neither overflow nor underflow, whatever the scale of the array."""
-    scale = scale_of(array)
-    return scale * float(np.linalg.norm(array / scale))
-
-
-def scale_of(array: Array) -> float:
-    """Largest absolute entry, or 1 for an array of zeros: a scale that is safe to divide by."""
-    return float(np.abs(array).max(initial=0.0)) or 1.0
-
-
-def _check_chain(cores: Sequence[Array]) -> None:
-    shapes = [core.shape for core in cores]
-    if not cores or any(core.ndim != 4 for core in cores):
-        raise ShapeError(f"cores have the shapes {shapes}; expected at least one, each (left, input, output, right)")
-    bonds = [1, *(shape[3] for shape in shapes)]
-    if bonds[-1] != 1 or any(shape[0] != bond for shape, bond in zip(shapes, bonds, strict=False)):
-        raise ShapeError(f"cores have the shapes {shapes}; expected equal neighbouring bonds and 1 at both ends")
-
-
-def _of_chain(cores: Sequence[Array]) -> MPO:
-    """Wrap cores whose bonds match; where a bond is wider than useful, QR from both sides first makes it useful."""
-    bonds = (1, *(core.shape[3] for core in cores))
-    shape = MPOShape(tuple(c.shape[1] for c in cores), tuple(c.shape[2] for c in cores), bonds)
-    if shape.bond_dims == bonds:
-        return MPO(shape, tuple(cores))
-    reduced = list(cores)
-    for k in range(len(reduced) - 1):
-        reduced[k], reduced[k + 1] = push_right(reduced[k], reduced[k + 1])
-    for k in reversed(range(1, len(reduced))):
-        reduced[k - 1], reduced[k] = push_left(reduced[k - 1], reduced[k])
-    return MPO(shape, tuple(reduced))
-
-
-def push_right(core: Array, following: Array) -> tuple[Array, Array]:
-    """Make ``core`` a left isometry and move the rest of it into the core that follows."""
-    left, i, j, right = core.shape
-    q, r = np.linalg.qr(core.reshape(left * i * j, right))
-    signs = np.where(np.diagonal(r) < 0, -1.0, 1.0)
-    q, r = q * signs, r * signs[:, None]
-    return q.reshape(left, i, j, -1), np.tensordot(r, following, axes=1)
-
-
-def push_left(preceding: Array, core: Array) -> tuple[Array, Array]:
-    """Make ``core`` a right isometry and move the rest of it into the core before: `push_right` of the mirror image."""
-    isometry, rest = push_right(_mirrored(core), _mirrored(preceding))
-    return _mirrored(rest), _mirrored(isometry)
-
-
-def _mirrored(core: Array) -> Array:
-    """The core with its two bonds exchanged."""
-    return core.transpose(3, 1, 2, 0)
-
-
-def _direct_sum(a: Array, b: Array, first: bool, last: bool) -> Array:
-    """Core of ``A - B``: block diagonal in the bonds, one row at the first site (negated), one column at the last."""
-    b = -b if first else b
-    if first and last:
-        return a + b
-    if first:
-        return np.concatenate([a, b], axis=3)
-    if last:
-        return np.concatenate([a, b], axis=0)
-    left, right = a.shape[0], a.shape[3]
-    core = np.zeros((left + b.shape[0], *a.shape[1:3], right + b.shape[3]))
-    core[:left, :, :, :right] = a
-    core[left:, :, :, right:] = b
-    return core
+    factors = MPOShape.from_factors(input_dims, output_dims, 1)
+    weight = as_float64(matrix, "matrix")
+    if weight.shape != (factors.in_features, factors.out_features):
+        raise ShapeError(
+            f"matrix has the shape {weight.shape}; expected ({factors.in_features}, {factors.out_features}), the "
+            f"products of input_dims {factors.input_dims} and output_dims {factors.output_dims}"
+        )
+    return weight, factors

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mponet.errors import GraphError, ShapeError
-from mponet.operators.mpo import MPO, Array, as_float64
+from mponet.operators.arrays import Array, as_float64
+from mponet.operators.mpo import MPO
 
 Node = Any  # tensornetwork.Node; the package has no type information
 LEG = re.compile(r"(in|out)([1-9][0-9]*)")

@@ -18,7 +18,7 @@ import numpy as np
 
 from mponet.display import NotebookRepr
 from mponet.errors import GraphError, ShapeError
-from mponet.operators.mpo import Array, as_float64
+from mponet.operators.arrays import Array, as_float64
 from mponet.operators.nodes import LEG, Node, dangling, graph
 
 

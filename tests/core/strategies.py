@@ -89,6 +89,11 @@ def random_mpo(shape, rng):
     return MPO(shape, tuple(rng.normal(size=size) for size in shape.core_shapes))
 
 
+def left_canonical(mpo):
+    """The operator with its centre on the last site: every bond carries as much as it can."""
+    return mpo.canonical(mpo.shape.sites)
+
+
 def unfoldings(matrix, inputs, outputs):
     """The matrix unfolded at each inner bond: ``(i1 j1 .. ik jk, rest)``."""
     sites = len(inputs)

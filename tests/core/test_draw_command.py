@@ -11,7 +11,6 @@ from mponet.draw import FORMATS, DrawOptions, operators, render
 from mponet.errors import BackendError, InputError
 from mponet.models import build
 from mponet.models.init import start
-from mponet.operators.measure import entanglement_entropy
 from mponet.recipe import preset
 from mponet.training.checkpoint import Checkpoint, save
 
@@ -60,7 +59,7 @@ def test_a_checkpoint_is_drawn_with_its_numbers(folder, tmp_path):
     text = path.read_text()
     assert text == render(model, "svg", options=DrawOptions("entropy", operators=cores))
     for mpo in cores.values():
-        assert all(f"S {entropy:.3g}" in text for entropy in entanglement_entropy(mpo))
+        assert all(f"S {entropy:.3g}" in text for entropy in mpo.entropy())
 
 
 def test_a_run_is_drawn_in_the_variant_asked_for(folder):

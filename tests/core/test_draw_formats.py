@@ -33,7 +33,7 @@ from mponet.errors import CheckpointError, GraphError, InputError
 from mponet.models import build, published, shapes
 from mponet.models.init import start
 from mponet.models.spec import Dense, Model, Residual
-from mponet.operators.mpo import MPO, left_canonical, mixed_canonical
+from mponet.operators.mpo import MPO
 from mponet.operators.nodes import network
 from mponet.operators.shape import MPOShape
 
@@ -53,7 +53,7 @@ def things():
     small = MPOShape.from_factors((2, 3, 2), (3, 2, 2), 4)
     return {
         "shape": SHAPE,
-        "operator": mixed_canonical(smooth(small), 2),
+        "operator": smooth(small).canonical(2),
         "plan": Plan(MPOShape.from_factors((8, 8, 8, 8), (8, 8, 8, 8), 8), (2, 2), (1, 0), 128),
         "ring": networks.ring(5),
         "tree": networks.tree([0, 0, 1, 1]),
@@ -254,13 +254,11 @@ def test_shades_grow_in_one_direction(side):
 def test_overlays_are_what_is_measured():
     mpo = smooth(SHAPE)
     assert sum(share(of_shape(SHAPE)).nodes.values()) == pytest.approx(1)
-    assert tuple(entropy(mpo).edges.values()) == mponet.operators.measure.entanglement_entropy(mpo)
+    assert tuple(entropy(mpo).edges.values()) == mpo.entropy()
     assert max(entropy(mpo).edges.values()) <= log(16)
     cut = error(mpo, 4)
-    norm = mponet.operators.mpo.frobenius_norm(mpo)
-    assert list(cut.edges.values()) == pytest.approx(
-        [e / norm for e in mponet.operators.measure.truncation_error(mpo, 4)]
-    )
+    norm = mpo.norm()
+    assert list(cut.edges.values()) == pytest.approx([e / norm for e in mpo.truncation_error(4)])
     picture = render(mpo, "svg", options=DrawOptions("error", 4))
     assert [cut.text(amount) in picture for amount in cut.edges.values()] == [True] * 3
 
@@ -269,7 +267,7 @@ def test_a_network_has_one_scale_for_all_its_operators():
     model = build("fc2")
     cores = operators(model, start(model, 0))
     options = DrawOptions("entropy", operators=cores).for_model(model)
-    assert options.top == max(max(mponet.operators.measure.entanglement_entropy(mpo)) for mpo in cores.values())
+    assert options.top == max(max(mpo.entropy()) for mpo in cores.values())
     assert options.operator(cores["fc2"])[1].largest == options.top
 
 
@@ -287,8 +285,8 @@ def test_looks_that_make_no_sense_are_refused():
 def test_an_operator_in_one_line():
     mpo = random_mpo(SHAPE, np.random.default_rng(2))
     assert line(of_shape(SHAPE)) == "●━16━●━16━●━16━●  in 4·7·7·4  out 4·4·4·4"
-    assert line(of_mpo(mixed_canonical(mpo, 3))) == ">━16━>━16━●━16━<  in 4·7·7·4  out 4·4·4·4"
-    assert line(of_mpo(left_canonical(mpo))).startswith(">━16━>━16━>━16━●")
+    assert line(of_mpo(mpo.canonical(3))) == ">━16━>━16━●━16━<  in 4·7·7·4  out 4·4·4·4"
+    assert line(of_mpo(mpo.canonical(mpo.shape.sites))).startswith(">━16━>━16━>━16━●")
     assert line(of_shape(MPOShape.from_factors((3,), (2,), 1))) == "●  in 3  out 2"
     long = line(of_shape(MPOShape.from_factors((2,) * 40, (2,) * 40, 3)))
     assert max(map(len, long.splitlines())) <= 80

@@ -14,7 +14,7 @@ from mponet.draw.graph import of_mpo, of_nodes, of_shape
 from mponet.draw.placement import place_nodes
 from mponet.draw.spacing import thickness
 from mponet.errors import GraphError
-from mponet.operators.mpo import MPO, left_canonical, mixed_canonical, right_canonical
+from mponet.operators.mpo import MPO
 from mponet.operators.nodes import apply, network
 from mponet.operators.shape import MPOShape
 
@@ -102,7 +102,7 @@ def test_the_graph_of_a_shape_is_that_of_the_nodes(mpo):
 
 
 @pytest.mark.parametrize(
-    ("mpo", "center"), [(left_canonical(MPO_4), 3), (right_canonical(MPO_4), 0), (mixed_canonical(MPO_4, 3), 2)]
+    ("mpo", "center"), [(MPO_4.canonical(MPO_4.shape.sites), 3), (MPO_4.canonical(), 0), (MPO_4.canonical(3), 2)]
 )
 def test_arrows_lead_to_the_centre_of_the_gauge(mpo, center):
     graph = of_mpo(mpo)
@@ -113,7 +113,7 @@ def test_arrows_lead_to_the_centre_of_the_gauge(mpo, center):
 
 
 def test_arrows_survive_the_precision_of_layers():
-    mpo = mixed_canonical(MPO_4, 2)
+    mpo = MPO_4.canonical(2)
     rounded = MPO(mpo.shape, tuple(core.astype(np.float32).astype(np.float64) for core in mpo.cores))
     assert of_mpo(rounded).center == 1
 

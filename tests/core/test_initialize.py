@@ -22,7 +22,7 @@ from mponet.operators.initialize import (
     target_variance,
     truncated_normal,
 )
-from mponet.operators.mpo import frobenius_norm, to_matrix
+from mponet.operators.mpo import to_matrix
 from mponet.operators.shape import MPOShape
 
 SHAPES = (
@@ -76,7 +76,7 @@ def test_the_fourth_moment_is_right_where_it_is_known():
 def test_the_variance_of_the_matrix_is_the_target(shape, rule):
     target = rule if isinstance(rule, float) else target_variance(rule, shape.in_features, shape.out_features)
     rng = np.random.default_rng(20)
-    found = np.mean([frobenius_norm(exact_variance(shape, rng, rule)) ** 2 for _ in range(DRAWS)])
+    found = np.mean([exact_variance(shape, rng, rule).norm() ** 2 for _ in range(DRAWS)])
     shares = [target ** (1 / shape.sites) / sqrt(size[0] * size[3]) for size in shape.core_shapes]
     mean, deviation = spread(shape, shares)
     assert abs(mean - target * shape.dense_parameters) <= 100 * EPS * mean

@@ -12,6 +12,7 @@ from core.strategies import (
     SCALES,
     bond_requests,
     deficient_mpos,
+    left_canonical,
     mass,
     mpos,
     norm,
@@ -23,8 +24,8 @@ from core.strategies import (
 )
 from mponet.errors import InputError, ShapeError
 from mponet.operators.decompose import from_matrix
-from mponet.operators.measure import compression_ratio, entanglement_entropy, parameter_ratio, spectra, truncation_error
-from mponet.operators.mpo import MPO, left_canonical, to_matrix
+from mponet.operators.measure import compression_ratio, parameter_ratio
+from mponet.operators.mpo import MPO, to_matrix
 from mponet.operators.shape import MPOShape, inner_bonds
 
 
@@ -45,7 +46,7 @@ def rounding(mpo):
 
 @given(deficient_mpos())
 def test_spectra_are_the_singular_values_of_the_unfolded_matrix(mpo):
-    found, expected = spectra(mpo), full_spectra(mpo)
+    found, expected = mpo.spectra(), full_spectra(mpo)
     assert len(found) == mpo.shape.sites - 1
     for bond, values, full in zip(mpo.shape.bond_dims[1:-1], found, expected, strict=True):
         assert values.shape == (bond,)
@@ -57,7 +58,7 @@ def test_spectra_are_the_singular_values_of_the_unfolded_matrix(mpo):
 @given(deficient_mpos(min_sites=2))
 def test_every_spectrum_holds_the_whole_norm(mpo):
     whole = norm(to_matrix(mpo))
-    assert all(abs(norm(values) - whole) <= rounding(mpo) for values in spectra(mpo))
+    assert all(abs(norm(values) - whole) <= rounding(mpo) for values in mpo.spectra())
 
 
 # ---------------------------------------------------------------- entropy
@@ -72,7 +73,7 @@ def entropy(values):
 @given(shapes(max_sites=4), seeds)
 def test_the_entropy_is_that_of_the_full_matrix(shape, seed):
     mpo = random_mpo(shape, np.random.default_rng(seed))
-    found = entanglement_entropy(mpo)
+    found = mpo.entropy()
     for bond, value, full in zip(shape.bond_dims[1:-1], found, full_spectra(mpo), strict=True):
         # p moves by dp <= 2 ds/|s| in all; |d(-p ln p)| <= dp (1 + |ln dp|) for each of the values
         # (Fannes)
@@ -84,7 +85,7 @@ def test_the_entropy_is_that_of_the_full_matrix(shape, seed):
 @given(deficient_mpos(), st.sampled_from(SCALES))
 def test_the_entropy_is_bounded_whatever_the_scale(mpo, scale):
     scaled = MPO(mpo.shape, (mpo.cores[0] * scale, *mpo.cores[1:]))
-    for bond, value in zip(mpo.shape.bond_dims[1:-1], entanglement_entropy(scaled), strict=True):
+    for bond, value in zip(mpo.shape.bond_dims[1:-1], scaled.entropy(), strict=True):
         assert 0.0 <= value <= log(bond) + 4 * bond * EPS
 
 
@@ -94,19 +95,19 @@ def test_entropies_that_are_known(scale):
     product = from_matrix(np.kron(np.arange(4.0).reshape(2, 2), np.eye(2)) * scale, (2, 2), (2, 2)).mpo
     swap = from_matrix(np.eye(4).reshape(2, 2, 2, 2).transpose(1, 0, 2, 3).reshape(4, 4) * scale, (2, 2), (2, 2)).mpo
     assert product.shape.bond_dims == (1, 1, 1)
-    assert entanglement_entropy(product) == (0.0,)
-    assert abs(entanglement_entropy(swap)[0] - log(4)) <= 16 * EPS
+    assert product.entropy() == (0.0,)
+    assert abs(swap.entropy()[0] - log(4)) <= 16 * EPS
 
 
 def test_zero_has_no_entropy():
     zero = MPO.from_cores([np.zeros((1, 2, 2, 3)), np.zeros((3, 2, 2, 1))])
-    assert entanglement_entropy(zero) == (0.0,)
-    assert str(entanglement_entropy(zero)[0]) == "0.0"
+    assert zero.entropy() == (0.0,)
+    assert str(zero.entropy()[0]) == "0.0"
 
 
 def test_a_single_site_has_no_bond_to_measure():
     mpo = MPO.from_cores([np.ones((1, 3, 2, 1))])
-    assert (spectra(mpo), entanglement_entropy(mpo), truncation_error(mpo, 1)) == ((), (), ())
+    assert (mpo.spectra(), mpo.entropy(), mpo.truncation_error(1)) == ((), (), ())
 
 
 # ---------------------------------------------------------------- truncation error
@@ -115,7 +116,7 @@ def test_a_single_site_has_no_bond_to_measure():
 @given(mpos(), st.data())
 def test_the_truncation_error_is_the_tail_of_the_full_spectrum(mpo, data):
     asked = data.draw(bond_requests(mpo.shape.sites))
-    found = truncation_error(mpo, asked)
+    found = mpo.truncation_error(asked)
     limits = inner_bonds(asked, mpo.shape.sites)
     for value, limit, full in zip(found, limits, full_spectra(mpo), strict=True):
         assert abs(value - norm(full[limit:])) <= rounding(mpo) * len(full)
@@ -126,23 +127,23 @@ def test_the_truncation_error_is_of_each_bond_alone():
     rng = np.random.default_rng(0)
     mpo = left_canonical(random_mpo(MPOShape.from_factors((4, 2, 2), (1, 1, 1), 4), rng))
     assert mpo.shape.bond_dims == (1, 4, 2, 1)
-    first, second = truncation_error(mpo, [4, 1])
+    first, second = mpo.truncation_error([4, 1])
     assert first == 0.0
-    assert second == truncation_error(mpo, 1)[1] > 0.0
+    assert second == mpo.truncation_error(1)[1] > 0.0
 
 
 @pytest.mark.parametrize("scale", [1e200, 1e-200])
 def test_the_truncation_error_survives_squares_out_of_range(scale):
     mpo = random_mpo(MPOShape.from_factors((2, 3), (3, 2), 6), np.random.default_rng(1))
     scaled = MPO(mpo.shape, (mpo.cores[0] * scale, mpo.cores[1]))
-    (found,), (expected,) = truncation_error(scaled, 2), truncation_error(mpo, 2)
+    (found,), (expected,) = scaled.truncation_error(2), mpo.truncation_error(2)
     assert abs(found / scale - expected) <= 2 * rounding(mpo)
 
 
 @pytest.mark.parametrize("bond", [0, 2.5, True, [1, 1], "1"])
 def test_a_bond_that_means_nothing_is_refused(bond):
     with pytest.raises(ShapeError, match="bond"):
-        truncation_error(random_mpo(MPOShape.from_factors((2, 2), (2, 2), 4), np.random.default_rng(0)), bond)
+        random_mpo(MPOShape.from_factors((2, 2), (2, 2), 4), np.random.default_rng(0)).truncation_error(bond)
 
 
 # ---------------------------------------------------------------- ratios

@@ -20,7 +20,7 @@ from mponet.errors import CheckpointError
 from mponet.files import parse_json, write_atomically, writing
 from mponet.models.shapes import operators
 from mponet.models.spec import Model
-from mponet.operators.measure import entropy, spectra
+from mponet.operators.measure import entropy
 from mponet.operators.mpo import MPO
 from mponet.training.run.lines import complete_lines
 from mponet.training.schema import Amount, Count, Magnitude, Name, Number
@@ -116,7 +116,7 @@ def truncate_after(path: Path, step: int) -> None:
 
 
 def _bonds(mpo: MPO) -> Bonds:
-    values = spectra(mpo)
+    values = mpo.spectra()
     return Bonds(
         tuple(_rounded(entropy(of_bond)) for of_bond in values),
         tuple(tuple(_rounded(value) for value in of_bond) for of_bond in values),
