@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mponet.errors import GraphError, ShapeError
+from mponet.errors import GraphError, InputError, ShapeError
 from mponet.operators.mpo import MPO
 from mponet.operators.shape import MPOShape
 from mponet.operators.topology import NetworkShape
@@ -23,6 +23,20 @@ def check_width(shape: MPOShape | NetworkShape, input_shape: Sequence[int | None
             f"inputs have the shape {tuple(input_shape)}; expected (..., {shape.in_features}) for {shape}; "
             "flatten feature maps first"
         )
+
+
+def check_real(dtype: str, what: str) -> None:
+    """Refuse complex numbers: an operator of a layer is real, and an imaginary part must not be dropped.
+
+    Args:
+        dtype: name of a dtype, such as ``complex64``.
+        what: what has it, for the error: ``inputs``, ``the layer``.
+
+    Raises:
+        InputError: the dtype is complex.
+    """
+    if dtype.startswith("complex"):
+        raise InputError(f"{what} has dtype {dtype}; expected real numbers; pass the real and imaginary parts apart")
 
 
 def check_operator(shape: MPOShape, mpo: MPO) -> None:
