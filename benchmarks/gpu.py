@@ -1,4 +1,4 @@
-"""Layers on a GPU: ours beside dense ones and other packages, by width, bond, batch and dtype, in interleaved rounds.
+"""Time layers on a GPU: ours, dense and other packages, by width, bond, batch and dtype.
 
     python benchmarks/gpu.py --json gpu.json
     python benchmarks/gpu.py --dtypes bfloat16 --widths 4096 --batches 4096
@@ -177,7 +177,7 @@ def _memory(layer: nn.Module, inputs: torch.Tensor, slopes: torch.Tensor) -> int
 
 
 def _error(layer: nn.Module, mpo: MPO, inputs: torch.Tensor, dtype: str, name: str) -> float | None:
-    """Relative error of the first rows; that of the dense layer, which holds another matrix, is not asked for."""
+    """Relative error of the first rows; None for the dense layer, which holds another matrix."""
     if name == "dense":
         return None
     kind = getattr(torch, dtype)

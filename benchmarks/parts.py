@@ -1,4 +1,4 @@
-"""Where a layer's time goes: the parts of its forward pass and its step, each alone, beside the dense product.
+"""Time the parts of a layer's forward pass and step, each alone, and the dense product.
 
     python benchmarks/parts.py --backends torch,jax,tensorflow --rows fc2-d16,4096-n4-d8
 

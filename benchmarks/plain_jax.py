@@ -1,4 +1,4 @@
-"""The normal networks and their training step as one writes them in flax by hand: what `plumbing.py` compares with.
+"""The dense networks and their training step written in flax by hand, for `plumbing.py`.
 
 Nothing here knows of mponet.  The networks are those of the paper in the authors' wiring: units of
 batch norm, ReLU and a convolution without bias.
@@ -77,7 +77,7 @@ class VGG16(nnx.Module):
 
 
 class Block(nnx.Module):
-    """A block of a ResNet with pre-activation; where shapes change, the shortcut leaves behind the first ReLU."""
+    """A ResNet block with pre-activation; a projected shortcut starts after the first ReLU."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, rngs: nnx.Rngs) -> None:
         self.begin = Activation(inputs, rngs)
@@ -178,5 +178,5 @@ class Step:
 
 
 def trainer(name: str) -> Step:
-    """The training step of a network with fresh parameters: ``step(images, labels)`` gives the loss."""
+    """The training step of a new network: ``step(images, labels)`` gives the loss."""
     return Step(NETWORKS[name](nnx.Rngs(0)))

@@ -1,4 +1,4 @@
-"""VGG-16, ResNet-20 (k = 4) and DenseNet-40-12 as one would write them in Keras 3 without mponet: what a step costs."""
+"""VGG-16, ResNet-20 (k = 4) and DenseNet-40-12 written in Keras 3 by hand, for `plumbing.py`."""
 
 import math
 import os
@@ -19,7 +19,7 @@ VGG_16 = (((64, 3),) * 2, ((128, 3),) * 2, *(((width, 3), (width, 3), (width, 1)
 
 
 def trainer(name: str) -> Callable[[np.ndarray, np.ndarray], Any]:
-    """One training step of ``vgg16``, ``resnet20`` or ``densenet40-12``: images NHWC and labels to the loss."""
+    """One training step of ``vgg16``, ``resnet20`` or ``densenet40-12`` on NHWC images."""
     model = {"vgg16": vgg16, "resnet20": resnet20, "densenet40-12": densenet40_12}[name]()
     optimizer = keras.optimizers.SGD(LEARNING_RATE, momentum=MOMENTUM, nesterov=True)
     optimizer.build(model.trainable_variables)

@@ -1,4 +1,4 @@
-"""The normal networks and their training step as one writes them in PyTorch by hand: what `plumbing.py` compares with.
+"""The dense networks and their training step written in PyTorch by hand, for `plumbing.py`.
 
 Nothing here knows of mponet.  The networks are those of the paper in the authors' wiring: units of
 batch norm, ReLU and a convolution without bias.
@@ -46,7 +46,7 @@ def vgg16() -> nn.Module:
 
 
 class Block(nn.Module):
-    """A block of a ResNet with pre-activation; where shapes change, the shortcut leaves behind the first ReLU."""
+    """A ResNet block with pre-activation; a projected shortcut starts after the first ReLU."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -129,5 +129,5 @@ class Step:
 
 
 def trainer(name: str) -> Step:
-    """The training step of a network with fresh parameters: ``step(images, labels)`` gives the loss."""
+    """The training step of a new network: ``step(images, labels)`` gives the loss."""
     return Step(NETWORKS[name](), torch.device("cuda" if torch.cuda.is_available() else "cpu"))

@@ -1,4 +1,4 @@
-"""What does mponet cost where it has nothing to save?  A lowered normal network against the same one written by hand.
+"""Compare lowered dense networks with the same networks written by hand.
 
     python benchmarks/plumbing.py --backends torch,jax,tensorflow --models
     vgg16,resnet20,densenet40-12 --batch 16
@@ -126,7 +126,7 @@ def memory(backend: str, name: str, batch: int, kind: str) -> int:
 
 
 def peak(backend: str) -> int:
-    """Largest number of bytes in use so far: on the accelerator if there is one, else of the process."""
+    """Peak memory so far in bytes: of the accelerator if there is one, else of the process."""
     return _peak_of_device(backend) or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _unit_of_maxrss()
 
 

@@ -1,4 +1,4 @@
-"""Is making batches ever the bottleneck?  Time to make one, and how long training steps wait for theirs.
+"""Measure the time to make a batch, and how long training steps wait for batches.
 
     python benchmarks/preparation.py --backend torch --models fc2,resnet20-k1,resnet20,vgg16 --steps
     20

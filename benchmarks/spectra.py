@@ -1,4 +1,4 @@
-"""Do the spectra of the operators slow a training down?  Time of a measurement against that between two of them.
+"""Compare the time to measure spectra with the time of training between two measurements.
 
     python benchmarks/spectra.py --backend torch --models fc2:16,lenet5
 

@@ -1,4 +1,4 @@
-"""Writes docs/api.md to standard output from the source of the packages: ``python docs/api.py > docs/api.md``.
+"""Writes docs/api.md from the source of the packages: ``python docs/api.py > docs/api.md``.
 
 A package exports what its ``__init__`` imports under the same name (``from a import b as b``), and
 the functions and constants that it defines.  No framework is imported.

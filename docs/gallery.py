@@ -1,4 +1,4 @@
-"""Writes docs/gallery.md and the pictures in docs/gallery/: ``python docs/gallery.py``; a test compares them."""
+"""Writes docs/gallery.md and its pictures: ``python docs/gallery.py``; a test compares them."""
 
 import sys
 from collections.abc import Iterator

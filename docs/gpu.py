@@ -1,4 +1,4 @@
-"""Prints docs/gpu.md from the files of `benchmarks/gpu.py`, and draws its chart: ``python docs/gpu.py``.
+"""Prints docs/gpu.md from the files of `benchmarks/gpu.py` and draws its chart.
 
 The files are in docs/measured, so no GPU is needed to make the page again.
 """

@@ -1,4 +1,4 @@
-"""How LeNet-5's accuracy depends on how it is trained: by the authors' code, with momentum, at higher rates.
+"""The accuracy of LeNet-5 with the authors' recipe, with momentum, and with higher rates.
 
 Usage: ``python docs/lenet5.py FOLDER`` with MPONET_DATA naming the folder of MNIST; trainings in
 FOLDER are gone on with.  Each cell is the best test accuracy, as the paper has it, of a recipe

@@ -1,4 +1,4 @@
-"""Writes docs/models.md to standard output from the models: ``python docs/models.py > docs/models.md``."""
+"""Writes docs/models.md from the models: ``python docs/models.py > docs/models.md``."""
 
 from collections.abc import Iterable, Iterator
 from math import prod

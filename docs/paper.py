@@ -1,6 +1,6 @@
 """Writes docs/paper.md to standard output from the folder of docs/paper.sh: ``paper.py RUNS``.
 
-A part of the page appears if its files exist. An unfinished training is shown up to its last record.
+A part of the page appears if its files exist. An unfinished training is shown as far as it is.
 """
 
 import json
@@ -80,7 +80,7 @@ def course(folder: Path) -> tuple[dict[str, Any], str, list[Record]]:
 
 
 def started(folders: list[Path]) -> str:
-    """The frameworks and devices that trained, and the last steps of trainings that were stopped."""
+    """The frameworks and devices that trained, and the last steps of stopped trainings."""
     configs = [course(folder)[0] for folder in folders]
     where = {
         f"{one['backend']} {one['versions'][one['backend']]}, {one['device']}" for c in configs for one in c["starts"]

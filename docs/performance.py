@@ -1,4 +1,4 @@
-"""Prints docs/measurements.md from what `mponet bench` wrote: docs/measured, or the files that are named.
+"""Prints docs/measurements.md from the files of `mponet bench` in docs/measured, or those named.
 
 A file is that of ``mponet bench layers``, ``memory``, ``models``, ``growth`` or ``crossover``, or
 of ``benchmarks/plumbing.py``, with ``--json``; or a part of the page as it is (``.md``).  The
@@ -18,7 +18,7 @@ from mponet.bench.layers import PASSES
 
 
 def layers(found: dict[str, Any]) -> Iterator[str]:
-    """By framework: ours over dense and the best peer, every implementation over dense, and the summary."""
+    """By framework: ours over dense and the best peer, every implementation, the summary."""
     for backend, rows in by_backend(found["rows"]):
         yield from where(backend, rows)
         yield from head(
@@ -44,7 +44,7 @@ def layers(found: dict[str, Any]) -> Iterator[str]:
 
 
 def peers(rows: list[dict[str, Any]], over: dict[str, Any]) -> Iterator[str]:
-    """The best peer over ours, the peers that are faster, those that could not take part, and versions."""
+    """The best peer over ours, faster peers, those that could not take part, versions."""
     for which in PASSES:
         one = over[which]
         if one["mean"] is not None:
@@ -183,7 +183,7 @@ def quiet(found: dict[str, Any]) -> str:
 
 
 def beside_dense(row: dict[str, Any], name: str) -> str:
-    """``forward / step`` of an implementation over the dense layer; milliseconds where there is no dense layer."""
+    """``forward / step`` over the dense layer; milliseconds where there is no dense layer."""
     times = [verdict.seconds(row, name, which) for which in PASSES]
     ratios = [verdict.ratio(row, name, which) for which in PASSES]
     if None in times:

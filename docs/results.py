@@ -1,4 +1,4 @@
-"""Writes docs/results.md to standard output from the folder of docs/results.sh: ``results.py RUNS``."""
+"""Writes docs/results.md from the folder of docs/results.sh: ``results.py RUNS``."""
 
 import json
 import sys

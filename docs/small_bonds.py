@@ -1,4 +1,4 @@
-"""Why FC2 is clipped where a bond is asked for: prints what becomes of it at the published learning rate of 0.8.
+"""Train FC2 with small bonds at the published learning rate of 0.8, with and without clipping.
 
 Usage: ``python docs/small_bonds.py [EPOCHS]`` (12 if left out) with MPONET_DATA naming the folder
 of MNIST.  Each cell is the preset ``paper`` but for one change, run for its first epochs; an

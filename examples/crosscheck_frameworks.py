@@ -1,4 +1,4 @@
-"""Do the installed frameworks agree on LeNet-5's MPO-Net?  Forward, loss, gradients and 20 steps of training."""
+"""Compare the installed frameworks on LeNet-5 mpo: outputs, loss, gradients, 20 training steps."""
 
 from mponet.crosscheck import crosscheck
 from mponet.models import build

@@ -1,4 +1,4 @@
-"""Layers of any tensor network, here in PyTorch: a ring and a Tucker form, written as TensorNetwork nodes.
+"""Layers of any tensor network in PyTorch: a ring and a Tucker form of TensorNetwork nodes.
 
 In JAX it is `mponet_jax.NetworkLinear`, in Keras `mponet_tensorflow.NetworkDense`; nodes and names
 are the same.

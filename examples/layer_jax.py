@@ -1,4 +1,4 @@
-"""An MPO layer in JAX (flax.nnx): build it, train it for a moment under jit, turn it into a dense layer."""
+"""An MPO layer in JAX (flax.nnx): build it, train it under jit, convert it to a dense layer."""
 
 import jax
 import jax.numpy as jnp

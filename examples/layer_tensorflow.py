@@ -1,4 +1,4 @@
-"""An MPO layer in Keras on TensorFlow: build a model, fit it for a moment, save it, turn the layer into a dense one."""
+"""An MPO layer in Keras: build a model, fit it, save it, convert the layer to a dense one."""
 
 import tempfile
 from pathlib import Path

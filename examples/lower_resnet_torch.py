@@ -1,4 +1,4 @@
-"""A network of the paper as an ordinary PyTorch module: printed, trained by a loop of your own, exported."""
+"""A network of the paper as a PyTorch module: print it, train it in your own loop, export it."""
 
 import torch
 

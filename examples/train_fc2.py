@@ -1,4 +1,4 @@
-"""Train the paper's FC2, normal against MPO, on real digits, in the framework that MPONET_BACKEND names."""
+"""Train FC2, dense and mpo, on real digits in the framework that MPONET_BACKEND names."""
 
 from dataclasses import replace
 

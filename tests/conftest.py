@@ -1,4 +1,4 @@
-"""The frameworks under test come from MPONET_BACKENDS; one that is named but missing is an error, never a skip."""
+"""MPONET_BACKENDS names the frameworks under test; a missing one is an error and not a skip."""
 
 import os
 from contextlib import suppress
@@ -47,7 +47,7 @@ def backend(backend_name):
 
 @pytest.fixture
 def double_precision(backend_name):
-    """JAX computes in float64 only where it is allowed to; training is tested as users run it, without."""
+    """JAX computes in float64 only where it is allowed to; training runs without, as users do."""
     if backend_name == "jax" and os.environ.get("JAX_ENABLE_X64") != "1":
         import jax
 

@@ -43,7 +43,7 @@ def code(page, language):
 
 
 def command_lines(page):
-    """Every ``mponet ...`` and ``python FILE ...`` of a page, in blocks and between backticks, without comments."""
+    """Every ``mponet ...`` and ``python FILE ...`` of a page, without comments."""
     lines = [line for block in code(page, "bash") for line in block.replace("\\\n", " ").splitlines()]
     for line in [*lines, *inline(page)]:
         for part in re.split(r"&&|\|\||[|>;]", re.sub(r"(^|\s)#.*", "", line)):

@@ -1,4 +1,4 @@
-"""Small tensor networks that are layers, and their values and gradients written out as one sum each.
+"""Small tensor networks that are layers, with values and gradients as explicit sums.
 
 Nothing of mponet but its `NetworkShape` is used: what is computed here is what everything else is
 compared with.  A sum of ``n`` products of ``m`` factors, in whatever order it is evaluated, is off
@@ -77,7 +77,7 @@ def gradients(wiring, tensors, inputs, slope):
 
 
 def allowed(wiring, rows, room):
-    """The error that rounding may make in anything of the above, whose sum over magnitudes is ``room``."""
+    """The rounding error allowed in a value above, whose sum of magnitudes is ``room``."""
     terms = rows * prod(wiring.dims.values())
     return 2 * (terms + len(wiring.names) + 2) * EPS * room
 

@@ -66,7 +66,7 @@ def bound(statements):
 
 
 def source_of(node, name):
-    """The (module, name) that an import statement takes a name from; relative imports are not used here."""
+    """The (module, name) that an import statement takes a name from."""
     if isinstance(node, ast.ImportFrom):
         original = next(alias.name for alias in node.names if (alias.asname or alias.name) == name)
         return node.module, original
@@ -114,7 +114,7 @@ def attribute(module, node, name):
 
 
 def inherited(module, base, name):
-    """Whether a base class has an attribute; a class of another library has whatever is asked for."""
+    """Whether a base class has an attribute; a class of another library has any attribute."""
     base = base.value if isinstance(base, ast.Subscript) else base
     if not isinstance(base, ast.Name):
         return True
@@ -132,7 +132,7 @@ def inherited(module, base, name):
 
 @cache
 def identifiers():
-    """Every identifier that our packages define: modules, definitions, arguments, attributes, keywords."""
+    """Every identifier of our packages: modules, definitions, arguments, attributes, keywords."""
     found = set()
     for module in modules():
         found.update(module.split("."))
@@ -170,14 +170,14 @@ def unknown_name(name):
 
 
 def is_path(text):
-    """Whether text is written as a path in the repository: below one of its folders, or one of its Python files."""
+    """Whether text is a path: below a folder of the repository, or a Python file."""
     if not re.fullmatch(r"[\w./*-]+", text):
         return False
     return (text.partition("/")[0] in FOLDERS and "/" in text) or text.endswith(".py")
 
 
 def unknown_path(text):
-    """Why a path does not exist: from the root of the repository, or as the end of the path of a Python file."""
+    """Why a path does not exist, from the root or as the end of the path of a Python file."""
     if any(ROOT.glob(text.rstrip("/"))) or any(f"/{path.as_posix()}".endswith(f"/{text}") for path in sources()):
         return None
     return f"{text} does not exist"
@@ -193,7 +193,7 @@ def sources():
 
 
 def problem(text):
-    """What is wrong with the text of a pair of backticks; None where it resolves or does not refer to our code.
+    """What is wrong with the text between backticks; None if it resolves or is not about our code.
 
     A dotted name that begins with one of our packages must resolve.  One that begins with the name
     of a class or of a module of ours must be defined there: ``Plan.order``, ``recipe.PRESETS``.

@@ -1,4 +1,4 @@
-"""The rules of the layout, read from the source: what imports what, what is loaded when, and that adapters are twins.
+"""The rules of the layout, read from the source: imports, what is loaded when, twin adapters.
 
 Nothing here imports a framework, or needs one: the source is parsed, and imports are tried in a
 fresh interpreter.
@@ -127,7 +127,7 @@ DIFFERENCES = (
 
 
 def root_of(package):
-    """The folder of a package, found without importing it, so that an installed wheel is read where it is."""
+    """The folder of a package, found without an import, so that an installed wheel is read."""
     spec = find_spec(package)
     return Path(spec.origin).parent if spec is not None else None
 
@@ -157,7 +157,7 @@ def is_module_name(value):
 
 
 def imports(name, path):
-    """Every dotted name that a module imports, also inside functions; ``from a import b`` gives ``a.b``.
+    """Every dotted name that a module imports; ``from a import b`` gives ``a.b``.
 
     A string that is the dotted name of a module counts, too: `import_module` calls, tables of
     modules that are loaded later, and processes started with ``-m``.  Of an f-string the beginning
@@ -178,7 +178,7 @@ def imports(name, path):
 
 
 def targets(name, path, known):
-    """The modules of ``known`` that a module imports: the longest known beginning of each imported name."""
+    """The modules of ``known`` that a module imports: the longest known prefix of each name."""
     for imported in imports(name, path):
         parts = imported.split(".")
         beginnings = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
@@ -220,7 +220,7 @@ def test_the_root_holds_few_modules():
 
 @pytest.mark.parametrize("package", ["mponet", *ADAPTERS])
 def test_no_module_is_hidden_by_a_name_of_its_package(package):
-    """``from package import name`` would give a function where a module of that name is documented."""
+    """A submodule must not share its name with an exported function."""
     known = modules(package)
     hidden = [
         f"{parent}.{target}"
@@ -314,7 +314,7 @@ def test_files_are_short_enough_to_read(package):
 
 
 def signature(function):
-    """Kind and parameters in order, with defaults; without `PLACEMENT` and annotations, each framework's own."""
+    """Kind and parameters in order, with defaults, without `PLACEMENT` and annotations."""
     decorators = {ast.unparse(decorator) for decorator in function.decorator_list}
     given = function.args
     plain = [argument.arg for argument in (*given.posonlyargs, *given.args)]
@@ -337,7 +337,7 @@ def public(name):
 
 
 def members(statement):
-    """(name, what it looks like) of what a statement at the top of a file or class defines for others."""
+    """(name, look) of what a statement at the top of a file or class defines for others."""
     if isinstance(statement, ast.FunctionDef):
         yield statement.name, signature(statement)
     elif isinstance(statement, ast.ClassDef):
@@ -413,7 +413,7 @@ def test_twins_have_the_same_names_and_signatures():
 
 @pytest.mark.parametrize(("package", "file", "names", "why"), DIFFERENCES, ids=lambda value: value[:40])
 def test_a_difference_on_record_is_still_one(package, file, names, why):
-    """A reason that is no longer needed goes: otherwise the table would hide the next difference."""
+    """An unneeded entry must go: it would hide the next difference."""
     looks = looks_of_twins()
     if len(written()) < len(TWINS):
         pytest.skip("not all twins are installed and written")

@@ -1,4 +1,4 @@
-"""Compiles the kernels to machine code of a GPU, which needs none; a test runs it where Triton does not interpret."""
+"""Compiles the kernels to GPU machine code; no GPU is needed.  A test runs it in a process."""
 
 from triton import compile
 from triton.backends.compiler import GPUTarget

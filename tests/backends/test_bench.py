@@ -1,4 +1,4 @@
-"""What `mponet bench` times: every contender computes the operator, and a step gives every gradient."""
+"""What `mponet bench` times: every implementation computes the operator and all gradients."""
 
 from importlib import import_module
 
@@ -59,7 +59,7 @@ def test_a_step_gives_every_gradient(bench):
 
 @pytest.mark.parametrize("name", ["dense", "ours"])
 def test_the_peak_of_a_step_holds_the_outputs_and_every_gradient(backend_name, name):
-    """And little more for the dense layer: a framework may copy the inputs or outputs, but not the matrix.
+    """And little more for the dense layer: inputs or outputs may be copied, but not the matrix.
 
     TensorFlow counts blocks, of which it splits those that are at least twice as large as what is
     asked for.

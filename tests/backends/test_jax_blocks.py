@@ -1,4 +1,4 @@
-"""What is JAX's own about blocks and whole networks; what all frameworks promise is in test_vocabulary.py."""
+"""Blocks and networks in JAX; what all frameworks promise is in test_vocabulary.py."""
 
 import os
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What is JAX's own about the adapter; what all frameworks promise is in test_layers.py and test_models.py."""
+"""The JAX adapter; what all frameworks promise is in test_layers.py and test_models.py."""
 
 import os
 from math import prod

@@ -1,4 +1,4 @@
-"""What is JAX's own about `NetworkLinear`; what all frameworks promise is in test_network_layers.py."""
+"""`NetworkLinear` in JAX; what all frameworks promise is in test_network_layers.py."""
 
 import os
 

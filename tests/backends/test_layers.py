@@ -40,7 +40,7 @@ def sample(shape, batch=3, seed=0):
 
 
 def rounding(mpo, *arrays):
-    """Bound of the rounding of a product of all cores with the arrays: longest sums times magnitudes.
+    """Bound of the rounding of a product of cores and arrays: longest sums times magnitudes.
 
     An entry is a sum of nested sums whose lengths add up to ``terms``: its error is at most
     ``gamma_terms``, about ``terms * eps``, times the same sum over magnitudes (Higham, Accuracy and

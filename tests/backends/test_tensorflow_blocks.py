@@ -1,4 +1,4 @@
-"""What is Keras' own about the layer vocabulary; what all frameworks promise is in test_vocabulary.py."""
+"""The layer vocabulary in Keras; what all frameworks promise is in test_vocabulary.py."""
 
 import os
 
@@ -171,7 +171,7 @@ def test_keras_draws_in_training_and_nothing_is_dropped_in_inference():
 
 @pytest.fixture
 def branched():
-    """Dropouts outside, in a body, in a body's body and in a shortcut, each with a mask that gives it away."""
+    """Dropouts at the top, in a body, in a nested body and in a shortcut, with distinct masks."""
     layers = (
         PadChannels(1),
         Dropout(0.5),

@@ -1,4 +1,4 @@
-"""What is Keras' own about `MPODense`; what all frameworks promise is in test_layers.py and test_models.py."""
+"""`MPODense`; what all frameworks promise is in test_layers.py and test_models.py."""
 
 import os
 import subprocess

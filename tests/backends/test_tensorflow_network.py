@@ -1,4 +1,4 @@
-"""What is Keras' own about `NetworkDense`; what all frameworks promise is in test_network_layers.py."""
+"""`NetworkDense`; what all frameworks promise is in test_network_layers.py."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The kernels for GPUs against float64: compiled where there is a GPU, in Triton's interpreter where there is none."""
+"""The GPU kernels against float64: compiled on a GPU, else in Triton's interpreter."""
 
 import os
 import subprocess
@@ -69,7 +69,7 @@ class Case:
         self.inputs, self.slopes, self.bias = (torch.randn(s, generator=generator).to(DEVICE, dtype) for s in sizes)
 
     def right(self, change=torch.Tensor.double):
-        """Output, gradient of the inputs and of the weights, in float64, of what ``change`` makes of the numbers."""
+        """Output and gradients of inputs and weights, float64, after ``change`` of the numbers."""
         weights = [change(weight.double()).requires_grad_() for weight in self.weights]
         inputs, slopes, bias = (change(array.double()) for array in (self.inputs, self.slopes, self.bias))
         inputs.requires_grad_()
@@ -78,14 +78,14 @@ class Case:
 
 
 def weight_slopes(case):
-    """The kernel's gradients of the cores of two groups as those of weights: ``(I_2, D J_2)`` and ``(J_1, I_1 D)``."""
+    """The kernel's core gradients of two groups: ``(I_2, D J_2)`` and ``(J_1, I_1 D)``."""
     first, last = mponet_triton.weight_gradients(case.plan, case.factors, case.inputs, case.slopes)
     assert [tuple(first.shape), tuple(last.shape)] == list(case.plan.group_shapes)
     return [last[..., 0].permute(1, 0, 2).flatten(1), first[0].permute(1, 0, 2).flatten(1)]
 
 
 def assert_rounded(found, right, largest, plan, dtype, batch):
-    """Each state, the last one a result, is rounded once; sums add up in float32, one rounding for each term.
+    """Each state and the result are rounded once; sums in float32 round once per term.
 
     The terms are bounded by those of the absolute values (Higham, Accuracy and Stability, 3.5).
     """

@@ -1,4 +1,4 @@
-"""What is PyTorch's own about `NetworkLinear`: gradcheck, compile, vmap, autocast, what autograd keeps."""
+"""`NetworkLinear` in PyTorch: gradcheck, compile, vmap, autocast, what autograd stores."""
 
 import copy
 import os

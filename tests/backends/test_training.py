@@ -1,4 +1,4 @@
-"""Runs on real frameworks: they learn, say when they diverge, and a killed one ends exactly as if nothing had happened.
+"""Runs on real frameworks: they learn, report divergence, and resume to the same result.
 
 "Exactly" is to the last bit: the same process or another, the same framework, the same machine.
 """
@@ -31,7 +31,7 @@ CASES = [(name, variant) for name in CHANGES for variant in VARIANTS]
 
 
 def patterns(name="fc2"):
-    """Ten random pictures under noise, twenty of each for training, of the size that a network takes."""
+    """Ten random pictures with noise, twenty of each for training, in the size of a network."""
     rng = np.random.default_rng(0)
     shape = build(name).input_shape
     pictures = rng.integers(0, 200, (10, *shape))

@@ -1,4 +1,4 @@
-"""Small instances of all five networks, every kind of layer in them: each framework against the float64 reference."""
+"""Small instances of all five networks: each framework against the float64 reference."""
 
 import numpy as np
 import pytest
@@ -85,7 +85,7 @@ def test_gradients_leave_the_model_as_it_was(backend, model, case):
 
 
 def manual_training(backend, model, values, images, labels, masks):
-    """The recipe's three steps by its definition, from the backend's own gradients and the reference's statistics."""
+    """Three steps of the recipe by definition, from the backend's gradients and the statistics."""
     now, average = dict(values), {}
     velocity = {name: np.zeros(shape) for name, shape in parameter_shapes(model).items()}
     for step, rate in enumerate(RATES):

@@ -19,7 +19,7 @@ def facts(*arguments, **variables):
 
 
 def failing(result, *parts):
-    """One line on standard error with all of these parts, status 1, no traceback, nothing on standard output."""
+    """Asserts one line on standard error with all these parts, status 1 and no traceback."""
     assert result.exit_code == 1
     assert result.stdout == ""
     assert result.stderr.startswith("error: ")

@@ -1,4 +1,4 @@
-"""What the tests of the core share: settings of the property tests, published data sets, the browser that is installed.
+"""Shared by the tests of the core: property-test settings, published data sets, the browser.
 
 The first example of a property test imports TensorNetwork or warms a cache; a deadline would fail
 on that, not on a defect, so there is none.

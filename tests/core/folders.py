@@ -1,4 +1,4 @@
-"""Folders of suites and runs as the library writes them, with accuracies that a test chose; no training takes place."""
+"""Folders of suites and runs as the library writes them, with chosen accuracies, untrained."""
 
 from core.toy import ToyBackend
 from mponet.crosscheck import Comparison, Report

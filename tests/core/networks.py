@@ -1,11 +1,11 @@
-"""Tensor networks of all shapes as TensorNetwork nodes, for drawings: legs are the edges of a single node."""
+"""Tensor networks of many shapes as TensorNetwork nodes, for drawings."""
 
 import numpy as np
 import tensornetwork as tn
 
 
 def build(spec):
-    """Nodes from ``{name: [(edge, dimension), ...]}``; edges of one name join, the others are legs of that name."""
+    """Nodes from ``{name: [(edge, dimension), ...]}``; edges of one name join, others are open."""
     nodes, open_ends = {}, {}
     for name, axes in spec.items():
         names = [edge for edge, _ in axes]

@@ -21,7 +21,7 @@ FIGURE_2_WEIGHTS = {
 
 @dataclass(frozen=True)
 class Row:
-    """What follows by hand from the paper's architectures; biases and batch norms count in ``dense`` and ``mpo`` only.
+    """Counts by hand from the paper's architectures; only ``dense`` and ``mpo`` include biases.
 
     Attributes:
         dense: parameters of the normal network.

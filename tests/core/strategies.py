@@ -56,7 +56,7 @@ def mpos(draw, **sizes):
 
 @st.composite
 def deficient_mpos(draw, **sizes):
-    """An `MPO` that may use less than its bonds: repeated bond states, a zero core, or nothing of the sort."""
+    """An `MPO` that may use less than its bonds: repeated bond states, a zero core, or neither."""
     mpo = draw(mpos(**sizes))
     cores = [core.copy() for core in mpo.cores]
     site = draw(st.integers(0, mpo.shape.sites - 1))
@@ -107,7 +107,7 @@ def norm(array):
 
 
 def mass(mpo):
-    """``prod_k ||core_k||_F``: changing one core by ``d`` of its norm changes ``W`` by at most ``d * mass``.
+    """``prod_k ||core_k||_F``: relative change ``d`` of one core changes W by at most ``d * mass``.
 
     That is what a backward stable step may do, so every bound on a walk along the cores is a
     multiple of it.
@@ -116,7 +116,7 @@ def mass(mpo):
 
 
 def walk_rounding(shape, walks=1):
-    """Allowed error, in units of EPS times `mass`, of ``walks`` along the cores with a QR, an SVD or a product each.
+    """Allowed error, in EPS times `mass`, of ``walks`` along the cores with one QR or SVD each.
 
     One such step on an ``m x n`` matrix is backward stable with a constant that grows at most like
     ``m + n`` in practice (Higham, Accuracy and Stability, ch. 19: ``c m n`` at worst); 10 covers
@@ -126,7 +126,7 @@ def walk_rounding(shape, walks=1):
 
 
 def sweep_rounding(inputs, outputs):
-    """Allowed error, in units of EPS times the norm, of an exact decomposition of a matrix with these factors.
+    """Allowed error, in EPS times the norm, of an exact decomposition with these factors.
 
     Each cut is an SVD of an unfolding (10 (m + n), as in `walk_rounding`), and drops what is below
     ``8 sum(D)``: at most ``D_k`` values at bond ``k``, so ``8 sum(D) sqrt(sum(D))`` over all bonds.
@@ -139,7 +139,7 @@ def sweep_rounding(inputs, outputs):
 
 @st.composite
 def wirings(draw, max_nodes=5, max_size=5_000):
-    """A `NetworkShape` of any graph: in pieces or not, several bonds between two nodes, legs anywhere, dimensions of 1.
+    """A `NetworkShape` of any graph: disconnected, with parallel bonds, with dimensions of 1.
 
     ``max_size`` bounds the product of all dimensions, which is what a sum over all edges costs.
     """

@@ -1,4 +1,4 @@
-"""Which backend is meant, and what is said when it cannot be had.  No framework is imported, or needed."""
+"""Which backend is chosen, and the errors when it is missing.  No framework is imported."""
 
 import sys
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""``mponet bench`` without a framework and without a real clock: orders, statistics, verdicts, checks, charts."""
+"""``mponet bench`` without a framework or clock: orders, statistics, verdicts, checks, charts."""
 
 import gc
 from types import SimpleNamespace

@@ -23,7 +23,7 @@ def _a_screen(monkeypatch):
 
 @pytest.fixture
 def tasks(monkeypatch):
-    """The tasks that processes would get; layers take 2 seconds where dense ones take 4, and a peer 5."""
+    """The tasks of the processes: layers take 2 seconds, dense layers 4, a peer 5."""
     found = []
 
     def answer(task, **_):

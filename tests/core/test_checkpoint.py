@@ -1,4 +1,4 @@
-"""Checkpoints: what is written comes back, whole or not at all, and nothing else is taken for one."""
+"""Checkpoints: what is written is read back, writes are atomic, other files are refused."""
 
 import json
 import os

@@ -135,7 +135,7 @@ def replaced(cores, k, other):
 
 
 def gradient_depth(plan, batch):
-    """Backward multiplies each number once more by a slope and sums over the batch and everything carried along."""
+    """Backward multiplies each number by a gradient and sums over batch and carried dimensions."""
     carried = max(step.prefix * step.suffix for step in plan.steps)
     return 4 * (depth(plan) + batch * carried + plan.shape.out_features * batch + plan.shape.parameters)
 
@@ -143,7 +143,7 @@ def gradient_depth(plan, batch):
 @few
 @given(mpos(max_sites=4, max_size=144))
 def test_gradients_are_linear_in_every_argument(mpo):
-    """``f`` is linear in the inputs and in each core: ``f(.., d, ..) = <gradient, d>``, exactly, for any ``d``."""
+    """``f`` is linear in the inputs and in each core: ``f(.., d, ..) = <gradient, d>``."""
     rng = np.random.default_rng(0)
     for batch in BATCHES:
         x, slope = inputs_for(mpo, batch), slopes_for(mpo, batch)

@@ -1,4 +1,4 @@
-"""Kernels as chains of cores: every structure, every plan, every window, against sums written out."""
+"""Kernels as chains of cores: every structure, plan and window against explicit sums."""
 
 from itertools import product
 from math import ceil, prod
@@ -62,7 +62,7 @@ def written_out(inputs, kernel, window, groups):
 
 
 def step_in_numpy(state, kernel, step, window):
-    """One step on ``(batch, *sizes, channels)``: what is carried along goes into the batch and comes back."""
+    """One step on ``(batch, *sizes, channels)``; carried dimensions join the batch and return."""
     batch, *sizes, _ = state.shape
     rank = len(sizes)
     apart = state.reshape(batch, *sizes, step.prefix, step.groups * step.inner, step.suffix)

@@ -32,7 +32,7 @@ tolerances = st.sampled_from([0.0, 1e-3, 0.1, 0.5, 0.9])
 
 
 def tails(matrix, inputs, outputs, bonds):
-    """Per inner bond, the error of the best approximation of that unfolding alone, from its full SVD."""
+    """Per inner bond, the error of the best approximation of that unfolding, from its full SVD."""
     scale = np.abs(matrix).max() or 1.0
     values = [np.linalg.svd(u / scale, compute_uv=False) for u in unfoldings(matrix, inputs, outputs)]
     return [norm(s[bond:]) * scale for s, bond in zip(values, bonds, strict=True)]
@@ -63,7 +63,7 @@ def test_no_bond_exceeds_the_largest_allowed(case, data):
 
 @given(matrices(), st.data(), tolerances)
 def test_the_error_is_measured_and_is_the_bound(case, data, tolerance):
-    """Each cut projects orthogonally, so the bound is met, not only kept: ``error^2 = sum eps_k^2``."""
+    """Each cut projects orthogonally, so the bound is attained: ``error^2 = sum eps_k^2``."""
     matrix, inputs, outputs = case
     asked = data.draw(st.none() | bond_requests(len(inputs)))
     found = from_matrix(matrix, inputs, outputs, max_bond=asked, relative_error=tolerance)
@@ -83,7 +83,7 @@ def test_the_relative_error_is_honoured(case, tolerance):
 
 
 def by_projection(matrix, inputs, outputs, tolerance):
-    """Bonds and errors of TT-SVD by projections of the full matrix; each cut gets an equal part of what is left."""
+    """Bonds and errors of TT-SVD by projections; each cut gets an equal part of what is left."""
     left, bonds, errors = (tolerance * norm(matrix)) ** 2, [], []
     for cut in range(1, len(inputs)):
         unfolding = unfoldings(matrix, inputs, outputs)[cut - 1]
@@ -102,7 +102,7 @@ def by_projection(matrix, inputs, outputs, tolerance):
 
 @given(seeds, st.sampled_from([0.05, 0.2, 0.4, 0.6]), st.sampled_from([0.5, 1.0, 2.0]))
 def test_the_error_is_shared_among_the_bonds(seed, tolerance, decay):
-    """Each cut takes at most its part of what the cuts before it have left, and as much of that as it can."""
+    """Each cut takes at most its part of the remaining budget, and as much of it as it can."""
     inputs, outputs = (3, 2, 3, 2), (2, 3, 2, 3)
     matrix = np.random.default_rng(seed).normal(size=(36, 36)) / (1 + np.arange(36)) ** decay
     kept = from_matrix(matrix, inputs, outputs, relative_error=tolerance)
@@ -112,7 +112,7 @@ def test_the_error_is_shared_among_the_bonds(seed, tolerance, decay):
 
 
 def test_small_singular_values_are_no_rounding():
-    """Of 1 and 1e-13 both are kept: zero to rounding means 8 EPS for each of 6 rows of bonds, 1.1e-14."""
+    """1 and 1e-13 are both kept: zero to rounding is 8 EPS for each of 6 bond rows, 1.1e-14."""
     matrix = np.zeros((4, 4))
     matrix[0, 0], matrix[3, 3] = 1.0, 1e-13
     assert from_matrix(matrix, (2, 2), (2, 2)).mpo.shape.bond_dims == (1, 2, 1)
@@ -131,7 +131,7 @@ def test_a_single_cut_keeps_no_more_than_the_tolerance_needs(case, tolerance):
 
 @given(matrices(), st.data())
 def test_a_largest_bond_costs_no_more_than_the_sum_of_its_cuts(case, data):
-    """Oseledets, Thm. 2.2 and Cor. 2.4: between the worst single cut and all of them in quadrature."""
+    """Oseledets, Thm. 2.2 and Cor. 2.4: between the worst single cut and all cuts in quadrature."""
     matrix, inputs, outputs = case
     asked = data.draw(bond_requests(len(inputs)))
     found = from_matrix(matrix, inputs, outputs, max_bond=asked)
@@ -161,7 +161,7 @@ def test_the_rank_of_an_operator_is_found_again(shape, seed, scale):
 
 
 def test_a_cut_is_not_made_early_for_a_smaller_neighbour():
-    """The second bond is to be 1: nearest is then the best matrix of rank one there, whatever the first bond is."""
+    """With a second bond of 1, the nearest is the best rank-one matrix, whatever the first bond."""
     rng = np.random.default_rng(5)
     matrix, dims = rng.normal(size=(16, 1)), ((4, 2, 2), (1, 1, 1))
     found = from_matrix(matrix, *dims, max_bond=[4, 1])
@@ -262,7 +262,7 @@ def test_bonds_that_carry_nothing_are_dropped(shape, seed, scale):
 
 
 def test_many_sites_need_no_matrix():
-    """2^60 entries: the cut-off for zero must not depend on the size of a matrix that nobody forms."""
+    """2^60 entries: the cut-off for zero must not depend on the size of the full matrix."""
     shape = MPOShape.from_factors((2,) * 30, (2,) * 30, 3)
     mpo = left_canonical(random_mpo(shape, np.random.default_rng(0)))
     assert truncate(mpo).mpo.shape == shape

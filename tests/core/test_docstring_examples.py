@@ -1,4 +1,4 @@
-"""The examples in docstrings of models, drawings, cross-checks and measurements run and print what they show."""
+"""The examples in docstrings run and print what they show."""
 
 import doctest
 import pkgutil

@@ -1,4 +1,4 @@
-"""Downloads of published data sets, from a server on this machine: only what is known, whole and unaltered is kept."""
+"""Downloads from a local server: only known, complete and unaltered files are kept."""
 
 import gzip
 import io

@@ -115,7 +115,7 @@ inputs       2        2        2        2        2"""
 
 
 def read(text):
-    """The dimensions in a diagram, as a reader takes them from it: outputs, inputs, inner bonds, names of boxes."""
+    """The dimensions in a diagram as a reader sees them: outputs, inputs, bonds, box names."""
     rows = [block.splitlines() for block in text.split("\n\n")]
     outputs = [int(n) for row in rows for n in re.findall(r"\d+", row[0])]
     inputs = [int(n) for row in rows for n in re.findall(r"\d+", row[-1])]

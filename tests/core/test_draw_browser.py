@@ -1,4 +1,4 @@
-"""The page of a network in a real browser: fold, unfold, search, hover, keys; no error, no request to the outside."""
+"""The page of a network in a real browser: fold, search, hover, keys; no outside request."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def file(tmp_path_factory):
 
 @pytest.fixture(params=[(1400, "light"), (400, "dark")], ids=["wide-light", "narrow-dark"])
 def page(request, browser, file):
-    """The page as a user opens it, from a file; whatever it complains of or asks for fails the test."""
+    """The page opened from a file; any error or request of the page fails the test."""
     width, scheme = request.param
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     opened = context.new_page()

@@ -1,4 +1,4 @@
-"""``mponet draw`` as users call it: files of every format, single operators, checkpoints, and what it refuses."""
+"""``mponet draw``: files of every format, single operators, checkpoints, refusals."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""Every picture in every format: the same bytes every time, names escaped, all that there is to read is there."""
+"""Every picture in every format: the same bytes every time, escaped names, complete text."""
 
 import os
 import re
@@ -79,7 +79,7 @@ def drawn(thing, format):
 @pytest.mark.parametrize("format", ["txt", "svg", "dot"])
 @pytest.mark.parametrize("name", things())
 def test_pictures_look_as_they_did(name, format):
-    """After a change that is meant: ``UPDATE_GOLDEN=1 pytest tests/core/test_draw_formats.py``, and look at each."""
+    """After an intended change: ``UPDATE_GOLDEN=1 pytest tests/core/test_draw_formats.py``."""
     path, picture = GOLDEN / f"{name}.{format}", drawn(things()[name], format)
     if os.environ.get("UPDATE_GOLDEN"):
         path.parent.mkdir(exist_ok=True)
@@ -108,7 +108,7 @@ def test_pictures_are_the_same_in_every_process(seed):
 @pytest.mark.parametrize("name", ["fc2", "lenet5", "vgg16", "resnet20-unit", "densenet40-12-conv"])
 @pytest.mark.parametrize("format", ["svg", "html"])
 def test_every_factor_and_bond_can_be_read_off_a_sheet(name, format):
-    """In the order of the layers: the labels of each diagram are those of the operator's graph, no more and no less."""
+    """Layer by layer, the labels of each diagram are exactly those of the operator's graph."""
     model = build(name)
     picture = render(model, format)
     if format == "html":

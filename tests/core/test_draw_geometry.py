@@ -1,4 +1,4 @@
-"""Where things stand in a diagram: nothing overlaps, nothing crosses where it need not, everything has its place."""
+"""Positions in a diagram: nothing overlaps, no avoidable crossing, everything is placed."""
 
 from itertools import combinations, pairwise
 

@@ -1,4 +1,4 @@
-"""``mponet info``: the figures of the paper for programs, and tables that people can read.  Needs click and rich."""
+"""``mponet info``: the figures of the paper as JSON and as tables.  Needs click and rich."""
 
 import re
 

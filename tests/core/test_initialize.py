@@ -62,7 +62,7 @@ def spread(shape, variances):
 
 
 def test_the_fourth_moment_is_right_where_it_is_known():
-    """One site: ``||W||^2`` is chi-squared with N degrees of freedom, whose square averages N (N + 2)."""
+    """One site: ``||W||^2`` is chi-squared with N degrees of freedom; E[square] = N (N + 2)."""
     assert second_moment(MPOShape.from_factors((5,), (4,), 1), [1.0]) == 20 * 22
     # two sites of size 1 and bond 1: a product of two normals, fourth moment 3 * 3
     assert second_moment(MPOShape.from_factors((1, 1), (1, 1), 1), [1.0, 1.0]) == 9
@@ -96,7 +96,7 @@ def test_the_entries_of_a_draw_have_the_mean_zero(shape):
 
 @given(shapes(), seeds, st.sampled_from(["glorot", "he", "lecun", 1e-300, 1e300]))
 def test_the_cores_share_the_variance_exactly(shape, seed, rule):
-    """Standard normal numbers, scaled: ``Var(core_k) sqrt(D_{k-1} D_k)`` is one share for all cores."""
+    """Scaled standard normal numbers: ``Var(core_k) sqrt(D_{k-1} D_k)`` is equal for all cores."""
     found = exact_variance(shape, np.random.default_rng(seed), rule)
     target = rule if isinstance(rule, float) else target_variance(rule, shape.in_features, shape.out_features)
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Constants of a machine: kept under their fingerprint, used on the same machine alone, optional when broken."""
+"""Machine constants: stored under a fingerprint, used on that machine only, optional."""
 
 import json
 from dataclasses import asdict, replace

@@ -1,4 +1,4 @@
-"""The scripts that make pages of the documentation from the folders of trainings, on folders that a test made."""
+"""The scripts in docs/ that make pages, on folders that a test made."""
 
 import json
 from importlib.util import module_from_spec, spec_from_file_location

@@ -37,7 +37,7 @@ def full_spectra(mpo):
 
 
 def rounding(mpo):
-    """By Weyl, singular values move by at most the error of the matrix: two walks for the core, one for the test."""
+    """By Weyl, singular values move by at most the error of the matrix: three walks in total."""
     return EPS * walk_rounding(mpo.shape, 4) * mass(mpo)
 
 
@@ -91,7 +91,7 @@ def test_the_entropy_is_bounded_whatever_the_scale(mpo, scale):
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_entropies_that_are_known(scale):
-    """A Kronecker product has none; the permutation that swaps two factors has as much as there is."""
+    """A Kronecker product has no entanglement; swapping two factors has the largest possible."""
     product = from_matrix(np.kron(np.arange(4.0).reshape(2, 2), np.eye(2)) * scale, (2, 2), (2, 2)).mpo
     swap = from_matrix(np.eye(4).reshape(2, 2, 2, 2).transpose(1, 0, 2, 3).reshape(4, 4) * scale, (2, 2), (2, 2)).mpo
     assert product.shape.bond_dims == (1, 1, 1)
@@ -150,7 +150,7 @@ def test_a_bond_that_means_nothing_is_refused(bond):
 
 
 def test_lenet5_has_the_ratio_of_the_paper():
-    """Table I of the paper prints 0.05 for LeNet-5; the weights are those of its layers, counted by Eq. 6."""
+    """Table I prints 0.05 for LeNet-5; the weights of its layers are counted by Eq. 6."""
     layers = (
         MPOShape.from_factors((2, 10, 10, 2), (2, 5, 6, 2), 4),
         MPOShape.from_factors((2, 5, 6, 2), (2, 3, 7, 2), 4),

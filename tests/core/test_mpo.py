@@ -1,4 +1,4 @@
-"""Operators as values: the matrix they stand for, canonical forms, norm, difference, and what they refuse."""
+"""Operators as values: matrices, canonical forms, norm, difference, and what they refuse."""
 
 import numpy as np
 import pytest

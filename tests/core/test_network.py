@@ -106,7 +106,7 @@ def test_inputs_that_are_no_numbers_are_refused(bad):
 
 
 def site_node(tensor, legs, order):
-    """A node whose axes, in the order of ``legs``, are put in another order; legs named in*/out* stay free."""
+    """A node with its axes in another order than ``legs``; legs called in*/out* stay open."""
     node = tn.Node(tensor.transpose(order), axis_names=[legs[axis] for axis in order], backend="numpy")
     for leg in legs:
         if leg.startswith(("in", "out")):
@@ -115,7 +115,7 @@ def site_node(tensor, legs, order):
 
 
 def graph(mpo, rng, splits=None, wire=True):
-    """The operator as somebody else would build it: axes and nodes in any order, bonds split into parallel edges.
+    """An equal operator built differently: axes and nodes in any order, bonds split in two.
 
     ``splits[k]`` are the sizes that inner bond ``k`` is split into; an empty tuple leaves the bond
     out.

@@ -1,4 +1,4 @@
-"""The integers of general networks: what is refused, and that TensorNetwork nodes and `NetworkShape` say the same."""
+"""Shapes of general networks: refusals, and agreement of nodes and `NetworkShape`."""
 
 import copy
 import pickle

@@ -1,4 +1,4 @@
-"""A convolution with an operator is initialised, counted, drawn, listed and measured as a dense layer with one is."""
+"""A convolution with an operator is handled as a dense layer with one: counts, drawing, ..."""
 
 from html import unescape
 

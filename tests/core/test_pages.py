@@ -52,7 +52,7 @@ def test_every_name_and_path_resolves(page):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in HISTORY], ids=str)
 def test_every_identifier_is_defined_somewhere(page):
-    """Of words between backticks, those that can only be identifiers: with an underscore or a capital inside."""
+    """Words between backticks that can only be identifiers: an underscore or a capital inside."""
     words = {re.sub(r"\(.*\)$", "", text) for text in inline(page)}
     words = {word for word in words if re.fullmatch(r"[A-Za-z]\w*(_\w+|[a-z][A-Z]\w*)", word)}
     assert words <= identifiers() | FOREIGN

@@ -1,4 +1,4 @@
-"""Every pairwise plan of any network against one sum over all edges, and its backward against sums of their own."""
+"""Pairwise plans of any network and their backward pass against explicit sums over all edges."""
 
 import subprocess
 import sys
@@ -130,7 +130,7 @@ def test_legs_that_lie_apart_are_brought_together_for_the_first_step():
 @settings(max_examples=30)
 @given(planned())
 def test_gradients_are_differences_of_any_length(plan):
-    """The map is linear in the inputs and in each node: a step of any length has no truncation error."""
+    """The map is linear in the inputs and in each node, so a finite step is exact."""
     wiring, tensors = plan.wiring, graphs.tensors_of(plan.wiring)
     inputs, slope = graphs.batch_of(wiring, 3)
 
@@ -210,7 +210,7 @@ def test_only_what_is_said_to_be_turned_is_transposed(plan):
 
 
 def operations(wiring, way, batch):
-    """Multiplications of a path, and as many additions of every product that sums: what opt_einsum minimises."""
+    """Multiplications of a path and as many additions where it sums: what opt_einsum minimises."""
     dims, total = {"batch": batch, **wiring.dims}, 0
     left = [{"batch", *wiring.inputs}, *map(set, wiring.edges)]
     for places in way:
@@ -324,7 +324,7 @@ def test_a_small_batch_meets_the_nodes_and_a_large_one_the_merged_weight():
 @settings(max_examples=20)
 @given(wirings(), st.sampled_from(["glorot", "he", "lecun", 0.3]))
 def test_the_variance_of_the_matrix_is_the_target_exactly(wiring, rule):
-    """``Var(W) = sum over bonds of prod of variances``: with tensors of constant variance it is one sum of ones."""
+    """``Var(W) = sum over bonds of prod of variances``: with constant variances a sum of ones."""
 
     class Deviations:
         def normal(self, mean, deviation, size):

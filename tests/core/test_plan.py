@@ -58,7 +58,7 @@ def cheapest_merge(cores, sizes):
 
 
 def naive_costs(plan):
-    """(merging, sweeping one row), by index sets alone: nothing is known here of prefixes and suffixes."""
+    """(merging, sweeping one row) from index sets alone, without prefixes and suffixes."""
     sizes = sizes_of(plan.shape)
     cores = [{f"d{k}", f"i{k}", f"j{k}", f"d{k + 1}"} for k in range(plan.shape.sites)]
     groups, merging = [], 0
@@ -115,13 +115,13 @@ def test_one_group_multiplies_like_the_dense_layer():
 
 @pytest.mark.parametrize("sites", range(1, MAX_GROUPS + 2))
 def test_few_sites_have_every_plan_once(sites):
-    """Between two sites there is a cut from the left, a cut from the right, or none: 3^(n-1) plans."""
+    """Between two sites there is a cut from the left, from the right, or none: 3^(n-1) plans."""
     plans = list(candidates(MPOShape.from_factors((2,) * sites, (2,) * sites, 2)))
     assert len(plans) == len(set(plans)) == 3 ** (sites - 1)
 
 
 def test_many_sites_have_a_bounded_number_of_plans():
-    """At most MAX_GROUPS groups: sum_c C(15, c - 1) 2^(c - 1) groupings and orders, each with every tile."""
+    """At most MAX_GROUPS groups: sum_c C(15, c - 1) 2^(c - 1) merges and orders, times tiles."""
     plans = list(candidates(MPOShape.from_factors((2,) * 16, (2,) * 16, 2), 2 * max(TILES)))
     assert len(plans) == len(set(plans)) == (1 + 15 * 2 + 105 * 4 + 455 * 8) * (1 + len(TILES))
 
@@ -196,7 +196,7 @@ def test_a_layer_takes_its_share_if_that_is_as_fast_as_dense_else_what_dense_tak
 
 @pytest.mark.parametrize(("bond", "rebuilt"), [(8, False), (32, True), (64, True)])
 def test_a_large_bond_rebuilds_the_matrix_rather_than_sweep_in_narrow_tiles(bond, rebuilt):
-    """At 2048 wide and a bond of 32 or more, every sweep takes longer than to make the matrix and take its gradient."""
+    """At width 2048 and bond 32 or more, a sweep is slower than the matrix and its gradient."""
     shape = MPOShape.from_sizes(2048, 2048, bond, 3)
     plan = choose(shape, 512, purpose="training")
     assert (len(plan.groups) == 1) == rebuilt
@@ -224,7 +224,7 @@ def test_kept_weights_leave_the_sweep_to_pay(shape, batch):
 
 
 def test_a_sweep_takes_the_memory_of_a_dense_layer():
-    """For the layers of the paper and of benchmarks: a tenth of what a dense layer has of activations and gradients."""
+    """Layers of the paper and the benchmarks: a tenth of a dense layer's activations."""
     for dims, bond, batch in [
         ((64, 64), 4, 512),
         ((64, 64), 16, 512),

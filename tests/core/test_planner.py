@@ -1,4 +1,4 @@
-"""The planner: which plan wins, whom it times, what it says of itself.  Times come from a made-up clock."""
+"""The planner: which plan wins, which are timed, what it explains.  The clock is simulated."""
 
 import re
 from dataclasses import replace
@@ -95,7 +95,7 @@ def test_without_a_runner_each_purpose_has_the_favourite_of_the_model(shape, bat
 
 
 def test_constants_of_the_machine_decide():
-    """Where starting an operation takes forever, few operations win; where it takes nothing, few multiplications."""
+    """Expensive calls favour few operations, free calls favour few multiplications."""
     shape = MPOShape.from_factors((16, 16), (16, 16), 1)
     slow, quick = (
         PlanSet.of(PlanRequest(shape, 4, machine=Machine(call_overhead=call))).forward for call in (10.0, 1e-12)
@@ -176,7 +176,7 @@ def test_where_a_tenth_is_too_little_there_is_the_room_of_a_dense_layer(purpose,
 
 
 def test_rounds_take_turns_and_the_median_counts(clock):
-    """One disturbed pass of the fastest plan changes nothing; the first pass of each is warming up."""
+    """One disturbed pass of the fastest plan changes nothing; the first pass is a warm-up."""
     options = [Plan(SHAPE, (4,), (0,)), Plan(SHAPE, (2, 2), (1, 0)), Plan(SHAPE, (2, 2), (0, 1))]
     made = clock(lambda plan: float(1 + options.index(plan)), disturbed=(1, 4))
     assert timed(options, 8, "forward", "float32", made.runner) == dict(zip(options, (1.0, 2.0, 3.0), strict=True))

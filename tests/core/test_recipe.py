@@ -148,12 +148,12 @@ def test_fc2_is_clipped_where_a_bond_is_asked_for_and_nothing_else_differs():
 
 
 def decays(largest, count):
-    """The ramp of the authors' code (``tf.train.ExponentialMovingAverage`` with ``num_updates``), as fractions."""
+    """The ramp of the authors' code (``ExponentialMovingAverage`` with ``num_updates``), exact."""
     return [min(Fraction(largest), Fraction(1 + t, 10 + t)) for t in range(count)]
 
 
 def unrolled_weights(largest, count):
-    """Weight of each of ``count`` parameters in their average: what is put in and decays until the end, to sum 1."""
+    """Weight of each of ``count`` parameters in their average, normalised to the sum 1."""
     ramp = decays(largest, count)
     weights = [(1 - ramp[t]) * np.prod([Fraction(1), *ramp[t + 1 :]]) for t in range(count)]
     return [float(weight / sum(weights)) for weight in weights]
@@ -170,7 +170,7 @@ def test_the_moving_average_has_the_weights_of_the_unrolled_sum(largest, count):
 
 
 def test_the_first_shares_are_those_computed_by_hand():
-    """Decays 1/10, 2/11, 3/12: the sums of weights are 9/10, 9/11 + 2/11 * 9/10, 9/12 + 3/12 * of the last."""
+    """Decays 1/10, 2/11, 3/12: sums of weights 9/10, 9/11 + 2/11 * 9/10, 9/12 + 3/12 * the last."""
     sums = [Fraction(9, 10)]
     sums.append(Fraction(9, 11) + Fraction(2, 11) * sums[-1])
     sums.append(Fraction(9, 12) + Fraction(3, 12) * sums[-1])

@@ -28,7 +28,7 @@ def output(model, parameters, images):
 
 
 def convolved(image, kernel, bias, stride, padding):
-    """One image by the definition: TensorFlow's SAME puts the odd zero at the bottom and the right."""
+    """One image by definition: TensorFlow's SAME pads the odd zero at the bottom and the right."""
     size, steps = kernel.shape[:2], [0, 0]
     before = [0, 0]
     for axis in (0, 1):

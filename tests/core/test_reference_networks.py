@@ -45,7 +45,7 @@ class Net:
         return scale * (x - mean) / (variance + EPSILON) ** 0.5 + shift
 
     def conv(self, x, name, stride=1):
-        """3 x 3 or 1 x 1 without bias: a sum of shifted images; at stride 2 the odd zero is at the bottom and right."""
+        """3 x 3 or 1 x 1 without bias: shifted sums; at stride 2 the odd zero is bottom right."""
         kernel = self.get(f"{name}/kernel")
         reach, size = kernel.shape[0], x.shape[1]
         count = -(-size // stride)
@@ -61,7 +61,7 @@ class Net:
         )
 
     def matrix(self, name):
-        """The operator as a matrix, core by core: rows are inputs, the first factor is the most significant."""
+        """The operator as a matrix, core by core; the first factor is the most significant."""
         product = np.ones((1, 1, 1))
         k = 1
         while f"{name}/core{k}" in self.values:

@@ -1,4 +1,4 @@
-"""The report: what is on the page, that it is the same every time, and that it asks nobody for anything."""
+"""The report: contents of the page, the same bytes every time, no request to the outside."""
 
 import json
 import re

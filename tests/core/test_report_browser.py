@@ -1,4 +1,4 @@
-"""The report in a real browser: wide and narrow, light and dark; no error, no request to the outside."""
+"""The report in a real browser: wide, narrow, light, dark; no error, no outside request."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def file(tmp_path_factory):
 
 @pytest.fixture(params=[(1400, "light"), (1400, "dark"), (400, "light"), (400, "dark")], ids=lambda look: f"{look}")
 def page(request, browser, file):
-    """The page as a user opens it, from a file; whatever it complains of or asks for fails the test."""
+    """The page opened from a file; any error or request of the page fails the test."""
     width, scheme = request.param
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     opened = context.new_page()

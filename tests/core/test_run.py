@@ -1,4 +1,4 @@
-"""Runs in their folders, on a backend of numpy: files, results, resuming, and the command line around them."""
+"""Runs in their folders, on a NumPy backend: files, results, resuming, the command line."""
 
 import json
 from dataclasses import replace
@@ -259,7 +259,7 @@ def test_parameters_that_overflow_in_the_last_step_are_a_divergence(tmp_path, di
 
 @pytest.fixture
 def command(monkeypatch, tmp_path):
-    """The command line on a backend of our own; gives its exit status, standard output and standard error."""
+    """Run the command on a toy backend; gives exit status, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments, backend=None):

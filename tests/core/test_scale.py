@@ -1,4 +1,4 @@
-"""Chains whose product is far outside float64: norm, entropy and errors are those of the chain at scale one."""
+"""Chains whose product overflows float64: norm, entropy and errors are those at scale one."""
 
 from math import inf, log
 

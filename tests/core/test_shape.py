@@ -1,4 +1,4 @@
-"""Shapes: clamping, counting, factorising, printing; nothing here is rounded, so everything is exact."""
+"""Shapes: clamping, counting, factorising, printing; integers, so everything is exact."""
 
 from math import prod
 
@@ -62,7 +62,7 @@ def test_a_uniform_bond_is_capped_by_the_products_of_both_sides(dims, bond):
 
 @given(st.data())
 def test_clamping_takes_no_more_than_it_must(data):
-    """The largest bonds below those asked for that keep the conditions: raising any one of them breaks one."""
+    """The largest legal bonds below those requested: raising any of them breaks a condition."""
     inputs, outputs = data.draw(factors(min_sites=2))
     asked = inner_bonds(data.draw(bond_requests(len(inputs))), len(inputs))
     bonds, sizes = (

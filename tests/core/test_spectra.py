@@ -1,4 +1,4 @@
-"""Spectra of the operators during training: what is in the file, and that a killed run ends with the same bytes."""
+"""Spectra during training: contents of the file, and equal bytes after a resumed run."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Singular value decompositions that end: partial ones against full ones, and what happens if LAPACK gives up."""
+"""Singular value decompositions: partial against full ones, and a fallback if LAPACK fails."""
 
 import numpy as np
 import pytest

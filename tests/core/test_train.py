@@ -22,7 +22,7 @@ def arrays():
 
 
 def trained(arrays, recipe=RECIPE, backend=None, variant="dense", steps=None, **options):
-    """Records of a training, and the parameters at the end (or at the last record up to ``steps``)."""
+    """Records of a training, and the parameters at the end or at the last record to ``steps``."""
     backend = backend or ToyBackend()
     model = toy.make(variant, None)
     native = backend.build(model, start(model, 0))

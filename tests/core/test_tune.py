@@ -1,4 +1,4 @@
-"""Measuring a machine: what is timed is legal, and constants that made the times are found again."""
+"""Measuring a machine: timed plans are legal, and the constants of simulated times are found."""
 
 from dataclasses import asdict, fields, replace
 
@@ -58,7 +58,7 @@ def test_no_sample_is_timed_twice():
 
 @pytest.mark.parametrize("name", CONSTANTS)
 def test_every_constant_matters_to_some_sample(name):
-    """Half of it, or twice: the prediction for some sample moves by 5 % at least: a fit sees that."""
+    """At half or twice a constant, the prediction for some sample moves by at least 5 %."""
     moves = [
         abs(
             np.log(
@@ -109,7 +109,7 @@ def test_constants_are_found_again(machine):
 
 
 def test_the_fit_is_no_worse_than_the_truth():
-    """Times 10 % off: least squares are the least, those of the truth no less; few outliers make the loss another."""
+    """Times 10 % off: the fit is at most as far off as the truth; outliers change the loss."""
     seconds = times(OTHER, disturb=0.1)
     found = fit(SAMPLES, seconds, DEFAULT_COSTS)
     assert 1.0 < off(SAMPLES, seconds, found) <= off(SAMPLES, seconds, OTHER) * 1.001

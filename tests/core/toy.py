@@ -1,4 +1,4 @@
-"""A backend of numpy alone, so that the loop, its files and its resuming are tested without a framework.
+"""A NumPy backend, so that the loop, its files and resuming are tested without a framework.
 
 It takes one layer: softmax regression on a full matrix, or on an operator of two sites.
 """
@@ -43,7 +43,7 @@ class Loss:
 
 
 class ToyBackend:
-    """The `mponet.backend.Backend` protocol; ``kill_at`` and ``nan_at`` count steps over the life of the object."""
+    """The `mponet.backend.Backend` protocol; ``kill_at`` and ``nan_at`` count steps in total."""
 
     name = "toy"
 

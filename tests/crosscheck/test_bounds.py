@@ -1,4 +1,4 @@
-"""What the cross-check measures with: the task and its files, jumps and how far rounding reaches, bounds, comparing."""
+"""The parts of the cross-check: task and files, jumps, rounding, bounds, comparison."""
 
 from dataclasses import replace
 from math import sqrt
@@ -307,7 +307,7 @@ def test_only_biases_right_in_front_of_a_batch_norm_have_another_floor():
 
 
 def test_those_biases_have_gradients_that_are_zero_but_for_rounding():
-    """Moving one changes no loss in training mode, by the float64 reference; moving any other bias does."""
+    """Moving one of them changes no loss in training mode; moving any other bias does."""
     for model in miniatures.networks("mpo"):
         values, (images, labels, masks) = batches.values(model), batches.batch(model)
 

@@ -1,4 +1,4 @@
-"""The cross-check: it passes on the frameworks that MPONET_BACKENDS names, and it would not pass on a wrong one."""
+"""The cross-check passes on the frameworks in MPONET_BACKENDS, and fails on a wrong one."""
 
 import json
 import os
@@ -146,7 +146,7 @@ class Wrong:
 
 
 def wrong_trainer(change_recipe=lambda recipe: recipe, change_step=lambda steps: steps[-1]):
-    """A backend whose training differs: another recipe, or another step than the one that is asked for."""
+    """A backend that trains differently: with another recipe, or with another step."""
 
     def trainer(backend, native, recipe):
         inner, steps = backend.trainer(native, change_recipe(recipe)), []
@@ -288,7 +288,7 @@ def test_an_unbiased_running_variance_is_found():
 
 
 def test_symmetric_padding_is_found(monkeypatch):
-    """What PyTorch's ``padding=1`` is at stride 2: as many positions, one pixel further up and left."""
+    """PyTorch's ``padding=1`` at stride 2: as many positions, shifted by a pixel up and left."""
     right = answered(RESNET, (), mponet.load("numpy"))
     asymmetric = Conv2D.pads
 

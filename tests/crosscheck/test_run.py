@@ -1,4 +1,4 @@
-"""The commands that a reader types, in processes of their own: a run is killed, resumed, moved to another framework."""
+"""Commands in processes of their own: a run is killed, resumed, and used by other frameworks."""
 
 import json
 import os

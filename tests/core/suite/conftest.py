@@ -1,4 +1,4 @@
-"""What every test of a suite has: a toy network that is known by name, real digits, and six cells."""
+"""Shared by the tests of suites: a registered toy network, real digits, six trainings."""
 
 from dataclasses import replace
 

@@ -17,7 +17,7 @@ COMMAND = import_module("mponet.cli.suite")
 
 @pytest.fixture
 def command(monkeypatch, tmp_path):
-    """The command line on a backend of our own; gives its exit status, standard output and standard error."""
+    """Run the command on a toy backend; gives exit status, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
 
