@@ -11,6 +11,7 @@ The tree (each class also inherits the builtin that callers would expect to catc
     ├── RecipeError      (ValueError)    a training recipe or run setting that makes no sense
     ├── BackendError     (ImportError)   a framework that is unknown, missing, or cannot do what was asked
     ├── DataError        (ValueError)    a data set that is unknown, absent, truncated or altered
+    ├── CompressionError (ValueError)    a network that cannot be compressed as asked, or a plan that does not fit it
     ├── CheckpointError  (ValueError)    a file that is no checkpoint of ours, or of another model
     └── DivergedError    (ArithmeticError)  training reached a loss that is not finite
 
@@ -52,6 +53,10 @@ class BackendError(MPONetError, ImportError):
 
 class DataError(MPONetError, ValueError):
     """A data set is unknown, absent, truncated or altered."""
+
+
+class CompressionError(MPONetError, ValueError):
+    """A network cannot be compressed as asked, or a plan does not belong to it."""
 
 
 class CheckpointError(MPONetError, ValueError):

@@ -1,0 +1,57 @@
+"""What a framework has to offer so that its networks can be compressed.
+
+The core plans and fits; an adapter walks the user's network, streams data through it, and swaps
+modules.  The steps, in order:
+
+1. ``targets()`` describes every module that holds a weight (`Target`), in the order of the network.
+2. ``calibrate(...)`` runs the network on data and fills a `Calibration`.  Of layers that read the
+   same tensor (query, key and value) only one gathers sums; ``Calibration.inputs`` maps each
+   target to the key of its sums, which is the name of the first target that reads them.
+3. `mponet.compress.pipeline.make_plan` gives a `CompressionPlan`.
+4. `mponet.compress.pipeline.fitted` gives the operators of the plan, one by one; the adapter puts
+   each in place by ``replace(...)``.
+
+Conventions that every adapter keeps:
+
+- A matrix is ``(in_features, out_features)``: a torch ``nn.Linear`` hands over ``weight.T``.
+- The rows of a convolution's matrix are ``(kh, kw, C_in)``, its inputs are patches in that order, and
+  ``Target.input_dims`` is ``(kh, kw, C_in)``.
+- The inputs of an embedding are one-hot: ``InputSums.zeros(vocabulary, diagonal=True)`` and
+  `InputSums.add_counts`.
+- ``g`` (`Calibration.add_gradient`) is the mean over rows and features of the squared gradient of the
+  loss *summed* over rows.  A loss that is a mean over ``n`` tokens has gradients ``n`` times smaller.
+- Nothing of the network changes before ``replace`` is called for the first time.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from mponet.compress.calibrate import Calibration
+from mponet.compress.fitting import FittedLayer
+from mponet.compress.target import Target
+
+
+class CompressAdapter(Protocol):
+    """The two ends of compression in one framework."""
+
+    def targets(self) -> Sequence[Target]:
+        """Every module that holds a weight, also those that cannot be replaced, with the reason in ``unsupported``."""
+        ...
+
+    def other_weights(self) -> int:
+        """Number of weights of the network that belong to no target, biases and norms included; tied ones once."""
+        ...
+
+    def calibrate(self, targets: Sequence[Target], data: Iterable[Any], *, gradients: bool) -> Calibration:
+        """Run the network on data and gather sums over the inputs of the targets.
+
+        Args:
+            targets: those that sums are wanted of.
+            data: the network's own inputs, batch by batch; read once.
+            gradients: whether to run backward passes for ``g``, too.
+        """
+        ...
+
+    def replace(self, fitted: FittedLayer) -> None:
+        """Put an operator in the place of a module, with the module's device, dtype, mode and bias."""
+        ...

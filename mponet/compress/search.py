@@ -1,0 +1,190 @@
+"""The options of one layer: every layout at many bonds, with weights, multiplications and output error.
+
+A product of two matrices has one option for every rank, all from one eigenvalue problem, exact.
+Other chains are fitted at a few sizes; in between, the error is interpolated.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mponet.compress.hull import Curve, Option, Options
+from mponet.compress.speed import multiplications
+from mponet.compress.structures import Layout
+from mponet.compress.target import Target
+from mponet.operators.fit import fit
+from mponet.operators.metric import Metric, OutputSpectrum
+from mponet.operators.shape import MPOShape
+
+Array = NDArray[np.float64]
+#: Shares of the dense weights at which chains are fitted.
+LADDER = (0.01, 0.03, 0.07, 0.14, 0.25, 0.4, 0.6, 0.85)
+#: Where low rank is offered, a chain must have a smaller plain error than this times low rank's.
+SCREEN_MARGIN = 1.0
+#: Sweeps of least squares while layouts are compared; the chosen one gets more.
+SEARCH_SWEEPS = 3
+#: Smallest relative squared error whose logarithm is taken.
+TINY = 1e-30
+
+
+def search(
+    target: Target,
+    matrix: Array,
+    metric: Metric,
+    spectrum: OutputSpectrum | None,
+    layouts: Sequence[Layout],
+    largest: float = 1.0,
+) -> Options:
+    """The options of a layer.
+
+    Args:
+        target: the layer.
+        matrix: its weight, ``(in, out)``.
+        metric: of its inputs.
+        spectrum: of its outputs; needed where a layout is a product of two matrices.
+        layouts: what is offered.
+        largest: share of the dense weights above which no option is of use.
+    """
+    dense = Option(None, (), target.weights, target.multiplications, 0.0)
+    curves = [low_rank_curve(target, layout, spectrum) for layout in layouts if layout.is_low_rank and spectrum]
+    rivals = [layout for layout in layouts if not layout.is_low_rank]
+    if target.kind != "convolution":
+        rivals = screened(matrix, rivals, against_low_rank=bool(curves))
+    for layout in rivals:
+        ladder = bond_ladder(matrix, layout, [share for share in LADDER if share <= largest])
+        if len(ladder):
+            curves.append(fitted_curve(target, layout, matrix, metric, ladder))
+    return Options(dense, tuple(curves))
+
+
+def low_rank_curve(target: Target, layout: Layout, spectrum: OutputSpectrum) -> Curve:
+    """All ranks with fewer weights than the layer."""
+    n, m = target.in_features, target.out_features
+    ranks = np.arange(1, min(len(spectrum.squares), max((n * m - 1) // (n + m), 0)) + 1)
+    weights = (ranks * (n + m)).astype(np.float64)
+    counts = weights * target.positions if target.kind != "embedding" else (ranks * m).astype(np.float64)
+    return Curve(layout, ranks[:, None], weights, counts, spectrum.errors[ranks])
+
+
+def fitted_curve(target: Target, layout: Layout, matrix: Array, metric: Metric, ladder: NDArray[np.int64]) -> Curve:
+    """A chain fitted at each step of a ladder of bonds, and its error interpolated at the bonds in between."""
+    rows = layout.permutation()
+    ordered = matrix if rows is None else matrix[rows]
+    seen = metric if rows is None else permuted(metric, rows)
+    fitted = [layout.shape(tuple(map(int, bonds))) for bonds in ladder]
+    errors = [fit(ordered, shape, seen, max_sweeps=SEARCH_SWEEPS).error ** 2 for shape in fitted]
+    steps = between(ladder)
+    shapes = [layout.shape(tuple(map(int, bonds))) for bonds in steps]
+    weights = np.array([float(shape.parameters) for shape in shapes])
+    known = [float(shape.parameters) for shape in fitted]
+    # errors fall about exponentially with the weights
+    logs = np.log(np.maximum(np.minimum.accumulate(errors), TINY))
+    scale = 1 if target.kind == "embedding" else target.positions
+    counts = np.array([float(multiplications(shape) * scale) for shape in shapes])
+    return Curve(layout, steps, weights, counts, np.exp(np.interp(weights, known, logs)))
+
+
+def between(ladder: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A ladder of bonds with all steps in between, no bond rising by more than one at a time."""
+    steps = [ladder[0]]
+    for low, high in pairwise(ladder):
+        count = int(np.abs(high - low).max())
+        steps += [low + np.rint((high - low) * (k / count)).astype(np.int64) for k in range(1, count + 1)]
+    return np.array(steps)
+
+
+def permuted(metric: Metric, rows: list[int]) -> Metric:
+    """The metric of inputs in another order."""
+    covariance = metric.covariance
+    return Metric(covariance[rows] if metric.is_diagonal else covariance[np.ix_(rows, rows)])
+
+
+def bond_ladder(matrix: Array, layout: Layout, shares: Sequence[float]) -> NDArray[np.int64]:
+    """Inner bonds of a layout at some shares of the dense weights, ``(steps, sites - 1)``.
+
+    At each step a singular value is kept while its square is worth its weights: one price for all
+    bonds of the chain.
+    """
+    rows = layout.permutation()
+    spectra = unfolding_spectra(matrix if rows is None else matrix[rows], layout)
+    dense = prod(layout.input_dims) * prod(layout.output_dims)
+    steps: dict[tuple[int, ...], None] = {}
+    for share in shares:
+        bonds = _bonds_at(spectra, layout, share * dense)
+        if bonds is not None:
+            steps.setdefault(bonds)
+    return np.array(list(steps), dtype=np.int64).reshape(len(steps), -1)
+
+
+def unfolding_spectra(matrix: Array, layout: Layout) -> list[Array]:
+    """Squared singular values of the plain matrix at every bond of a layout, descending."""
+    sites = len(layout.input_dims)
+    order = [axis for k in range(sites) for axis in (k, sites + k)]
+    legs = matrix.reshape(*layout.input_dims, *layout.output_dims).transpose(order)
+    spectra = []
+    for k in range(1, sites):
+        unfolding = legs.reshape(prod(layout.input_dims[:k]) * prod(layout.output_dims[:k]), -1)
+        gram = unfolding @ unfolding.T if unfolding.shape[0] <= unfolding.shape[1] else unfolding.T @ unfolding
+        spectra.append(np.maximum(np.linalg.eigvalsh(gram)[::-1], 0.0))
+    return spectra
+
+
+def screened(matrix: Array, layouts: Sequence[Layout], *, against_low_rank: bool) -> list[Layout]:
+    """The layouts that are worth a fit: at some share of the weights, the smallest plain error of all.
+
+    Args:
+        matrix: the weight.
+        layouts: what is offered.
+        against_low_rank: whether they must also be better than low rank there (`SCREEN_MARGIN`).
+    """
+    n, m = matrix.shape
+    limits = [1.0 + 1e-9] * len(LADDER)
+    if against_low_rank:
+        squares = unfolding_spectra(matrix, Layout("low-rank", (n, 1), (1, m)))[0]
+        tails = np.append(squares[::-1].cumsum()[::-1], 0.0) / (squares.sum() or 1.0)
+        limits = [SCREEN_MARGIN**2 * float(tails[min(int(s * n * m) // (n + m), len(squares))]) for s in LADDER]
+    errors = [plain_errors(matrix, layout) for layout in layouts]
+    best = (
+        {min(range(len(layouts)), key=lambda k: errors[k][step]) for step in range(len(LADDER))} if layouts else set()
+    )
+    return [
+        layouts[k] for k in sorted(best) if any(error < limit for error, limit in zip(errors[k], limits, strict=True))
+    ]
+
+
+def plain_errors(matrix: Array, layout: Layout) -> list[float]:
+    """About the relative squared error of plain truncation at each share of `LADDER`; infinite where none fits."""
+    spectra = unfolding_spectra(matrix, layout)
+    total = float(spectra[0].sum()) or 1.0
+    errors = []
+    for share in LADDER:
+        bonds = _bonds_at(spectra, layout, share * matrix.size)
+        lost = [float(s[bond:].sum()) for s, bond in zip(spectra, bonds or (), strict=bool(bonds))]
+        errors.append(sum(lost) / total if bonds else float("inf"))
+    return errors
+
+
+def _bonds_at(spectra: Sequence[Array], layout: Layout, weights: float) -> tuple[int, ...] | None:
+    """The bonds at the lowest price whose chain holds at most ``weights``; None if even bonds of 1 hold more."""
+
+    def at(level: float) -> tuple[int, ...]:
+        return tuple(max(int(np.count_nonzero(s > level * c)), 1) for s, c in zip(spectra, unit_costs, strict=True))
+
+    # what one more bond costs, its neighbours being small
+    sizes = [i * j for i, j in zip(layout.input_dims, layout.output_dims, strict=True)]
+    unit_costs = [float(sizes[k] + sizes[k + 1]) for k in range(len(sizes) - 1)]
+    if len(spectra) == 1:
+        bond = int(weights // unit_costs[0])
+        return (bond,) if bond >= 1 else None
+    if MPOShape.of(layout.input_dims, layout.output_dims, 1).parameters > weights:
+        return None
+    top = max(float(s[0]) / c for s, c in zip(spectra, unit_costs, strict=True)) or 1.0
+    low, high = np.log(top) - 60.0, np.log(top) + 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        inside = layout.shape(at(float(np.exp(middle)))).parameters <= weights
+        low, high = (low, middle) if inside else (middle, high)
+    return tuple(layout.shape(at(float(np.exp(high)))).bond_dims[1:-1])

@@ -1,0 +1,141 @@
+"""One core of an operator while the others are fixed: what it adds to the matrix, and the best values for it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mponet.operators.metric import Metric
+from mponet.operators.mpo import Array
+
+#: Unknowns of one core up to which its Gram matrix is formed; above, conjugate gradients.
+MAX_GRAM_SIZE = 4096
+GRADIENT_STEPS = 24
+#: This share of the Gram matrix' mean diagonal holds a core where no input tells it from others.
+DAMPING = 1e-11
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Environment:
+    """The cores left and right of one core, multiplied together.
+
+    Attributes:
+        left: ``(inputs left, outputs left, D_{k-1})``.
+        right: ``(D_k, inputs right, outputs right)``.
+        core_shape: of the core between them.
+    """
+
+    left: Array
+    right: Array
+    core_shape: tuple[int, int, int, int]
+
+    @classmethod
+    def of(cls, cores: list[Array], k: int) -> "Environment":
+        """The environment of core ``k`` of a chain."""
+        left = np.ones((1, 1, 1))
+        for core in cores[:k]:
+            left = _joined(left[None], core)[0]
+        right = np.ones((1, 1, 1))
+        for core in reversed(cores[k + 1 :]):
+            right = _joined(core, right[..., None])[..., 0]
+        d, i, j, e = cores[k].shape
+        return cls(left, right, (d, i, j, e))
+
+    def expand(self, core: Array) -> Array:
+        """The matrix of the whole chain with this core, ``(in, out)``."""
+        p, u, d = self.left.shape
+        e, q, v = self.right.shape
+        _, i, j, _ = core.shape
+        product = (self.left.reshape(p * u, d) @ core.reshape(d, -1)).reshape(-1, e) @ self.right.reshape(e, q * v)
+        return product.reshape(p, u, i, j, q, v).transpose(0, 2, 4, 1, 3, 5).reshape(p * i * q, u * j * v)
+
+    def project(self, matrix: Array) -> Array:
+        """The gradient of ``<matrix, expand(core)>`` with respect to the core; the transpose of `expand`."""
+        p, u, d = self.left.shape
+        e, q, v = self.right.shape
+        _, i, j, _ = self.core_shape
+        legs = matrix.reshape(p, i, q, u, j, v).transpose(0, 3, 1, 4, 2, 5).reshape(p * u, i * j * q * v)
+        inner = (self.left.reshape(p * u, d).T @ legs).reshape(d * i * j, q * v)
+        return np.asarray((inner @ self.right.reshape(e, q * v).T).reshape(d, i, j, e), np.float64)
+
+    def solve(self, metric: Metric, wanted: Array) -> Array:
+        """The step of the core whose normal equations in the metric have the right-hand side ``wanted``."""
+        d, i, j, e = self.core_shape
+        if (d * e if metric.is_diagonal else d * i * e) > MAX_GRAM_SIZE:
+            return conjugate_gradients(self, metric, wanted)
+        if metric.is_diagonal:  # one system for each input index
+            gram = self._diagonal_gram(metric.covariance)
+            solution = np.linalg.solve(_damped(gram), wanted.transpose(1, 0, 3, 2).reshape(i, d * e, j))
+            return np.asarray(solution.reshape(i, d, e, j).transpose(1, 0, 3, 2), np.float64)
+        right = wanted.transpose(0, 1, 3, 2).reshape(d * i * e, j)
+        solution = _solve_positive(_damped(self._gram(metric.covariance)), right)
+        return np.asarray(solution.reshape(d, i, e, j).transpose(0, 1, 3, 2), np.float64)
+
+    def _gram(self, covariance: Array) -> Array:
+        """``(D_{k-1} I_k D_k)^2``: the metric seen by the core; the same for every output index of it."""
+        p, _, d = self.left.shape
+        e, q, _ = self.right.shape
+        i = self.core_shape[1]
+        left = np.tensordot(self.left, self.left, (1, 1)).transpose(0, 2, 1, 3).reshape(p * p, d * d)
+        right = np.tensordot(self.right, self.right, (2, 2)).transpose(1, 3, 0, 2).reshape(q * q, e * e)
+        legs = covariance.reshape(p, i, q, p, i, q).transpose(0, 3, 1, 4, 2, 5)
+        # the order with fewer multiplications
+        if (q * e) ** 2 * p**2 + (p * d * e) ** 2 <= (p * d) ** 2 * q**2 + (q * d * e) ** 2:
+            half = (legs.reshape(-1, q * q) @ right).reshape(p * p, -1)
+            gram = (left.T @ half).reshape(d, d, i, i, e, e)
+        else:
+            half = (left.T @ legs.reshape(p * p, -1)).reshape(-1, q * q)
+            gram = (half @ right).reshape(d, d, i, i, e, e)
+        return np.asarray(gram.transpose(0, 2, 4, 1, 3, 5).reshape(d * i * e, d * i * e), np.float64)
+
+    def _diagonal_gram(self, diagonal: Array) -> Array:
+        """``(I_k, (D_{k-1} D_k)^2)`` for a diagonal covariance."""
+        p, _, d = self.left.shape
+        e, q, _ = self.right.shape
+        i = self.core_shape[1]
+        left = np.matmul(self.left.transpose(0, 2, 1), self.left).reshape(p, d * d)
+        right = np.matmul(self.right.transpose(1, 0, 2), self.right.transpose(1, 2, 0)).reshape(q, e * e)
+        half = (diagonal.reshape(p * i, q) @ right).reshape(p, i * e * e)
+        gram = (left.T @ half).reshape(d, d, i, e, e)
+        return np.asarray(gram.transpose(2, 0, 3, 1, 4).reshape(i, d * e, d * e), np.float64)
+
+
+def conjugate_gradients(environment: Environment, metric: Metric, wanted: Array, steps: int = GRADIENT_STEPS) -> Array:
+    """A step towards the best core by conjugate gradients, where its Gram matrix is too large to form."""
+    step, residual = np.zeros_like(wanted), wanted.copy()
+    direction, square = residual.copy(), float(np.vdot(residual, residual))
+    start = square
+    for _ in range(steps):
+        image = environment.project(metric.apply(environment.expand(direction)))
+        curvature = float(np.vdot(direction, image))
+        if curvature <= 0.0 or square <= 1e-28 * start:
+            break
+        step = step + (square / curvature) * direction
+        residual = residual - (square / curvature) * image
+        previous, square = square, float(np.vdot(residual, residual))
+        direction = residual + (square / previous) * direction
+    return step
+
+
+def _joined(left: Array, right: Array) -> Array:
+    """Two neighbouring blocks ``(D, inputs, outputs, D')`` as one, the factors of the left one more significant."""
+    a, p, u, _ = left.shape
+    _, q, v, b = right.shape
+    return np.asarray(np.tensordot(left, right, 1).transpose(0, 1, 3, 2, 4, 5).reshape(a, p * q, u * v, b), np.float64)
+
+
+def _damped(gram: Array) -> Array:
+    """The Gram matrix, or a stack of them, with `DAMPING` on the diagonal."""
+    size = gram.shape[-1]
+    mean = np.trace(gram, axis1=-2, axis2=-1) / size
+    shift = np.maximum(DAMPING * mean, np.finfo(np.float64).tiny)
+    return np.asarray(gram + shift[..., None, None] * np.eye(size), np.float64)
+
+
+def _solve_positive(gram: Array, right: Array) -> Array:
+    """The solution of a positive definite system, by Cholesky; by elimination where rounding made it indefinite."""
+    from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+    try:
+        return np.asarray(cho_solve(cho_factor(gram, check_finite=False), right, check_finite=False), np.float64)
+    except LinAlgError:
+        return np.asarray(np.linalg.solve(gram, right), np.float64)

@@ -1,0 +1,154 @@
+"""The operator nearest to a matrix in the metric of the inputs: least squares, one core after the other.
+
+The error ``tr (W - W')^T C (W - W')`` is quadratic in every core.  With the others fixed, all output
+indices ``j`` of a core share one Gram matrix of size ``D_{k-1} I_k D_k``, so that a core is found by
+one linear system with ``J_k`` right-hand sides.  Sweeps over the sites never raise the error.
+"""
+
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mponet.errors import InputError, ShapeError
+from mponet.operators.decompose import from_matrix
+from mponet.operators.environment import Environment
+from mponet.operators.metric import Metric, low_rank, output_spectrum
+from mponet.operators.mpo import MPO, Array, as_float64, push_left, push_right, right_canonical, to_matrix
+from mponet.operators.shape import MPOShape
+
+#: Sweeps at most, and the relative gain of a sweep below which they stop.
+MAX_SWEEPS = 8
+MIN_GAIN = 0.01
+#: Relative squared errors below this are rounding.
+ROUNDING = 1e-28
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """The operator that a fit found.
+
+    Attributes:
+        mpo: the operator.
+        error: relative error of the outputs, ``||W - W'|| / ||W||`` in the metric.
+        history: the same at the start and after each sweep; it never rises.
+    """
+
+    mpo: MPO
+    error: float
+    history: tuple[float, ...]
+
+    def __repr__(self) -> str:
+        return f"Fit({self.mpo!r}, error={self.error:.3g}, sweeps={len(self.history) - 1})"
+
+
+def fit(
+    matrix: ArrayLike,
+    shape: MPOShape,
+    metric: Metric | None = None,
+    *,
+    start: MPO | None = None,
+    max_sweeps: int = MAX_SWEEPS,
+    min_gain: float = MIN_GAIN,
+) -> Fit:
+    """The operator of a given shape that is nearest to a matrix on the inputs of a metric.
+
+    For two factors ``(in, 1)`` and ``(1, out)`` this is a whitened singular value decomposition,
+    which is exact.  For other shapes it is a local optimum, reached from the plain decomposition.
+
+    Args:
+        matrix: ``W``, ``(in_features, out_features)``.
+        shape: factors and bonds of the operator.
+        metric: of the inputs; None takes the plain norm.
+        start: where the sweeps start; None starts from `mponet.from_matrix`.
+        max_sweeps: number of sweeps at most, each to the right and back.
+        min_gain: sweeps stop when one lowers the error by less than this share.
+
+    Raises:
+        ShapeError: the matrix, the shape and the metric do not fit together.
+        InputError: ``max_sweeps`` or ``min_gain`` is negative.
+
+    Examples:
+        >>> import numpy as np
+        >>> from mponet import MPOShape
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.standard_normal((500, 4)) @ rng.standard_normal((4, 16))  # 4 directions only
+        >>> found = fit(rng.standard_normal((16, 16)), MPOShape.of((4, 4), (4, 4), 8), Metric.from_inputs(x))
+        >>> found.history[0] > 10 * found.error
+        True
+    """
+    weight = as_float64(matrix, "matrix")
+    metric = metric or Metric.identity(shape.in_features)
+    _check(weight, shape, metric, max_sweeps, min_gain)
+    if is_low_rank(shape) and start is None:
+        found = low_rank(weight, output_spectrum(weight, metric, shape.bond_dims[1]), shape.bond_dims[1])
+        error = metric.relative_error(weight, to_matrix(found))
+        return Fit(found, error, (error,))
+    if start is None:
+        start = from_matrix(weight, shape.input_dims, shape.output_dims, max_bond=shape.bond_dims[1:-1]).mpo
+    return _Sweeps(weight, metric, start).run(max_sweeps, min_gain)
+
+
+def is_low_rank(shape: MPOShape) -> bool:
+    """Whether an operator is a product ``(in, D) @ (D, out)``: inputs at the first site, outputs at the second."""
+    return shape.sites == 2 and shape.input_dims[1] == 1 and shape.output_dims[0] == 1
+
+
+class _Sweeps:
+    """The cores while they are fitted; every core left of the current one is an isometry, every one right of it too."""
+
+    def __init__(self, weight: Array, metric: Metric, start: MPO) -> None:
+        self.metric = metric
+        self.cores = list(right_canonical(start).cores)
+        self.target = metric.apply(weight)
+        self.total = float(np.vdot(weight, self.target))
+        self.weight = weight
+
+    def run(self, max_sweeps: int, min_gain: float) -> Fit:
+        best = MPO.from_cores(self.cores)
+        history = [self._error(best)]
+        for _ in range(max_sweeps if len(self.cores) > 1 else 0):
+            if history[-1] ** 2 <= ROUNDING:
+                break
+            self._sweep()
+            mpo = MPO.from_cores(self.cores)
+            error = self._error(mpo)
+            if error > history[-1]:  # by rounding, once nothing is left to gain
+                break
+            best = mpo
+            history.append(error)
+            if error > (1.0 - min_gain) * history[-2]:
+                break
+        return Fit(best, history[-1], tuple(history))
+
+    def _error(self, mpo: MPO) -> float:
+        # of the difference: the difference of the energies would lose half of the digits
+        return sqrt(self.metric.energy(self.weight - to_matrix(mpo)) / self.total) if self.total > 0.0 else 0.0
+
+    def _sweep(self) -> None:
+        cores, last = self.cores, len(self.cores) - 1
+        for k in range(last):
+            self._solve(k)
+            cores[k], cores[k + 1] = push_right(cores[k], cores[k + 1])
+        for k in range(last, 0, -1):
+            self._solve(k)
+            cores[k - 1], cores[k] = push_left(cores[k - 1], cores[k])
+        self._solve(0)
+
+    def _solve(self, k: int) -> None:
+        """Replace core ``k`` by the best one for the others as they are."""
+        environment = Environment.of(self.cores, k)
+        rest = self.target - self.metric.apply(environment.expand(self.cores[k]))
+        self.cores[k] = self.cores[k] + environment.solve(self.metric, environment.project(rest))
+
+
+def _check(weight: Array, shape: MPOShape, metric: Metric, max_sweeps: int, min_gain: float) -> None:
+    size = (shape.in_features, shape.out_features)
+    if weight.shape != size or metric.size != shape.in_features:
+        raise ShapeError(
+            f"matrix has the shape {weight.shape} and the metric {metric.size} inputs; expected {size} and "
+            f"{shape.in_features} for {shape}"
+        )
+    if max_sweeps < 0 or not 0.0 <= min_gain < 1.0:
+        raise InputError(f"max_sweeps is {max_sweeps} and min_gain {min_gain}; expected at least 0, and 0 <= gain < 1")

@@ -1,0 +1,169 @@
+"""Operators nearest to a matrix on given inputs: exact where they can be, monotone and better than TT-SVD elsewhere."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mponet.errors import InputError, ShapeError
+from mponet.operators.decompose import from_matrix
+from mponet.operators.fit import fit
+from mponet.operators.metric import Metric, leading_eigenvectors, low_rank, output_spectrum
+from mponet.operators.mpo import to_matrix
+from mponet.operators.shape import MPOShape
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def inputs(rng, rows, size, decay=1.0):
+    basis = np.linalg.qr(rng.standard_normal((size, size)))[0]
+    return (rng.standard_normal((rows, size)) * np.arange(1, size + 1) ** -decay) @ basis
+
+
+def output_error(x, weight, other):
+    """The oracle: outputs on the inputs themselves."""
+    return np.linalg.norm(x @ (weight - other)) / np.linalg.norm(x @ weight)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seeds, st.integers(2, 12), st.integers(2, 12), st.integers(1, 40))
+def test_low_rank_loses_the_sum_of_the_dropped_squares_and_is_never_worse_than_plain(seed, n, m, rows):
+    rng = np.random.default_rng(seed)
+    x, weight = inputs(rng, rows, n), rng.standard_normal((n, m))
+    spectrum = output_spectrum(weight, Metric.from_inputs(x))
+    exact = np.linalg.svd(x @ weight, compute_uv=False) ** 2
+    u, s, vt = np.linalg.svd(weight, full_matrices=False)
+    for rank in range(1, len(spectrum.squares) + 1):
+        error = output_error(x, weight, to_matrix(low_rank(weight, spectrum, rank)))
+        assert error**2 == pytest.approx(exact[rank:].sum() / exact.sum(), abs=1e-12)
+        assert spectrum.errors[rank] == pytest.approx(error**2, abs=1e-12)
+        assert error <= output_error(x, weight, (u[:, :rank] * s[:rank]) @ vt[:rank]) + 1e-7
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        MPOShape.of((4, 6), (4, 5), 6),
+        MPOShape.of((24, 1), (4, 5), 3),
+        MPOShape.of((2, 3, 4), (4, 1, 5), 4),
+        MPOShape.of((6, 2, 2), (2, 5, 2), (7, 3)),
+    ],
+    ids=str,
+)
+def test_sweeps_never_raise_the_error_and_report_it_truly(shape, diagonal):
+    rng = np.random.default_rng(1)
+    x, weight = inputs(rng, 100, 24), rng.standard_normal((24, 20))
+    if diagonal:
+        x = np.diag(np.linalg.norm(x, axis=0))
+    found = fit(weight, shape, Metric((x**2).sum(0)) if diagonal else Metric.from_inputs(x), min_gain=0.0)
+    assert len(found.history) > 2
+    assert all(later <= earlier for earlier, later in zip(found.history, found.history[1:], strict=False))
+    assert found.error == pytest.approx(output_error(x, weight, to_matrix(found.mpo)), rel=1e-9)
+    assert found.mpo.shape == shape
+
+
+def test_every_core_is_at_its_least_squares_optimum():
+    """The oracle knows nothing of environments: the matrix is linear in a core, so columns are built by basis cores."""
+    rng = np.random.default_rng(2)
+    x, weight = inputs(rng, 80, 12), rng.standard_normal((12, 8))
+    found = fit(weight, MPOShape.of((3, 2, 2), (2, 2, 2), (3, 2)), Metric.from_inputs(x), max_sweeps=300, min_gain=0.0)
+    for k, core in enumerate(found.mpo.cores):
+        columns = []
+        for unit in np.eye(core.size):
+            cores = [*found.mpo.cores]
+            cores[k] = unit.reshape(core.shape)
+            columns.append((x @ to_matrix(type(found.mpo)(found.mpo.shape, tuple(cores)))).reshape(-1))
+        best = np.linalg.lstsq(np.array(columns).T, (x @ weight).reshape(-1), rcond=None)[0]
+        rest = np.linalg.norm(np.array(columns).T @ best - (x @ weight).reshape(-1)) / np.linalg.norm(x @ weight)
+        assert found.error == pytest.approx(rest, rel=1e-4)
+
+
+def test_sweeps_reach_the_exact_answer_of_low_rank():
+    rng = np.random.default_rng(3)
+    x, weight = inputs(rng, 200, 20, 0.5), rng.standard_normal((20, 16))
+    shape, metric = MPOShape.of((20, 1), (1, 16), 6), Metric.from_inputs(x)
+    start = from_matrix(weight, (20, 1), (1, 16), max_bond=6).mpo
+    swept = fit(weight, shape, metric, start=start, max_sweeps=300, min_gain=0.0)
+    exact = fit(weight, shape, metric)
+    assert swept.history[0] > 1.02 * exact.error
+    assert swept.error == pytest.approx(exact.error, rel=1e-5)
+
+
+def test_least_squares_at_least_halve_the_output_error_of_tt_svd():
+    rng = np.random.default_rng(4)
+    x, weight = inputs(rng, 1000, 64, 1.0), rng.standard_normal((64, 64))
+    found = fit(weight, MPOShape.of((8, 8), (8, 8), 16), Metric.from_inputs(x))
+    start = from_matrix(weight, (8, 8), (8, 8), max_bond=16).mpo
+    assert found.history[0] == pytest.approx(output_error(x, weight, to_matrix(start)))
+    assert found.error < found.history[0] / 2
+
+
+@pytest.mark.parametrize("rows", [1, 5, 400])
+@pytest.mark.parametrize(
+    "shape",
+    [MPOShape.of((4, 4), (3, 4), 12), MPOShape.of((16, 1), (1, 12), 12), MPOShape.of((16,), (12,), ())],
+    ids=str,
+)
+def test_full_bonds_give_the_matrix_itself_also_in_directions_without_inputs(shape, rows):
+    rng = np.random.default_rng(5)
+    weight = rng.standard_normal((16, 12))
+    found = fit(weight, shape, Metric.from_inputs(inputs(rng, rows, 16)))
+    np.testing.assert_allclose(to_matrix(found.mpo), weight, rtol=0, atol=1e-12)
+    assert found.error < 1e-12
+
+
+def test_large_blocks_go_by_conjugate_gradients_and_fall_as_well(monkeypatch):
+    rng = np.random.default_rng(6)
+    x, weight = inputs(rng, 300, 24, 0.3), rng.standard_normal((24, 20))
+    shape, metric = MPOShape.of((4, 6), (4, 5), 6), Metric.from_inputs(x)
+    direct = fit(weight, shape, metric, max_sweeps=30, min_gain=0.0)
+    monkeypatch.setattr("mponet.operators.environment.MAX_GRAM_SIZE", 1)
+    iterated = fit(weight, shape, metric, max_sweeps=30, min_gain=0.0)
+    assert all(later <= earlier for earlier, later in zip(iterated.history, iterated.history[1:], strict=False))
+    assert iterated.error == pytest.approx(direct.error, rel=0.02)
+
+
+def test_a_randomised_spectrum_states_its_error_exactly():
+    rng = np.random.default_rng(7)
+    x, weight = inputs(rng, 1000, 300), rng.standard_normal((300, 320))
+    metric = Metric.from_inputs(x)
+    spectrum = output_spectrum(weight, metric, rank=8)
+    exact = np.linalg.svd(x @ weight, compute_uv=False) ** 2
+    assert len(spectrum.squares) == 8
+    np.testing.assert_allclose(spectrum.squares, exact[:8], rtol=1e-4)
+    measured = output_error(x, weight, to_matrix(low_rank(weight, spectrum, 8)))
+    assert spectrum.errors[8] == pytest.approx(measured**2, rel=1e-3)
+
+
+def test_leading_eigenvectors_of_a_known_matrix():
+    rng = np.random.default_rng(8)
+    basis = np.linalg.qr(rng.standard_normal((200, 200)))[0]
+    values, vectors = leading_eigenvectors((basis * np.arange(1.0, 201.0) ** -2) @ basis.T, 3, rng)
+    np.testing.assert_allclose(values, [1.0, 1 / 4, 1 / 9], rtol=1e-6)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(3), atol=1e-12)
+
+
+def test_zero_inputs_and_zero_weights_have_no_error():
+    shape = MPOShape.of((2, 3), (3, 2), 2)
+    assert fit(np.ones((6, 6)), shape, Metric(np.zeros((6, 6)))).error == 0.0
+    assert fit(np.zeros((6, 6)), shape, Metric.identity(6)).error == 0.0
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda: Metric(np.zeros((2, 3))), ShapeError, "expected (in, in)"),
+        (lambda: Metric(np.array([[1.0, 2.0], [0.0, 1.0]])), InputError, "not symmetric"),
+        (lambda: Metric(np.array([1.0, -1.0])), InputError, "-1"),
+        (lambda: Metric(np.array([1.0, np.nan])), InputError, "finite"),
+        (lambda: Metric.from_inputs(np.zeros(3)), ShapeError, "(rows, in)"),
+        (lambda: fit(np.zeros((4, 4)), MPOShape.of((2, 2), (2, 3), 1)), ShapeError, "(4, 6)"),
+        (lambda: fit(np.zeros((4, 4)), MPOShape.of((2, 2), (2, 2), 1), Metric.identity(5)), ShapeError, "5 inputs"),
+        (lambda: fit(np.zeros((4, 4)), MPOShape.of((2, 2), (2, 2), 1), max_sweeps=-1), InputError, "-1"),
+    ],
+)
+def test_mistakes_are_named(call, error, text):
+    with pytest.raises(error) as raised:
+        call()
+    assert text in str(raised.value)
