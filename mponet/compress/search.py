@@ -179,7 +179,7 @@ def _bonds_at(spectra: Sequence[Array], layout: Layout, weights: float) -> tuple
     if len(spectra) == 1:
         bond = int(weights // unit_costs[0])
         return (bond,) if bond >= 1 else None
-    if MPOShape.of(layout.input_dims, layout.output_dims, 1).parameters > weights:
+    if MPOShape.from_factors(layout.input_dims, layout.output_dims, 1).parameters > weights:
         return None
     top = max(float(s[0]) / c for s, c in zip(spectra, unit_costs, strict=True)) or 1.0
     low, high = np.log(top) - 60.0, np.log(top) + 1.0

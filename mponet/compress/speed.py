@@ -15,7 +15,7 @@ def multiplications(shape: MPOShape) -> int:
     """Multiplications of one row: the cheaper of a sweep from either end and the dense product.
 
     Examples:
-        >>> multiplications(MPOShape.of((16, 1), (1, 16), 4))
+        >>> multiplications(MPOShape.from_factors((16, 1), (1, 16), 4))
         128
     """
     pairs = list(zip(shape.core_shapes, range(shape.sites), strict=True))

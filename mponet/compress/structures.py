@@ -35,7 +35,7 @@ class Layout:
 
     def shape(self, bonds: tuple[int, ...]) -> MPOShape:
         """The operator's shape at inner bonds."""
-        return MPOShape.of(self.input_dims, self.output_dims, bonds)
+        return MPOShape.from_factors(self.input_dims, self.output_dims, bonds)
 
     @property
     def is_low_rank(self) -> bool:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mponet.operators.arrays import Array
 from mponet.operators.metric import Metric
-from mponet.operators.mpo import Array
 
 #: Unknowns of one core up to which its Gram matrix is formed; above, conjugate gradients.
 MAX_GRAM_SIZE = 4096

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mponet.errors import InputError, ShapeError
+from mponet.operators.arrays import Array, as_float64
+from mponet.operators.chain import push_left, push_right
 from mponet.operators.decompose import from_matrix
 from mponet.operators.environment import Environment
 from mponet.operators.metric import Metric, low_rank, output_spectrum
-from mponet.operators.mpo import MPO, Array, as_float64, push_left, push_right, right_canonical, to_matrix
+from mponet.operators.mpo import MPO, to_matrix
 from mponet.operators.shape import MPOShape
 
 #: Sweeps at most, and the relative gain of a sweep below which they stop.
@@ -74,7 +76,7 @@ def fit(
         >>> from mponet import MPOShape
         >>> rng = np.random.default_rng(0)
         >>> x = rng.standard_normal((500, 4)) @ rng.standard_normal((4, 16))  # 4 directions only
-        >>> found = fit(rng.standard_normal((16, 16)), MPOShape.of((4, 4), (4, 4), 8), Metric.from_inputs(x))
+        >>> found = fit(rng.standard_normal((16, 16)), MPOShape.from_factors((4, 4), (4, 4), 8), Metric.from_inputs(x))
         >>> found.history[0] > 10 * found.error
         True
     """
@@ -100,7 +102,7 @@ class _Sweeps:
 
     def __init__(self, weight: Array, metric: Metric, start: MPO) -> None:
         self.metric = metric
-        self.cores = list(right_canonical(start).cores)
+        self.cores = list(start.canonical().cores)
         self.target = metric.apply(weight)
         self.total = float(np.vdot(weight, self.target))
         self.weight = weight

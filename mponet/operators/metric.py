@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mponet.errors import InputError, ShapeError
-from mponet.operators.mpo import MPO, Array, as_float64
+from mponet.operators.arrays import Array, as_float64
+from mponet.operators.mpo import MPO
 from mponet.operators.shape import MPOShape
 
 #: Eigenvalues of a covariance below this share of the largest one count as zero.
@@ -210,7 +211,7 @@ def low_rank(matrix: Array, spectrum: OutputSpectrum, rank: int) -> MPO:
     rows, columns = matrix.shape
     kept = spectrum.directions[:, :rank]
     bond = kept.shape[1]
-    shape = MPOShape.of((rows, 1), (1, columns), bond)
+    shape = MPOShape.from_factors((rows, 1), (1, columns), bond)
     if shape.bond_dims[1] != bond:  # more columns than the matrix has ranks
         return MPO.from_cores([(matrix @ kept).reshape(1, rows, 1, bond), kept.T.reshape(bond, 1, columns, 1)])
     return MPO(shape, ((matrix @ kept).reshape(1, rows, 1, bond), kept.T.reshape(bond, 1, columns, 1)))

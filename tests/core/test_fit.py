@@ -13,6 +13,7 @@ from mponet.operators.mpo import to_matrix
 from mponet.operators.shape import MPOShape
 
 seeds = st.integers(0, 2**32 - 1)
+SQUARE = MPOShape.from_factors((2, 2), (2, 2), 1)
 
 
 def inputs(rng, rows, size, decay=1.0):
@@ -44,10 +45,10 @@ def test_low_rank_loses_the_sum_of_the_dropped_squares_and_is_never_worse_than_p
 @pytest.mark.parametrize(
     "shape",
     [
-        MPOShape.of((4, 6), (4, 5), 6),
-        MPOShape.of((24, 1), (4, 5), 3),
-        MPOShape.of((2, 3, 4), (4, 1, 5), 4),
-        MPOShape.of((6, 2, 2), (2, 5, 2), (7, 3)),
+        MPOShape.from_factors((4, 6), (4, 5), 6),
+        MPOShape.from_factors((24, 1), (4, 5), 3),
+        MPOShape.from_factors((2, 3, 4), (4, 1, 5), 4),
+        MPOShape.from_factors((6, 2, 2), (2, 5, 2), (7, 3)),
     ],
     ids=str,
 )
@@ -67,7 +68,9 @@ def test_every_core_is_at_its_least_squares_optimum():
     """The oracle knows nothing of environments: the matrix is linear in a core, so columns are built by basis cores."""
     rng = np.random.default_rng(2)
     x, weight = inputs(rng, 80, 12), rng.standard_normal((12, 8))
-    found = fit(weight, MPOShape.of((3, 2, 2), (2, 2, 2), (3, 2)), Metric.from_inputs(x), max_sweeps=300, min_gain=0.0)
+    found = fit(
+        weight, MPOShape.from_factors((3, 2, 2), (2, 2, 2), (3, 2)), Metric.from_inputs(x), max_sweeps=300, min_gain=0.0
+    )
     for k, core in enumerate(found.mpo.cores):
         columns = []
         for unit in np.eye(core.size):
@@ -82,7 +85,7 @@ def test_every_core_is_at_its_least_squares_optimum():
 def test_sweeps_reach_the_exact_answer_of_low_rank():
     rng = np.random.default_rng(3)
     x, weight = inputs(rng, 200, 20, 0.5), rng.standard_normal((20, 16))
-    shape, metric = MPOShape.of((20, 1), (1, 16), 6), Metric.from_inputs(x)
+    shape, metric = MPOShape.from_factors((20, 1), (1, 16), 6), Metric.from_inputs(x)
     start = from_matrix(weight, (20, 1), (1, 16), max_bond=6).mpo
     swept = fit(weight, shape, metric, start=start, max_sweeps=300, min_gain=0.0)
     exact = fit(weight, shape, metric)
@@ -93,7 +96,7 @@ def test_sweeps_reach_the_exact_answer_of_low_rank():
 def test_least_squares_at_least_halve_the_output_error_of_tt_svd():
     rng = np.random.default_rng(4)
     x, weight = inputs(rng, 1000, 64, 1.0), rng.standard_normal((64, 64))
-    found = fit(weight, MPOShape.of((8, 8), (8, 8), 16), Metric.from_inputs(x))
+    found = fit(weight, MPOShape.from_factors((8, 8), (8, 8), 16), Metric.from_inputs(x))
     start = from_matrix(weight, (8, 8), (8, 8), max_bond=16).mpo
     assert found.history[0] == pytest.approx(output_error(x, weight, to_matrix(start)))
     assert found.error < found.history[0] / 2
@@ -102,7 +105,11 @@ def test_least_squares_at_least_halve_the_output_error_of_tt_svd():
 @pytest.mark.parametrize("rows", [1, 5, 400])
 @pytest.mark.parametrize(
     "shape",
-    [MPOShape.of((4, 4), (3, 4), 12), MPOShape.of((16, 1), (1, 12), 12), MPOShape.of((16,), (12,), ())],
+    [
+        MPOShape.from_factors((4, 4), (3, 4), 12),
+        MPOShape.from_factors((16, 1), (1, 12), 12),
+        MPOShape.from_factors((16,), (12,), ()),
+    ],
     ids=str,
 )
 def test_full_bonds_give_the_matrix_itself_also_in_directions_without_inputs(shape, rows):
@@ -116,7 +123,7 @@ def test_full_bonds_give_the_matrix_itself_also_in_directions_without_inputs(sha
 def test_large_blocks_go_by_conjugate_gradients_and_fall_as_well(monkeypatch):
     rng = np.random.default_rng(6)
     x, weight = inputs(rng, 300, 24, 0.3), rng.standard_normal((24, 20))
-    shape, metric = MPOShape.of((4, 6), (4, 5), 6), Metric.from_inputs(x)
+    shape, metric = MPOShape.from_factors((4, 6), (4, 5), 6), Metric.from_inputs(x)
     direct = fit(weight, shape, metric, max_sweeps=30, min_gain=0.0)
     monkeypatch.setattr("mponet.operators.environment.MAX_GRAM_SIZE", 1)
     iterated = fit(weight, shape, metric, max_sweeps=30, min_gain=0.0)
@@ -145,7 +152,7 @@ def test_leading_eigenvectors_of_a_known_matrix():
 
 
 def test_zero_inputs_and_zero_weights_have_no_error():
-    shape = MPOShape.of((2, 3), (3, 2), 2)
+    shape = MPOShape.from_factors((2, 3), (3, 2), 2)
     assert fit(np.ones((6, 6)), shape, Metric(np.zeros((6, 6)))).error == 0.0
     assert fit(np.zeros((6, 6)), shape, Metric.identity(6)).error == 0.0
 
@@ -158,9 +165,13 @@ def test_zero_inputs_and_zero_weights_have_no_error():
         (lambda: Metric(np.array([1.0, -1.0])), InputError, "-1"),
         (lambda: Metric(np.array([1.0, np.nan])), InputError, "finite"),
         (lambda: Metric.from_inputs(np.zeros(3)), ShapeError, "(rows, in)"),
-        (lambda: fit(np.zeros((4, 4)), MPOShape.of((2, 2), (2, 3), 1)), ShapeError, "(4, 6)"),
-        (lambda: fit(np.zeros((4, 4)), MPOShape.of((2, 2), (2, 2), 1), Metric.identity(5)), ShapeError, "5 inputs"),
-        (lambda: fit(np.zeros((4, 4)), MPOShape.of((2, 2), (2, 2), 1), max_sweeps=-1), InputError, "-1"),
+        (lambda: fit(np.zeros((4, 4)), MPOShape.from_factors((2, 2), (2, 3), 1)), ShapeError, "(4, 6)"),
+        (
+            lambda: fit(np.zeros((4, 4)), MPOShape.from_factors((2, 2), (2, 2), 1), Metric.identity(5)),
+            ShapeError,
+            "5 inputs",
+        ),
+        (lambda: fit(np.zeros((4, 4)), MPOShape.from_factors((2, 2), (2, 2), 1), max_sweeps=-1), InputError, "-1"),
     ],
 )
 def test_mistakes_are_named(call, error, text):
