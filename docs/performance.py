@@ -13,7 +13,7 @@ from textwrap import fill
 from typing import Any
 
 from mponet.bench import growth, verdict
-from mponet.bench.contender import DENSE, OURS
+from mponet.bench.implementation import DENSE, OURS
 from mponet.bench.layers import PASSES
 
 
@@ -52,7 +52,7 @@ def peers(rows: list[dict[str, Any]], over: dict[str, Any]) -> Iterator[str]:
             yield f"- {which}: the best peer takes {one['mean']:.2f} times as long {target}"
         for faster in one["faster"]:
             yield f"- {which}, `{faster['row']}`: {faster['name']} is faster, {faster['ours_over_peer']:.2f} times"
-    for name, reasons in verdict.absent(rows).items():
+    for name, reasons in verdict.unsupported(rows).items():
         for reason in dict.fromkeys(reason for _, reason in reasons):
             names = ", ".join(f"`{row}`" for row, given in reasons if given == reason)
             yield item(f"{name} cannot take {names}: {reason}")
@@ -183,7 +183,7 @@ def quiet(found: dict[str, Any]) -> str:
 
 
 def beside_dense(row: dict[str, Any], name: str) -> str:
-    """``forward / step`` over the dense layer; milliseconds where there is no dense layer."""
+    """``forward / step`` of an implementation over the dense layer's; milliseconds where there is none."""
     times = [verdict.seconds(row, name, which) for which in PASSES]
     ratios = [verdict.ratio(row, name, which) for which in PASSES]
     if None in times:

@@ -1,4 +1,4 @@
-"""Charts of measurements as SVG files, by matplotlib, which is imported only here; same figures, same bytes."""
+"""Charts of measurements as SVG files, by matplotlib, which is imported only here; equal data gives equal bytes."""
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -7,7 +7,7 @@ from math import log2
 from pathlib import Path
 from typing import Any
 
-from mponet.bench.contender import DENSE, OURS
+from mponet.bench.implementation import DENSE, OURS
 from mponet.bench.layers import PASSES
 from mponet.errors import InputError
 from mponet.files import write_atomically, writing
@@ -24,12 +24,12 @@ SETTINGS = {
 COLOURS = {OURS: "#b3371c", DENSE: "#2b5c8a"}
 STYLES = {"forward": "--", "step": "-"}
 UNITS = {"width": "width N of a layer N to N", "bond": "bond dimension D", "batch": "rows of the batch"}
-#: Of the logarithm of ours over dense: faster is blue, slower is red, white is as fast.
+#: Colours of log2(ours over dense): blue is faster, red slower, white equal.
 MAP_COLOURS, MAP_LIMIT = "RdBu_r", 4.0
 
 
 def growth(path: Path, curves: Sequence[Mapping[str, Any]], title: str) -> None:
-    """Time against width, bond and batch, measured exponents beside those of the multiplications.
+    """Time against width, bond and batch, with measured exponents and those of the multiplications.
 
     Raises:
         InputError: matplotlib is missing.
@@ -60,12 +60,12 @@ def growth(path: Path, curves: Sequence[Mapping[str, Any]], title: str) -> None:
 
 
 def crossover(path: Path, ratios: Mapping[tuple[int, int, int], float], title: str) -> None:
-    """Ours over dense by width and bond, one map for each batch; above a thick line ours is slower.
+    """Ours over dense by width and bond, one map per batch; above the thick line ours is slower.
 
     Args:
-        path: the file.
-        ratios: by ``(batch, width, bond)``.
-        title: above it all.
+        path: file to write.
+        ratios: ratio by ``(batch, width, bond)``.
+        title: title of the chart.
 
     Raises:
         InputError: matplotlib is missing.
@@ -100,13 +100,13 @@ def crossover(path: Path, ratios: Mapping[tuple[int, int, int], float], title: s
 
 
 def _border(axes: Any, cells: Sequence[Sequence[float | None]]) -> None:
-    """A line between neighbours of which one is faster than dense and the other is not."""
+    """A line between neighbours of which exactly one is faster than the dense layer."""
     slower = [[cell is not None and cell > 1 for cell in row] for row in cells]
     for y, row in enumerate(slower):
-        for x, mine in enumerate(row):
-            if x + 1 < len(row) and mine != row[x + 1]:
+        for x, here in enumerate(row):
+            if x + 1 < len(row) and here != row[x + 1]:
                 axes.plot([x + 0.5] * 2, [y - 0.5, y + 0.5], color="k", linewidth=2)
-            if y + 1 < len(slower) and mine != slower[y + 1][x]:
+            if y + 1 < len(slower) and here != slower[y + 1][x]:
                 axes.plot([x - 0.5, x + 0.5], [y + 0.5] * 2, color="k", linewidth=2)
 
 
@@ -120,7 +120,7 @@ def _figure(size: tuple[float, float]) -> Any:
 
 
 def _settings() -> Any:
-    """Ours on top of matplotlib's own, whatever people have set for themselves."""
+    """Our settings on top of matplotlib's defaults, independent of the user's settings."""
     matplotlib = _module("matplotlib")
     return matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": "svg", **SETTINGS})
 

@@ -1,4 +1,4 @@
-"""One layer in one framework: every contender checked against the matrix, then all of them timed together."""
+"""Times of one layer in one framework: implementations are checked against the matrix, then timed interleaved."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from mponet.backend import load, package_of
-from mponet.bench.contender import DENSE, OURS, Contender, Numbers, Passes
+from mponet.bench.implementation import DENSE, OURS, Implementation, Numbers, Passes
 from mponet.bench.rounds import PATIENCE, ROUNDS, interleave
 from mponet.bench.rows import Row
 from mponet.bench.statistics import Summary
@@ -25,33 +25,33 @@ FEW = 2
 
 
 class Bench(Protocol):
-    """What the module ``bench`` of an adapter offers."""
+    """The module ``bench`` of an adapter."""
 
-    #: A layer and a batch to what can be timed.
+    #: Makes `Passes` of a layer and a batch.
     Passes: Any
 
-    def contenders(self) -> tuple[Contender, ...]:
-        """Everything that takes part."""
+    def implementations(self) -> tuple[Implementation, ...]:
+        """All implementations of a layer in this framework."""
 
     def settings(self) -> dict[str, Any]:
-        """Threads and device, for the report."""
+        """Number of threads and device, for the report."""
 
     def step_memory(self, passes: Any) -> int:
-        """Bytes that a step has in use at its peak, beyond the parameters and the inputs."""
+        """Bytes that a step uses at its peak, in addition to the parameters and the inputs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A contender with its layer.
+    """An implementation with its layer.
 
     Attributes:
-        contender: who.
+        implementation: the implementation.
         native: its layer.
-        passes: what to time.
-        error: of its output, relative; None where it computes another map.
+        passes: the passes to time.
+        error: relative error of its outputs; None if it computes another map.
     """
 
-    contender: Contender
+    implementation: Implementation
     native: Any
     passes: Passes
     error: float | None
@@ -61,7 +61,7 @@ def bench_of(backend: str) -> Bench:
     """The module that times a backend.
 
     Raises:
-        BackendError: it is not installed, or has none.
+        BackendError: the backend is not installed, or has no such module.
     """
     load(backend)
     name = f"{package_of(backend)}.bench"
@@ -75,9 +75,13 @@ def bench_of(backend: str) -> Bench:
         ) from None
 
 
-def chosen(contenders: Iterable[Contender], row: Row, *, peers: bool) -> list[Contender]:
-    """Those that are to take part: all, or ours and the dense layer; no dense layer where it would be too large."""
-    return [one for one in contenders if (peers or one.kind in (OURS, DENSE)) and (row.compared or one.kind != DENSE)]
+def select(implementations: Iterable[Implementation], row: Row, *, peers: bool) -> list[Implementation]:
+    """All implementations, or ours and the dense layer; no dense layer for rows that do not compare with it."""
+    return [
+        candidate
+        for candidate in implementations
+        if (peers or candidate.kind in (OURS, DENSE)) and (row.compared or candidate.kind != DENSE)
+    ]
 
 
 def problem(row: Row, seed: int = 0) -> tuple[MPO, Numbers, Numbers, Numbers]:
@@ -85,75 +89,80 @@ def problem(row: Row, seed: int = 0) -> tuple[MPO, Numbers, Numbers, Numbers]:
     rng = np.random.default_rng(seed)
     mpo = exact_variance(row.shape, rng)
     bias = rng.normal(size=row.shape.out_features)
-    inputs, slopes = (
+    inputs, gradients = (
         rng.normal(size=(row.batch, width)).astype(np.float32)
         for width in (row.shape.in_features, row.shape.out_features)
     )
-    return mpo, bias, inputs, slopes
+    return mpo, bias, inputs, gradients
 
 
 def expected(mpo: MPO, bias: Numbers, inputs: Numbers, *, compared: bool) -> Numbers:
-    """``inputs @ W + b``, float64: through the matrix, or of the first rows through the node graph."""
+    """``inputs @ W + b`` in float64, by the matrix, or for the first rows by the node graph."""
     if compared:
         return np.asarray(inputs.astype(np.float64) @ to_matrix(mpo) + bias)
     return np.asarray(reference(mpo, inputs[:FEW]) + bias)
 
 
-def prepare(bench: Bench, contenders: Sequence[Contender], row: Row) -> tuple[list[Prepared], dict[str, str]]:
-    """Layers that hold the same operator, their outputs checked; and why others cannot take part.
+def prepare(bench: Bench, implementations: Sequence[Implementation], row: Row) -> tuple[list[Prepared], dict[str, str]]:
+    """Layers that hold the same operator, with their outputs checked.
+
+    Returns:
+        The implementations that take part, and for the others the reason by name.
 
     Raises:
-        InputError: our layer or the dense one computes something else.
+        InputError: our layer or the dense layer computes something else.
     """
-    mpo, bias, inputs, slopes = problem(row)
-    right = expected(mpo, bias, inputs, compared=row.compared)
-    ready, cannot = [], {}
-    for one in contenders:
+    mpo, bias, inputs, gradients = problem(row)
+    reference_outputs = expected(mpo, bias, inputs, compared=row.compared)
+    prepared, unsupported = [], {}
+    for candidate in implementations:
         try:
-            if one.absent:
-                raise InputError(f"not installed: {', '.join(one.absent)}")
-            if one.rebuilds and not row.compared:
+            if candidate.absent:
+                raise InputError(f"not installed: {', '.join(candidate.absent)}")
+            if candidate.rebuilds and not row.compared:
                 raise InputError(f"would form a matrix of {4e-9 * row.shape.dense_parameters:.1f} GB")
-            native = one.make(mpo, bias)
-            passes = bench.Passes(native, inputs, slopes)
-            error = None if one.kind == "other" else _error(passes.outputs()[: len(right)], right)
+            native = candidate.make(mpo, bias)
+            passes = bench.Passes(native, inputs, gradients)
+            outputs = passes.outputs()[: len(reference_outputs)]
+            error = None if candidate.kind == "other" else _error(outputs, reference_outputs)
             if error is not None and not error <= CLOSE:
                 raise InputError(f"computes something else: error {error:.1e}; expected at most {CLOSE:.0e}")
             passes.step()
-        except Exception as reason:  # peers fail in ways of their own; that they do is a result
-            if one.kind in (OURS, DENSE):
+        except Exception as reason:  # peers fail in their own ways, and that they fail is a result
+            if candidate.kind in (OURS, DENSE):
                 raise
-            cannot[one.name] = _short(reason)
+            unsupported[candidate.name] = _short(reason)
         else:
-            ready.append(Prepared(one, native, passes, error))
-    return ready, cannot
+            prepared.append(Prepared(candidate, native, passes, error))
+    return prepared, unsupported
 
 
 def measure(
     backend: str, row: Row, *, rounds: int = ROUNDS, patience: float = PATIENCE, peers: bool = True
 ) -> dict[str, Any]:
-    """Times of all contenders for a layer, as data for JSON."""
+    """Times of all implementations of a layer, as data for JSON."""
     bench = bench_of(backend)
-    contenders = chosen(bench.contenders(), row, peers=peers)
-    ready, cannot = prepare(bench, contenders, row)
+    implementations = select(bench.implementations(), row, peers=peers)
+    prepared, unsupported = prepare(bench, implementations, row)
     times = {
         which: interleave(
-            {one.contender.name: getattr(one.passes, which) for one in ready},
+            {layer.implementation.name: getattr(layer.passes, which) for layer in prepared},
             rounds,
             always=(DENSE, OURS),
             patience=patience,
         )
         for which in PASSES
     }
-    errors = {one.contender.name: one.error for one in ready}
+    errors = {layer.implementation.name: layer.error for layer in prepared}
     entries = []
-    for one in contenders:
-        entry: dict[str, Any] = {"name": one.name, "kind": one.kind, "versions": one.versions}
-        if one.name in cannot:
-            entry["cannot"] = cannot[one.name]
+    for candidate in implementations:
+        name = candidate.name
+        entry: dict[str, Any] = {"name": name, "kind": candidate.kind, "versions": candidate.versions}
+        if name in unsupported:
+            entry["cannot"] = unsupported[name]
         else:
-            entry["error"] = errors[one.name]
-            entry |= {which: Summary.of(times[which][one.name]).as_dict() for which in PASSES}
+            entry["error"] = errors[name]
+            entry |= {which: Summary.of(times[which][name]).as_dict() for which in PASSES}
         entries.append(entry)
     return {
         "backend": backend,
@@ -161,13 +170,13 @@ def measure(
         **bench.settings(),
         "versions": load(backend).versions(),
         "rounds": rounds,
-        "plans": plans(ready, row.batch),
+        "plans": plans(prepared, row.batch),
         "contenders": entries,
     }
 
 
 def described(row: Row) -> dict[str, Any]:
-    """The row itself, for JSON."""
+    """The fields of a row, for JSON."""
     shape = row.shape
     return {
         "row": row.name,
@@ -181,22 +190,23 @@ def described(row: Row) -> dict[str, Any]:
     }
 
 
-def plans(ready: Sequence[Prepared], batch: int) -> dict[str, Any]:
+def plans(prepared: Sequence[Prepared], batch: int) -> dict[str, Any]:
     """The plans of our layer, and the multiplications of its forward pass."""
-    found = next(one.native for one in ready if one.contender.name == OURS).plans(batch)
+    layer = next(layer.native for layer in prepared if layer.implementation.name == OURS)
+    chosen = layer.plans(batch)
     return {
-        "forward": str(found.forward),
-        "training": str(found.training),
-        "multiplications": found.forward.multiplications(batch),
+        "forward": str(chosen.forward),
+        "training": str(chosen.training),
+        "multiplications": chosen.forward.multiplications(batch),
     }
 
 
-def _error(outputs: Numbers, right: Numbers) -> float:
-    """Largest error over the largest value."""
-    return float(np.abs(outputs - right).max() / np.abs(right).max())
+def _error(outputs: Numbers, reference_outputs: Numbers) -> float:
+    """Largest absolute error over the largest absolute value."""
+    return float(np.abs(outputs - reference_outputs).max() / np.abs(reference_outputs).max())
 
 
 def _short(reason: Exception) -> str:
-    """The first line of an error, without the remedy that is meant for somebody else."""
+    """The first line of an error message."""
     line = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
     return " ".join(line.split())[:160]

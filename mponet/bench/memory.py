@@ -1,10 +1,10 @@
-"""How much memory a training step of a layer has in use at its peak."""
+"""Peak memory of a training step of a layer."""
 
 from typing import Any
 
 from mponet.backend import load
-from mponet.bench.contender import DENSE, OURS, Contender
-from mponet.bench.layers import bench_of, chosen, described, prepare
+from mponet.bench.implementation import DENSE, OURS, Implementation
+from mponet.bench.layers import bench_of, described, prepare, select
 from mponet.bench.rows import MEMORY, Row
 from mponet.errors import InputError
 
@@ -12,50 +12,51 @@ ITEM = 4  # bytes of a float32
 
 
 def names(backend: str, row: Row, *, peers: bool) -> list[str]:
-    """Who takes part."""
-    return [one.name for one in chosen(bench_of(backend).contenders(), row, peers=peers)]
+    """Names of the implementations that take part."""
+    return [candidate.name for candidate in select(bench_of(backend).implementations(), row, peers=peers)]
 
 
 def measure(backend: str, row: Row, name: str) -> dict[str, Any]:
-    """Bytes of a step of one contender, as data for JSON; to be measured in a process of its own.
+    """Bytes of a step of one implementation, as data for JSON; call it in a process of its own.
 
     Raises:
-        InputError: the contender is unknown.
+        InputError: the implementation is unknown.
     """
     bench = bench_of(backend)
-    known = {one.name: one for one in bench.contenders()}
+    known = {candidate.name: candidate for candidate in bench.implementations()}
     if name not in known:
-        raise InputError(f"contender is {name!r}; expected one of {', '.join(known)}")
-    one = known[name]
-    ready, cannot = prepare(bench, [one], row)
-    found: dict[str, Any] = {"name": name, "kind": one.kind, "versions": one.versions}
-    if name in cannot:
-        return {**found, "cannot": cannot[name]}
-    return {**found, "step": bench.step_memory(ready[0].passes), "parameters": ITEM * _parameters(one, row)}
+        raise InputError(f"implementation is {name!r}; expected one of {', '.join(known)}")
+    implementation = known[name]
+    prepared, unsupported = prepare(bench, [implementation], row)
+    entry = {"name": name, "kind": implementation.kind, "versions": implementation.versions}
+    if name in unsupported:
+        return {**entry, "cannot": unsupported[name]}
+    step = bench.step_memory(prepared[0].passes)
+    return {**entry, "step": step, "parameters": ITEM * _parameters(implementation, row)}
 
 
-def together(backend: str, row: Row, measured: list[dict[str, Any]], settings: dict[str, Any]) -> dict[str, Any]:
-    """What the processes found, with the whole of each, and the target of ours."""
-    contenders = [{**one, "total": total(row, one)} if "step" in one else one for one in measured]
-    return {"backend": backend, **described(row), **settings, "limit": limit(row), "contenders": contenders}
+def combine(backend: str, row: Row, entries: list[dict[str, Any]], settings: dict[str, Any]) -> dict[str, Any]:
+    """The entries of all implementations, each with its total, and the limit of ours."""
+    totals = [{**entry, "total": total(row, entry)} if "step" in entry else entry for entry in entries]
+    return {"backend": backend, **described(row), **settings, "limit": limit(row), "contenders": totals}
 
 
-def about(backend: str) -> dict[str, Any]:
-    """Versions, threads and device of a framework."""
+def environment(backend: str) -> dict[str, Any]:
+    """Versions, number of threads and device of a framework."""
     return {"versions": load(backend).versions(), **bench_of(backend).settings()}
 
 
-def total(row: Row, found: dict[str, Any]) -> int:
-    """All bytes in use at the peak: inputs, the gradient of the outputs, parameters, and what the step adds."""
-    given = ITEM * row.batch * (row.shape.in_features + row.shape.out_features)
-    return int(given + found["parameters"] + found["step"])
+def total(row: Row, entry: dict[str, Any]) -> int:
+    """Bytes in use at the peak: inputs, gradient of the outputs, parameters, and what the step adds."""
+    arrays = ITEM * row.batch * (row.shape.in_features + row.shape.out_features)
+    return int(arrays + entry["parameters"] + entry["step"])
 
 
 def limit(row: Row) -> int:
-    """The most that ours may have in use.
+    """The most bytes that our layer may use.
 
-    `MEMORY` times what a dense layer has in activations, inputs and outputs with the gradient of
-    each, and our own parameters with theirs.
+    `MEMORY` times the activations of a dense layer (inputs and outputs with their gradients) and
+    our parameters with their gradients.
     """
     shape = row.shape
     activations = 2 * row.batch * (shape.in_features + shape.out_features)
@@ -63,15 +64,14 @@ def limit(row: Row) -> int:
     return int(MEMORY * ITEM * (activations + parameters))
 
 
-def _parameters(one: Contender, row: Row) -> int:
-    """How many a contender has, biases included."""
+def _parameters(implementation: Implementation, row: Row) -> int:
+    """Number of parameters of an implementation, biases included."""
     shape = row.shape
-    if one.name == DENSE:
-        return shape.dense_parameters + shape.out_features
-    return shape.parameters + shape.out_features
+    weights = shape.dense_parameters if implementation.name == DENSE else shape.parameters
+    return weights + shape.out_features
 
 
 def mark(row: dict[str, Any]) -> str:
-    """Whether ours keeps to the limit."""
-    ours = next(one for one in row["contenders"] if one["name"] == OURS)
+    """Whether our layer keeps to the limit."""
+    ours = next(entry for entry in row["contenders"] if entry["name"] == OURS)
     return "✓" if ours["total"] <= row["limit"] else "✗"

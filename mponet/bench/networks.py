@@ -1,4 +1,4 @@
-"""A network with operators against its normal twin: training steps and inference, as a run makes them."""
+"""Times of both variants of a network: training steps and inference, as in a run."""
 
 from collections.abc import Callable
 from math import isfinite
@@ -20,7 +20,7 @@ from mponet.models.shapes import parameter_count
 from mponet.models.spec import Model
 from mponet.recipe import Recipe
 
-#: Takes as long as any other rate, and nothing diverges from whatever start.
+#: Small enough that no network diverges; the rate does not change the time.
 RATE = 1e-3
 RECIPE = Recipe("bench", 1, 1, RATE, momentum=0.9, nesterov=True, weight_decay=2e-4)
 PASSES = ("step", "inference")
@@ -35,7 +35,7 @@ def measure(backend: str, network: Network, *, rounds: int = ROUNDS) -> dict[str
     times = {
         which: interleave(calls, rounds, always=VARIANTS) for which, calls in zip(PASSES, (steps, logits), strict=True)
     }
-    found: dict[str, Any] = {
+    entry: dict[str, Any] = {
         "backend": backend,
         "network": network.name,
         "model": network.model,
@@ -48,22 +48,22 @@ def measure(backend: str, network: Network, *, rounds: int = ROUNDS) -> dict[str
         "targets": {"step": network.step, "inference": network.inference},
     }
     for which in PASSES:
-        found[which] = {kind: Summary.of(times[which][kind]).as_dict() for kind in VARIANTS}
-        ratio, least = (found[which]["mpo"][figure] / found[which]["dense"][figure] for figure in ("median", "minimum"))
-        noise = max(found[which][kind]["spread"] for kind in VARIANTS)
-        verdict = mark(ratio, least, found["targets"][which], noise)
-        found[which] |= {"ratio": ratio, "ratio_of_minima": least, "mark": verdict, "spread": noise}
-    return found
+        entry[which] = {kind: Summary.of(times[which][kind]).as_dict() for kind in VARIANTS}
+        ratio, least = (entry[which]["mpo"][figure] / entry[which]["dense"][figure] for figure in ("median", "minimum"))
+        noise = max(entry[which][kind]["spread"] for kind in VARIANTS)
+        verdict = mark(ratio, least, entry["targets"][which], noise)
+        entry[which] |= {"ratio": ratio, "ratio_of_minima": least, "mark": verdict, "spread": noise}
+    return entry
 
 
 def _step(adapter: Backend, model: Model, batch: int) -> Callable[[], float]:
-    """A training step on one batch that is there already, masks of dropouts too: they are made ahead of their step."""
+    """A training step on a fixed batch and fixed dropout masks, since a run prepares both in another thread."""
     images, labels = _examples(model, batch)
     trainer = adapter.trainer(adapter.build(model, start(model, 0)), RECIPE)
     masks = sample_masks(dropout_layers(model), batch, 0, 0)
 
     def step() -> float:
-        loss = float(trainer.step(images, labels, RATE, masks=masks))  # read, so that nothing is left to be computed
+        loss = float(trainer.step(images, labels, RATE, masks=masks))  # reading it waits for the computation
         if not isfinite(loss):
             raise DivergedError(f"the loss of {model.name} is {loss}; expected a finite number")
         return loss
@@ -72,13 +72,13 @@ def _step(adapter: Backend, model: Model, batch: int) -> Callable[[], float]:
 
 
 def _inference(adapter: Backend, model: Model, batch: int) -> Callable[[], Any]:
-    """The logits of one batch, by a model of its own that stays in inference mode."""
+    """The logits of one batch, by a separate model that stays in inference mode."""
     images, _ = _examples(model, batch)
     native = adapter.build(model, start(model, 0))
     return lambda: adapter.predict(native, images)
 
 
 def _examples(model: Model, batch: int) -> tuple[Any, Any]:
-    """Images like normalised ones, and labels."""
+    """Normally distributed images, and labels."""
     rng = np.random.default_rng(0)
     return rng.normal(size=(batch, *model.input_shape)).astype(np.float32), rng.integers(0, 10, batch)

@@ -1,4 +1,4 @@
-"""Every measurement in a process of its own, one after the other: nothing else may run while the clock does."""
+"""Every measurement in a process of its own, one after another: nothing else may run while time is measured."""
 
 import json
 import os
@@ -10,29 +10,29 @@ from typing import Any
 
 from mponet.errors import BackendError
 
-#: Compiling, checking and warming up included.
+#: Limit of one process, which includes compiling, checking and warming up.
 SECONDS = 3600
 LAST_LINES = 3
-#: TensorFlow says less at its start.  Threads are as many as the framework takes by itself.
+#: TensorFlow logs less when it starts.  The number of threads is the default of the framework.
 ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3"}
-#: For some jobs more.  TensorFlow counts every block on a CPU by another allocator only, which
-#: times are not to have.
+#: Further variables by job.  On a CPU TensorFlow counts memory only with this allocator, which would
+#: change times.
 OF_JOB = {"memory": {"TF_CPU_ALLOCATOR_USE_BFC": "true"}}
 
 
 def run(task: dict[str, Any], seconds: float = SECONDS) -> Any:
-    """The answer of `mponet.bench.worker` to a task.
+    """Run `mponet.bench.worker` with a task and return its answer.
 
     Args:
-        task: what it is to do; JSON.
-        seconds: it is ended after so many.
+        task: the task, which must be serialisable as JSON.
+        seconds: the process is stopped after this time.
 
     Raises:
-        BackendError: the process failed, with the last lines that it said, or took too long.
+        BackendError: the process failed (with its last lines of output) or took too long.
     """
     with TemporaryDirectory(prefix="mponet-bench-") as folder:
         answer = Path(folder) / "answer.json"
-        # -P: a file called random.py where the user stands must not be imported
+        # -P: files of the current folder, such as a random.py, must not be imported
         command = [sys.executable, "-P", "-m", "mponet.bench.worker", str(answer), json.dumps(task)]
         try:
             done = subprocess.run(
@@ -49,15 +49,15 @@ def run(task: dict[str, Any], seconds: float = SECONDS) -> Any:
                 "measure fewer rounds or rows"
             ) from None
         if done.returncode or not answer.exists():
-            said = " / ".join([line.strip() for line in done.stderr.splitlines() if line.strip()][-LAST_LINES:])
+            output = " / ".join([line.strip() for line in done.stderr.splitlines() if line.strip()][-LAST_LINES:])
             raise BackendError(
                 f"measuring {task['backend']} stopped with status {done.returncode}; expected an answer; it said: "
-                f"{said or 'nothing'}"
+                f"{output or 'nothing'}"
             )
         return json.loads(answer.read_text(encoding="utf-8"))["answer"]
 
 
 def _environment(job: str) -> dict[str, str]:
-    """Ours, with our own import path."""
+    """The environment of this process with its import path and the variables of the job."""
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     return {**os.environ, "PYTHONPATH": path, **ENVIRONMENT, **OF_JOB.get(job, {})}

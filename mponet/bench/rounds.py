@@ -1,7 +1,7 @@
-"""Interleaved timing: all contenders in one order, then in the reverse order, again and again.
+"""Interleaved timing: all calls in one order, then in the reverse order, round by round.
 
-What disturbs a machine disturbs neighbours in time alike, so the ratio of two contenders that take
-turns is steadier than either of their times.
+Disturbances of the machine affect calls that follow one another alike, so the ratio of two
+interleaved times varies less than either time.
 """
 
 import gc
@@ -16,7 +16,7 @@ ROUNDS = 15
 LEAST_ROUNDS = 3
 #: Seconds of the shortest sample; a faster call is repeated within a sample.
 SAMPLE = 2e-3
-#: Seconds for all samples of one contender; one that is slower takes part in fewer rounds.
+#: Seconds for all samples of one call; a slower call takes part in fewer rounds.
 PATIENCE = 20.0
 
 
@@ -31,12 +31,16 @@ def interleave(
     """Seconds of a call, two samples a round, by name.
 
     Args:
-        calls: what to time; each call comes back when its work is done.
-        rounds: how often; a call that would need more than ``patience`` seconds for them takes part
-            in fewer, at least three, spread over the whole run.
-        always: those that take part in every round, however long they need.
-        patience: seconds.
-        clock: seconds since whenever.
+        calls: functions to time; each returns when its work is done.
+        rounds: number of rounds; a call that would need more than ``patience`` seconds for them
+            takes part in fewer, at least three, spread evenly over the run.
+        always: names of calls that take part in every round.
+        patience: seconds for the samples of one call.
+        clock: returns the time in seconds.
+
+    >>> times = interleave({"short": lambda: sum(range(10)), "long": lambda: sum(range(1000))}, rounds=3)
+    >>> {name: len(samples) for name, samples in times.items()}
+    {'short': 6, 'long': 6}
     """
     once = {name: _once(call, clock) for name, call in calls.items()}
     repeats = {name: max(1, ceil(SAMPLE / max(seconds, 1e-9))) for name, seconds in once.items()}
@@ -58,7 +62,7 @@ def interleave(
 
 
 def _once(call: Callable[[], Any], clock: Callable[[], float]) -> float:
-    """Seconds of a call that is warm."""
+    """Seconds of one call after the warm-up."""
     for _ in range(WARM_UP):
         call()
     began = clock()
@@ -67,7 +71,7 @@ def _once(call: Callable[[], Any], clock: Callable[[], float]) -> float:
 
 
 def _share(seconds: float, rounds: int, patience: float) -> int:
-    """In how many of the rounds a call of so many seconds takes part."""
+    """The number of rounds in which a call of so many seconds takes part."""
     return min(rounds, max(LEAST_ROUNDS, int(patience / (2 * seconds))))
 
 
@@ -78,7 +82,7 @@ def _takes_part(number: int, share: int, rounds: int) -> bool:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """No pause by Python's garbage collector."""
+    """Stops Python's garbage collector, which would pause a call."""
     enabled = gc.isenabled()
     gc.collect()
     gc.disable()

@@ -1,4 +1,4 @@
-"""What is measured, as data: layers with the ratios they should reach, and whole networks with theirs."""
+"""Layers and networks to measure, with the ratios that they should reach."""
 
 from dataclasses import dataclass
 
@@ -10,14 +10,13 @@ class Row:
     """A layer at one size of batch.
 
     Attributes:
-        name: how the command line calls it.
-        shape: factors and bonds.
+        name: name on the command line.
+        shape: factors and bond dimensions.
         batch: rows of the batch.
-        forward: the most that a forward pass may take, as a multiple of the framework's own dense
-            layer; None for none.
-        step: the same for forward and backward with the gradients of the parameters and of the
-            inputs.
-        compared: whether a dense layer of this size is measured beside it.
+        forward: target of the time of a forward pass over that of the framework's dense layer; None
+            for no target.
+        step: the same for forward and backward, with the gradients of parameters and inputs.
+        compared: whether a dense layer of this size is measured as well.
     """
 
     name: str
@@ -47,7 +46,7 @@ ROWS = (
     Row("4096-n3-d4", _square((16, 16, 16), 4), 512, 0.17, 0.28),
     Row("4096-n4-d8", _square((8, 8, 8, 8), 8), 512, 0.28, 0.38),
     Row("vgg-fc2", _square(VGG, 4), 100, 0.20, 0.28),
-    # its matrix would take a gigabyte: nothing to compare with, so the speed itself is reported
+    # its matrix would take a gigabyte, so no dense layer is measured and the speed itself is reported
     Row("resnet-unit", _square(UNIT, 4), 100, compared=False),
     Row("1024-n2-d8", _square((32, 32), 8), 128, 1.00, 1.10),
     Row("fc2-d4", MPOShape.from_factors(FC2_INPUTS, FC2_OUTPUTS, 4), 100, 1.20, 1.30),
@@ -62,15 +61,14 @@ MEMORY = 1.1
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network with operators against its normal twin.
+    """A network in both variants.
 
     Attributes:
-        name: how the command line calls it.
+        name: name on the command line.
         model: name of the network.
         bond: bond dimension; None for the published ones.
         batch: images per step.
-        step: the most that a training step may take, as a multiple of the normal network's; None
-            for no target.
+        step: target of the time of a training step, mpo over dense; None for no target.
         inference: the same for the logits of a batch.
     """
 

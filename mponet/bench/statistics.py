@@ -1,4 +1,4 @@
-"""From samples to figures: medians, minima, spreads, ratios, means of ratios, exponents."""
+"""Statistics of samples: medians, minima, spreads, means of ratios, exponents."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -11,13 +11,13 @@ from mponet.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What is kept of the samples of one contender.
+    """Statistics of the samples of one call.
 
     Attributes:
-        median: seconds.
-        minimum: seconds; what the machine can do when nothing disturbs it.
-        spread: interquartile range over the median: how noisy the run was.
-        samples: how many there were.
+        median: median in seconds.
+        minimum: minimum in seconds, the time on an undisturbed machine.
+        spread: interquartile range over the median, a measure of noise.
+        samples: number of samples.
     """
 
     median: float
@@ -30,7 +30,10 @@ class Summary:
         """The summary of at least two samples.
 
         Raises:
-            InputError: there are fewer.
+            InputError: there are fewer than two samples.
+
+        >>> Summary.of([1.0, 2.0, 3.0]).median
+        2.0
         """
         if len(seconds) < 2:
             raise InputError(f"got {len(seconds)} samples; expected at least 2; measure more rounds")
@@ -38,18 +41,26 @@ class Summary:
         return cls(middle, min(seconds), (third - first) / middle, len(seconds))
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The fields, for JSON."""
         return asdict(self)
 
 
 def geometric_mean(values: Iterable[float]) -> float | None:
-    """Of positive numbers; None of none."""
+    """Geometric mean of positive numbers; None without any.
+
+    >>> geometric_mean([1.0, 4.0])
+    2.0
+    """
     logarithms = [log(value) for value in values]
     return exp(sum(logarithms) / len(logarithms)) if logarithms else None
 
 
 def exponent(sizes: Sequence[float], values: Sequence[float]) -> float | None:
-    """``p`` of the least-squares fit ``value ~ size^p``; None for fewer than two different sizes."""
+    """``p`` of the least-squares fit ``value ~ size^p``; None for fewer than two different sizes.
+
+    >>> round(exponent([1, 2, 4], [3, 12, 48]), 6)
+    2.0
+    """
     if len(set(sizes)) < 2:
         return None
     x, y = [log(size) for size in sizes], [log(value) for value in values]
@@ -59,6 +70,6 @@ def exponent(sizes: Sequence[float], values: Sequence[float]) -> float | None:
 
 
 def typical_spread(spreads: Iterable[float]) -> float | None:
-    """The median of spreads: how noisy a column was; None of none."""
-    found = list(spreads)
-    return median(found) if found else None
+    """The median of spreads; None without any."""
+    values = list(spreads)
+    return median(values) if values else None

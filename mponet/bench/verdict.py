@@ -1,4 +1,4 @@
-"""What the figures say: ratios to the dense layer beside their targets, and who is the best peer."""
+"""Ratios to the dense layer and their targets, the best peer, and the noise of the samples."""
 
 import os
 import platform
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mponet.bench.contender import DENSE, OURS
+from mponet.bench.implementation import DENSE, OURS
 from mponet.bench.layers import PASSES
 from mponet.bench.rows import OVER_PEERS
 from mponet.bench.statistics import geometric_mean, typical_spread
 
-#: Interquartile range over median beyond which samples do not bear a verdict.
+#: Interquartile range over median above which there is no verdict.
 NOISY = 0.5
 Figure = Literal["median", "minimum"]
 
@@ -24,14 +24,14 @@ class Line:
     Attributes:
         row: name of the layer.
         which: ``forward`` or ``step``.
-        dense: median seconds of the dense layer; None where there is none.
-        ours: median seconds of ours.
-        ratio: ours over dense, of medians.
-        least: ours over dense, of minima.
-        target: the most that ``ratio`` should be.
-        peer: the fastest peer, by median.
-        over_peer: its time over ours.
-        spread: of our samples or of the dense layer's, whichever is larger.
+        dense: median seconds of the dense layer; None if it is not measured.
+        ours: median seconds of our layer.
+        ratio: ours over dense, medians.
+        least: ours over dense, minima.
+        target: largest allowed ``ratio``.
+        peer: name of the fastest peer, by median.
+        over_peer: time of the fastest peer over ours.
+        spread: spread of our samples or of those of the dense layer, whichever is larger.
     """
 
     row: str
@@ -47,18 +47,22 @@ class Line:
 
     @property
     def mark(self) -> str:
-        """Whether the target is met, as `mark` says it."""
+        """Whether the target is met, as `mark` shows it."""
         return mark(self.ratio, self.least, self.target, self.spread)
 
 
 def mark(ratio: float | None, least: float | None, target: float | None, spread: float) -> str:
-    """``✓`` or ``✗``; ``?`` where noise decides; empty without a target.
+    """Whether a target is met: ``✓`` or ``✗``, ``?`` if noise is too large to tell, empty without a target.
 
     Args:
-        ratio: of medians.
-        least: of minima; where it says something else than ``ratio``, noise decides.
-        target: the most that they should be.
-        spread: of the samples; above `NOISY`, noise decides.
+        ratio: ratio of medians.
+        least: ratio of minima; if it meets the target and ``ratio`` does not, or the reverse, noise
+            is too large.
+        target: largest allowed ratio.
+        spread: spread of the samples; above `NOISY` noise is too large.
+
+    >>> mark(0.5, 0.4, 1.0, 0.1), mark(1.1, 0.9, 1.0, 0.1), mark(1.1, 1.2, 1.0, 0.1)
+    ('✓', '?', '✗')
     """
     if ratio is None or least is None or target is None:
         return ""
@@ -67,50 +71,50 @@ def mark(ratio: float | None, least: float | None, target: float | None, spread:
 
 
 def seconds(row: dict[str, Any], name: str, which: str, figure: Figure = "median") -> float | None:
-    """Seconds of a contender in a row; None if it took no part."""
-    found = next((entry for entry in row["contenders"] if entry["name"] == name), None)
-    return None if found is None or which not in found else float(found[which][figure])
+    """Seconds of an implementation in a row; None if it was not measured."""
+    entry = next((entry for entry in row["contenders"] if entry["name"] == name), None)
+    return None if entry is None or which not in entry else float(entry[which][figure])
 
 
 def ratio(row: dict[str, Any], name: str, which: str, figure: Figure = "median") -> float | None:
-    """A contender's time over the dense layer's."""
-    mine, dense = (seconds(row, one, which, figure) for one in (name, DENSE))
-    return None if mine is None or dense is None else mine / dense
+    """Time of an implementation over that of the dense layer."""
+    time, dense = (seconds(row, each, which, figure) for each in (name, DENSE))
+    return None if time is None or dense is None else time / dense
 
 
 def lines(rows: Iterable[dict[str, Any]]) -> Iterator[Line]:
     """The passes of all rows."""
     for row in rows:
         for which in PASSES:
-            mine = _entry(row, OURS)[which]
+            ours = _entry(row, OURS)[which]
             noise = [entry[which]["spread"] for entry in row["contenders"] if entry["name"] in (OURS, DENSE)]
             peer, fastest = best_peer(row, which)
             yield Line(
                 row["row"],
                 which,
                 seconds(row, DENSE, which),
-                mine["median"],
+                ours["median"],
                 ratio(row, OURS, which),
                 ratio(row, OURS, which, "minimum"),
                 row["targets"][which],
                 peer,
-                None if fastest is None else fastest / mine["median"],
+                None if fastest is None else fastest / ours["median"],
                 max(noise),
             )
 
 
 def best_peer(row: dict[str, Any], which: str) -> tuple[str | None, float | None]:
-    """The fastest other way to apply the same operator, and its seconds."""
+    """Name and seconds of the fastest peer."""
     times = [(entry[which]["median"], entry["name"]) for entry in row["contenders"] if _is_peer(entry, which)]
     return min(times)[::-1] if times else (None, None)
 
 
 def over_peers(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """By pass, the geometric mean of (best peer over ours), its target, and every peer that was faster."""
-    found = list(lines(rows))
+    """By pass, the geometric mean of the best peer over ours, its target, and every peer that was faster."""
+    passes = list(lines(rows))
     return {
         which: {
-            "mean": geometric_mean(line.over_peer for line in found if line.which == which and line.over_peer),
+            "mean": geometric_mean(line.over_peer for line in passes if line.which == which and line.over_peer),
             "target": OVER_PEERS[which],
             "faster": [
                 {"row": row["row"], "name": entry["name"], "ours_over_peer": _entry(row, OURS)[which]["median"] / mine}
@@ -124,7 +128,7 @@ def over_peers(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def spreads(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
-    """By contender, the typical interquartile range over the median, forward and step together."""
+    """Median spread by implementation, over all rows and both passes."""
     names = dict.fromkeys(entry["name"] for row in rows for entry in row["contenders"])
     return {
         name: typical_spread(
@@ -138,18 +142,18 @@ def spreads(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
     }
 
 
-def absent(rows: Sequence[dict[str, Any]]) -> dict[str, list[tuple[str, str]]]:
-    """By contender, the rows that it could not take, with the reasons."""
-    found: dict[str, list[tuple[str, str]]] = {}
+def unsupported(rows: Sequence[dict[str, Any]]) -> dict[str, list[tuple[str, str]]]:
+    """By implementation, the rows that it does not support, with the reasons."""
+    reasons: dict[str, list[tuple[str, str]]] = {}
     for row in rows:
         for entry in row["contenders"]:
             if "cannot" in entry:
-                found.setdefault(entry["name"], []).append((row["row"], entry["cannot"]))
-    return found
+                reasons.setdefault(entry["name"], []).append((row["row"], entry["cannot"]))
+    return reasons
 
 
 def machine() -> dict[str, Any]:
-    """Where it runs, and how busy that is just now: the mean number of processes that want to run."""
+    """The machine and its load: the mean number of processes that want to run."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return {
         "python": platform.python_version(),
@@ -160,7 +164,7 @@ def machine() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The model of the processor, as far as the system says it."""
+    """The model of the processor, if the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,6 +1,6 @@
-"""What one process measures: ``python -m mponet.bench.worker ANSWER TASK``, both JSON, the task on the command line.
+"""One measurement in this process: ``python -m mponet.bench.worker ANSWER TASK``, with TASK as JSON.
 
-Whatever packages print does not matter: the answer goes into a file.
+The answer goes into the file ANSWER, so that output of packages does not matter.
 """
 
 import json
@@ -16,13 +16,13 @@ from mponet.operators.shape import MPOShape
 
 
 def row_of(task: dict[str, Any]) -> Row:
-    """The row that `task_of` took apart."""
+    """The inverse of `task_of`."""
     shape = MPOShape(tuple(task["input_dims"]), tuple(task["output_dims"]), tuple(task["bond_dims"]))
     return Row(task["name"], shape, task["batch"], task["forward"], task["step"], task["compared"])
 
 
 def task_of(row: Row) -> dict[str, Any]:
-    """A row as JSON takes it."""
+    """The fields of a row, for JSON."""
     return {
         "name": row.name,
         "input_dims": row.shape.input_dims,
@@ -36,19 +36,19 @@ def task_of(row: Row) -> dict[str, Any]:
 
 
 def _layers(task: dict[str, Any]) -> list[dict[str, Any]]:
-    """Layers, one after the other."""
+    """Measures layers, one after another."""
     options = {key: task[key] for key in ("rounds", "patience", "peers")}
     return [layers.measure(task["backend"], row_of(row), **options) for row in task["rows"]]
 
 
 def _memory(task: dict[str, Any]) -> dict[str, Any]:
-    return memory.measure(task["backend"], row_of(task["row"]), task["contender"])
+    return memory.measure(task["backend"], row_of(task["row"]), task["implementation"])
 
 
-def _contenders(task: dict[str, Any]) -> dict[str, Any]:
-    """Who there is in a framework, and where it runs."""
+def _implementations(task: dict[str, Any]) -> dict[str, Any]:
+    """Names of the implementations of a framework, and its environment."""
     names = memory.names(task["backend"], row_of(task["row"]), peers=task["peers"])
-    return {"names": names, "about": memory.about(task["backend"])}
+    return {"names": names, "environment": memory.environment(task["backend"])}
 
 
 def _network(task: dict[str, Any]) -> dict[str, Any]:
@@ -57,16 +57,16 @@ def _network(task: dict[str, Any]) -> dict[str, Any]:
 
 JOBS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "layers": _layers,
-    "contenders": _contenders,
+    "implementations": _implementations,
     "memory": _memory,
     "network": _network,
 }
 
 
 def main(answer: str, task: str) -> None:
-    """Do what is asked, and write the answer."""
-    asked = json.loads(task)
-    write_json(Path(answer), {"answer": JOBS[asked["job"]](asked)})
+    """Run the job of a task and write its answer."""
+    parsed = json.loads(task)
+    write_json(Path(answer), {"answer": JOBS[parsed["job"]](parsed)})
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from rich.status import Status
 from mponet.backend import TRAINABLE, installed, normalize
 from mponet.bench import chart, verdict
 from mponet.bench import growth as sizes
-from mponet.bench.memory import together
+from mponet.bench.memory import combine
 from mponet.bench.process import run
 from mponet.bench.rounds import PATIENCE, ROUNDS
 from mponet.bench.rows import NETWORKS, ROWS, Network, Row
@@ -118,7 +118,7 @@ def layers(
 
     As people run the framework: PyTorch eagerly, JAX under jit, TensorFlow under tf.function; in
     training mode, where no layer may keep anything from call to call.  Everything takes turns in
-    one process per layer and framework.  All contenders hold the same operator, and their outputs
+    one process per layer and framework.  All implementations hold the same operator, and their outputs
     are checked before they are timed.  Ratios are to the dense layer of the same framework.
 
     Exit status 1 when a process failed; the others go on.
@@ -139,11 +139,10 @@ def layers(
 @_peers
 @_rows(ROWS)
 def memory(backends: Sequence[str], rows: str | None, peers: bool, json_file: Path | None) -> None:
-    """Measure the memory that a step of a layer has in use at its peak, each contender in a process of its own.
+    """Measure the memory that a step of a layer has in use at its peak, each implementation in a process of its own.
 
     PyTorch: what its allocator gave out.  JAX: what XLA accounts for.  TensorFlow: what its
-        allocator counts, in
-    blocks.  Ours should stay within 1.1 times the activations of the dense layer (inputs, outputs
+    allocator counts, in blocks.  Ours should stay within 1.1 times the activations of the dense layer (inputs, outputs
     and their gradients) and our parameters with their gradients.
 
     Exit status 1 when a process failed; the others go on.
@@ -242,15 +241,15 @@ def _timed(backend: str, rows: Sequence[Row], rounds: int, patience: float, *, p
 
 
 def _memory(backend: str, row: Row, *, peers: bool) -> Figures:
-    """One layer, every contender in a process of its own."""
+    """One layer, every implementation in a process of its own."""
     task = {"backend": backend, "row": task_of(row)}
     with _busy(backend, row.name):
-        asked = run({"job": "contenders", "peers": peers, **task})
+        asked = run({"job": "implementations", "peers": peers, **task})
     measured = []
     for name in asked["names"]:
         with _busy(backend, f"{row.name}, {name}"):
-            measured.append(run({"job": "memory", "contender": name, **task}))
-    return together(backend, row, measured, asked["about"])
+            measured.append(run({"job": "memory", "implementation": name, **task}))
+    return combine(backend, row, measured, asked["environment"])
 
 
 def backends_of(names: str | None) -> list[str]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from mponet import models
 from mponet.models import shapes
-from mponet.models.cost import multiplications, operator_multiplications, operator_plan
+from mponet.models.cost import PLAN_MACHINE, multiplications, operator_multiplications, operator_plan
 from mponet.models.shapes import LayerInfo, Operator
 from mponet.models.spec import PAPER, Model, Residual
 from mponet.operators.measure import parameter_ratio
@@ -43,6 +43,7 @@ def describe(model: Model, batch: int) -> dict[str, Any]:
         "plan_multiplications": sum(multiplications(info, batch) for info in layers),
         "dense_multiplications": sum(info.multiplications for info in shapes.layers(dense)),
         "batch": batch,
+        "plan_machine": PLAN_MACHINE,
         "layers": [_layer(layer, batch) for layer in layers],
     }
 

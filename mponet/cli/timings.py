@@ -1,100 +1,95 @@
-"""The tables of ``mponet bench``."""
+"""The tables of ``mponet bench``, which fit terminals of any width."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
 from mponet.bench import verdict
-from mponet.bench.contender import DENSE, OURS
+from mponet.bench.implementation import DENSE, OURS
 from mponet.bench.layers import PASSES
-from mponet.bench.memory import mark as of_memory
+from mponet.bench.memory import mark as memory_mark
+from mponet.cli.grid import print_grid
 from mponet.cli.output import people
 
 WORDS = {"layer", "pass", "best peer", "network"}  # headings of columns that are not numbers
 
 
 def layers(backend: str, rows: Sequence[dict[str, Any]], *, peers: bool) -> None:
-    """Ours beside dense, targets and best peers; then everybody beside dense; then what it comes to."""
+    """Ours, the dense layer, targets and best peers; then all implementations; then the means over the rows."""
     console = people()
     console.print(f"\n{_where(backend, rows)}\n", style="bold")
-    headings = ["layer", "pass", "dense ms", "ours ms", "ours/dense", "of minima", "target", "", "spread"]
-    table = _table(*headings, *(("best peer", "peer/ours") if peers else ()))
-    found = list(verdict.lines(rows))
-    for line in found:
-        cells = [
-            line.row if line.which == PASSES[0] else "",
-            line.which,
-            _ms(line.dense),
-            _ms(line.ours),
-            _times(line.ratio),
-            _times(line.least),
-            _times(line.target),
-            line.mark,
-            f"{line.spread:.0%}",
-        ]
-        table.add_row(*cells, *((line.peer or "-", _times(line.over_peer)) if peers else ()))
-    console.print(table)
+    headings = ["layer", "pass", "dense ms", "ours ms", "ours/dense", "of minima", "target", "met", "spread"]
+    cells = []
+    for line in verdict.lines(rows):
+        times = [_ms(line.dense), _ms(line.ours), _times(line.ratio), _times(line.least), _times(line.target)]
+        peer = [line.peer or "-", _times(line.over_peer)] if peers else []
+        cells.append([line.row, line.which, *times, line.mark, f"{line.spread:.0%}", *peer])
+    headings += ["best peer", "peer/ours"] if peers else []
+    print_grid(console, headings, cells, words=WORDS, keys=2)
     for row in rows:
         if not any(entry["name"] == DENSE for entry in row["contenders"]):
             console.print(f"\n{_speed(row)}")
     if peers:
         console.print()
-        console.print(_everybody(rows))
+        _print_implementations(rows)
         console.print()
-        _peers(rows)
+        _print_peers(rows)
 
 
 def memory(backend: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Megabytes in use at the peak of a step, by contender, and the limit of ours."""
+    """Megabytes in use at the peak of a step, by implementation, and the limit of ours."""
     console = people()
     console.print(f"\n{_where(backend, rows)}: megabytes at the peak of a step\n", style="bold")
-    names = list(dict.fromkeys(one["name"] for row in rows for one in row["contenders"]))
-    table = _table("layer", "limit", "", *sorted(names, key=lambda name: name != OURS))
+    names = list(dict.fromkeys(entry["name"] for row in rows for entry in row["contenders"]))
+    names.sort(key=lambda name: name != OURS)
+    cells = []
     for row in rows:
-        found = {one["name"]: one for one in row["contenders"]}
-        cells = [_megabytes(found.get(name)) for name in sorted(names, key=lambda name: name != OURS)]
-        table.add_row(row["row"], f"{row['limit'] / 1e6:.2f}", of_memory(row), *cells)
-    console.print(table)
-    _cannot(rows)
+        entries = {entry["name"]: entry for entry in row["contenders"]}
+        numbers = [_megabytes(entries.get(name)) for name in names]
+        cells.append([row["row"], f"{row['limit'] / 1e6:.2f}", memory_mark(row), *numbers])
+    print_grid(console, ["layer", "limit", "kept", *names], cells, words=WORDS)
+    _print_unsupported(rows)
 
 
 def networks(backend: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Networks with operators over normal ones."""
+    """Times of both variants of networks."""
     console = people()
     console.print(f"\n{_where(backend, rows)}\n", style="bold")
-    table = _table("network", "batch", "pass", "normal ms", "MPO ms", "MPO/normal", "of minima", "target", "", "spread")
-    for row in rows:
-        for which in ("step", "inference"):
-            found = row[which]
-            table.add_row(
-                *((row["network"], str(row["batch"])) if which == "step" else ("", "")),
-                which,
-                _ms(found["dense"]["median"]),
-                _ms(found["mpo"]["median"]),
-                _times(found["ratio"]),
-                _times(found["ratio_of_minima"]),
-                _times(row["targets"][which]),
-                found["mark"],
-                f"{found['spread']:.0%}",
-            )
-    console.print(table)
+    headings = ["network", "pass", "batch", "dense ms", "mpo ms", "mpo/dense", "of minima", "target", "met", "spread"]
+    cells = [
+        [
+            row["network"],
+            which,
+            str(row["batch"]),
+            _ms(row[which]["dense"]["median"]),
+            _ms(row[which]["mpo"]["median"]),
+            _times(row[which]["ratio"]),
+            _times(row[which]["ratio_of_minima"]),
+            _times(row["targets"][which]),
+            row[which]["mark"],
+            f"{row[which]['spread']:.0%}",
+        ]
+        for row in rows
+        for which in ("step", "inference")
+    ]
+    print_grid(console, headings, cells, words=WORDS, keys=2)
 
 
 def growth(backend: str, curves: Sequence[dict[str, Any]]) -> None:
-    """Times along each axis, and the exponents."""
+    """Times along each axis, and the exponents of their growth."""
     console = people()
+    columns = [(name, which) for name in (OURS, DENSE) for which in PASSES]
     for curve in curves:
         console.print(f"\n{backend}: milliseconds by {curve['axis']}\n", style="bold")
-        table = _table(curve["axis"], *(f"{name} {which}" for name in (OURS, DENSE) for which in PASSES))
-        for k, size in enumerate(curve["sizes"]):
-            table.add_row(str(size), *(_ms(curve[name][which][k]) for name in (OURS, DENSE) for which in PASSES))
-        measured = [curve[name]["measured"][which] for name in (OURS, DENSE) for which in PASSES]
-        table.add_row("power", *map(_times, measured), style="bold")
-        theory = [_times(curve[name]["theory"]) for name in (OURS, DENSE)]
-        table.add_row("of the products", theory[0], "", theory[1], "", style="dim")
-        console.print(table)
+        cells = [
+            [str(size), *(_ms(curve[name][which][k]) for name, which in columns)]
+            for k, size in enumerate(curve["sizes"])
+        ]
+        cells.append(["power", *(_times(curve[name]["measured"][which]) for name, which in columns)])
+        theory = (_times(curve[name]["theory"]) if which == PASSES[0] else "" for name, which in columns)
+        cells.append(["of products", *theory])
+        styles = {len(cells) - 2: "bold", len(cells) - 1: "dim"}
+        headings = [curve["axis"], *(f"{name} {which}" for name, which in columns)]
+        print_grid(console, headings, cells, words=WORDS, styles=styles)
 
 
 def crossover(backend: str, ratios: Mapping[tuple[int, int, int], float]) -> None:
@@ -103,10 +98,8 @@ def crossover(backend: str, ratios: Mapping[tuple[int, int, int], float]) -> Non
     batches, widths, bonds = (sorted({key[k] for key in ratios}) for k in range(3))
     for batch in batches:
         console.print(f"\n{backend}: ours over dense, training step, batch {batch}\n", style="bold")
-        table = _table("bond", *(f"width {width}" for width in widths))
-        for bond in bonds:
-            table.add_row(str(bond), *(_times(ratios.get((batch, width, bond))) for width in widths))
-        console.print(table)
+        cells = [[str(bond), *(_times(ratios.get((batch, width, bond))) for width in widths)] for bond in bonds]
+        print_grid(console, ["bond", *(f"width {width}" for width in widths)], cells, words=WORDS)
 
 
 def machine(before: dict[str, Any], after: dict[str, Any]) -> None:
@@ -125,15 +118,13 @@ def _where(backend: str, rows: Sequence[dict[str, Any]]) -> str:
     return f"{backend}: {versions}, {rows[0]['device']}, {rows[0]['threads']} threads, float32"
 
 
-def _everybody(rows: Sequence[dict[str, Any]]) -> Table:
-    """Every contender's time over the dense layer's, forward / step; milliseconds where there is no dense layer."""
-    names = [name for name in verdict.spreads(rows) if name != DENSE]
-    table = _table("layer", *names)
-    for row in rows:
-        table.add_row(row["row"], *(_cell(row, name) for name in names))
+def _print_implementations(rows: Sequence[dict[str, Any]]) -> None:
+    """Time over that of the dense layer, forward / step, or milliseconds where no dense layer is measured."""
     noise = verdict.spreads(rows)
-    table.add_row("spread", *("-" if noise[name] is None else f"{noise[name]:.0%}" for name in names), style="dim")
-    return table
+    names = [name for name in noise if name != DENSE]
+    cells = [[row["row"], *(_cell(row, name) for name in names)] for row in rows]
+    cells.append(["spread", *("-" if noise[name] is None else f"{noise[name]:.0%}" for name in names)])
+    print_grid(people(), ["layer", *names], cells, words=WORDS, styles={len(cells) - 1: "dim"})
 
 
 def _cell(row: dict[str, Any], name: str) -> str:
@@ -146,34 +137,35 @@ def _cell(row: dict[str, Any], name: str) -> str:
     return f"{_times(ratios[0])} / {_times(ratios[1])}"
 
 
-def _peers(rows: Sequence[dict[str, Any]]) -> None:
-    """How much faster than the best peer, where not, and who could not take part."""
+def _print_peers(rows: Sequence[dict[str, Any]]) -> None:
+    """How much faster ours is than the best peer, peers that are faster, and those that do not take part."""
     console = people()
-    for which, found in verdict.over_peers(rows).items():
-        if found["mean"] is not None:
-            console.print(f"{which}: best peer over ours, geometric mean {found['mean']:.2f}; target {found['target']}")
-        for one in found["faster"]:
-            console.print(f"  {one['row']}: {one['name']} is faster, {one['ours_over_peer']:.2f} times")
-    _cannot(rows)
+    for which, result in verdict.over_peers(rows).items():
+        if result["mean"] is not None:
+            mean = f"geometric mean {result['mean']:.2f}; target {result['target']}"
+            console.print(f"{which}: best peer over ours, {mean}")
+        for faster in result["faster"]:
+            console.print(f"  {faster['row']}: {faster['name']} is faster, {faster['ours_over_peer']:.2f} times")
+    _print_unsupported(rows)
     packages = {p: v for row in rows for entry in row["contenders"] for p, v in entry["versions"].items()}
     if packages:
         console.print(f"peers: {', '.join(f'{package} {version}' for package, version in packages.items())}")
 
 
-def _cannot(rows: Sequence[dict[str, Any]]) -> None:
-    """Who could not take part, and why."""
-    for name, reasons in verdict.absent(rows).items():
+def _print_unsupported(rows: Sequence[dict[str, Any]]) -> None:
+    """Implementations that do not support a row, and why."""
+    for name, reasons in verdict.unsupported(rows).items():
         for reason in dict.fromkeys(reason for _, reason in reasons):
             where = ", ".join(row for row, given in reasons if given == reason)
             people().print(f"{name} cannot take {where}: {reason}")
 
 
-def _megabytes(found: dict[str, Any] | None) -> str:
-    return "-" if found is None else f"{found['total'] / 1e6:.2f}" if "total" in found else "cannot"
+def _megabytes(entry: dict[str, Any] | None) -> str:
+    return "-" if entry is None else f"{entry['total'] / 1e6:.2f}" if "total" in entry else "cannot"
 
 
 def _speed(row: dict[str, Any]) -> str:
-    """Of a layer that has no dense one beside it: how fast it computes."""
+    """Speed of a layer that is not compared with a dense one."""
     forward, step = (verdict.seconds(row, OURS, which) for which in PASSES)
     flops = 2e-9 * row["plans"]["multiplications"]
     assert forward is not None and step is not None
@@ -189,11 +181,3 @@ def _ms(seconds: float | None) -> str:
 
 def _times(ratio: float | None) -> str:
     return "-" if ratio is None else f"{ratio:.2f}" if ratio < 10 else f"{ratio:.0f}"
-
-
-def _table(*headings: str) -> Table:
-    """A table with a rule under its headings, words on the left and numbers on the right."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading in WORDS else "right")
-    return table

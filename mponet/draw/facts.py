@@ -1,11 +1,11 @@
-"""What stands beside the drawings of a network: sizes, ratios, floating-point operations, plans."""
+"""Facts shown next to the drawings of a network: sizes, ratios, floating-point operations, plans."""
 
 from collections.abc import Iterator
 
 from mponet.draw.spacing import shown
 from mponet.errors import ModelError
 from mponet.models import build, shapes
-from mponet.models.cost import multiplications, operator_multiplications, operator_plan
+from mponet.models.cost import PLAN_MACHINE, multiplications, operator_multiplications, operator_plan
 from mponet.models.outline import Line, count, dimensions
 from mponet.models.shapes import LayerInfo, Operator
 from mponet.models.spec import Model
@@ -15,7 +15,7 @@ Facts = tuple[tuple[str, str], ...]
 
 
 def flops(info: LayerInfo, batch: int) -> int:
-    """Floating-point operations for one example: an addition for each multiplication; operators by their plans."""
+    """Floating-point operations for one example, two per multiplication; operators by their plans."""
     return 2 * multiplications(info, batch)
 
 
@@ -33,25 +33,26 @@ def operator_facts(operator: Operator, batch: int) -> Facts:
 
 
 def totals(model: Model, batch: int) -> Facts:
-    """What there is to say about a network; compared with the normal one where there is one of its name."""
+    """Size and cost of a network as (name, value), compared with the dense variant of the same name."""
     layers = shapes.layers(model)
-    parameters, own = shapes.parameter_count(model), sum(flops(info, batch) for info in layers)
-    rho, normal = shapes.compression_ratio(model), _normal(model)
-    found = [("parameters", count(parameters)), ("flops per image", count(own))]
-    if normal is not None:
-        whole = shapes.parameter_count(normal)
-        others = sum(flops(info, batch) for info in shapes.layers(normal))
+    parameters, work = shapes.parameter_count(model), sum(flops(info, batch) for info in layers)
+    rho, dense = shapes.compression_ratio(model), _dense(model)
+    facts = [("parameters", count(parameters)), ("flops per image", count(work))]
+    if dense is not None:
+        whole = shapes.parameter_count(dense)
+        dense_work = sum(flops(info, batch) for info in shapes.layers(dense))
         ratio = f"{parameter_ratio(parameters, whole):.4g}"
-        found = [
-            ("parameters", f"{count(parameters)}, normal network {count(whole)} (ratio {ratio})"),
-            ("flops per image", f"{count(own)}, normal network {count(others)}"),
+        facts = [
+            ("parameters", f"{count(parameters)}, dense network {count(whole)} (ratio {ratio})"),
+            ("flops per image", f"{count(work)}, dense network {count(dense_work)}"),
         ]
     if rho is not None:
         operators = shapes.operators(model)
         kept = sum(operator.shape.parameters for operator in operators)
         replaced = sum(operator.replaced_weights for operator in operators)
-        found.append(("rho", f"{rho:.4g}: {count(kept)} weights in cores stand for {count(replaced)}"))
-    return tuple(found)
+        facts.append(("rho", f"{rho:.4g}: {count(kept)} weights in cores replace {count(replaced)}"))
+        facts.append(("plans", f"for {batch} images per batch, {PLAN_MACHINE}"))
+    return tuple(facts)
 
 
 def sizes(line: Line) -> Iterator[tuple[str, str]]:
@@ -61,19 +62,19 @@ def sizes(line: Line) -> Iterator[tuple[str, str]]:
             yield name, dimensions(shape)
 
 
-def passage(line: Line) -> str:
-    """What goes in and what comes out: ``28x28x1 → 784``."""
+def input_and_output(line: Line) -> str:
+    """Shapes of input and output: ``28x28x1 → 784``."""
     first, last = line.infos[0], line.infos[-1]
     return f"{dimensions(first.input_shape, last.input_shape)} → {line.output}"
 
 
-def named(line: Line) -> str:
+def shown_name(line: Line) -> str:
     """The name of a line as it is drawn."""
     return shown(line.name)
 
 
-def _normal(model: Model) -> Model | None:
-    """The normal network of the same name; None for a network that is not in the table, or is normal itself."""
+def _dense(model: Model) -> Model | None:
+    """The dense variant of the same name; None for a network without a family, and for the dense variant."""
     if model.variant == "dense":
         return None
     try:

@@ -6,7 +6,7 @@ from functools import partial
 
 from mponet.draw.diagram_svg import LINE, Drawing, broken, draw, heading, legend, shifted
 from mponet.draw.diagram_svg import STYLE as DIAGRAM
-from mponet.draw.facts import Facts, flops, named, operator_facts, passage, totals
+from mponet.draw.facts import Facts, flops, input_and_output, operator_facts, shown_name, totals
 from mponet.draw.geometry import PER_ROW
 from mponet.draw.markup import Markup, element, joined
 from mponet.draw.options import DrawOptions
@@ -169,12 +169,12 @@ def _texts(group: Sequence[Line], pen: _Pen, top: float) -> Markup:
     """Name, title and numbers of a row."""
     line = group[0]
     title = ", ".join(one.title for one in group)
-    name = f"{named(line)}  " if line.name else ""
+    name = f"{shown_name(line)}  " if line.name else ""
     parts = [element("tspan", name, class_="strong"), element("tspan", title)]
     size = sum(one.parameters for one in group)
     work = sum(flops(info, pen.options.batch) for one in group for info in one.infos)
     numbers = (group[-1].output, count(size) if size else "", count(work) if work else "")
-    what = f"{line.name or line.title}: {passage(line)}"
+    what = f"{line.name or line.title}: {input_and_output(line)}"
     texts = element("text", element("title", what), *parts, x=pen.left + 12, y=top + 18.5)
     return joined([texts, _columns(numbers, pen, top + 18.5, "end")], "\n")
 

@@ -198,7 +198,7 @@ def _totals(model: Model) -> list[str]:
         operators = shapes.operators(model)
         kept = sum(operator.shape.parameters for operator in operators)
         replaced = sum(operator.replaced_weights for operator in operators)
-        lines.append(f"rho = {rho:.4g}: {count(kept)} weights in cores stand for {count(replaced)}")
+        lines.append(f"rho = {rho:.4g}: {count(kept)} weights in cores replace {count(replaced)}")
     return lines
 
 

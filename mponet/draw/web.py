@@ -8,7 +8,7 @@ from mponet.draw.contraction import FRAMES, framed, notes, rows
 from mponet.draw.contraction import STYLE as CONTRACTION
 from mponet.draw.diagram_svg import STYLE as DIAGRAM
 from mponet.draw.diagram_svg import Drawing, alt_text, draw, reading, scale
-from mponet.draw.facts import Facts, flops, named, operator_facts, passage, sizes, totals
+from mponet.draw.facts import Facts, flops, input_and_output, operator_facts, shown_name, sizes, totals
 from mponet.draw.graph import Graph, of_shape
 from mponet.draw.markup import Markup, element, joined
 from mponet.draw.options import DrawOptions
@@ -179,9 +179,9 @@ def _layer(group: Sequence[Line], options: DrawOptions) -> Markup:
     work = sum(flops(info, options.batch) for one in group for info in one.infos)
     numbers = (group[-1].output, count(size) if size else "", count(work) if work else "")
     amounts = zip(numbers, ("out", "parameters", "flops"), strict=True)
-    name = element("b", named(line)) if line.name else Markup("")
+    name = element("b", shown_name(line)) if line.name else Markup("")
     words = element("span", name, f" {title}" if line.name else title, class_="what")
-    tip = f"{line.name or title}: {passage(line)}" + "".join(f"; {n} {shape}" for n, shape in _first(line))
+    tip = f"{line.name or title}: {input_and_output(line)}" + "".join(f"; {n} {shape}" for n, shape in _first(line))
     summary = element(
         "summary",
         words,
@@ -208,13 +208,13 @@ def _words(line: Line, title: str) -> str:
     """What a search finds a layer by: its names, kind, shapes and factors, not those of layers inside."""
     notation = [str(operator.shape) for info in line.infos for operator in info.operators]
     names = [] if line.branches else [name for name, _ in sizes(line)]
-    return " ".join([line.name, title, passage(line), *notation, *names]).lower()
+    return " ".join([line.name, title, input_and_output(line), *notation, *names]).lower()
 
 
 def _plain(line: Line, options: DrawOptions) -> Markup:
     """Shapes of a layer without operator."""
     found = list(sizes(line))
-    passed = element("p", passage(line))
+    passed = element("p", input_and_output(line))
     return joined([passed, _table(("parameter", "shape"), found)] if found else [passed])
 
 

@@ -1,8 +1,15 @@
-"""Multiplications that a layer takes for one example, operators by the plans chosen for them."""
+"""Multiplications that a layer takes for one example, operators by the plans chosen for them.
+
+Plans depend on the machine.  Without a framework they are made with the default cost constants,
+which are those of PyTorch on a CPU; layers choose their own plans when they run.
+"""
 
 from mponet.contraction.plan import Plan
 from mponet.contraction.search import choose
 from mponet.models.shapes import LayerInfo, Operator
+
+#: The machine that these plans assume.
+PLAN_MACHINE = "PyTorch on a CPU"
 
 
 def multiplications(info: LayerInfo, batch: int) -> int:
@@ -25,7 +32,7 @@ def operator_multiplications(operator: Operator, batch: int) -> int:
 
 
 def operator_plan(operator: Operator, batch: int) -> Plan:
-    """The plan chosen for an operator, with the cost constants that are the default.
+    """The plan chosen for an operator, for the `PLAN_MACHINE`.
 
     Args:
         operator: the operator.

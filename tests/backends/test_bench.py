@@ -1,4 +1,4 @@
-"""What `mponet bench` times: every implementation computes the operator and all gradients."""
+"""What `mponet bench` times: every implementation computes the operator, and a step gives every gradient."""
 
 from importlib import import_module
 
@@ -30,20 +30,20 @@ def leaves(tree):
 
 
 def installed(bench):
-    return [one for one in bench.contenders() if not one.absent]
+    return [one for one in bench.implementations() if not one.absent]
 
 
 def test_ours_and_the_dense_layer_take_part_first(bench):
-    assert [one.name for one in bench.contenders()][:4] == ["dense", "ours", "low rank", "paper's sweep"]
+    assert [one.name for one in bench.implementations()][:4] == ["dense", "ours", "low rank", "paper's sweep"]
 
 
 @pytest.mark.filterwarnings("ignore")  # other packages warn of old habits
 @pytest.mark.parametrize("row", [ROW, UNEVEN], ids=lambda row: row.name)
 def test_every_contender_computes_the_operator(bench, row):
-    ready, cannot = prepare(bench, installed(bench), row)
-    assert {one.contender.kind for one in ready} >= {"ours", "dense", "peer", "other"}
-    assert all(one.error is None or one.error <= CLOSE for one in ready)
-    assert set(cannot) <= ({"DenseMPO"} if row is UNEVEN else set())
+    prepared, unsupported = prepare(bench, installed(bench), row)
+    assert {layer.implementation.kind for layer in prepared} >= {"ours", "dense", "peer", "other"}
+    assert all(layer.error is None or layer.error <= CLOSE for layer in prepared)
+    assert set(unsupported) <= ({"DenseMPO"} if row is UNEVEN else set())
 
 
 def test_a_step_gives_every_gradient(bench):
@@ -64,7 +64,7 @@ def test_the_peak_of_a_step_holds_the_outputs_and_every_gradient(backend_name, n
     TensorFlow counts blocks, of which it splits those that are at least twice as large as what is
     asked for.
     """
-    asked = {"job": "memory", "backend": backend_name, "row": task_of(WIDE), "contender": name}
+    asked = {"job": "memory", "backend": backend_name, "row": task_of(WIDE), "implementation": name}
     found = run(asked)
     activations = 4 * WIDE.batch * (WIDE.shape.in_features + WIDE.shape.out_features)
     least = activations + found["parameters"]

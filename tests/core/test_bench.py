@@ -8,8 +8,8 @@ import pytest
 from pytest import approx
 
 from core.timed import measured
-from mponet.bench import chart, contender, growth, layers, memory, rows, verdict, worker
-from mponet.bench.contender import Contender
+from mponet.bench import chart, growth, implementation, layers, memory, rows, verdict, worker
+from mponet.bench.implementation import Implementation
 from mponet.bench.rounds import SAMPLE, interleave
 from mponet.bench.rows import NETWORKS, ROWS, Row
 from mponet.bench.statistics import Summary, exponent, geometric_mean, typical_spread
@@ -62,9 +62,9 @@ def test_the_einstein_sum_is_the_operator(shape):
     inputs = np.random.default_rng(1).normal(size=(4, shape.in_features))
     split = inputs.reshape(4, *shape.input_dims)
     right = inputs @ to_matrix(mpo)
-    cores = contender.bare(mpo)
-    plain = np.einsum(contender.equation(shape.sites), split, *cores)
-    best = contender.einsum_expression(shape, 4, "opt_einsum")(split, *cores)
+    cores = implementation.bare(mpo)
+    plain = np.einsum(implementation.equation(shape.sites), split, *cores)
+    best = implementation.einsum_expression(shape, 4, "opt_einsum")(split, *cores)
     assert plain.reshape(4, -1) == approx(right)
     assert best.reshape(4, -1) == approx(right)
 
@@ -74,25 +74,25 @@ def test_the_matrices_of_the_authors_code_sweep_to_the_operator(shape):
     mpo = exact_variance(shape, np.random.default_rng(0))
     inputs = np.random.default_rng(1).normal(size=(4, shape.in_features))
     state = inputs.T
-    for matrix, output in zip(contender.paper_matrices(mpo), shape.output_dims, strict=True):
+    for matrix, output in zip(implementation.paper_matrices(mpo), shape.output_dims, strict=True):
         state = (matrix @ state.reshape(matrix.shape[1], -1)).reshape(output, -1).T
     assert state.reshape(4, -1) == approx(inputs @ to_matrix(mpo))
 
 
 def test_equations_name_batch_inputs_outputs_bonds():
-    assert contender.equation(1) == "ab,bc->ac"
-    assert contender.equation(3) == "abcd,beh,hcfi,idg->aefg"
+    assert implementation.equation(1) == "ab,bc->ac"
+    assert implementation.equation(3) == "abcd,beh,hcfi,idg->aefg"
 
 
 def test_low_rank_has_about_as_many_parameters():
     shape = MPOShape.from_factors((64, 64), (64, 64), 4)
-    rank = contender.low_rank(shape)
+    rank = implementation.low_rank(shape)
     assert rank * (shape.in_features + shape.out_features) == approx(shape.parameters, rel=0.5 / rank)
-    assert contender.low_rank(MPOShape.from_factors((2, 2), (2, 2), 1)) == 1
+    assert implementation.low_rank(MPOShape.from_factors((2, 2), (2, 2), 1)) == 1
 
 
 def test_missing_packages_are_named_and_present_ones_have_versions():
-    found = Contender("x", "peer", print, ("numpy", "no-such-package"))
+    found = Implementation("x", "peer", print, ("numpy", "no-such-package"))
     assert found.absent == ("no-such-package",)
     assert found.versions == {"numpy": np.__version__}
 
@@ -183,7 +183,7 @@ def test_ours_is_compared_with_the_dense_layer_and_with_the_best_peer_only():
     first, second = verdict.lines([row])
     assert (first.ratio, first.target, first.mark, first.peer, first.over_peer) == (0.5, 1.0, "✓", "two", 2.5)
     assert (second.which, second.dense, second.ours, second.ratio) == ("step", 8.0, 4.0, 0.5)
-    assert verdict.absent([row]) == {"three": [("small", "cannot do that")]}
+    assert verdict.unsupported([row]) == {"three": [("small", "cannot do that")]}
 
 
 def test_a_row_without_a_dense_layer_has_no_ratio():
@@ -247,19 +247,19 @@ def impossible(mpo, bias):
     raise AssertionError("takes  perfect\npowers")
 
 
-def toy(*contenders):
+def toy(*implementations):
     return SimpleNamespace(
-        Passes=Passes, contenders=lambda: contenders, settings=lambda: {"threads": 1, "device": "cpu"}
+        Passes=Passes, implementations=lambda: implementations, settings=lambda: {"threads": 1, "device": "cpu"}
     )
 
 
-DENSE, OURS = Contender("dense", "dense", native()), Contender("ours", "ours", native())
+DENSE, OURS = Implementation("dense", "dense", native()), Implementation("ours", "ours", native())
 
 
 @pytest.fixture
 def with_toy(monkeypatch):
-    def use(*contenders):
-        monkeypatch.setattr(layers, "bench_of", lambda backend: toy(*contenders))
+    def use(*implementations):
+        monkeypatch.setattr(layers, "bench_of", lambda backend: toy(*implementations))
         monkeypatch.setattr(layers, "load", lambda backend: SimpleNamespace(versions=lambda: {"toy": "1"}))
 
     return use
@@ -267,9 +267,12 @@ def with_toy(monkeypatch):
 
 def test_every_contender_is_checked_before_it_is_timed(with_toy):
     with_toy(
-        *(DENSE, OURS, Contender("right", "peer", native()), Contender("wrong", "peer", native(1.001))),
-        *(Contender("other", "other", native(3.0)), Contender("picky", "peer", impossible)),
-        *(Contender("absent", "peer", native(), ("no-such-package",)), Contender("W", "peer", native(), (), True)),
+        *(DENSE, OURS, Implementation("right", "peer", native()), Implementation("wrong", "peer", native(1.001))),
+        *(Implementation("other", "other", native(3.0)), Implementation("picky", "peer", impossible)),
+        *(
+            Implementation("absent", "peer", native(), ("no-such-package",)),
+            Implementation("W", "peer", native(), (), True),
+        ),
     )
     found = layers.measure("toy", SMALL, rounds=2)
     entries = {entry["name"]: entry for entry in found["contenders"]}
@@ -285,13 +288,13 @@ def test_every_contender_is_checked_before_it_is_timed(with_toy):
 
 
 def test_no_figure_is_given_for_a_wrong_layer_of_ours(with_toy):
-    with_toy(DENSE, Contender("ours", "ours", native(1.001)))
+    with_toy(DENSE, Implementation("ours", "ours", native(1.001)))
     with pytest.raises(InputError, match="computes something else"):
         layers.measure("toy", SMALL, rounds=2)
 
 
 def test_a_layer_too_large_for_its_matrix_is_checked_through_the_graph(with_toy):
-    with_toy(DENSE, OURS, Contender("W", "peer", native(), (), True))
+    with_toy(DENSE, OURS, Implementation("W", "peer", native(), (), True))
     row = Row("large", SMALL.shape, 5, compared=False)
     entries = {entry["name"]: entry for entry in layers.measure("toy", row, rounds=2)["contenders"]}
     assert list(entries) == ["ours", "W"]
@@ -300,7 +303,7 @@ def test_a_layer_too_large_for_its_matrix_is_checked_through_the_graph(with_toy)
 
 
 def test_peers_can_be_left_out(with_toy):
-    with_toy(DENSE, OURS, Contender("right", "peer", native()))
+    with_toy(DENSE, OURS, Implementation("right", "peer", native()))
     found = layers.measure("toy", SMALL, rounds=2, peers=False)
     assert [entry["name"] for entry in found["contenders"]] == ["dense", "ours"]
 
@@ -318,7 +321,7 @@ def test_memory_is_held_against_activations_and_our_parameters():
     activations, parameters = batch * (shape.in_features + shape.out_features), shape.parameters + shape.out_features
     assert memory.limit(SMALL) == int(rows.MEMORY * 4 * 2 * (activations + parameters))
     assert memory.total(SMALL, {"parameters": 100, "step": 1000}) == 4 * activations + 1100
-    found = memory.together("toy", SMALL, [{"name": "ours", "parameters": 100, "step": 1}], {"threads": 1})
+    found = memory.combine("toy", SMALL, [{"name": "ours", "parameters": 100, "step": 1}], {"threads": 1})
     assert memory.mark(found) == "✓"
     assert memory.mark({**found, "limit": 10}) == "✗"
 

@@ -10,7 +10,7 @@ import pytest
 
 from core.command import failing, run
 from core.timed import measured, timed
-from mponet.bench.rows import ROWS
+from mponet.bench.rows import NETWORKS, ROWS
 from mponet.cli import bench
 from mponet.errors import BackendError
 
@@ -28,13 +28,16 @@ def tasks(monkeypatch):
 
     def answer(task, **_):
         found.append(task)
-        if task["job"] == "contenders":
-            return {"names": ["dense", "ours"], "about": {"versions": {"toy": "1"}, "device": "cpu", "threads": 2}}
+        if task["job"] == "implementations":
+            return {
+                "names": ["dense", "ours"],
+                "environment": {"versions": {"toy": "1"}, "device": "cpu", "threads": 2},
+            }
         if task["job"] == "memory":
-            return {"name": task["contender"], "kind": "ours", "versions": {}, "step": 10**6, "parameters": 0}
+            return {"name": task["implementation"], "kind": "ours", "versions": {}, "step": 10**6, "parameters": 0}
         if task["job"] == "network":
-            sides = {kind: timed(1.0) for kind in ("dense", "mpo")}
-            times = {**sides, "ratio": 1.0, "ratio_of_minima": 1.0, "mark": "✓", "spread": 0.1}
+            sides = {"dense": timed(0.002), "mpo": timed(0.003)}
+            times = {**sides, "ratio": 1.5, "ratio_of_minima": 1.25, "mark": "✗", "spread": 0.1}
             targets = {"step": task["network"]["step"], "inference": task["network"]["inference"]}
             facts = {"versions": {"toy": "1"}, "device": "cpu", "threads": 2, "batch": 3, "targets": targets}
             return {"backend": "torch", "network": task["network"]["name"], "step": times, "inference": times, **facts}
@@ -74,18 +77,38 @@ def test_rows_and_peers_are_chosen(tasks):
     assert "peer" not in result.stdout
 
 
-def test_memory_gives_every_contender_a_process(tasks, tmp_path):
+def test_memory_gives_every_implementation_a_process(tasks, tmp_path):
     result = run("bench", "memory", "--rows", "fc2-d4")
     assert result.exit_code == 0, result.output
-    assert [task.get("contender") for task in tasks] == [None, "dense", "ours"]
+    assert [task.get("implementation") for task in tasks] == [None, "dense", "ours"]
     assert "1.42" in result.stdout  # a megabyte, inputs, and the gradient of the outputs
 
 
 def test_models_are_timed(tasks):
     result = run("bench", "models", "--rows", "lenet5")
     assert result.exit_code == 0, result.output
-    assert tasks[0]["network"]["model"] == "lenet5"
-    assert "inference" in result.stdout
+    assert [(task["job"], task["network"]["model"], task["rounds"]) for task in tasks] == [("network", "lenet5", 15)]
+    headings, _, *lines = [line.split() for line in result.stdout.splitlines() if line][1:5]
+    assert headings[:3] == ["network", "pass", "batch"]
+    assert lines[0] == ["lenet5", "step", "3", "2", "3", "1.50", "1.25", "1.10", "✗", "10%"]
+    assert lines[1] == ["inference", "3", "2", "3", "1.50", "1.25", "1.02", "✗", "10%"]
+
+
+@pytest.mark.parametrize("columns", [20, 80, 200])
+@pytest.mark.parametrize("command", ["layers", "memory", "models", "growth", "crossover"])
+def test_no_name_is_cut_on_any_terminal(tasks, command, columns):
+    result = run("bench", command, COLUMNS=str(columns))
+    assert result.exit_code == 0, result.output
+    assert "…" not in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= columns
+    names = {
+        "layers": {*(row.name for row in ROWS), "of minima", "best peer", "peer/ours", "spread"},
+        "memory": {*(row.name for row in ROWS), "limit", "ours", "dense"},
+        "models": {*(row.name for row in NETWORKS), "mpo/dense", "inference", "target"},
+        "growth": {"ours forward", "dense step", "of products", "8192"},
+        "crossover": {"width 256", "width 4096", "bond"},
+    }[command]
+    assert not {name for name in names if name not in result.stdout}
 
 
 def test_growth_and_crossover_print_tables_and_draw(tasks, tmp_path):

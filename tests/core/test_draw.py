@@ -51,7 +51,7 @@ fc2 (mpo)                                                    shape    parameters
   logits                                                        10
 
 15 850 parameters, 266 of them biases
-rho = 0.07667: 15 584 weights in cores stand for 203 264"""
+rho = 0.07667: 15 584 weights in cores replace 203 264"""
 
 BLOCKS = f"""\
 blocks (mpo)                                                 shape    parameters
@@ -94,7 +94,7 @@ blocks (mpo)                                                 shape    parameters
   logits                                                     4x4x7
 
 1 139 parameters, 128 of them biases
-rho = 0.04145: 520 weights in cores stand for 12 544"""
+rho = 0.04145: 520 weights in cores replace 12 544"""
 
 LONG = """\
 outputs    3        3        3        3        3

@@ -6,7 +6,10 @@ import pytest
 
 from core.command import facts, run
 from core.paper import FIGURE_2_WEIGHTS, MILLIONS, ROWS, VGG_OPERATORS
-from mponet.models import published
+from mponet.contraction.cost import DEFAULT_COSTS
+from mponet.contraction.machine import DEFAULTS
+from mponet.draw import render
+from mponet.models import build, published, shapes
 from mponet.models.outline import TIMES
 
 
@@ -175,3 +178,26 @@ def test_the_list_takes_no_option_of_a_model(option):
     assert result.exit_code == 2
     assert option[0] in result.stderr
     assert "MODEL" in result.stderr
+
+
+@pytest.mark.parametrize("columns", ["20", "40", "80"])
+@pytest.mark.parametrize("model", ["", "fc2", "vgg16", "densenet40-12-conv"])
+def test_no_name_is_cut_on_any_terminal(model, columns):
+    result = run("info", *([model] if model else []), COLUMNS=columns)
+    assert result.exit_code == 0, result.output
+    assert "…" not in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= int(columns)
+    names = [operator.name for operator in shapes.operators(build(model))] if model else published()
+    unbroken = result.stdout if int(columns) > 20 else result.stdout.replace("\n", "")  # longer names are folded
+    assert not [name for name in names if name not in unbroken]
+
+
+def test_info_and_drawings_say_which_machine_their_plans_assume():
+    """The constants without a framework are those of PyTorch on a CPU, which is what is said."""
+    assert DEFAULTS["torch"] is DEFAULT_COSTS
+    assumption = "PyTorch on a CPU"
+    assert facts("info", "fc2")["plan_machine"] == assumption
+    assert f"plans: batch 128, {assumption}." in " ".join(run("info", "fc2").stdout.split())
+    for form in ("svg", "html"):
+        assert f"for 128 images per batch, {assumption}" in render(build("fc2"), form)
+    assert assumption not in run("info", "fc2", "--variant", "dense").stdout

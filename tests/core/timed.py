@@ -6,7 +6,7 @@ def timed(median, minimum=None):
 
 
 def measured(name="small", target=1.0, **seconds):
-    """A row as JSON has it: medians by contender, forward and step alike."""
+    """A row as JSON has it: medians by implementation, forward and step alike."""
     kinds = {"dense": "dense", "ours": "ours", "low": "other"}
     entries = [
         {"name": key, "kind": kinds.get(key, "peer"), "versions": {}}

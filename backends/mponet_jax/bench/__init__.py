@@ -1,4 +1,4 @@
-"""What `mponet bench` times on this framework, and how."""
+"""Implementations of a layer in this framework that `mponet bench` times."""
 
 import os
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from mponet.bench.contender import DENSE, OURS, Contender, Numbers
+from mponet.bench.implementation import DENSE, OURS, Implementation, Numbers
 from mponet.operators.mpo import MPO
 from mponet_jax.bench.peers import PEERS
 from mponet_jax.nn.linear import MPOLinear
@@ -14,10 +14,10 @@ from mponet_jax.ops.arrays import Array, to_numpy
 
 
 class Passes:
-    """A layer and a batch, as `mponet.bench.contender.Passes`: under `jax.jit`."""
+    """A layer and a batch, as `mponet.bench.implementation.Passes`: under `jax.jit`."""
 
-    def __init__(self, native: nnx.Module, inputs: Numbers, slopes: Numbers) -> None:
-        self.inputs, self.slopes = jax.numpy.asarray(inputs), jax.numpy.asarray(slopes)
+    def __init__(self, native: nnx.Module, inputs: Numbers, gradients: Numbers) -> None:
+        self.inputs, self.gradients = jax.numpy.asarray(inputs), jax.numpy.asarray(gradients)
         graph, state = nnx.split(native)
         self.leaves, structure = jax.tree.flatten(state)
 
@@ -25,9 +25,9 @@ class Passes:
             with jax.default_matmul_precision("highest"):  # a GPU rounds the factors to TF32 unless told not to
                 return nnx.merge(graph, jax.tree.unflatten(structure, leaves))(inputs)
 
-        def step(leaves: list[Array], inputs: Array, slopes: Array) -> tuple[Array, Any]:
+        def step(leaves: list[Array], inputs: Array, gradients: Array) -> tuple[Array, Any]:
             outputs, pull = jax.vjp(apply, leaves, inputs)
-            return outputs, pull(slopes)  # outputs that nobody asks for would not be computed
+            return outputs, pull(gradients)  # outputs that nobody asks for would not be computed
 
         self._forward, self._step = jax.jit(apply), jax.jit(step)
 
@@ -37,7 +37,7 @@ class Passes:
 
     def step(self) -> tuple[Array, Any]:
         """The outputs, and the gradients by every parameter and by the inputs."""
-        return jax.block_until_ready(self._step(self.leaves, self.inputs, self.slopes))
+        return jax.block_until_ready(self._step(self.leaves, self.inputs, self.gradients))
 
     def outputs(self) -> Numbers:
         """The outputs, numpy."""
@@ -45,16 +45,16 @@ class Passes:
 
     def compiled(self) -> Any:
         """The step as XLA compiled it."""
-        return self._step.lower(self.leaves, self.inputs, self.slopes).compile()
+        return self._step.lower(self.leaves, self.inputs, self.gradients).compile()
 
 
-def contenders() -> tuple[Contender, ...]:
-    """Everything that takes part."""
-    return (Contender(DENSE, "dense", dense), Contender(OURS, "ours", ours), *PEERS)
+def implementations() -> tuple[Implementation, ...]:
+    """All implementations that are compared."""
+    return (Implementation(DENSE, "dense", dense), Implementation(OURS, "ours", ours), *PEERS)
 
 
 def settings() -> dict[str, Any]:
-    """Threads and device."""
+    """Number of threads and device."""
     # XLA takes a thread for every core that the process may run on, and does not say so
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {"threads": cores, "device": str(jax.devices()[0])}

@@ -8,7 +8,15 @@ from functools import cache, partial
 import jax.numpy as jnp
 from flax import nnx
 
-from mponet.bench.contender import Contender, Numbers, bare, einsum_expression, equation, low_rank, paper_matrices
+from mponet.bench.implementation import (
+    Implementation,
+    Numbers,
+    bare,
+    einsum_expression,
+    equation,
+    low_rank,
+    paper_matrices,
+)
 from mponet.operators.mpo import MPO
 from mponet_jax.ops.arrays import Array
 
@@ -68,8 +76,8 @@ def _parameter(values: Numbers) -> nnx.Param[Array]:
 
 
 PEERS = (
-    Contender("low rank", "other", LowRank.of),
-    Contender("paper's sweep", "peer", Sweep),
-    Contender("opt_einsum", "peer", partial(Einsum, package="opt_einsum"), ("opt-einsum",)),
-    Contender("cotengra", "peer", partial(Einsum, package="cotengra"), ("cotengra", "autoray")),
+    Implementation("low rank", "other", LowRank.of),
+    Implementation("paper's sweep", "peer", Sweep),
+    Implementation("opt_einsum", "peer", partial(Einsum, package="opt_einsum"), ("opt-einsum",)),
+    Implementation("cotengra", "peer", partial(Einsum, package="cotengra"), ("cotengra", "autoray")),
 )

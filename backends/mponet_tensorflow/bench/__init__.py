@@ -1,10 +1,10 @@
-"""What `mponet bench` times on this framework, and how."""
+"""Implementations of a layer in this framework that `mponet bench` times."""
 
 import gc
 import os
 from typing import Any
 
-from mponet.bench.contender import DENSE, OURS, Contender, Numbers
+from mponet.bench.implementation import DENSE, OURS, Implementation, Numbers
 from mponet.errors import BackendError
 from mponet.operators.mpo import MPO
 from mponet_tensorflow.bench.peers import PEERS
@@ -16,18 +16,18 @@ _COUNTING = "TF_CPU_ALLOCATOR_USE_BFC"
 
 
 class Passes:
-    """A layer and a batch, as `mponet.bench.contender.Passes`: under `tf.function`."""
+    """A layer and a batch, as `mponet.bench.implementation.Passes`: under `tf.function`."""
 
-    def __init__(self, native: Any, inputs: Numbers, slopes: Numbers) -> None:
-        self.inputs, self.slopes = tf.constant(inputs), tf.constant(slopes)
+    def __init__(self, native: Any, inputs: Numbers, gradients: Numbers) -> None:
+        self.inputs, self.gradients = tf.constant(inputs), tf.constant(gradients)
 
-        def step(inputs: Array, slopes: Array) -> tuple[Array, list[Array]]:
+        def step(inputs: Array, gradients: Array) -> tuple[Array, list[Array]]:
             variables = [v.value if isinstance(v, keras.Variable) else v for v in native.trainable_variables]
             with tf.GradientTape() as tape:
                 tape.watch(inputs)
                 outputs = native(inputs)
             # outputs that nobody asks for would not be computed
-            return outputs, tape.gradient(outputs, [inputs, *variables], slopes)
+            return outputs, tape.gradient(outputs, [inputs, *variables], gradients)
 
         self._forward = tf.function(lambda inputs: native(inputs), autograph=False)
         self._step = tf.function(step, autograph=False)
@@ -38,20 +38,20 @@ class Passes:
 
     def step(self) -> tuple[Array, list[Array]]:
         """The outputs, and the gradients by the inputs and by every parameter."""
-        return _done(self._step(self.inputs, self.slopes))
+        return _done(self._step(self.inputs, self.gradients))
 
     def outputs(self) -> Numbers:
         """The outputs, numpy."""
         return to_numpy(self.forward())
 
 
-def contenders() -> tuple[Contender, ...]:
-    """Everything that takes part."""
-    return (Contender(DENSE, "dense", dense), Contender(OURS, "ours", ours), *PEERS)
+def implementations() -> tuple[Implementation, ...]:
+    """All implementations that are compared."""
+    return (Implementation(DENSE, "dense", dense), Implementation(OURS, "ours", ours), *PEERS)
 
 
 def settings() -> dict[str, Any]:
-    """Threads and device."""
+    """Number of threads and device."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = tf.config.threading.get_intra_op_parallelism_threads() or cores  # 0 stands for all
     return {"threads": threads, "device": "gpu" if tf.config.list_physical_devices("GPU") else "cpu"}

@@ -5,7 +5,7 @@ Packages are imported when a layer of theirs is made.
 
 from functools import cache, partial
 
-from mponet.bench.contender import Contender, Numbers, bare, einsum_expression, low_rank, paper_matrices
+from mponet.bench.implementation import Implementation, Numbers, bare, einsum_expression, low_rank, paper_matrices
 from mponet.errors import ShapeError
 from mponet.operators.mpo import MPO
 from mponet_tensorflow.ops.arrays import Array, keras, tf
@@ -83,9 +83,9 @@ def _parameter(values: Numbers) -> tf.Variable:
 
 
 PEERS = (
-    Contender("low rank", "other", LowRank.of),
-    Contender("paper's sweep", "peer", Sweep),
-    Contender("opt_einsum", "peer", partial(Einsum, package="opt_einsum"), ("opt-einsum",)),
-    Contender("cotengra", "peer", partial(Einsum, package="cotengra"), ("cotengra", "autoray")),
-    Contender("DenseMPO", "peer", dense_mpo, ("tensornetwork",)),
+    Implementation("low rank", "other", LowRank.of),
+    Implementation("paper's sweep", "peer", Sweep),
+    Implementation("opt_einsum", "peer", partial(Einsum, package="opt_einsum"), ("opt-einsum",)),
+    Implementation("cotengra", "peer", partial(Einsum, package="cotengra"), ("cotengra", "autoray")),
+    Implementation("DenseMPO", "peer", dense_mpo, ("tensornetwork",)),
 )

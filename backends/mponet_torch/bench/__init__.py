@@ -1,11 +1,11 @@
-"""What `mponet bench` times on this framework, and how."""
+"""Implementations of a layer in this framework that `mponet bench` times."""
 
 from typing import Any
 
 import torch
 from torch import nn
 
-from mponet.bench.contender import DENSE, OURS, Contender, Numbers
+from mponet.bench.implementation import DENSE, OURS, Implementation, Numbers
 from mponet.operators.mpo import MPO
 from mponet_torch.bench.peers import PEERS
 from mponet_torch.nn.linear import MPOLinear
@@ -13,23 +13,23 @@ from mponet_torch.ops.arrays import Array, device_of, from_numpy, to_numpy
 
 
 class Passes:
-    """A layer and a batch, as `mponet.bench.contender.Passes`: eager, as most people run torch."""
+    """A layer and a batch, as `mponet.bench.implementation.Passes`: eager, as most people run torch."""
 
-    def __init__(self, native: nn.Module, inputs: Numbers, slopes: Numbers) -> None:
+    def __init__(self, native: nn.Module, inputs: Numbers, gradients: Numbers) -> None:
         device = device_of(None)
         self.native = native.to(device)
         self.inputs = from_numpy(inputs, torch.float32, device).requires_grad_()
-        self.slopes = from_numpy(slopes, torch.float32, device)
+        self.gradients = from_numpy(gradients, torch.float32, device)
         self.wanted = [self.inputs, *native.parameters()]
 
     def forward(self) -> Array:
-        """The outputs, nothing kept for a backward pass."""
+        """The outputs, with nothing stored for a backward pass."""
         with torch.no_grad():
             return _done(self.native(self.inputs))
 
     def step(self) -> tuple[Array, ...]:
-        """The gradients by the inputs and by every parameter."""
-        found = torch.autograd.grad(self.native(self.inputs), self.wanted, self.slopes)
+        """The gradients for the inputs and every parameter."""
+        found = torch.autograd.grad(self.native(self.inputs), self.wanted, self.gradients)
         _done(found[0])
         return found
 
@@ -38,17 +38,17 @@ class Passes:
         return to_numpy(self.forward())
 
 
-def contenders() -> tuple[Contender, ...]:
-    """Everything that takes part."""
+def implementations() -> tuple[Implementation, ...]:
+    """All implementations that are compared."""
     return (
-        Contender(DENSE, "dense", dense),
-        Contender(OURS, "ours", ours),
+        Implementation(DENSE, "dense", dense),
+        Implementation(OURS, "ours", ours),
         *PEERS,
     )
 
 
 def settings() -> dict[str, Any]:
-    """Threads and device."""
+    """Number of threads and device."""
     return {"threads": torch.get_num_threads(), "device": str(device_of(None))}
 
 

@@ -10,7 +10,7 @@ from io import StringIO
 import torch
 from torch import nn
 
-from mponet.bench.contender import Contender, Numbers, bare, einsum_expression, low_rank, paper_matrices
+from mponet.bench.implementation import Implementation, Numbers, bare, einsum_expression, low_rank, paper_matrices
 from mponet.errors import ShapeError
 from mponet.operators.mpo import MPO
 from mponet_torch.ops.arrays import Array
@@ -104,11 +104,11 @@ def _parameter(values: Numbers) -> nn.Parameter:
 
 
 PEERS = (
-    Contender("low rank", "other", LowRank.of),
-    Contender("paper's sweep", "peer", Sweep),
-    Contender("opt_einsum", "peer", partial(Einsum, package="opt_einsum"), ("opt-einsum",)),
-    Contender("cotengra", "peer", partial(Einsum, package="cotengra"), ("cotengra", "autoray")),
-    Contender("tensorly factorized", "peer", partial(tensorly, implementation="factorized"), TENSORLY),
-    Contender("tensorly reconstructed", "peer", partial(tensorly, implementation="reconstructed"), TENSORLY, True),
-    Contender("tednet", "peer", tednet, ("tednet",)),
+    Implementation("low rank", "other", LowRank.of),
+    Implementation("paper's sweep", "peer", Sweep),
+    Implementation("opt_einsum", "peer", partial(Einsum, package="opt_einsum"), ("opt-einsum",)),
+    Implementation("cotengra", "peer", partial(Einsum, package="cotengra"), ("cotengra", "autoray")),
+    Implementation("tensorly factorized", "peer", partial(tensorly, implementation="factorized"), TENSORLY),
+    Implementation("tensorly reconstructed", "peer", partial(tensorly, implementation="reconstructed"), TENSORLY, True),
+    Implementation("tednet", "peer", tednet, ("tednet",)),
 )

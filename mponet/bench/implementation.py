@@ -1,4 +1,4 @@
-"""What takes part in a comparison, and what it is asked to do."""
+"""Implementations of a layer that are compared, and the passes that are timed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,28 +19,28 @@ OURS, DENSE = "ours", "dense"
 
 
 class Passes(Protocol):
-    """A layer and a batch, ready to run; a call comes back when its results are there."""
+    """A layer and a batch, ready to run; a call returns when its results are computed."""
 
     def forward(self) -> Any:
-        """``x @ W + b`` as in inference, nothing kept for a backward pass."""
+        """``x @ W + b`` as in inference, with nothing stored for a backward pass."""
 
     def step(self) -> Any:
-        """Forward and backward: the gradients of ``sum(slopes * y)`` by every parameter and by the inputs."""
+        """Forward and backward: gradients of ``sum(gradients * y)`` for every parameter and the inputs."""
 
     def outputs(self) -> Numbers:
-        """What `forward` computes, numpy."""
+        """The result of `forward` as a numpy array."""
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
+class Implementation:
     """A way to compute a layer in one framework.
 
     Attributes:
-        name: as tables call it.
-        kind: what it is to the comparison.
-        make: operator and bias to a native layer; raises `MPONetError` for an operator that it
-            cannot take.
-        packages: distributions that it needs beside the framework.
+        name: name in tables.
+        kind: role in the comparison.
+        make: makes a native layer of an operator and a bias; raises `MPONetError` for an operator
+            that it does not support.
+        packages: distributions that it needs in addition to the framework.
         rebuilds: whether it forms the whole matrix.
     """
 
@@ -52,17 +52,21 @@ class Contender:
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """Those of its packages that are not installed."""
+        """Its packages that are not installed."""
         return tuple(package for package in self.packages if not _version(package))
 
     @property
     def versions(self) -> dict[str, str]:
         """Versions of its packages that are installed."""
-        return {package: found for package in self.packages if (found := _version(package))}
+        return {package: number for package in self.packages if (number := _version(package))}
 
 
 def low_rank(shape: MPOShape) -> int:
-    """Rank at which two dense matrices, one after the other, have about as many parameters as the operator."""
+    """Rank at which the product of two matrices has about as many parameters as the operator.
+
+    >>> low_rank(MPOShape.from_factors((16, 16), (16, 16), 8))
+    8
+    """
     return max(1, round(shape.parameters / (shape.in_features + shape.out_features)))
 
 
@@ -80,12 +84,12 @@ def equation(sites: int) -> str:
 
 
 def einsum_expression(shape: MPOShape, batch: int, package: str) -> Callable[..., Any]:
-    """``equation`` along the best path that ``package`` finds: of ``(batch, I_1 .. I_n)`` and the cores of `bare`.
+    """`equation` along the best path that a package finds, for ``(batch, I_1 .. I_n)`` and the cores of `bare`.
 
     Args:
-        shape: of the operator.
+        shape: shape of the operator.
         batch: rows of the batch.
-        package: ``opt_einsum``, with every path tried, or ``cotengra``.
+        package: ``opt_einsum``, which tries every path, or ``cotengra``.
     """
     sites = shape.sites
     sizes = [(batch, *shape.input_dims), *(_bare(size, k, sites) for k, size in enumerate(shape.core_shapes))]
@@ -107,14 +111,14 @@ def bare(mpo: MPO) -> tuple[Numbers, ...]:
 
 
 def paper_matrices(mpo: MPO) -> tuple[Numbers, ...]:
-    """The cores as the authors' code has them: rows ``(j_k, right bond)``, columns ``(left bond, i_k)``."""
+    """The cores as in the authors' code: rows ``(j_k, right bond)``, columns ``(left bond, i_k)``."""
     return tuple(
         core.transpose(2, 3, 0, 1).reshape(core.shape[2] * core.shape[3], prod(core.shape[:2])) for core in mpo.cores
     )
 
 
 def _bare(sizes: tuple[int, ...], k: int, sites: int) -> tuple[int, ...]:
-    """Sizes of core ``k``, from 0, without the boundary axes."""
+    """Sizes of core ``k``, counted from 0, without the boundary axes."""
     return sizes[k == 0 : 3 if k == sites - 1 else 4]
 
 
