@@ -39,7 +39,7 @@ def square(width: int, bond: int, batch: int, sites: int | None = SITES) -> Row:
     """A layer from ``width`` to ``width`` with factors as equal as possible.
 
     >>> square(256, bond=8, batch=1).shape.input_dims
-    (4, 8, 8)
+    (8, 8, 4)
     """
     shape = MPOShape.from_sizes(width, width, bond, sites)
     return Row(f"{width}-d{bond}-b{batch}", shape, batch)
