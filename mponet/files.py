@@ -209,8 +209,8 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise CheckpointError(
-            f"{path} cannot be written ({error}); expected a folder with room in it and the permission to write; free "
-            "some room, or choose another folder"
+            f"{path} cannot be written ({error.strerror or error}); expected a folder with room in it "
+            "and the permission to write; free some room, or choose another folder"
         ) from error
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
 from rich.status import Status
 
 from mponet.backend import TRAINABLE, installed, normalize
@@ -19,13 +18,13 @@ from mponet.bench.rounds import PATIENCE, ROUNDS
 from mponet.bench.rows import NETWORKS, ROWS, Network, Row
 from mponet.bench.worker import task_of
 from mponet.cli import timings
-from mponet.cli.output import fail, print_status
+from mponet.cli.output import WritableFile, error_console, fail, print_status
 from mponet.errors import BackendError, InputError
 from mponet.files import write_json
 
 N = TypeVar("N", Row, Network)
 Figures = dict[str, Any]
-FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
+FILE = WritableFile()
 
 
 @click.group(
@@ -45,13 +44,6 @@ def bench() -> None:
     """Measure speed and memory beside dense layers and other packages."""
 
 
-def _in_folder(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
-    """Refuse a file that cannot be written before minutes of measuring, not after."""
-    if path is not None and not path.absolute().parent.is_dir():
-        raise click.BadParameter(f"there is no folder {path.parent}; expected one that is there", context, parameter)
-    return path
-
-
 def _common(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every measurement; ``backends`` comes as names."""
 
@@ -60,9 +52,7 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, backends=backends_of(backends), **others)
 
     for option in (
-        click.option(
-            "--json", "json_file", type=FILE, callback=_in_folder, metavar="FILE", help="Write all figures to FILE."
-        ),
+        click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write all figures to FILE."),
         click.option(
             "--backend",
             "--backends",
@@ -94,7 +84,6 @@ _chart = click.option(
     "--chart",
     "chart_file",
     type=FILE,
-    callback=_in_folder,
     metavar="FILE.svg",
     help="Chart file; needs matplotlib.",
 )
@@ -289,7 +278,7 @@ def named(names: str | None, known: Sequence[N]) -> list[N]:
 
 
 def _busy(backend: str, what: str) -> Status:
-    return Console(stderr=True).status(f"{backend}: {what}")
+    return error_console().status(f"{backend}: {what}")
 
 
 def _of_backend(path: Path, backend: str, backends: Sequence[str]) -> Path:

@@ -4,11 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from mponet import models
-from mponet.cli.output import bond_option, json_option, people, print_json
+from mponet.cli.output import bond_option, error_console, json_option, people, print_json
 from mponet.crosscheck import Report, crosschecks, markdown
 from mponet.crosscheck.case import DTYPES, RECIPES
 from mponet.crosscheck.check import BATCH, participants
@@ -106,7 +105,7 @@ def crosscheck(
     for group in groups:
         for kind in DTYPES if dtype == "both" else (dtype,):
             what = ", ".join(dict.fromkeys(network.name for network in group.networks))
-            with Console(stderr=True).status(f"{what} in {kind}: {', '.join(taking_part)}, each in its own process"):
+            with error_console().status(f"{what} in {kind}: {', '.join(taking_part)}, each in its own process"):
                 found = crosschecks(
                     group.networks,
                     backends=taking_part,

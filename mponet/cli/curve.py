@@ -1,6 +1,7 @@
 """Curves for terminals: every character is a grid of two by four dots, so that a line of text is four dots high."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
 from statistics import fmean
 
 #: Bits of the dots of a braille character, by row from the top, left and right.
@@ -17,10 +18,13 @@ def curve(points: Sequence[tuple[float, float]], end: float, width: int, height:
         width: in characters.
         height: in lines.
     """
+    if width < 1 or height < 1:
+        return []
     columns = _columns(points, end, 2 * width)
     rows = [[0] * width for _ in range(height)]
     low, high = min(columns.values(), default=0.0), max(columns.values(), default=0.0)
     scale = (4 * height - 1) / (high - low) if high > low else 0.0
+    scale = scale if isfinite(scale) else 0.0  # of a difference too small to divide by
     before: int | None = None
     for x, y in _bridged(columns):
         level = round((y - low) * scale)

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 from mponet import models
 from mponet.cli.evaluate import find
 from mponet.cli.output import (
+    WritableFile,
     bond_option,
     count,
     is_path,
@@ -46,7 +47,7 @@ Examples:
 """
 )
 @model_or_path_argument
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Output file.")
+@click.option("-o", "--output", type=WritableFile(), metavar="FILE", help="Output file.")
 @click.option("--layer", metavar="NAME", help="Draw only the operator of this layer.")
 @click.option("--line", "as_line", is_flag=True, help="Print one line per operator: bonds, gauge and factors.")
 @click.option(

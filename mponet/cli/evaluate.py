@@ -1,5 +1,6 @@
 """``mponet evaluate``: the test accuracy of what was trained, on any backend."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def find(path: Path) -> list[Path]:
     Raises:
         CheckpointError: there is none.
     """
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 - unlike Path.is_dir it raises nothing, whatever the path is
         return [path]
     found = sorted((*path.glob(NAME), *path.glob(f"*/{NAME}")))
     if not found:

@@ -1,13 +1,16 @@
 """The command group: finds a subcommand's module when it is needed, and turns errors into one line."""
 
 import os
+import sys
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
 import click
 
 from mponet._version import __version__
-from mponet.cli.output import fail
+from mponet.cli import INTERRUPTED, was_interrupted
+from mponet.cli.output import fail, print_status
 from mponet.errors import MPONetError
 
 #: Subcommands in the order of the help, with their line in it; `mponet.cli.<name>` holds the
@@ -47,14 +50,44 @@ class Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a subcommand; an error of ours is one line and exit status 1 (``MPONET_DEBUG=1``: with its traceback)."""
+        """Run a subcommand; what goes wrong is one line and exit status 1 (``MPONET_DEBUG=1``: with its traceback)."""
         try:
             return super().invoke(ctx)
-        except MPONetError as error:
+        except BrokenPipeError:
+            raise  # the reader of standard output has had enough: click ends without a word
+        except (MPONetError, OSError, MemoryError, OverflowError, RecursionError) as error:
+            if was_interrupted():
+                raise KeyboardInterrupt from error
             if os.environ.get("MPONET_DEBUG", "") not in ("", "0"):
                 raise
-            fail(str(error))
+            fail(_told(error))
             ctx.exit(1)
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **others: Any) -> Any:
+        """As click's, but Ctrl-C ends with status 130 and one line."""
+        standalone = others.pop("standalone_mode", True)
+        if not standalone:
+            return super().main(args, prog_name, standalone_mode=False, **others)
+        try:
+            status = super().main(args, prog_name, standalone_mode=False, **others)
+        except click.ClickException as error:
+            error.show()
+            status = error.exit_code
+        except (KeyboardInterrupt, click.Abort):
+            print_status("interrupted")
+            status = INTERRUPTED
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _told(error: BaseException) -> str:
+    """A line for an error, ours or the system's."""
+    if isinstance(error, MPONetError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "there is not enough memory; expected more for this command; choose a smaller network, bond or batch"
+    if isinstance(error, OSError):
+        return f"the system refused: {error}; expected files and folders that can be read and written; see the path"
+    return f"a number or a name is too large ({type(error).__name__}: {error}); expected less; choose smaller ones"
 
 
 EPILOG = """\b

@@ -1,9 +1,11 @@
 """The live view of a training on a terminal: a bar with the time left, two curves, and a table of the evaluations."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from math import isfinite
 from time import monotonic
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -21,10 +23,26 @@ FEWEST, MOST = 3, 12  # evaluations in the table
 AROUND = 8  # lines beside curves and table: title, bar, blanks, titles and ends of curves, headings, the cursor
 WIDEST = 120  # wider than that, numbers that belong together are far apart
 LABEL = 8  # characters beside a curve
+NARROWEST = 8  # characters of a curve; on a narrower terminal there are none
+
+
+class _SafeLive(Live):
+    """Rich's live display; what cannot be drawn or written is handed to ``note`` and dropped."""
+
+    def __init__(self, note: Callable[[BaseException], None], **options: Any) -> None:
+        self._note = note
+        super().__init__(**options)
+
+    def refresh(self) -> None:
+        """Draw; called by a thread of rich's, too, which an exception would end."""
+        try:
+            super().refresh()
+        except (Exception, SystemExit) as error:
+            self._note(error)
 
 
 class View:
-    """Watches a run, or one cell of a suite; what it shows stays where it was when the training ends.
+    """Watches a run, or one training of a suite; what it shows stays where it was when the training ends.
 
     Args:
         console: a terminal.
@@ -35,18 +53,27 @@ class View:
         self._console, self._suite_progress = console, suite_progress
         self._progress: Progress | None = None
         self._since = monotonic()
-        self._live = Live(
-            console=console, get_renderable=self._picture, transient=suite_progress is not None, refresh_per_second=4
+        self._problem: str | None = None
+        self._live = _SafeLive(
+            self._note,
+            console=console,
+            get_renderable=self._picture,
+            transient=suite_progress is not None,
+            refresh_per_second=4,
         )
 
     def __enter__(self) -> "View":
         """Begin."""
-        self._live.start()
+        try:
+            self._live.start()
+        except (Exception, SystemExit) as error:
+            self._note(error)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Leave the terminal as it was, with the last picture of a run above the cursor."""
-        self._live.stop()
+        with suppress(Exception, SystemExit):  # a terminal that is gone needs nothing
+            self._live.stop()
 
     def started(self, variant: str, steps: int, per_epoch: int, earlier: Sequence[Record]) -> None:
         """Show this one from now on."""
@@ -63,12 +90,21 @@ class View:
             told = "diverged" if outcome.accuracy is None else f"test accuracy {outcome.accuracy:.2%}"
             self._live.console.print(Text(f"{variant}: {told} after {outcome.steps} steps, {clock(outcome.seconds)}"))
 
+    def _note(self, error: BaseException) -> None:
+        """Keep the first problem; the picture says it from now on."""
+        self._problem = self._problem or f"the progress display failed ({type(error).__name__}: {error})"
+
     def _picture(self) -> RenderableType:
+        if self._problem:
+            return Text(f"{self._problem}; the work continues without it", style="dim")
         if self._progress is None:
             return Text("starting", style="dim")
-        return picture(
-            self._progress, self._suite_progress, monotonic() - self._since, self._console.width, self._console.height
-        )
+        since, size = monotonic() - self._since, self._console.size
+        try:
+            return picture(self._progress, self._suite_progress, since, size.width, size.height)
+        except Exception as error:  # whatever it is, the training has nothing to do with it
+            self._note(error)
+            return Text()
 
 
 def picture(progress: Progress, suite_progress: SuiteProgress | None, since: float, width: int, height: int) -> Group:
@@ -84,9 +120,14 @@ def picture(progress: Progress, suite_progress: SuiteProgress | None, since: flo
     width = min(width, WIDEST)
     parts = list(_head(progress, suite_progress, since, width))
     room = height - AROUND - CURVES - (suite_progress is not None)
-    if room >= FEWEST:
+    if room >= FEWEST and _curve_width(width) >= NARROWEST:
         parts += [Text(), _curves(progress, width), Text(), _table(progress, min(room, MOST))]
     return Group(*parts)
+
+
+def _curve_width(width: int) -> int:
+    """Characters of each of two curves side by side, without their labels."""
+    return (width - 3) // 2 - LABEL - 2
 
 
 def _head(
@@ -117,12 +158,11 @@ def _speed(progress: Progress) -> str:
 def _curves(progress: Progress, width: int) -> Table:
     """Loss and accuracy side by side; the right edge of each is the end of the training."""
     losses, accuracies = progress.losses(), progress.accuracies()
-    room = (width - 3) // 2
     grid = Table.grid(padding=(0, 3, 0, 0))
     labels = [f"{10**value:.3g}" for value in _ends(losses)], [f"{value:.2%}" for value in _ends(accuracies)]
     grid.add_row(
-        _plot("loss of a batch, logarithmic", losses, labels[0], progress, room, "cyan"),
-        _plot("test accuracy", accuracies, labels[1], progress, room, "green"),
+        _plot("loss of a batch, logarithmic", losses, labels[0], progress, width, "cyan"),
+        _plot("test accuracy", accuracies, labels[1], progress, width, "green"),
     )
     return grid
 
@@ -135,7 +175,7 @@ def _plot(
     width: int,
     style: str,
 ) -> Text:
-    wide = width - LABEL - 2
+    wide = _curve_width(width)
     top, bottom = labels if labels else ("", "")
     text = Text(f"{'':>{LABEL}}  {title}\n", style="dim", no_wrap=True)
     for number, line in enumerate(curve(points, progress.steps, wide, CURVES)):

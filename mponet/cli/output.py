@@ -1,8 +1,10 @@
 """What the subcommands share: their common options, and the two ways to speak, to people and to programs."""
 
-import json
+import os
 import re
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +13,8 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from mponet.errors import CheckpointError
+from mponet.files import check_writable, to_json
 from mponet.models import FAMILIES, VARIANTS, full_name
 from mponet.models.outline import count as count
 from mponet.models.resnet import K
@@ -35,7 +39,9 @@ def model_or_path_argument(command: F) -> F:
 
 def is_path(model: str) -> bool:
     """Whether a command that takes both means a file or a folder: one that is there, and no name of a network."""
-    return Path(model).exists() and not any(re.fullmatch(family.pattern, model) for family in FAMILIES.values())
+    # os.path.exists: unlike Path.exists it raises nothing, whatever the name is
+    known = any(re.fullmatch(family.pattern, model) for family in FAMILIES.values())
+    return not known and os.path.exists(model)  # noqa: PTH110
 
 
 def _model(command: F, required: bool, paths: bool = False) -> F:
@@ -76,21 +82,66 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 MODELS = ", ".join(f"{family.spelling} ({family.title})" for family in FAMILIES.values())
 
 
+class WritableFile(click.Path):
+    """A file to write: refused at once where it could not be written after the work."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path."""
+        path = Path(value)
+        try:
+            check_writable(path)
+        except CheckpointError as error:
+            self.fail(str(error), param, ctx)
+        return path
+
+
+class _ErrorConsole(Console):
+    """Standard error; rich would end the process where its reader is gone."""
+
+    def on_broken_pipe(self) -> None:
+        """Say nothing more."""
+        discard_errors()
+
+
 def people() -> Console:
     """Standard output for people: colours on a terminal only, ``NO_COLOR`` respected, brackets left as they are."""
     return Console(highlight=False, markup=False)
 
 
+def error_console() -> Console:
+    """Standard error for status lines and the live view."""
+    return _ErrorConsole(stderr=True, highlight=False)
+
+
 def print_status(message: str) -> None:
     """One line on standard error, where it never mixes with results."""
-    Console(stderr=True, highlight=False).print(Text(message), soft_wrap=True)
+    _print_error(Text(message))
 
 
 def fail(message: str) -> None:
     """One red line on standard error."""
-    Console(stderr=True, highlight=False).print(Text(f"error: {message}", style="red"), soft_wrap=True)
+    _print_error(Text(f"error: {message}", style="red"))
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """One JSON object on standard output, ASCII; no NaN or infinity, which JSON does not have."""
-    click.echo(json.dumps(value, indent=2, allow_nan=False))
+    """One JSON object on standard output, ASCII; null in place of NaN and infinities, which JSON does not have."""
+    click.echo(to_json(value, indent=2))
+
+
+def discard_errors() -> None:
+    """Send standard error nowhere from now on: its reader is gone, or its disk is full."""
+    with suppress(OSError, ValueError):
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, sys.stderr.fileno() if sys.stderr is not None else 2)
+        os.close(sink)
+
+
+def _print_error(text: Text) -> None:
+    """Words on standard error; an error there does not stop the work."""
+    try:
+        error_console().print(text, soft_wrap=True)
+    except (OSError, ValueError):  # ValueError: the stream is closed
+        discard_errors()

@@ -5,10 +5,8 @@ from time import monotonic
 from types import TracebackType
 from typing import Protocol
 
-from rich.console import Console
-
 from mponet.cli.live import View
-from mponet.cli.output import print_status
+from mponet.cli.output import error_console, print_status
 from mponet.cli.progress_state import SuiteProgress, begin, clock, extend
 from mponet.training.loop import Record
 from mponet.training.run import Reporter, Result
@@ -32,7 +30,7 @@ def watcher(suite_progress: SuiteProgress | None = None) -> Watcher:
     Args:
         suite_progress: what else a suite has to do; None for a run.
     """
-    console = Console(stderr=True, highlight=False)
+    console = error_console()
     able = console.is_terminal and not console.is_dumb_terminal and console.encoding.lower().startswith("utf")
     return View(console, suite_progress) if able else Lines()
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from math import isfinite, log10
+from math import inf, log10
 
 from mponet.training.loop import Record
+
+FOREVER = 1e10  # seconds, three hundred years
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +54,12 @@ class Progress:
         before = self.records[self.earlier - 1] if self.earlier else None
         step, seconds = (before.step, before.seconds) if before else (0, 0.0)
         last = self.records[-1]
-        return (last.seconds - seconds) / (last.step - step) * (self.steps - last.step)
+        done = last.step - step
+        return (last.seconds - seconds) / done * (self.steps - last.step) if done > 0 else None
 
     def losses(self) -> list[tuple[float, float]]:
         """Step and logarithm of the loss, where it has one."""
-        return [(one.step, log10(one.loss)) for one in self.records if isfinite(one.loss) and one.loss > 0]
+        return [(one.step, log10(one.loss)) for one in self.records if 0 < one.loss < inf]
 
     def accuracies(self) -> list[tuple[float, float]]:
         """Step and accuracy of the evaluations."""
@@ -69,8 +72,9 @@ def begin(name: str, steps: int, per_epoch: int, earlier: Sequence[Record]) -> P
 
 
 def extend(progress: Progress, record: Record) -> Progress:
-    """The progress with one more record."""
-    return replace(progress, records=(*progress.records, record))
+    """The progress with one more record, in place of an interim one before it."""
+    kept = progress.records[:-1] if progress.records and progress.records[-1].interim else progress.records
+    return replace(progress, records=(*kept, record))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ class SuiteProgress:
     """The rest of a suite.
 
     Attributes:
-        count: of all cells.
+        count: of all trainings.
         finished: how many are.
         seconds: that those of known pace take which are neither finished nor watched.
         unknown: how many there are of unknown pace.
@@ -95,13 +99,15 @@ class SuiteProgress:
         known = clock(self.seconds + (left or 0.0)) if self.seconds or left is not None else ""
         more = f"{unknown} of unknown pace" if unknown else ""
         return (
-            f"suite: {self.finished} of {self.count} cells finished; left: "
+            f"suite: {self.finished} of {self.count} trainings finished; left: "
             f"{' and '.join(part for part in (known, more) if part)}"
         )
 
 
 def clock(seconds: float) -> str:
-    """``12 s``, ``3:05``, ``2:03:05``."""
+    """``12 s``, ``3:05``, ``2:03:05``; ``unknown`` for what is no time."""
+    if not 0 <= seconds < FOREVER:
+        return "unknown"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from mponet.cli.output import json_option, print_json
+from mponet.cli.output import WritableFile, json_option, print_json
 from mponet.files import write_atomically, writing
 from mponet.report import report as page_of
 
@@ -23,7 +23,7 @@ Examples:
 @click.option(
     "-o",
     "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=WritableFile(),
     metavar="FILE",
     help=f"Output file.  Default: {NAME} in DIR.",
 )
@@ -43,8 +43,8 @@ def report(folder: Path, out: Path | None, given: tuple[Path, ...], as_json: boo
     such as one suite on three frameworks.  The page needs no network.  The same DIR gives the same
     bytes.
     """
-    page = page_of(folder, given).encode()
     file = out or folder / NAME
+    page = page_of(folder, given).encode(errors="replace")  # names on disk may be no Unicode
     with writing(file):
         write_atomically(file, page)
     print_json({"file": str(file), "bytes": len(page)}) if as_json else click.echo(f"{file}: {len(page) / 1000:.0f} kB")

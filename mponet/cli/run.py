@@ -8,6 +8,7 @@ import click
 from rich.table import Table
 
 from mponet.backend import choose, load
+from mponet.cli import INTERRUPTED
 from mponet.cli.output import (
     MODELS,
     bond_option,
@@ -25,8 +26,6 @@ from mponet.training import data as datasets
 from mponet.training.run import Result, default_folder, resolve, summary
 from mponet.training.run import run as train_variants
 from mponet.training.run.settings import FEWEST
-
-INTERRUPTED = 130  # what a shell reports for Ctrl-C
 
 
 @click.command(
@@ -113,7 +112,7 @@ def run(
         bond=bond,
         seed=seed,
     )
-    folder = out or default_folder(settings, chosen.name)
+    folder = out or default_folder(settings, chosen.name, epochs=epochs, steps=steps)
     print_status(f"data: {dataset.name}, {dataset.source}{'' if data else '; --data names another'}")
     print_status(f"backend: {chosen.name}, {chosen.why}")
     framework = load(chosen.name)
@@ -123,7 +122,7 @@ def run(
                 settings, framework, dataset, folder, variants=variants, resume=resume, device=device, reporter=watching
             )
     except KeyboardInterrupt:
-        print_status(f"stopped; {folder} keeps what was done: the same command with --resume goes on")
+        print_status(f"stopped; {folder} keeps what was done; the same command with --resume continues")
         leave(INTERRUPTED)
     print_json({**summary(settings, chosen.name, results), "folder": str(folder)}) if as_json else _show(
         results, folder

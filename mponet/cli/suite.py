@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from sys import exit as leave
 
@@ -9,16 +10,16 @@ import click
 from rich.table import Table
 
 from mponet.backend import choose, load
+from mponet.cli import INTERRUPTED
 from mponet.cli.output import fail, json_option, people, print_json, print_status
 from mponet.cli.progress import watcher
 from mponet.cli.progress_state import SuiteProgress
-from mponet.cli.run import INTERRUPTED
 from mponet.training import data as datasets
 from mponet.training.loop import Record
 from mponet.training.run import Reporter, Result
 from mponet.training.suite import Row, State, Suite, Training, plan, read, report, run_suite, states
 from mponet.training.suite.published import Figure
-from mponet.training.suite.settings import DEFAULT, SEEDS, data_of, networks
+from mponet.training.suite.settings import DEFAULT, SEEDS, data_of, default_folder, networks
 from mponet.training.suite.table import Report
 from mponet.training.suite.write import flat, percent, ratio
 from mponet.training.suite.write import seeds as trainings
@@ -119,14 +120,17 @@ def suite(
         epochs=epochs,
         steps=steps,
     )
-    folder = out or Path("runs") / f"suite-{chosen.name}-{preset}"
+    usual = replace(
+        planned, networks=networks(DEFAULT), seeds=SEEDS, data=None, epochs=None, steps=None, images=planned.images
+    )
+    folder = out or default_folder(planned, usual)
     for one in loaded.values():
         print_status(f"data: {one.name}, {one.source}")
     print_status(f"backend: {chosen.name}, {chosen.why}")
     try:
         made = run_suite(planned, load(chosen.name), loaded, folder, device=device, observer=_Watching(planned, folder))
     except KeyboardInterrupt:
-        print_status(f"stopped; {folder} keeps what was done: the same command goes on")
+        print_status(f"stopped; {folder} keeps what was done; the same command continues")
         leave(INTERRUPTED)
     print_json({**made.as_dict(), "folder": str(folder)}) if as_json else _show(made, folder)
     for cells in (made.diverged, made.failed):

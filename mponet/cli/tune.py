@@ -3,10 +3,9 @@
 from dataclasses import asdict
 
 import click
-from rich.status import Status
 
 from mponet.backend import TRAINABLE, load
-from mponet.cli.output import json_option, print_json
+from mponet.cli.output import error_console, json_option, print_json
 from mponet.contraction.calibrate import Tuning
 from mponet.contraction.calibrate import tune as measure
 from mponet.contraction.cost import DEFAULT_COSTS
@@ -40,7 +39,7 @@ def tune(backend: str | None, dry_run: bool, as_json: bool) -> None:
     """
     planner = load(backend).planner
     key = planner.key("float32")
-    with Status("measuring") as status:
+    with error_console().status("measuring") as status:
         times = GPU_BATCHES if planner.device else 1
         tuning = measure(planner.runner, DEFAULTS.get(key, DEFAULT_COSTS), times=times, progress=status.update)
     file = None if dry_run else save(key, planner.versions(), tuning.machine)

@@ -148,7 +148,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(ta
     for option in ("--json", "--chart"):
         result = run("bench", "growth", option, str(tmp_path / "absent" / "x"))
         assert result.exit_code == 2
-        assert "there is no folder" in result.stderr
+        assert "cannot be written" in result.stderr
     assert not tasks
 
 

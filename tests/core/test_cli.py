@@ -15,7 +15,7 @@ from mponet import backend, cli
 from mponet.cli.group import COMMANDS
 from mponet.crosscheck import Comparison, Report
 from mponet.errors import BackendError, MPONetError
-from mponet.models import known
+from mponet.models import spellings
 
 #: The module; its command has the same name.
 CHECK = import_module("mponet.cli.crosscheck")
@@ -88,7 +88,7 @@ def test_it_runs_as_a_module():
 def test_an_error_in_a_shell_is_one_line_and_status_1():
     done = in_a_shell("info", "nope")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"error: model is 'nope'; expected one of {known()}\n"
+    assert done.stderr == f"error: model is 'nope'; expected one of {spellings()}\n"
 
 
 def test_a_terminal_without_box_characters_gets_the_words():

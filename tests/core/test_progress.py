@@ -130,7 +130,7 @@ def test_names_are_no_markup():
 @pytest.mark.parametrize(
     ("suite_progress", "left", "told"),
     [
-        (SuiteProgress(6, 1, 60.0, 0), 30.0, "1 of 6 cells finished; left: 1:30"),
+        (SuiteProgress(6, 1, 60.0, 0), 30.0, "1 of 6 trainings finished; left: 1:30"),
         (SuiteProgress(6, 1, 60.0, 3), 30.0, "left: 1:30 and 3 of unknown pace"),
         (SuiteProgress(6, 0, 0.0, 5), None, "left: 6 of unknown pace"),
     ],

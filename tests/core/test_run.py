@@ -275,7 +275,7 @@ def test_the_command_prints_a_table_and_where_the_files_are(command):
     status, out, err = command("run", "toy", "--steps", "60")
     assert status == 0
     assert "accuracy" in out and "650" in out and "0.1750" in out
-    assert "runs/toy-digits-numpy-short-seed0" in out
+    assert "runs/toy-digits-numpy-short-60steps-seed0" in out
     assert "data: digits" in err and "backend: numpy" in err
     assert "dense: test accuracy" in err
 
@@ -323,7 +323,7 @@ def test_an_existing_run_is_one_line_and_exit_status_1(command):
     command("run", "toy", "--steps", "60")
     status, out, err = command("run", "toy", "--steps", "60")
     assert (status, out) == (1, "")
-    assert err.splitlines()[-1].startswith("error: runs/toy-digits-numpy-short-seed0 already holds")
+    assert err.splitlines()[-1].startswith("error: runs/toy-digits-numpy-short-60steps-seed0 already holds")
     assert command("run", "toy", "--steps", "60", "--resume")[0] == 0
 
 
@@ -334,7 +334,7 @@ def test_stopping_by_hand_says_how_to_go_on(command):
 
     status, _, err = command("run", "toy", backend=Stopped())
     assert status == 130
-    assert "--resume goes on" in err
+    assert "--resume continues" in err
 
 
 @pytest.mark.parametrize(

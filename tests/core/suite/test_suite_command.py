@@ -89,7 +89,7 @@ def test_stopping_by_hand_says_how_to_go_on(command):
 
     status, _, err = command(*OPTIONS, "--out", "here", backend=Stopped())
     assert status == 130
-    assert "the same command goes on" in err
+    assert "the same command continues" in err
 
 
 @pytest.mark.parametrize(
