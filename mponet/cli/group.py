@@ -63,7 +63,9 @@ class Commands(click.Group):
             fail(_told(error))
             ctx.exit(1)
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **others: Any) -> Any:
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **others: Any
+    ) -> Any:
         """As click's, but Ctrl-C ends with status 130 and one line."""
         standalone = others.pop("standalone_mode", True)
         if not standalone:
