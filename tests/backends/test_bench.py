@@ -1,11 +1,9 @@
 """What `mponet bench` times: every implementation computes the operator, and a step gives every gradient."""
 
-from importlib import import_module
-
 import numpy as np
 import pytest
 
-from mponet.bench.layers import CLOSE, expected, prepare, problem
+from mponet.bench.layers import CLOSE, bench_of, expected, prepare, problem
 from mponet.bench.process import run
 from mponet.bench.rows import Row
 from mponet.bench.worker import task_of
@@ -19,8 +17,8 @@ WIDE = Row("wide", MPOShape.from_factors((16, 16, 2), (16, 16, 2), 2), 64)
 
 
 @pytest.fixture
-def bench(backend):
-    return import_module(f"{backend.__name__}.bench")
+def bench(backend_name):
+    return bench_of(backend_name)
 
 
 def leaves(tree):
@@ -39,7 +37,7 @@ def test_ours_and_the_dense_layer_take_part_first(bench):
 
 @pytest.mark.filterwarnings("ignore")  # other packages warn of old habits
 @pytest.mark.parametrize("row", [ROW, UNEVEN], ids=lambda row: row.name)
-def test_every_contender_computes_the_operator(bench, row):
+def test_every_implementation_computes_the_operator(bench, row):
     prepared, unsupported = prepare(bench, installed(bench), row)
     assert {layer.implementation.kind for layer in prepared} >= {"ours", "dense", "peer", "other"}
     assert all(layer.error is None or layer.error <= CLOSE for layer in prepared)
