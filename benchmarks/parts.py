@@ -55,7 +55,7 @@ def parts(backend: str, row: Row) -> tuple[dict[str, Call], dict[str, int], Plan
     """What is timed, how many multiplications each is, and the plan."""
     arrays = import_module(f"mponet_{backend}.ops.arrays")
     ops = arrays.IN_PLACE if backend == "torch" else arrays.OPS
-    planner = import_module(f"mponet_{backend}.ops.planning").PLANNER
+    planner = import_module(f"mponet_{backend}.ops.planning").planner()
     shape, batch, rng = row.shape, row.batch, np.random.default_rng(0)
 
     def numbers(*size: int) -> np.ndarray:

@@ -30,7 +30,7 @@ def _torch():
     import torch
 
     from mponet_torch import MPOLinear, NetworkLinear
-    from mponet_torch.ops.graph import apply_network
+    from mponet_torch.ops.contraction import apply
 
     def tensor(array):
         return torch.tensor(np.asarray(array))
@@ -75,7 +75,7 @@ def _torch():
 
     return SimpleNamespace(
         network=NetworkLinear,
-        apply_network=apply_network,
+        apply=apply,
         wired=lambda wiring, **options: NetworkLinear(wiring, **options),
         slopes=slopes,
         reloaded=reloaded,
@@ -98,7 +98,7 @@ def _jax():
     from flax import nnx
 
     from mponet_jax import MPOLinear, NetworkLinear
-    from mponet_jax.ops.graph import apply_network
+    from mponet_jax.ops.contraction import apply
 
     def gradients(layer, inputs, slope):
         def total(layer, x):
@@ -147,7 +147,7 @@ def _jax():
 
     return SimpleNamespace(
         network=NetworkLinear,
-        apply_network=apply_network,
+        apply=apply,
         wired=lambda wiring, seed=0, **options: NetworkLinear(wiring, rngs=nnx.Rngs(seed), **options),
         slopes=slopes,
         reloaded=reloaded,
@@ -168,7 +168,7 @@ def _tensorflow():
     import tensorflow as tf
 
     from mponet_tensorflow import MPODense, NetworkDense
-    from mponet_tensorflow.ops.graph import apply_network
+    from mponet_tensorflow.ops.contraction import apply
 
     def gradients(layer, inputs, slope):
         x = tf.constant(inputs)
@@ -220,7 +220,7 @@ def _tensorflow():
 
     return SimpleNamespace(
         network=NetworkDense,
-        apply_network=apply_network,
+        apply=apply,
         wired=wired,
         slopes=slopes,
         reloaded=reloaded,

@@ -31,7 +31,7 @@ class Framework:
     @property
     def planner(self) -> PlanningContext:
         """What plans for the default device are chosen by."""
-        return planning.PLANNER
+        return planning.planner()
 
     def build(
         self, model: Model, parameters: Parameters, *, dtype: str = "float32", device: str | None = None

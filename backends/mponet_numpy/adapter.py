@@ -31,7 +31,7 @@ class Framework:
     @property
     def planner(self) -> PlanningContext:
         """What plans are chosen by."""
-        return planning.PLANNER
+        return planning.planner()
 
     def devices(self) -> tuple[str, ...]:
         """Devices that `build` accepts, the default first."""

@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from math import prod
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
 
 from mponet.contraction.kernels import Sizes, fusable, padded
 from mponet.contraction.plan import Plan
+from mponet.contraction.program import BasePlan
 
 VARIABLE = "MPONET_KERNELS"
 DTYPES = (torch.bfloat16, torch.float16)
@@ -29,7 +31,7 @@ STATE_ELEMENTS = 8192
 SLOPES = (4, 3)
 
 
-def supports(plan: Plan, like: Tensor) -> bool:
+def supports(plan: BasePlan, like: Tensor) -> TypeGuard[Plan]:
     """Whether a kernel runs this plan on arrays like this one."""
     return like.device.type == "cuda" and like.dtype in DTYPES and available() and _fusable(plan)
 

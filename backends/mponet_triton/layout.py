@@ -1,7 +1,7 @@
 """What the kernels take of a plan's groups, and what their gradients are gradients of.
 
 The core of a group is ``(D_l, I, J, D_r)``: a core of the operator, or a product of neighbours,
-which `mponet.contraction.weights.chains` has laid out as the weight of a step.  Kernels take it
+which `mponet.contraction.weights.merged` has laid out as the weight of a step.  Kernels take it
 bond by bond, as a *factor*.
 """
 
@@ -17,7 +17,7 @@ def factors(plan: Plan, chains: Mapping[int, Tensor]) -> list[Tensor]:
 
     Args:
         plan: one that `mponet.contraction.kernels.fusable` names.
-        chains: as `mponet.contraction.weights.chains` gives them.
+        chains: as `mponet.contraction.weights.merged` gives them.
     """
     first, *middle, last = (_core(plan, group, chains) for group in range(len(plan.groups)))
     return [
@@ -50,5 +50,5 @@ def _core(plan: Plan, group: int, chains: Mapping[int, Tensor]) -> Tensor:
 
 
 def _chain(plan: Plan, group: int) -> int:
-    """The layouts are in the order of the steps, from the last group to the first."""
-    return plan.grouping.layouts[len(plan.groups) - 1 - group][0]
+    """The steps go from the last group to the first."""
+    return plan.steps[len(plan.groups) - 1 - group].weight

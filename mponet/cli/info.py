@@ -7,7 +7,7 @@ from mponet import models
 from mponet.cli import tables
 from mponet.cli.facts import describe, listed
 from mponet.cli.output import bond_option, json_option, optional_model_argument, print_json, variant_option
-from mponet.contraction.search import DEFAULT_BATCH
+from mponet.contraction.program import DEFAULT_BATCH
 
 
 @click.command(

@@ -7,9 +7,9 @@ import click
 from mponet.backend import TRAINABLE, load
 from mponet.cli.output import json_option, print_json
 from mponet.contraction.cost import Purpose, cost
-from mponet.contraction.plan import Plan
 from mponet.contraction.planner import FINALISTS, ITEMSIZE, PURPOSES, PlanRequest, PlanSet, mode, rounded
-from mponet.contraction.search import DEFAULT_BATCH
+from mponet.contraction.program import DEFAULT_BATCH
+from mponet.contraction.search import AnyPlan
 from mponet.operators.shape import MPOShape
 
 
@@ -92,7 +92,7 @@ def plan(
 
 
 def _facts(plans: PlanSet, request: PlanRequest, purpose: Purpose, top: int) -> dict[str, Any]:
-    def facts(plan: Plan) -> dict[str, Any]:
+    def facts(plan: AnyPlan) -> dict[str, Any]:
         parts = cost(plan, request.rows, purpose=purpose, itemsize=request.itemsize, machine=request.machine)
         return {
             "plan": str(plan),

@@ -11,8 +11,10 @@ from typing import Literal, NamedTuple
 
 from mponet.contraction.kernels import fusable, speed, uses_dense_gradient
 from mponet.contraction.kernels import multiplications as fused_multiplications
-from mponet.contraction.plan import Plan, Step, rebuilt
+from mponet.contraction.plan import Plan, rebuilt
+from mponet.contraction.program import BasePlan, Program, Step
 from mponet.operators.shape import MPOShape
+from mponet.operators.topology import NetworkShape
 
 #: ``forward``: one pass; ``training``: forward and backward; ``inference``: forward, the weights
 #: merged beforehand.
@@ -101,19 +103,19 @@ class Cost(NamedTuple):
 
 
 def predict(
-    plan: Plan, batch: int, *, purpose: Purpose = "forward", itemsize: int = 4, machine: Machine = DEFAULT_COSTS
+    plan: BasePlan, batch: int, *, purpose: Purpose = "forward", itemsize: int = 4, machine: Machine = DEFAULT_COSTS
 ) -> float:
     """Predicted seconds, as `cost` adds them up."""
     return cost(plan, batch, purpose=purpose, itemsize=itemsize, machine=machine).seconds
 
 
 def cost(
-    plan: Plan, batch: int, *, purpose: Purpose = "forward", itemsize: int = 4, machine: Machine = DEFAULT_COSTS
+    plan: BasePlan, batch: int, *, purpose: Purpose = "forward", itemsize: int = 4, machine: Machine = DEFAULT_COSTS
 ) -> Cost:
     """The predicted cost of a plan.
 
-    Training recomputes the sweep up to its last step, and for each step adds up the weight's
-    gradient and pulls that of the state: two products of the same size.
+    Training computes the states again up to the last step, and for each step adds up the weight's
+    gradient and pulls that of the state back: two products of the same size.
 
     Args:
         plan: the plan.
@@ -125,34 +127,42 @@ def cost(
     batch = max(batch, 1)  # an empty batch costs the calls all the same
     if machine.kernel_flops and fusable(plan):
         return _fused(plan, batch, purpose, itemsize, machine)
+    program: Program = plan.program
     rows = min(batch, plan.tile or batch)
     tiles = ceil(batch / rows)
     products = moving = 0.0
     calls = 0
-    last = len(plan.steps) - 1
-    for number, step in enumerate(plan.steps):
-        for sizes, times, moved in _products(step, rows, purpose, recomputed=number < last):
+    last = len(program.steps) - 1
+    #: Both ways in training, and once more as the states are computed again.
+    transpositions = 3 if purpose == "training" else 1
+    # a plan that is asked for by hand has a cost on every machine
+    bandwidth = machine.transpose_bandwidth or machine.memory_bandwidth
+    for number, step in enumerate(program.steps):
+        for sizes, times, moved in step_products(step, rows, purpose, recomputed=number < last):
             products += tiles * machine.multiplying(sizes, times, itemsize)
             moving += tiles * machine.moving(moved * itemsize)
             calls += tiles
-        if step.turn is not None:  # both ways in training, and once more as the sweep is run again
-            turns = 3 if purpose == "training" else 1
-            speed = (
-                machine.transpose_bandwidth or machine.memory_bandwidth
-            )  # a plan that is asked for by hand has a cost on every machine
-            moving += tiles * turns * 2 * rows * step.prefix * step.inner * itemsize / speed
-    return Cost(_merging(plan, purpose, itemsize, machine), products, moving, calls * machine.call_overhead)
+        if step.transposition is not None:
+            moving += tiles * transpositions * 2 * rows * step.prefix * step.inner * itemsize / bandwidth
+    for order in program.orders:
+        moving += (2 if purpose == "training" else 1) * machine.moving(2 * batch * order.elements * itemsize)
+    return Cost(_merging(program, purpose, itemsize, machine), products, moving, calls * machine.call_overhead)
 
 
 def dense(
-    shape: MPOShape, batch: int, *, purpose: Purpose = "forward", itemsize: int = 4, machine: Machine = DEFAULT_COSTS
+    shape: MPOShape | NetworkShape,
+    batch: int,
+    *,
+    purpose: Purpose = "forward",
+    itemsize: int = 4,
+    machine: Machine = DEFAULT_COSTS,
 ) -> Cost:
-    """The predicted cost of a dense layer of this size: the rebuilt matrix, which nobody has to rebuild."""
-    plan = rebuilt(shape)
-    return cost(plan, batch, purpose=purpose, itemsize=itemsize, machine=machine)._replace(merging=0.0)
+    """The predicted cost of a dense layer of this size: that of the rebuilt matrix without rebuilding it."""
+    one = MPOShape.from_factors((shape.in_features,), (shape.out_features,), 1)
+    return cost(rebuilt(one), batch, purpose=purpose, itemsize=itemsize, machine=machine)._replace(merging=0.0)
 
 
-def workspace(plan: Plan, batch: int, *, purpose: Purpose = "forward", machine: Machine = DEFAULT_COSTS) -> int:
+def workspace(plan: BasePlan, batch: int, *, purpose: Purpose = "forward", machine: Machine = DEFAULT_COSTS) -> int:
     """Largest number of elements that a pass keeps beside inputs, outputs and their gradients.
 
     In training the state of every step is there when the backward pass begins, and sums of
@@ -161,16 +171,22 @@ def workspace(plan: Plan, batch: int, *, purpose: Purpose = "forward", machine: 
     if machine.kernel_flops and fusable(plan):
         matrix = plan.shape.dense_parameters if purpose == "training" and uses_dense_gradient(plan, batch) else 0
         return matrix + 2 * sum(step.rows * step.inner for step in plan.steps)
+    program: Program = plan.program
     rows = min(batch, plan.tile or batch)
-    states = [rows * step.prefix * step.inner * step.suffix for step in plan.steps[0 if plan.transposed else 1 :]]
-    weights = sum(step.rows * step.inner for step in plan.steps)
+    states = [
+        rows * step.prefix * step.inner * step.suffix
+        for k, step in enumerate(program.steps)
+        if k > 0 or step.transposition is not None
+    ]
+    weights = sum(step.rows * step.inner for step in program.steps)
+    reordered = batch * sum(order.elements for order in program.orders)
     if purpose != "training":
-        return weights + sum(sorted(states)[-2:])
+        return weights + sum(sorted(states)[-2:]) + reordered
     sums = sum(
         step.rows * step.inner * (rows * step.prefix if apart(step.rows, step.inner, step.suffix) else 1)
-        for step in plan.steps
+        for step in program.steps
     )
-    return weights + sum(states) + sums
+    return weights + sum(states) + sums + 2 * reordered
 
 
 def _fused(plan: Plan, batch: int, purpose: Purpose, itemsize: int, machine: Machine) -> Cost:
@@ -183,11 +199,11 @@ def _fused(plan: Plan, batch: int, purpose: Purpose, itemsize: int, machine: Mac
     training, matrix = purpose == "training", uses_dense_gradient(plan, batch)
     size = batch * (plan.shape.in_features + plan.shape.out_features) * itemsize
     once = 2 * batch * fused_multiplications(plan) / (machine.kernel_flops * speed(plan) * 4 / itemsize)
-    merging = _merging(plan, purpose, itemsize, machine)
+    merging = _merging(plan.program, purpose, itemsize, machine)
     products = once
     if training and matrix:
         whole = rebuilt(plan.shape)
-        merging += _merging(whole, purpose, itemsize, machine) / 2  # the way back alone
+        merging += _merging(whole.program, purpose, itemsize, machine) / 2  # the way back alone
         sizes = (batch, plan.shape.in_features, plan.shape.out_features)
         products += once + machine.multiplying(sizes, 1, itemsize)
     elif training:
@@ -203,7 +219,7 @@ def apart(rows: int, inner: int, suffix: int) -> bool:
     return suffix > 1 and rows * inner <= 8 * suffix * (rows + inner)
 
 
-def _products(
+def step_products(
     step: Step, rows: int, purpose: Purpose, *, recomputed: bool
 ) -> Iterator[tuple[tuple[int, int, int], int, int]]:
     """Sizes, number and elements moved of the products of a step for ``rows`` of a batch."""
@@ -222,20 +238,21 @@ def _products(
             yield (count * step.suffix, step.rows, step.inner), 1, 3 * (state + result) + weight
 
 
-def _merging(plan: Plan, purpose: Purpose, itemsize: int, machine: Machine) -> float:
-    """Seconds of the products of cores, and of the copies that lay them out."""
+def _merging(program: Program, purpose: Purpose, itemsize: int, machine: Machine) -> float:
+    """Seconds of the products of tensors, and of the copies that lay them out."""
     if purpose == "inference":
         return 0.0
     forward, backward = (2, 2) if purpose == "training" else (1, 0)  # weights again, and two gradients a product
+    copies = forward + backward / 2
     seconds = 0.0
-    for merge in plan.grouping.merges:
-        (outer, bond), (_, inner) = merge.facing
-        once = machine.multiplying((outer, bond, inner), 1, itemsize)
-        moved = machine.moving(3 * outer * inner * itemsize)
-        seconds += (forward + backward) * (once + machine.call_overhead) + (forward + backward / 2) * (
-            moved + machine.call_overhead
-        )
-    for chain, axes, _, shape in plan.grouping.layouts:
-        if axes is not None and chain < plan.shape.sites:
-            seconds += (forward + backward / 2) * (machine.moving(2 * prod(shape) * itemsize) + machine.call_overhead)
+    for one in program.products:
+        seconds += (forward + backward) * (machine.multiplying(one.sizes, 1, itemsize) + machine.call_overhead)
+        moved = machine.moving(3 * one.sizes[0] * one.sizes[2] * itemsize)
+        seconds += copies * (moved + machine.call_overhead)
+    unfoldings = [step.unfolding for step in program.steps]
+    for one in program.products:
+        unfoldings += one.left_unfolding, one.right_unfolding
+    for unfolding in unfoldings:
+        if unfolding is not None and unfolding.axes is not None:
+            seconds += copies * (machine.moving(2 * prod(unfolding.shape) * itemsize) + machine.call_overhead)
     return seconds

@@ -6,9 +6,10 @@ enough for a program to hold the rows, a state and the results of a row in regis
 
 from collections.abc import Iterable
 from math import prod
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from mponet.contraction.plan import Plan
+from mponet.contraction.program import BasePlan
 
 #: Least size that a matrix unit multiplies; sizes are padded to powers of two of at least this.
 MIN_TILE = 16
@@ -52,8 +53,10 @@ def padded(size: int) -> int:
     return max(MIN_TILE, 1 << (size - 1).bit_length())
 
 
-def fusable(plan: Plan) -> bool:
+def fusable(plan: BasePlan) -> TypeGuard[Plan]:
     """Whether one kernel can run the plan, forward and backward."""
+    if not isinstance(plan, Plan):
+        return False
     count = len(plan.groups)
     if count not in (2, 3) or plan.transposed or plan.tile is not None or plan.order != tuple(range(count - 1, -1, -1)):
         return False

@@ -45,19 +45,19 @@ class Ops(Protocol[A]):
         """``(m, k) @ (k, n) + (n)``: what the library has for a dense layer."""
 
     def add(self, array: A, bias: A) -> A:
-        """``array + bias``, in the memory of ``array``, which nobody else has, where the library can."""
+        """``array + bias``, in the memory of ``array`` where the library can: the caller owns it."""
 
     def accumulate_gradient(self, total: A | None, a: A, b: A) -> A:
         """``total`` plus ``a.T @ b`` for ``(n, k), (n, m)``, or ``sum_p a[p] @ b[p].T`` for ``(p, k, q), (p, m, q)``.
 
-        Totals are the library's own business until `settle` makes arrays of them.
+        The library keeps totals in a form of its own until `finalize` makes arrays of them.
         """
 
     def finalize(self, total: A, like: A) -> A:
-        """The sum that `gather` has made, in the dtype of ``like``."""
+        """The total as an array of the dtype of ``like``."""
 
-    def scratch(self, like: A, shape: tuple[int, ...]) -> A | None:
-        """Memory for a result that is copied from before the next is asked for; None where the library has its own."""
+    def matmul_permuted(self, a: A, b: A, sizes: tuple[int, ...], axes: tuple[int, ...], shape: tuple[int, ...]) -> A:
+        """``a @ b`` as ``sizes``, its axes in another order, as ``shape``; shares no memory with any other array."""
 
     def batch_size(self, array: A) -> int:
         """Length of the first axis; -1 while it is not known."""

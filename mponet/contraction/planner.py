@@ -10,14 +10,13 @@ from typing import get_args
 
 from mponet.contraction.cost import DEFAULT_COSTS, Machine, Purpose, cost, workspace
 from mponet.contraction.machine import machine_of
-from mponet.contraction.plan import Plan
-from mponet.contraction.search import DEFAULT_BATCH, fits, memory_limit, ranked, share
+from mponet.contraction.program import DEFAULT_BATCH
+from mponet.contraction.search import AnyPlan, Shape, fits, memory_limit, ranked, share
 from mponet.errors import PlanError
-from mponet.operators.shape import MPOShape
 
 #: Makes a pass by a plan ready, on random numbers: ``(plan, batch, purpose, dtype) -> run``; run
 #: waits for the result.
-Runner = Callable[[Plan, int, Purpose, str], Callable[[], None]]
+Runner = Callable[[AnyPlan, int, Purpose, str], Callable[[], None]]
 VARIABLE = "MPONET_PLAN"
 MODES = ("model", "measure")
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
@@ -38,7 +37,7 @@ class PlanRequest:
         machine: the constants of the cost model.
     """
 
-    shape: MPOShape
+    shape: Shape
     batch: int | None
     itemsize: int = 4
     machine: Machine = DEFAULT_COSTS
@@ -48,7 +47,7 @@ class PlanRequest:
         """The batch, or what is assumed for it."""
         return DEFAULT_BATCH if self.batch is None else self.batch
 
-    def ranked(self, purpose: Purpose) -> list[Plan]:
+    def ranked(self, purpose: Purpose) -> list[AnyPlan]:
         """The candidates, the one that the model prefers first."""
         return ranked(self.shape, self.batch, purpose=purpose, itemsize=self.itemsize, machine=self.machine)
 
@@ -60,11 +59,11 @@ class PlanRequest:
         """The part of the room that grows with the batch."""
         return share(self.shape, self.rows, purpose, self.itemsize, self.machine)
 
-    def workspace_bytes(self, plan: Plan, purpose: Purpose) -> int:
+    def workspace_bytes(self, plan: AnyPlan, purpose: Purpose) -> int:
         """Bytes that a plan takes beside them."""
         return workspace(plan, self.rows, purpose=purpose, machine=self.machine) * self.itemsize
 
-    def fits(self, plan: Plan, purpose: Purpose) -> bool:
+    def fits(self, plan: AnyPlan, purpose: Purpose) -> bool:
         """Whether a plan keeps within the room."""
         return fits(plan, self.batch, purpose, self.itemsize, self.machine)
 
@@ -81,26 +80,26 @@ class PlanSet:
         seconds: median times of the candidates that were timed, by purpose and plan.
     """
 
-    forward: Plan
-    training: Plan
-    inference: Plan
+    forward: AnyPlan
+    training: AnyPlan
+    inference: AnyPlan
     request: PlanRequest | None = None
-    seconds: Mapping[tuple[Purpose, Plan], float] = field(default_factory=dict, hash=False, compare=False)
+    seconds: Mapping[tuple[Purpose, AnyPlan], float] = field(default_factory=dict, hash=False, compare=False)
 
     def __post_init__(self) -> None:
         # now: a compiler that traces a layer must not work them out
-        _ = self.forward.grouping, self.training.grouping, self.inference.grouping
+        _ = self.forward.program, self.training.program, self.inference.program
 
     @classmethod
-    def alike(cls, plan: Plan) -> "PlanSet":
+    def alike(cls, plan: AnyPlan) -> "PlanSet":
         """The same plan for everything."""
         return cls(plan, plan, plan)
 
     @classmethod
     def of(cls, request: PlanRequest, runner: Runner | None = None, dtype: str = "float32") -> "PlanSet":
         """The answer; with a ``runner`` the best few are timed, and the fastest wins."""
-        best: dict[Purpose, Plan] = {}
-        seconds: dict[tuple[Purpose, Plan], float] = {}
+        best: dict[Purpose, AnyPlan] = {}
+        seconds: dict[tuple[Purpose, AnyPlan], float] = {}
         for purpose in PURPOSES:
             options = request.ranked(purpose)
             if runner is not None:
@@ -110,6 +109,11 @@ class PlanSet:
                 options = sorted(times, key=lambda plan: times[plan])
             best[purpose] = options[0]
         return cls(best["forward"], best["training"], best["inference"], request, seconds)
+
+    @property
+    def rows(self) -> int:
+        """The batch that they are for, or what is assumed for it."""
+        return DEFAULT_BATCH if self.request is None else self.request.rows
 
     def explain(self, purpose: Purpose = "training", top: int = 8) -> str:
         """The best candidates as a table: predicted and measured time, where it goes, memory taken, and why one won.
@@ -126,7 +130,7 @@ class PlanSet:
 
 
 @lru_cache(maxsize=4096)
-def plans_for(shape: MPOShape, batch: int | None, dtype: str, backend: "PlanningContext") -> PlanSet:
+def plans_for(shape: Shape, batch: int | None, dtype: str, backend: "PlanningContext") -> PlanSet:
     """The plans of a backend's layer; batches within an eighth of one another share a choice, so that few are made."""
     rows = None if batch is None else rounded(batch)
     if rows != batch:
@@ -186,10 +190,10 @@ def mode() -> str:
     return said
 
 
-def timed(options: list[Plan], batch: int, purpose: Purpose, dtype: str, runner: Runner) -> dict[Plan, float]:
+def timed(options: list[AnyPlan], batch: int, purpose: Purpose, dtype: str, runner: Runner) -> dict[AnyPlan, float]:
     """Median seconds of each plan, their rounds interleaved."""
     runs = {plan: runner(plan, batch, purpose, dtype) for plan in options}
-    found: dict[Plan, list[float]] = {plan: [] for plan in options}
+    found: dict[AnyPlan, list[float]] = {plan: [] for plan in options}
     for run in runs.values():
         run()  # compilers, allocators, caches
     for _ in range(ROUNDS):
@@ -203,7 +207,7 @@ def timed(options: list[Plan], batch: int, purpose: Purpose, dtype: str, runner:
 def _table(plans: PlanSet, request: PlanRequest, purpose: Purpose, top: int) -> str:
     """What `PlanSet.explain` gives."""
     options = request.ranked(purpose)
-    chosen: Plan = getattr(plans, purpose)
+    chosen: AnyPlan = getattr(plans, purpose)
     shown = options[:top] if chosen in options[:top] else [*options[: top - 1], chosen]
     allowed = request.memory_limit(purpose)
     matrix = ", that of a dense matrix included" if allowed > request.share(purpose) else ""
@@ -226,7 +230,7 @@ def _table(plans: PlanSet, request: PlanRequest, purpose: Purpose, top: int) -> 
     return "\n".join([*lines, f"> {_reason(plans, request, purpose, chosen)}"])
 
 
-def _reason(plans: PlanSet, request: PlanRequest, purpose: Purpose, chosen: Plan) -> str:
+def _reason(plans: PlanSet, request: PlanRequest, purpose: Purpose, chosen: AnyPlan) -> str:
     if (purpose, chosen) in plans.seconds:
         return "was the fastest of those that were timed here"
     return "is predicted to be the fastest of those that keep within the memory limit"

@@ -1,36 +1,48 @@
-"""Which plan to take: the candidates for a shape, and the choice among them by the cost model."""
+"""Which plan to take: the candidates for a shape, and the choice among them by the cost model.
+
+Everything but the candidates is the same for a chain and for any other network.
+"""
 
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import combinations, pairwise, product
 from math import inf
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 from mponet.contraction.cost import DEFAULT_COSTS, Machine, Purpose, dense, predict, workspace
+from mponet.contraction.graph_plan import GraphPlan
+from mponet.contraction.graph_search import graph_candidates
 from mponet.contraction.plan import Plan
+from mponet.contraction.program import DEFAULT_BATCH, BasePlan
 from mponet.operators.shape import MPOShape
+from mponet.operators.topology import NetworkShape
+
+Shape = MPOShape | NetworkShape
+AnyPlan = Plan | GraphPlan
 
 #: More groups than this are never cheaper for shapes of many sites, and their number grows as
 #: 3^sites.
 MAX_GROUPS = 4
 TILES = (2, 4, 8, 16, 32, 64, 128, 512, 2048)
-#: Rows assumed where the batch is not known.
-DEFAULT_BATCH = 128
-#: A sweep that begins at the left begins with a broadcast product: a little slower than the mirror
-#: image, which the model does not tell apart.
+#: A broadcast product as the first step is a little slower than as the last, which the model does
+#: not tell apart.
 LEFT_SWEEP_PENALTY = 1.03
 #: Bytes of a dense weight up to which a sweep may take the memory of that and its gradient,
 #: whatever else there is.
 SMALL_MATRIX_BYTES = 1 << 22
 
 
-def candidates(shape: MPOShape, batch: int | None = None, *, transposed: bool = False) -> Iterator[Plan]:
-    """Every plan worth considering: groupings, orders, and tiles below ``batch`` (None: no tiles).
+def candidates(shape: Shape, batch: int | None = None, *, transposed: bool = False) -> Iterator[AnyPlan]:
+    """Every plan worth considering, with tiles below ``batch`` (None: no tiles).
 
-    With ``transposed`` also those that transpose the state before each product.
+    For a chain those are all groupings and orders; with ``transposed`` also the plans that transpose
+    the state before each product.  For another network see `mponet.contraction.graph_search`.
     """
-    sites = shape.sites
     tiles = (None, *(t for t in TILES if batch is not None and 2 * t <= batch))
+    if isinstance(shape, NetworkShape):
+        yield from graph_candidates(shape, batch, tiles)
+        return
+    sites = shape.sites
     for count in range(1, (sites if sites <= MAX_GROUPS + 1 else MAX_GROUPS) + 1):
         for cuts in combinations(range(1, sites), count - 1):
             groups = tuple(b - a for a, b in pairwise((0, *cuts, sites)))
@@ -40,15 +52,26 @@ def candidates(shape: MPOShape, batch: int | None = None, *, transposed: bool = 
                     yield Plan(shape, groups, order, tile, transposed=True)
 
 
-@lru_cache(maxsize=4096)
+@overload
 def choose(
-    shape: MPOShape,
+    shape: MPOShape, batch: int | None, *, purpose: Purpose = ..., itemsize: int = ..., machine: Machine = ...
+) -> Plan: ...
+@overload
+def choose(
+    shape: NetworkShape, batch: int | None, *, purpose: Purpose = ..., itemsize: int = ..., machine: Machine = ...
+) -> GraphPlan: ...
+@overload
+def choose(
+    shape: Shape, batch: int | None, *, purpose: Purpose = ..., itemsize: int = ..., machine: Machine = ...
+) -> AnyPlan: ...
+def choose(
+    shape: Shape,
     batch: int | None,
     *,
     purpose: Purpose = "forward",
     itemsize: int = 4,
     machine: Machine = DEFAULT_COSTS,
-) -> Plan:
+) -> AnyPlan:
     """The fastest predicted plan within the memory limit; the first candidate wins a tie.
 
     Args:
@@ -59,25 +82,32 @@ def choose(
         itemsize: bytes per number.
         machine: where it is run.
     """
+    return _chosen(shape, batch, purpose, itemsize, machine)
+
+
+@lru_cache(maxsize=4096)
+def _chosen(shape: Shape, batch: int | None, purpose: Purpose, itemsize: int, machine: Machine) -> AnyPlan:
     return ranked(shape, batch, purpose=purpose, itemsize=itemsize, machine=machine)[0]
 
 
 def ranked(
-    shape: MPOShape,
+    shape: Shape,
     batch: int | None,
     *,
     purpose: Purpose = "forward",
     itemsize: int = 4,
     machine: Machine = DEFAULT_COSTS,
-) -> list[Plan]:
+) -> list[AnyPlan]:
     """The candidates, best first: those within the memory limit by predicted time, then the others by it."""
     allowed = memory_limit(shape, batch, purpose, itemsize, machine)
     options = _weighed(shape, batch, purpose, itemsize, machine)
     return [one.plan for one in sorted(options, key=lambda one: (one.workspace_bytes > allowed, one.seconds))]
 
 
-def fits(plan: Plan, batch: int | None, purpose: Purpose, itemsize: int = 4, machine: Machine = DEFAULT_COSTS) -> bool:
-    """Whether a plan keeps within the room; a batch that is not known is not measured by it."""
+def fits(
+    plan: BasePlan, batch: int | None, purpose: Purpose, itemsize: int = 4, machine: Machine = DEFAULT_COSTS
+) -> bool:
+    """Whether a plan keeps within the memory limit; every plan does where the batch is not known."""
     return _workspace_bytes(plan, batch, purpose, itemsize, machine) <= memory_limit(
         plan.shape, batch, purpose, itemsize, machine
     )
@@ -85,7 +115,7 @@ def fits(plan: Plan, batch: int | None, purpose: Purpose, itemsize: int = 4, mac
 
 @lru_cache(maxsize=4096)
 def memory_limit(
-    shape: MPOShape,
+    shape: Shape,
     batch: int | None,
     purpose: Purpose = "forward",
     itemsize: int = 4,
@@ -93,10 +123,10 @@ def memory_limit(
 ) -> float:
     """Bytes that a sweep of this layer may take beside its inputs, outputs and their gradients.
 
-    A share of those (`Machine.room`, forward alone `Machine.ahead`); and what a dense layer takes,
-    a matrix and its gradient, where the matrix is small or no plan that keeps within the share is
-    predicted to be as fast as a dense layer.  Some plan always fits: that which rebuilds the matrix
-    takes no more.  No bound where the batch is not known.
+    It is a share of those (`Machine.training_memory_share`, for a forward pass alone
+    `Machine.forward_memory_share`).  A dense layer's matrix and gradient come on top where the matrix
+    is small, or where no plan within the share is predicted to be as fast as a dense layer.  Of a
+    chain some plan always fits: the one that rebuilds the matrix.  Infinite for an unknown batch.
     """
     if batch is None:
         return inf
@@ -110,8 +140,8 @@ def memory_limit(
     return allowed if fastest <= wanted else allowed + 2 * matrix
 
 
-def share(shape: MPOShape, batch: int, purpose: Purpose, itemsize: int, machine: Machine) -> float:
-    """The part of the `room` that grows with the batch, in bytes."""
+def share(shape: Shape, batch: int, purpose: Purpose, itemsize: int, machine: Machine) -> float:
+    """The part of the `memory_limit` that grows with the batch, in bytes."""
     part = machine.training_memory_share if purpose == "training" else machine.forward_memory_share
     return part * 2 * batch * (shape.in_features + shape.out_features) * itemsize
 
@@ -119,26 +149,28 @@ def share(shape: MPOShape, batch: int, purpose: Purpose, itemsize: int, machine:
 class _Weighed(NamedTuple):
     """A candidate with its predicted seconds and the bytes that it takes."""
 
-    plan: Plan
+    plan: AnyPlan
     seconds: float
     workspace_bytes: int
 
 
-@lru_cache(maxsize=4)  # for `ranked` and the `room` that it asks for; a shape of eight sites has thousands of plans
+@lru_cache(
+    maxsize=4
+)  # for `ranked` and the `memory_limit` that it asks for; a shape of eight sites has thousands of plans
 def _weighed(
-    shape: MPOShape, batch: int | None, purpose: Purpose, itemsize: int, machine: Machine
+    shape: Shape, batch: int | None, purpose: Purpose, itemsize: int, machine: Machine
 ) -> tuple[_Weighed, ...]:
     """All candidates, in their order."""
     rows = DEFAULT_BATCH if batch is None else batch
     found = []
     for plan in candidates(shape, batch, transposed=machine.transpose_bandwidth > 0):
         seconds = predict(plan, rows, purpose=purpose, itemsize=itemsize, machine=machine)
-        handicap = 1.0 if plan.order[0] or plan.transposed else LEFT_SWEEP_PENALTY
-        found.append(_Weighed(plan, seconds * handicap, _workspace_bytes(plan, batch, purpose, itemsize, machine)))
+        penalty = LEFT_SWEEP_PENALTY if plan.steps[0].suffix > 1 else 1.0
+        found.append(_Weighed(plan, seconds * penalty, _workspace_bytes(plan, batch, purpose, itemsize, machine)))
     return tuple(found)
 
 
-def _workspace_bytes(plan: Plan, batch: int | None, purpose: Purpose, itemsize: int, machine: Machine) -> int:
+def _workspace_bytes(plan: BasePlan, batch: int | None, purpose: Purpose, itemsize: int, machine: Machine) -> int:
     """Bytes of the workspace; none where the batch is not known."""
     return 0 if batch is None else workspace(plan, batch, purpose=purpose, machine=machine) * itemsize
 

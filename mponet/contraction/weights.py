@@ -1,68 +1,64 @@
-"""Cores to the weights of a plan's steps, and the weights' gradients back to the cores, as its `grouping` says."""
+"""Tensors to the weights of a plan's steps, and the weights' gradients back to the tensors."""
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
 
-from mponet.contraction.merging import CoreProduct
-from mponet.contraction.ops import Ops
-from mponet.contraction.plan import Plan
-
-A = TypeVar("A")
+from mponet.contraction.ops import A, Ops
+from mponet.contraction.program import Program, Unfolding, WeightProduct
 
 
-def chains(plan: Plan, cores: Sequence[A], ops: Ops[A], *, final: bool = True) -> dict[int, A]:
-    """The cores and every product of neighbours by its number; without ``final`` only what others are made of."""
-    found = dict(enumerate(cores))
-    for number, merge in enumerate(plan.grouping.merges, start=len(cores)):
-        if final or not merge.final:
-            a, b = _facing(merge, found, len(cores), ops)
-            product = ops.matmul(a, b, ops.scratch(a, (merge.facing[0][0], merge.facing[1][1])) if merge.axes else None)
-            if merge.axes is not None:
-                product = ops.transpose(ops.reshape(product, merge.sizes), merge.axes)
-            found[number] = ops.reshape(product, merge.shape)
+def merged(program: Program, tensors: Sequence[A], ops: Ops[A], *, final: bool = True) -> dict[int, A]:
+    """The tensors and every product of them by its number; without ``final`` only what others are made of."""
+    found = dict(enumerate(tensors))
+    for number, product in enumerate(program.products, start=len(tensors)):
+        if final or not product.final:
+            a, b = _operands(product, found, ops)
+            result = product.result
+            if result.axes is None:
+                found[number] = ops.reshape(ops.matmul(a, b), result.shape)
+            else:
+                found[number] = ops.matmul_permuted(a, b, result.sizes, result.axes, result.shape)
     return found
 
 
-def weights(plan: Plan, found: Mapping[int, A], ops: Ops[A]) -> list[A]:
+def weights(program: Program, found: Mapping[int, A], ops: Ops[A]) -> list[A]:
     """Each step's weight: ``(inner, rows)`` where nothing is carried along (a suffix of 1), else ``(rows, inner)``."""
-    return [
-        found[chain] if axes is None else ops.reshape(ops.transpose(found[chain], axes), shape)
-        for chain, axes, _, shape in plan.grouping.layouts
-    ]
+    return [_unfolded(found[step.weight], step.unfolding, ops) for step in program.steps]
 
 
-def core_gradients(plan: Plan, found: Mapping[int, A], weight_slopes: Sequence[A], ops: Ops[A]) -> tuple[A, ...]:
-    """Gradients of the cores from those of the weights: `chains` and `weights` backwards."""
-    shapes = plan.shape.core_shapes
-    slopes: dict[int, A] = {}
-    for (chain, axes, inverse, _), slope in zip(plan.grouping.layouts, weight_slopes, strict=True):
-        if axes is not None:
-            ordered = ops.reshape(slope, tuple(shapes[chain][axis] for axis in axes))
-            slope = ops.transpose(ordered, inverse)
-        slopes[chain] = slope
-    return spread(plan, found, slopes, ops)
+def tensor_gradients(
+    program: Program, found: Mapping[int, A], weight_gradients: Sequence[A], ops: Ops[A]
+) -> tuple[A, ...]:
+    """Gradients of the tensors from those of the weights: `merged` and `weights` backwards."""
+    gradients = {
+        step.weight: gradient if step.unfolding is None else step.unfolding.undo(gradient, ops)
+        for step, gradient in zip(program.steps, weight_gradients, strict=True)
+    }
+    return merge_backward(program, found, gradients, ops)
 
 
-def spread(plan: Plan, found: Mapping[int, A], slopes: dict[int, A], ops: Ops[A]) -> tuple[A, ...]:
-    """Gradients of the cores from those of the groups' chains, by number: `chains` backwards."""
-    shapes, sites = plan.shape.core_shapes, plan.shape.sites
-    merges = plan.grouping.merges
-    for number in range(sites + len(merges) - 1, sites - 1, -1):
-        merge = merges[number - sites]
-        a, b = _facing(merge, found, sites, ops)
-        slope = slopes[number]
-        if merge.axes is not None:
-            slope = ops.transpose(ops.reshape(slope, merge.ordered), merge.inverse)
-        slope = ops.reshape(slope, (merge.facing[0][0], merge.facing[1][1]))
-        slopes[merge.left] = ops.matmul(slope, ops.transpose(b, (1, 0)))
-        slopes[merge.right] = ops.matmul(ops.transpose(a, (1, 0)), slope)
-    return tuple(ops.reshape(slopes[k], shapes[k]) for k in range(sites))
+def merge_backward(program: Program, found: Mapping[int, A], gradients: Mapping[int, A], ops: Ops[A]) -> tuple[A, ...]:
+    """Gradients of the tensors from those of the products that are weights, by number: `merged` backwards."""
+    known = dict(gradients)
+    count = len(program.tensor_shapes)
+    for number, product in reversed(list(enumerate(program.products, start=count))):
+        a, b = _operands(product, found, ops)
+        m, _, n = product.sizes
+        gradient = ops.reshape(product.result.undo(known[number], ops), (m, n))
+        for operand, unfolding, part in (
+            (product.left, product.left_unfolding, ops.matmul(gradient, ops.transpose(b, (1, 0)))),
+            (product.right, product.right_unfolding, ops.matmul(ops.transpose(a, (1, 0)), gradient)),
+        ):
+            known[operand] = part if unfolding is None else unfolding.undo(part, ops)
+    return tuple(ops.reshape(known[k], shape) for k, shape in enumerate(program.tensor_shapes))
 
 
-def _facing(merge: CoreProduct, found: Mapping[int, A], sites: int, ops: Ops[A]) -> tuple[A, A]:
-    """The two chains as matrices with the bond between them inside; products are made as such, cores are not."""
-    left, right = found[merge.left], found[merge.right]
+def _operands(product: WeightProduct, found: Mapping[int, A], ops: Ops[A]) -> tuple[A, A]:
+    """The two tensors as matrices with the contracted axes inside."""
     return (
-        ops.reshape(left, merge.facing[0]) if merge.left < sites else left,
-        ops.reshape(right, merge.facing[1]) if merge.right < sites else right,
+        _unfolded(found[product.left], product.left_unfolding, ops),
+        _unfolded(found[product.right], product.right_unfolding, ops),
     )
+
+
+def _unfolded(tensor: A, unfolding: Unfolding | None, ops: Ops[A]) -> A:
+    return tensor if unfolding is None else unfolding.apply(tensor, ops)

@@ -51,13 +51,13 @@ def rows(plan: Plan) -> tuple[Row, ...]:
     return tuple(
         Row(
             number,
-            _cores(plan.spans[step.group]),
-            {"closing": "last"}.get(step.side, step.side),
+            _cores(plan.spans[group]),
+            side,
             f"W ({step.rows}{TIMES}{step.inner}) {_inputs(step.prefix, step.inner, step.suffix)}",
             step.multiplications,
             step.multiplications / whole,
         )
-        for number, step in enumerate(plan.steps, start=1)
+        for number, (group, side, step) in enumerate(zip(plan.order, plan.sides, plan.steps, strict=True), start=1)
     )
 
 

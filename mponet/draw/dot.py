@@ -66,9 +66,9 @@ def plan(contraction: Plan) -> str:
             lines.append(f"  group{group} [label={quoted(f'cores {first + 1}-{end} merged')}]")
             lines += [f"  core{k + 1} -> group{group}" for k in range(first, end)]
     before = "batch"
-    for number, step in enumerate(contraction.steps, start=1):
-        first, end = contraction.spans[step.group]
-        weight = f"group{step.group}" if end - first > 1 else f"core{first + 1}"
+    for number, (group, step) in enumerate(zip(contraction.order, contraction.steps, strict=True), start=1):
+        first, end = contraction.spans[group]
+        weight = f"group{group}" if end - first > 1 else f"core{first + 1}"
         label = f"step {number}: {count(step.multiplications)} products per row"
         lines.append(f"  step{number} [label={quoted(label)}]")
         lines += [f"  {before} -> step{number}", f"  {weight} -> step{number}"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from numpy.typing import ArrayLike
 
-from mponet.contraction.search import DEFAULT_BATCH
+from mponet.contraction.program import DEFAULT_BATCH
 from mponet.draw import overlay
 from mponet.draw.graph import Graph, of_mpo, of_shape
 from mponet.draw.overlay import KINDS, Kind, Overlay

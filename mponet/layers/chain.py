@@ -5,7 +5,6 @@ from typing import Any, Self
 
 import numpy as np
 
-from mponet.contraction.planner import PlanningContext, PlanSet, plans_for
 from mponet.layers.checks import check_operator
 from mponet.layers.operator import Array, OperatorLayer
 from mponet.operators.initialize import exact_variance
@@ -81,9 +80,6 @@ class ChainLayer(OperatorLayer):
     def to_matrix(self) -> Array:
         """``W``, ``(in_features, out_features)``, float64 numpy."""
         return to_matrix(self.to_mpo())
-
-    def _plans_for(self, batch: int | None, dtype: str, context: PlanningContext) -> PlanSet:
-        return plans_for(self.shape, batch, dtype, context)
 
     def _checked(self, operator: Any) -> Sequence[Array]:
         if not isinstance(operator, MPO):

@@ -5,10 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from mponet.contraction.graph_plan import GraphPlan
-from mponet.contraction.graph_search import explain, matrix_of, plan_for
-from mponet.contraction.planner import PlanningContext
-from mponet.contraction.search import DEFAULT_BATCH
+from mponet.contraction.graph_search import matrix_of
 from mponet.layers.operator import Array, OperatorLayer
 from mponet.operators.initialize import exact_tensors
 from mponet.operators.mpo import MPO
@@ -85,16 +82,6 @@ class NetworkLayer(OperatorLayer):
     def to_matrix(self) -> Array:
         """``W``, ``(in_features, out_features)``, float64 numpy."""
         return matrix_of(self.shape, self._numbers())
-
-    def explain(self, batch: int | None = DEFAULT_BATCH) -> str:
-        """The steps of the plan in use for a batch of so many rows, and what else was considered."""
-        return explain(self.shape, batch, *self._planning())
-
-    def _plans_for(self, batch: int | None, dtype: str, context: PlanningContext) -> GraphPlan:
-        return plan_for(self.shape, batch, dtype, context)
-
-    def _plan_in_use(self) -> str:
-        return f"{self.plans(DEFAULT_BATCH)} (batch {DEFAULT_BATCH})"
 
     def _checked(self, operator: Any) -> Sequence[Array]:
         tensors = self._nodes_of(operator) if isinstance(operator, MPO) else operator

@@ -9,8 +9,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mponet.contraction.planner import PlanningContext, mode
-from mponet.contraction.search import DEFAULT_BATCH
+from mponet.contraction.planner import PlanningContext, PlanSet, mode, plans_for
+from mponet.contraction.program import DEFAULT_BATCH
 from mponet.display import NotebookRepr
 from mponet.layers.checks import check_bias
 from mponet.operators.decompose import from_matrix
@@ -112,10 +112,6 @@ class OperatorLayer(NotebookRepr):
     @abstractmethod
     def _checked(self, operator: Any) -> Sequence[Array]:
         """The numbers of an operator that fits this layer."""
-
-    @abstractmethod
-    def _plans_for(self, batch: int | None, dtype: str, context: PlanningContext) -> Any:
-        """The plans for a batch of so many rows, computed in ``dtype``."""
 
     # ------------------------------------------------------------ what all layers offer
 
@@ -235,13 +231,14 @@ class OperatorLayer(NotebookRepr):
         if offset is not None:
             self._write(self.bias, offset)
 
-    def plans(self, batch: int | None) -> Any:
+    def plans(self, batch: int | None) -> PlanSet:
         """The plans in use for a batch of so many rows; None while tracing, where the batch may vary."""
-        return self._plans_for(batch, *self._planning())
+        return plans_for(self.shape, batch, *self._planning())
 
     def explain(self, batch: int | None = DEFAULT_BATCH) -> str:
-        """The plan in use for a training step on a batch of so many rows, and what else was considered."""
-        return str(self.plans(batch).explain("training"))
+        """The products of a training step on a batch of so many rows, and what else was considered."""
+        plans = self.plans(batch)
+        return f"{plans.training.explain(plans.rows)}\n{plans.explain('training')}"
 
     # ------------------------------------------------------------ the repr
 

@@ -36,7 +36,7 @@ if "jax" in requested():  # named but missing is an error, not a skip
     from mponet_jax import MPOLinear
     from mponet_jax.lower import slots
     from mponet_jax.ops.arrays import OPS, devices, dtype_of
-    from mponet_jax.ops.chain import apply_mpo
+    from mponet_jax.ops.contraction import apply
 
 CHAIN = MPOShape.from_factors((4, 3, 2), (2, 3, 4), 5)
 SQUARE = MPOShape.from_factors((16, 16), (16, 16), 4)
@@ -74,7 +74,7 @@ def layer():
 )
 def test_gradients_through_tiles_equal_jaxs_autodiff_through_the_cores(batch, tile, transposed):
     def ours(inputs, cores):
-        return (apply_mpo(swept(CHAIN, tile, transposed=transposed), inputs, cores) * slope).sum()
+        return (apply(swept(CHAIN, tile, transposed=transposed), inputs, cores) * slope).sum()
 
     def einsum(inputs, cores):
         outputs = jnp.einsum(SUBSCRIPTS[3], inputs.reshape(batch, *CHAIN.input_dims), *cores)
@@ -103,7 +103,7 @@ def test_gradient_makes_nothing_larger_than_the_batch():
     inputs, cores = jnp.asarray(normal(batch, 256)), cores_of(SQUARE)
 
     def ours(inputs, cores):
-        return (apply_mpo(plans, inputs, cores) ** 2).sum()
+        return (apply(plans, inputs, cores) ** 2).sum()
 
     def plain(inputs, cores):
         return (execute.forward(plans.forward.with_tile(None), cores, inputs, OPS) ** 2).sum()
@@ -136,7 +136,7 @@ def test_unused_gradient_of_the_inputs_is_not_computed():
     plans, arguments = swept(SQUARE, 16), (jnp.asarray(normal(64, 256)), cores_of(SQUARE))
 
     def flops(argnums):
-        compiled = jax.jit(jax.grad(lambda x, c: apply_mpo(plans, x, c).sum(), argnums)).lower(*arguments).compile()
+        compiled = jax.jit(jax.grad(lambda x, c: apply(plans, x, c).sum(), argnums)).lower(*arguments).compile()
         return compiled.cost_analysis()["flops"]
 
     assert flops(1) < flops((0, 1))
@@ -257,7 +257,7 @@ def test_bfloat16_computes_in_it_and_keeps_float32_parameters():
 def test_bfloat16_gradients_of_many_tiles_are_added_in_float32():
     inputs, plans = jnp.ones((4096, 16), jnp.bfloat16), swept(MPOShape.from_factors((4, 4), (4, 4), 1), 16)
     cores = tuple(jnp.ones(size, jnp.bfloat16) for size in plans.forward.shape.core_shapes)
-    slopes = jax.grad(lambda cores: apply_mpo(plans, inputs, cores).astype("float32").sum())(cores)
+    slopes = jax.grad(lambda cores: apply(plans, inputs, cores).astype("float32").sum())(cores)
     # 256 tiles of 16 * 16 each: 65536, where bfloat16 sums stand still at 256 times their parts
     np.testing.assert_allclose(slopes[0].astype("float32"), 4096 * 4 * 4, rtol=0.02)
 

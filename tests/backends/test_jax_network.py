@@ -8,6 +8,7 @@ import pytest
 import graphs
 from mponet.contraction.graph_plan import GraphPlan
 from mponet.contraction.graph_search import path
+from mponet.contraction.planner import PlanSet
 
 REQUESTED = "jax" in os.environ.get("MPONET_BACKENDS", "")
 pytestmark = pytest.mark.skipif(not REQUESTED, reason="MPONET_BACKENDS does not name jax")
@@ -19,7 +20,7 @@ if REQUESTED:  # named but missing is an error, not a skip
     from jax import export
 
     from mponet_jax import NetworkLinear
-    from mponet_jax.ops.graph import apply_network
+    from mponet_jax.ops.contraction import apply
 
 RING, TUCKER = graphs.WIRINGS["ring"], graphs.WIRINGS["tucker"]
 
@@ -66,7 +67,7 @@ def test_gradients_through_scanned_tiles_equal_jaxs_own(rows):
         return (jnp.einsum("bik,ir,sk,rtsu,tj,lu->bjl", x, *tensors) ** 2).sum()
 
     def ours(inputs, tensors):
-        return (apply_network(plan, inputs, tensors) ** 2).sum()
+        return (apply(PlanSet.alike(plan), inputs, tensors) ** 2).sum()
 
     found = jax.jit(jax.grad(ours, argnums=(0, 1)))(*arrays)
     for one, other in zip(

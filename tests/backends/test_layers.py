@@ -9,7 +9,7 @@ import pytest
 import graphs
 from frameworks import probe
 from mponet import MPO, MPOShape, from_matrix, to_matrix
-from mponet.contraction import execute, graph_execute, planner
+from mponet.contraction import execute, planner
 from mponet.contraction.cost import DEFAULT_COSTS
 from mponet.draw import render
 from mponet.errors import ShapeError
@@ -164,7 +164,7 @@ def test_repr_names_the_plan_that_a_step_runs(lab, kind, tuned, monkeypatch):
         planner.plans_for.cache_clear()
     layer = lab.sized((64, 64), (64, 64), 4) if kind == "operator" else lab.wired(graphs.WIRINGS["ring"])
     ran = []
-    for module in (execute, graph_execute):
+    for module in (execute, execute):
         for name in ("forward", "sweep", "backward"):
             if original := getattr(module, name, None):
                 watched = lambda plan, *rest, original=original, **options: (  # noqa: E731

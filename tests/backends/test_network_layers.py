@@ -8,6 +8,7 @@ import graphs
 from frameworks import probe
 from mponet.contraction.graph_plan import GraphPlan
 from mponet.contraction.graph_search import path
+from mponet.contraction.planner import PlanSet
 from mponet.draw import render
 from mponet.errors import GraphError, ShapeError
 from mponet.operators.mpo import to_matrix
@@ -78,7 +79,7 @@ def test_every_path_and_tile_is_the_same_map(lab, order, rows, tile):
     arrays = [inputs, *tensors, bias]
 
     def ours(inputs, *others):
-        return lab.apply_network(plan, inputs, others[:-1], others[-1])
+        return lab.apply(PlanSet.alike(plan), inputs, others[:-1], others[-1])
 
     found = lab.slopes(ours, arrays, slope)
     expected = [*graphs.gradients(RING, tensors, inputs, slope), slope.sum(axis=0)]
@@ -229,7 +230,8 @@ def test_a_layer_shows_itself_in_notebooks_as_its_graph(lab, wiring):
 def test_the_plan_explains_itself(lab, batch):
     layer = lab.wired(RING)
     text = layer.explain(batch)
-    assert str(layer.plans(batch)) in text
+    plan = layer.plans(batch).training
+    assert str(plan) in text
     assert "multiplications" in text
     assert ("batch unknown" if batch is None else "batch 1") in text
-    assert layer.plans(batch).path in (path(RING, batch or 128), path(RING, 1), path(RING, 1024), path(RING, None))
+    assert plan.path in (path(RING, batch or 128), path(RING, 1), path(RING, 1024), path(RING, None))

@@ -24,7 +24,7 @@ if REQUESTED:  # named but missing is an error, not a skip
     import mponet_tensorflow
     from frameworks import SUBSCRIPTS
     from mponet_tensorflow import MPODense
-    from mponet_tensorflow.ops.chain import apply_mpo
+    from mponet_tensorflow.ops.contraction import apply
 
 CHAIN = MPOShape.from_factors((4, 3, 2), (2, 3, 4), 5)
 
@@ -95,7 +95,7 @@ def test_gradients_equal_autodiff_of_einsum(operator, groups, transposed, tile, 
     arrays = [tf.constant(a) for a in (inputs, *operator.cores)]
 
     def ours(x, *cores):
-        return apply_mpo(PlanSet.alike(plan), x, cores)
+        return apply(PlanSet.alike(plan), x, cores)
 
     def theirs(x, *cores):
         product = tf.einsum(SUBSCRIPTS[3], tf.reshape(x, (-1, 4, 3, 2)), *cores)
@@ -113,13 +113,13 @@ def test_unknown_batches_have_gradients(operator, xla):
     cores = [tf.constant(core) for core in operator.cores]
     spec = tf.TensorSpec((None, 24), tf.float64)
     traced = tf.function(
-        lambda x: slopes_of(lambda x, *cores: apply_mpo(plans, x, cores), [x, *cores]),
+        lambda x: slopes_of(lambda x, *cores: apply(plans, x, cores), [x, *cores]),
         input_signature=[spec],
         jit_compile=xla,
     )
     for batch in (0, 5):
         inputs = tf.constant(np.random.default_rng(4).normal(size=(batch, 24)))
-        again = slopes_of(lambda x, *cores: apply_mpo(plans, x, cores), [inputs, *cores])
+        again = slopes_of(lambda x, *cores: apply(plans, x, cores), [inputs, *cores])
         for one, other in zip(traced(inputs), again, strict=True):
             assert np.allclose(one, other, rtol=0, atol=1e-13)
 
@@ -137,7 +137,7 @@ def test_second_order_gradients(operator, inputs, traced, tile):
         return tape.gradient(steepness, arrays)
 
     def ours():
-        return curvature(lambda x, *cores: apply_mpo(PlanSet.alike(plan), x, cores))
+        return curvature(lambda x, *cores: apply(PlanSet.alike(plan), x, cores))
 
     found = (tf.function(ours) if traced else ours)()
     theirs = curvature(lambda x, *c: tf.reshape(tf.einsum(SUBSCRIPTS[3], tf.reshape(x, (-1, 4, 3, 2)), *c), (-1, 24)))
@@ -149,7 +149,7 @@ def test_a_long_tiled_batch_is_one_loop_in_the_graph(operator):
     plan = Plan(CHAIN, (1, 2), (1, 0), 8)
 
     def nodes(batch):
-        traced = tf.function(lambda x: apply_mpo(PlanSet.alike(plan), x, operator.cores))
+        traced = tf.function(lambda x: apply(PlanSet.alike(plan), x, operator.cores))
         graph = traced.get_concrete_function(tf.TensorSpec((batch, 24), tf.float64)).graph
         return len(graph.as_graph_def().node)
 

@@ -8,6 +8,7 @@ import pytest
 import graphs
 from mponet.contraction.graph_plan import GraphPlan
 from mponet.contraction.graph_search import path
+from mponet.contraction.planner import PlanSet
 from mponet.errors import GraphError, ShapeError
 from mponet.operators.topology import NetworkShape, to_nodes
 
@@ -19,7 +20,7 @@ if REQUESTED:  # named but missing is an error, not a skip
     import tensorflow as tf
 
     from mponet_tensorflow import NetworkDense
-    from mponet_tensorflow.ops.graph import apply_network
+    from mponet_tensorflow.ops.contraction import apply
 
 RING, TREE, TUCKER = (graphs.WIRINGS[name] for name in ("ring", "tree", "tucker"))
 TENSORS = {id(wiring): graphs.tensors_of(wiring) for wiring in (RING, TREE, TUCKER)}
@@ -73,7 +74,7 @@ def test_gradients_equal_autodiff_of_einsum(wiring, batch, tile, xla):
     arrays = [tf.constant(array) for array in (inputs, *TENSORS[id(wiring)])]
 
     def ours(x, *tensors):
-        return apply_network(plan, x, tensors)
+        return apply(PlanSet.alike(plan), x, tensors)
 
     def theirs(x, *tensors):
         product = tf.einsum(words, tf.reshape(x, (batch, *wiring.input_dims)), *tensors)
@@ -91,9 +92,7 @@ def test_unknown_batches_have_gradients():
     arrays = [tf.constant(array) for array in (inputs, *TENSORS[id(TREE)])]
 
     def slopes(x):
-        return slopes_of(
-            lambda *arrays: apply_network(layer.plans(x.shape[0]), arrays[0], arrays[1:]), [x, *arrays[1:]]
-        )
+        return slopes_of(lambda *arrays: apply(layer.plans(x.shape[0]), arrays[0], arrays[1:]), [x, *arrays[1:]])
 
     traced = tf.function(slopes, input_signature=[tf.TensorSpec((None, 12), tf.float64)])
     for one, other in zip(traced(inputs), slopes(arrays[0]), strict=True):

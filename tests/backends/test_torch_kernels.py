@@ -18,13 +18,13 @@ import torch
 
 import mponet_triton
 from mponet.contraction import execute
-from mponet.contraction import weights as merge
 from mponet.contraction.kernels import fusable, uses_dense_gradient
 from mponet.contraction.plan import Plan
 from mponet.contraction.planner import PlanSet
+from mponet.contraction.weights import merged, weights
 from mponet.operators.initialize import exact_variance
 from mponet.operators.shape import MPOShape
-from mponet_torch.ops import chain as contraction
+from mponet_torch.ops import contraction
 from mponet_torch.ops.arrays import IN_PLACE, OPS
 
 ON_CHIP = torch.cuda.is_available()
@@ -63,9 +63,9 @@ class Case:
         cores = exact_variance(plan.shape, np.random.default_rng(0)).cores
         self.plan = plan
         self.cores = [torch.tensor(core).to(DEVICE, dtype) for core in cores]
-        chains = merge.chains(plan, self.cores, IN_PLACE)
-        self.weights = merge.weights(plan, chains, IN_PLACE)
-        self.factors = mponet_triton.layout(plan, chains)
+        chains = merged(plan.program, self.cores, IN_PLACE)
+        self.weights = weights(plan.program, chains, IN_PLACE)
+        self.factors = mponet_triton.factors(plan, chains)
         self.inputs, self.slopes, self.bias = (torch.randn(s, generator=generator).to(DEVICE, dtype) for s in sizes)
 
     def right(self, change=torch.Tensor.double):
@@ -163,7 +163,7 @@ def test_a_layer_by_kernels_is_the_same_layer(plan, wrt_inputs, monkeypatch):
     sought = [array for array in arrays if array.requires_grad]
 
     def passes():
-        outputs = contraction.apply_mpo(plans, case.inputs, case.cores, case.bias)
+        outputs = contraction.apply(plans, case.inputs, case.cores, case.bias)
         return [outputs, *torch.autograd.grad(outputs, sought, case.slopes)]
 
     wanted = passes()
@@ -172,7 +172,7 @@ def test_a_layer_by_kernels_is_the_same_layer(plan, wrt_inputs, monkeypatch):
     found = passes()
     assert set(used) == {plan}
     with torch.no_grad():
-        found.append(contraction.apply_mpo(plans, case.inputs, case.cores, case.bias))
+        found.append(contraction.apply(plans, case.inputs, case.cores, case.bias))
     for ours, theirs in zip(found, [*wanted, wanted[0]], strict=True):
         # the same numbers in another order: a hundred roundings at most, which are not all to one
         # side
@@ -189,7 +189,7 @@ def test_gradients_of_gradients_are_not_left_to_kernels(monkeypatch):
     inputs = case.inputs.requires_grad_()
     cores = [core.requires_grad_() for core in case.cores]
     slope = torch.autograd.grad(
-        contraction.apply_mpo(PlanSet.alike(case.plan), inputs, cores).square().sum(), inputs, create_graph=True
+        contraction.apply(PlanSet.alike(case.plan), inputs, cores).square().sum(), inputs, create_graph=True
     )[0]
     second = torch.autograd.grad(slope.square().sum(), cores)
     assert all(bool(one.abs().sum() > 0) for one in second)

@@ -127,7 +127,7 @@ def test_a_fingerprint_names_what_constants_depend_on():
 
 def test_layers_make_use_of_them():
     """Where each operation takes a second, the plan with the fewest wins."""
-    planner, shape = PlanningContext("made-up", lambda: VERSIONS, None), MPOShape.from_factors((16, 16), (16, 16), 1)
+    planner, shape = PlanningContext("made-up", lambda: VERSIONS, None), MPOShape.from_factors((16, 16), (16, 16), 2)
     plans_for.cache_clear()
     usual = plans_for(shape, 4, "float32", planner)
     save("made-up", VERSIONS, replace(MEASURED, call_overhead=1.0))

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 import graphs
 from core.strategies import pair_plans, wirings
 from core.test_contract import Strict, Tracing
-from mponet.contraction import graph_execute
-from mponet.contraction.cost import DEFAULT_COSTS
+from mponet.contraction import execute
+from mponet.contraction.cost import predict, workspace
 from mponet.contraction.graph_plan import GraphPlan
-from mponet.contraction.graph_search import DP_LIMIT, OPTIMAL_LIMIT, matrix_of, pairwise_plan, path, predicted, ranked
+from mponet.contraction.graph_search import DP_LIMIT, OPTIMAL_LIMIT, matrix_of, path
+from mponet.contraction.planner import PURPOSES
+from mponet.contraction.search import LEFT_SWEEP_PENALTY, choose, memory_limit, ranked
 from mponet.errors import PlanError, ShapeError
 from mponet.operators.initialize import exact_tensors
 from mponet.operators.topology import NetworkShape
@@ -44,11 +46,11 @@ def copies(arrays):
 @some
 @given(planned(), BATCHES, st.booleans())
 def test_any_plan_is_the_product_with_the_matrix(plan, rows, biased):
-    wiring, tensors = plan.wiring, graphs.tensors_of(plan.wiring)
+    wiring, tensors = plan.shape, graphs.tensors_of(plan.shape)
     inputs, _ = graphs.batch_of(wiring, rows)
     bias = np.arange(wiring.out_features) / 3 if biased else np.zeros(wiring.out_features)
     before = copies([inputs, bias, *tensors])
-    found = graph_execute.forward(plan, tensors, inputs, OPS, bias if biased else None)
+    found = execute.forward(plan, tensors, inputs, OPS, bias if biased else None)
     expected = inputs @ graphs.matrix(wiring, tensors) + bias
     room = np.abs(inputs) @ graphs.matrix(wiring, graphs.magnitudes(tensors)) + bias
     assert found.shape == expected.shape
@@ -59,16 +61,16 @@ def test_any_plan_is_the_product_with_the_matrix(plan, rows, biased):
 @some
 @given(planned(), BATCHES)
 def test_a_batch_of_unknown_size_and_a_library_that_guesses_no_sizes(plan, rows):
-    tensors = graphs.tensors_of(plan.wiring)
-    inputs, slope = graphs.batch_of(plan.wiring, rows)
-    known = graph_execute.forward(plan, tensors, inputs, OPS)
-    assert np.array_equal(graph_execute.forward(plan, tensors, inputs, Strict()), known)
-    slopes = graph_execute.backward(plan, tensors, inputs, slope, OPS)
-    strict = graph_execute.backward(plan, tensors, inputs, slope, Strict())
+    tensors = graphs.tensors_of(plan.shape)
+    inputs, slope = graphs.batch_of(plan.shape, rows)
+    known = execute.forward(plan, tensors, inputs, OPS)
+    assert np.array_equal(execute.forward(plan, tensors, inputs, Strict()), known)
+    slopes = execute.backward(plan, tensors, inputs, slope, OPS)
+    strict = execute.backward(plan, tensors, inputs, slope, Strict())
     assert same(strict, slopes)
     if rows:
-        assert np.array_equal(graph_execute.forward(plan, tensors, inputs, Tracing()), known)
-        assert same(graph_execute.backward(plan, tensors, inputs, slope, Tracing()), slopes)
+        assert np.array_equal(execute.forward(plan, tensors, inputs, Tracing()), known)
+        assert same(execute.backward(plan, tensors, inputs, slope, Tracing()), slopes)
 
 
 def same(one, other):
@@ -93,9 +95,9 @@ def test_matrix_of_refuses_other_tensors():
 def test_float32_stays_float32():
     tensors = [tensor.astype(np.float32) for tensor in graphs.tensors_of(RING)]
     inputs, slope = (array.astype(np.float32) for array in graphs.batch_of(RING, 4))
-    plan = pairwise_plan(RING, 4)
-    assert graph_execute.forward(plan, tensors, inputs, OPS).dtype == np.float32
-    by_inputs, by_nodes = graph_execute.backward(plan, tensors, inputs, slope, OPS)
+    plan = choose(RING, 4)
+    assert execute.forward(plan, tensors, inputs, OPS).dtype == np.float32
+    by_inputs, by_nodes = execute.backward(plan, tensors, inputs, slope, OPS)
     assert {array.dtype for array in (by_inputs, *by_nodes)} == {np.dtype(np.float32)}
 
 
@@ -105,9 +107,9 @@ def test_float32_stays_float32():
 @some
 @given(planned(), BATCHES)
 def test_gradients_of_any_plan_are_their_formulae(plan, rows):
-    wiring, tensors = plan.wiring, graphs.tensors_of(plan.wiring)
+    wiring, tensors = plan.shape, graphs.tensors_of(plan.shape)
     inputs, slope = graphs.batch_of(wiring, rows)
-    by_inputs, by_nodes = graph_execute.backward(plan, tensors, inputs, slope, OPS)
+    by_inputs, by_nodes = execute.backward(plan, tensors, inputs, slope, OPS)
     expected = graphs.gradients(wiring, tensors, inputs, slope)
     room = graphs.gradients(wiring, graphs.magnitudes(tensors), np.abs(inputs), np.abs(slope))
     for ours, theirs, size in zip((by_inputs, *by_nodes), expected, room, strict=True):
@@ -120,10 +122,10 @@ def test_legs_that_lie_apart_are_brought_together_for_the_first_step():
         {"a": "in1 in3 out1", "b": "in2 out2"}, {"in1": 2, "in2": 3, "in3": 2, "out1": 2, "out2": 3}
     )
     plan = GraphPlan(wiring, ((0, 1), (0, 1)), 2)
-    assert plan.entry is not None
-    assert plan.passages[0].turn is None
+    assert plan.program.input_order is not None
+    assert plan.steps[0].transposition is None
     tensors, (inputs, slope) = graphs.tensors_of(wiring), graphs.batch_of(wiring, 5)
-    found, _ = graph_execute.backward(plan, tensors, inputs, slope, OPS)
+    found, _ = execute.backward(plan, tensors, inputs, slope, OPS)
     np.testing.assert_allclose(found, slope @ graphs.matrix(wiring, tensors).T, rtol=1e-12, atol=1e-12)
 
 
@@ -131,14 +133,14 @@ def test_legs_that_lie_apart_are_brought_together_for_the_first_step():
 @given(planned())
 def test_gradients_are_differences_of_any_length(plan):
     """The map is linear in the inputs and in each node, so a finite step is exact."""
-    wiring, tensors = plan.wiring, graphs.tensors_of(plan.wiring)
+    wiring, tensors = plan.shape, graphs.tensors_of(plan.shape)
     inputs, slope = graphs.batch_of(wiring, 3)
 
     def value(arrays):
-        return float((graph_execute.forward(plan, arrays[1:], arrays[0], OPS) * slope).sum())
+        return float((execute.forward(plan, arrays[1:], arrays[0], OPS) * slope).sum())
 
     arrays = [inputs, *tensors]
-    by_inputs, by_nodes = graph_execute.backward(plan, tensors, inputs, slope, OPS)
+    by_inputs, by_nodes = execute.backward(plan, tensors, inputs, slope, OPS)
     steps = [np.random.default_rng(k).normal(size=array.shape) for k, array in enumerate(arrays)]
     for k, gradient in enumerate((by_inputs, *by_nodes)):
         moved = [array + steps[k] if j == k else array for j, array in enumerate(arrays)]
@@ -151,11 +153,11 @@ def test_gradients_are_differences_of_any_length(plan):
 @some
 @given(planned(), BATCHES)
 def test_inputs_that_want_no_gradient_get_none(plan, rows):
-    tensors = graphs.tensors_of(plan.wiring)
-    inputs, slope = graphs.batch_of(plan.wiring, rows)
-    nothing, found = graph_execute.backward(plan, tensors, inputs, slope, OPS, wrt_inputs=False)
+    tensors = graphs.tensors_of(plan.shape)
+    inputs, slope = graphs.batch_of(plan.shape, rows)
+    nothing, found = execute.backward(plan, tensors, inputs, slope, OPS, wrt_inputs=False)
     assert nothing is None
-    assert same((inputs, found), (inputs, graph_execute.backward(plan, tensors, inputs, slope, OPS)[1]))
+    assert same((inputs, found), (inputs, execute.backward(plan, tensors, inputs, slope, OPS)[1]))
 
 
 def test_a_tile_bounds_the_rows_that_are_led_through_at_once():
@@ -169,8 +171,8 @@ def test_a_tile_bounds_the_rows_that_are_led_through_at_once():
     wiring = graphs.WIRINGS["in two pieces"]
     plan = GraphPlan(wiring, ((0, 1), (0, 1)), 3)
     inputs, _ = graphs.batch_of(wiring, 50)
-    graph_execute.forward(plan, graphs.tensors_of(wiring), inputs, Watching())
-    prefixes = max(step.prefix * max(step.suffix, 1) for step in plan.passages)
+    execute.forward(plan, graphs.tensors_of(wiring), inputs, Watching())
+    prefixes = max(step.prefix * max(step.suffix, 1) for step in plan.steps)
     assert max(seen) <= 3 * max(prefixes, wiring.in_features)
 
 
@@ -188,8 +190,14 @@ def test_multiplications_are_those_of_the_products_that_are_run(plan):
             counted.append(result.size * a.shape[-1])
             return result
 
-    inputs, _ = graphs.batch_of(plan.wiring, 5)
-    graph_execute.forward(plan, graphs.tensors_of(plan.wiring), inputs, Counting())
+        def linear(self, a, b, bias):
+            return self.matmul(a, b)
+
+        def matmul_permuted(self, a, b, sizes, axes, shape):
+            return super().matmul_permuted(self.matmul(a, b), np.eye(b.shape[1]), sizes, axes, shape)
+
+    inputs, _ = graphs.batch_of(plan.shape, 5)
+    execute.forward(plan, graphs.tensors_of(plan.shape), inputs, Counting())
     assert sum(counted) == plan.multiplications(5)
 
 
@@ -203,9 +211,9 @@ def test_only_what_is_said_to_be_turned_is_transposed(plan):
             moved.append(array.size if array.shape[0] == 11 and axes[0] == 0 else 0)
             return super().transpose(array, axes)
 
-    wiring = plan.with_tile(None).wiring
+    wiring = plan.shape
     inputs, _ = graphs.batch_of(wiring, 11)  # no dimension of a network is 11
-    graph_execute.forward(plan.with_tile(None), graphs.tensors_of(wiring), inputs, Watching())
+    execute.forward(plan.with_tile(None), graphs.tensors_of(wiring), inputs, Watching())
     assert sum(moved) == 11 * plan.transposed_size
 
 
@@ -228,12 +236,19 @@ def test_no_path_has_fewer_operations_than_the_one_found(data, wiring, batch):
 
 
 @some
-@given(wirings(), st.sampled_from([1, 16, 1000]))
-def test_the_plan_is_the_one_that_the_model_prefers(wiring, batch):
-    options = ranked(wiring, batch)
-    times = [predicted(option, batch, 4, DEFAULT_COSTS) for option in options]
-    assert times == sorted(times)
-    assert pairwise_plan(wiring, batch) == options[0]
+@given(wirings(), st.sampled_from([1, 16, 1000]), st.sampled_from(PURPOSES))
+def test_the_plan_is_the_one_that_the_model_prefers(wiring, batch, purpose):
+    options = ranked(wiring, batch, purpose=purpose)
+    limit = memory_limit(wiring, batch, purpose)
+    keys = [
+        (
+            4 * workspace(option, batch, purpose=purpose) > limit,
+            predict(option, batch, purpose=purpose) * (LEFT_SWEEP_PENALTY if option.steps[0].suffix > 1 else 1.0),
+        )
+        for option in options
+    ]
+    assert keys == sorted(keys)
+    assert choose(wiring, batch, purpose=purpose) == options[0]
     assert {option.path for option in options} == {path(wiring, batch), path(wiring, None)}
     assert all(option.tile is None or 2 * option.tile <= batch for option in options)
     assert {plan.tile for plan in ranked(wiring, None)} == {None}
@@ -247,19 +262,19 @@ def test_rings_of_any_length_have_a_path(count):
     wiring = NetworkShape.from_edges(nodes, small)
     tensors = graphs.tensors_of(wiring)
     inputs, slope = graphs.batch_of(wiring, 3)
-    plan = pairwise_plan(wiring, 3)
-    found = graph_execute.forward(plan, tensors, inputs, OPS)
+    plan = choose(wiring, 3)
+    found = execute.forward(plan, tensors, inputs, OPS)
     room = np.abs(inputs) @ matrix_of(wiring, graphs.magnitudes(tensors))
     assert np.all(np.abs(found - inputs @ matrix_of(wiring, tensors)) <= graphs.allowed(wiring, 1, room))
-    assert len(graph_execute.backward(plan, tensors, inputs, slope, OPS)[1]) == count
+    assert len(execute.backward(plan, tensors, inputs, slope, OPS)[1]) == count
 
 
 def test_paths_are_the_same_in_every_process():
     code = (
         f"import sys; sys.path[:0] = {sys.path!r}\nimport graphs\n"
-        "from mponet.contraction.graph_search import pairwise_plan\n"
+        "from mponet.contraction.search import choose\n"
         "for wiring in graphs.WIRINGS.values():\n"
-        "    print([pairwise_plan(wiring, n).path for n in (None, 1, 64, 4096)])"
+        "    print([choose(wiring, n).path for n in (None, 1, 64, 4096)])"
     )
     runs = {
         subprocess.run(
@@ -311,8 +326,8 @@ def test_a_small_batch_meets_the_nodes_and_a_large_one_the_merged_weight():
     wiring = NetworkShape.from_edges(
         {name: TUCKER.edges[k] for k, name in enumerate(TUCKER.names)}, big | {"r1": 2, "r2": 2}
     )
-    assert GraphPlan(wiring, path(wiring, None)).passages[0].inner == wiring.in_features
-    assert len(GraphPlan(wiring, path(wiring, 1)).passages) > 1
+    assert GraphPlan(wiring, path(wiring, None)).steps[0].inner == wiring.in_features
+    assert len(GraphPlan(wiring, path(wiring, 1)).steps) > 1
     assert GraphPlan(wiring, path(wiring, 1)).multiplications(1) < GraphPlan(
         wiring, path(wiring, None)
     ).multiplications(1)

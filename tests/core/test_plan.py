@@ -16,6 +16,7 @@ from mponet.contraction.search import (
     MAX_GROUPS,
     SMALL_MATRIX_BYTES,
     TILES,
+    _chosen,
     candidates,
     choose,
     memory_limit,
@@ -90,15 +91,15 @@ def test_every_plan_counts_what_it_multiplies(shape):
 def test_the_steps_of_every_plan_hand_over(shape):
     for plan in candidates(shape, transposed=True):
         size = shape.in_features
-        for step in plan.steps:
+        for group, step in zip(plan.order, plan.steps, strict=True):
             assert step.prefix * step.inner * step.suffix == size
             size = step.prefix * step.rows * step.suffix
-            left, i, j, right = plan.group_shapes[step.group]
+            left, i, j, right = plan.group_shapes[group]
             assert step.rows * step.inner == left * i * j * right
             assert step.multiplications == step.prefix * step.rows * step.inner * step.suffix
         assert size == shape.out_features
-        assert [step.group for step in plan.steps] == list(plan.order)
-        assert [step.side == "last" for step in plan.steps] == [False] * (len(plan.groups) - 1) + [True]
+        assert len(plan.steps) == len(plan.order)
+        assert [side == "last" for side in plan.sides] == [False] * (len(plan.groups) - 1) + [True]
         assert [shape_[0] for shape_ in plan.group_shapes] == [shape.bond_dims[first] for first, _ in plan.spans]
         assert plan.spans[-1][1] == shape.sites
 
@@ -149,13 +150,14 @@ def workspace_bytes(plan, batch, purpose, itemsize):
 
 
 def seconds(plan, batch, purpose, itemsize):
-    return predict(plan, batch, purpose=purpose, itemsize=itemsize) * (1.0 if plan.order[0] else LEFT_SWEEP_PENALTY)
+    penalty = LEFT_SWEEP_PENALTY if plan.steps[0].suffix > 1 else 1.0
+    return predict(plan, batch, purpose=purpose, itemsize=itemsize) * penalty
 
 
 @given(shapes(), st.sampled_from([None, 0, 1, 2, 100, 10_000]), st.sampled_from(PURPOSES), st.sampled_from([2, 4, 8]))
 def test_the_best_candidate_that_has_room_is_chosen_and_again(shape, batch, purpose, itemsize):
     plan = choose(shape, batch, purpose=purpose, itemsize=itemsize)
-    choose.cache_clear()
+    _chosen.cache_clear()
     assert choose(shape, batch, purpose=purpose, itemsize=itemsize) == plan
     rows = 128 if batch is None else batch
     allowed = memory_limit(shape, batch, purpose, itemsize)
@@ -271,7 +273,7 @@ def test_an_order_from_the_ends_is_a_plan(order):
 
 @pytest.mark.parametrize(("groups", "order"), [((2, 2), (1, 0)), ((2, 1, 1), (0, 2, 1)), ((4,), (0,))])
 def test_only_sweeps_from_the_left_are_turned(groups, order):
-    with pytest.raises(PlanError, match="from the left where the state is turned"):
+    with pytest.raises(PlanError, match="from the left for a transposed plan"):
         Plan(SHAPE, groups, order, transposed=True)
 
 
@@ -283,8 +285,9 @@ def test_what_is_turned_multiplies_the_same_without_broadcasting(shape):
             assert [step.multiplications for step in plan.steps] == [step.multiplications for step in other.steps]
             assert {step.suffix for step in plan.steps} == {1}
             for step in plan.steps:
-                assert step.inner == step.turn[0] * step.turn[3]
-                assert step.prefix % (step.turn[1] * step.turn[2]) == 0
+                i, _, _, d_left = step.transposition.sizes
+                assert step.inner == i * d_left
+                assert step.transposition.elements == step.prefix * step.inner
 
 
 @pytest.mark.parametrize("purpose", PURPOSES)

@@ -10,7 +10,7 @@ from mponet.contraction.cost import DEFAULT_COSTS, Machine
 from mponet.contraction.machine import machine_of
 from mponet.contraction.planner import PURPOSES, PlanRequest, PlanSet, plans_for, rounded
 from mponet.operators.shape import MPOShape
-from mponet_numpy.ops.planning import PLANNER, versions
+from mponet_numpy.ops.planning import planner, versions
 
 SHAPE = MPOShape.from_factors((4, 7, 7, 4), (4, 4, 4, 4), 8)
 FC2 = ("plan", "4,7,7,4", "4,4,4,4", "--bond", "8", "--backend", "numpy")
@@ -22,9 +22,9 @@ PARTS = ("merging", "products", "moving", "calls")
 def folder(monkeypatch, tmp_path):
     """An empty cache, and no choices of other tests."""
     monkeypatch.delenv("MPONET_PLAN", raising=False)
-    monkeypatch.setenv("MPONET_CACHE", str(tmp_path / "cache_bytes"))
+    monkeypatch.setenv("MPONET_CACHE", str(tmp_path / "cache"))
     plans_for.cache_clear()
-    yield tmp_path / "cache_bytes"
+    yield tmp_path / "cache"
     plans_for.cache_clear()
 
 
@@ -43,7 +43,7 @@ def quick(monkeypatch):
 def test_plan_shows_what_a_layer_would_say(purpose):
     result = run(*FC2, "--batch", "100", "--purpose", purpose, "--top", "3")
     assert result.exit_code == 0
-    plans = plans_for(SHAPE, 100, "float32", PLANNER)
+    plans = plans_for(SHAPE, 100, "float32", planner())
     assert result.stdout == f"numpy: {plans.explain(purpose, 3)}\n"
 
 
@@ -146,7 +146,7 @@ def test_tune_keeps_what_it_measured_and_plans_make_use_of_it(folder, quick):
     assert json.loads(file.read_text())["machine"] == found["machine"]
     assert machine_of("numpy", versions()) == Machine(**found["machine"]) != DEFAULT_COSTS
     assert min(found["error"], found["error_before"]) >= 1.0
-    assert plans_for(SHAPE, 8, "float32", PLANNER).request.machine == Machine(**found["machine"])
+    assert plans_for(SHAPE, 8, "float32", planner()).request.machine == Machine(**found["machine"])
 
 
 def test_tune_tells_people(folder, quick):
@@ -167,12 +167,15 @@ def test_a_dry_run_keeps_nothing(folder, quick):
     assert not folder.exists()
 
 
-def test_a_broken_file_of_constants_is_one_line_and_tune_mends_it(folder, quick):
+def test_a_broken_file_of_constants_is_warned_of_and_tune_mends_it(folder, quick, caplog):
     folder.mkdir()
     (folder / "machine-numpy.json").write_text("{")
-    failing(run(*SMALL), str(folder / "machine-numpy.json"), "mponet tune", "remove")
+    assert run(*SMALL).exit_code == 0
+    assert str(folder / "machine-numpy.json") in caplog.text and "mponet tune" in caplog.text
+    caplog.clear()
     assert run("tune", "--backend", "numpy").exit_code == 0
     assert run(*SMALL).exit_code == 0
+    assert not caplog.text
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(folder, quick):

@@ -12,8 +12,8 @@ from mponet.layers.checks import check_width
 from mponet.operators.shape import MPOShape
 from mponet_jax.nn.parameters import ParameterAccess
 from mponet_jax.ops.arrays import Array
-from mponet_jax.ops.chain import apply_mpo
-from mponet_jax.ops.planning import PLANNER
+from mponet_jax.ops.contraction import apply
+from mponet_jax.ops.planning import planner
 
 
 class MPOLinear(ParameterAccess, ChainLayer, nnx.Module):
@@ -76,5 +76,5 @@ class MPOLinear(ParameterAccess, ChainLayer, nnx.Module):
         rows = inputs.reshape(prod(leading), self.in_features)
         batch = rows.shape[0] if isinstance(rows.shape[0], int) else None
         # not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a plan is no array
-        plans = plans_for(self.shape, batch, rows.dtype.name, PLANNER)
-        return apply_mpo(plans, rows, cores, bias).reshape(*leading, self.out_features)
+        plans = plans_for(self.shape, batch, rows.dtype.name, planner())
+        return apply(plans, rows, cores, bias).reshape(*leading, self.out_features)

@@ -5,14 +5,14 @@ from typing import Any, Self
 
 from flax import nnx
 
-from mponet.contraction.graph_search import plan_for
+from mponet.contraction.planner import plans_for
 from mponet.layers.checks import check_names, check_width
 from mponet.layers.network import NetworkLayer
 from mponet.operators.topology import NetworkShape
 from mponet_jax.nn.parameters import ParameterAccess
 from mponet_jax.ops.arrays import Array
-from mponet_jax.ops.graph import apply_network
-from mponet_jax.ops.planning import PLANNER
+from mponet_jax.ops.contraction import apply
+from mponet_jax.ops.planning import planner
 
 
 class NetworkLinear(ParameterAccess, NetworkLayer, nnx.Module):
@@ -71,5 +71,5 @@ class NetworkLinear(ParameterAccess, NetworkLayer, nnx.Module):
         rows = inputs.reshape(prod(leading), self.in_features)
         batch = rows.shape[0] if isinstance(rows.shape[0], int) else None
         # not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a plan is no array
-        plan = plan_for(self.shape, batch, rows.dtype.name, PLANNER)
-        return apply_network(plan, rows, tensors, bias).reshape(*leading, self.out_features)
+        plans = plans_for(self.shape, batch, rows.dtype.name, planner())
+        return apply(plans, rows, tensors, bias).reshape(*leading, self.out_features)

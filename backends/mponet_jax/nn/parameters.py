@@ -15,7 +15,7 @@ from mponet.contraction.planner import PlanningContext
 from mponet.errors import InputError
 from mponet.layers.operator import DenseWeights, OperatorLayer
 from mponet_jax.ops.arrays import PRECISION, Array, accumulator, from_numpy, supported, to_numpy
-from mponet_jax.ops.planning import PLANNER
+from mponet_jax.ops.planning import planner
 
 
 class ParameterAccess(OperatorLayer):
@@ -61,7 +61,7 @@ class ParameterAccess(OperatorLayer):
         put(parameter, values)
 
     def _planning(self) -> tuple[str, PlanningContext]:
-        return str(jnp.dtype(self.dtype or self.param_dtype).name), PLANNER
+        return str(jnp.dtype(self.dtype or self.param_dtype).name), planner()
 
     def _promoted(self, inputs: Array) -> tuple[Array, Array | None, list[Array]]:
         """Inputs, bias and tensors in the dtype that the layer computes in."""

@@ -62,9 +62,11 @@ class Ops:
         """The sum, in the dtype of ``like``."""
         return total.astype(like.dtype)
 
-    def scratch(self, like: Array, shape: tuple[int, ...]) -> Array | None:
-        """None: the library has its own."""
-        return None
+    def matmul_permuted(
+        self, a: Array, b: Array, sizes: tuple[int, ...], axes: tuple[int, ...], shape: tuple[int, ...]
+    ) -> Array:
+        """``a @ b`` as ``sizes``, its axes in another order, as ``shape``."""
+        return jnp.transpose(self.matmul(a, b).reshape(sizes), axes).reshape(shape)
 
     def batch_size(self, array: Array) -> int:
         """Length of the first axis; -1 where `jax.export` leaves it open."""

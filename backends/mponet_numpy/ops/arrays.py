@@ -43,9 +43,11 @@ class Ops:
         """The sum itself."""
         return total
 
-    def scratch(self, like: Array, shape: tuple[int, ...]) -> Array | None:
-        """None: the library has its own."""
-        return None
+    def matmul_permuted(
+        self, a: Array, b: Array, sizes: tuple[int, ...], axes: tuple[int, ...], shape: tuple[int, ...]
+    ) -> Array:
+        """``a @ b`` as ``sizes``, its axes in another order, as ``shape``."""
+        return (a @ b).reshape(sizes).transpose(axes).reshape(shape)
 
     def batch_size(self, array: Array) -> int:
         """Length of the first axis."""

@@ -1,13 +1,14 @@
 """How `mponet.contraction.planner` knows numpy: by its version, and by passes made ready to be timed."""
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 
 from mponet.contraction import execute
 from mponet.contraction.cost import Purpose
-from mponet.contraction.plan import Plan
 from mponet.contraction.planner import PlanningContext
+from mponet.contraction.program import BasePlan
 from mponet.errors import BackendError
 from mponet_numpy.ops.arrays import OPS
 
@@ -19,7 +20,7 @@ def versions() -> dict[str, str]:
     return {"numpy": np.__version__}
 
 
-def runner(plan: Plan, batch: int, purpose: Purpose, dtype: str) -> Callable[[], None]:
+def runner(plan: BasePlan, batch: int, purpose: Purpose, dtype: str) -> Callable[[], None]:
     """A pass by ``plan`` on random numbers.
 
     Raises:
@@ -27,20 +28,23 @@ def runner(plan: Plan, batch: int, purpose: Purpose, dtype: str) -> Callable[[],
     """
     if dtype not in DTYPES:
         raise BackendError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}: numpy has no other")
-    shape, rng = plan.shape, np.random.default_rng(0)
-    sizes = ((batch, shape.in_features), (batch, shape.out_features), *shape.core_shapes)
-    inputs, slopes, *cores = (rng.normal(size=size).astype(dtype) for size in sizes)
-    weights = execute.weights_of(plan, cores, OPS)
+    program, rng = plan.program, np.random.default_rng(0)
+    sizes = ((batch, program.in_features), (batch, program.out_features), *program.tensor_shapes)
+    inputs, gradient, *tensors = (rng.normal(size=size).astype(dtype) for size in sizes)
+    weights = execute.weights_of(plan, tensors, OPS)
 
     def run() -> None:
         if purpose == "inference":
             execute.sweep(plan, weights, inputs, OPS)
         else:
-            execute.forward(plan, cores, inputs, OPS)
+            execute.forward(plan, tensors, inputs, OPS)
         if purpose == "training":
-            execute.backward(plan, cores, inputs, slopes, OPS)
+            execute.backward(plan, tensors, inputs, gradient, OPS)
 
     return run
 
 
-PLANNER = PlanningContext("numpy", versions, runner)
+@cache
+def planner() -> PlanningContext:
+    """What plans are chosen by."""
+    return PlanningContext("numpy", versions, runner)

@@ -9,7 +9,7 @@ from mponet.layers.chain import ChainLayer
 from mponet.operators.shape import MPOShape
 from mponet_tensorflow.nn.parameters import ParameterAccess, as_leading, as_rows
 from mponet_tensorflow.ops.arrays import Array, keras, tf
-from mponet_tensorflow.ops.chain import apply_mpo
+from mponet_tensorflow.ops.contraction import apply
 
 Size = int | Sequence[int]
 
@@ -103,7 +103,7 @@ class MPODense(ParameterAccess, ChainLayer, keras.layers.Layer):
         """
         # Keras itself casts floating-point numbers only
         rows = as_rows(tf.cast(inputs, self.compute_dtype), self.shape)
-        outputs = apply_mpo(self.plans(rows.shape[0]), rows, self.cores, self.bias)
+        outputs = apply(self.plans(rows.shape[0]), rows, self.cores, self.bias)
         return self.activation(as_leading(outputs, inputs))
 
     def get_config(self) -> dict[str, Any]:

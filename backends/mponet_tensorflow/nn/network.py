@@ -8,7 +8,7 @@ from mponet.layers.network import NetworkLayer
 from mponet.operators.topology import NetworkShape
 from mponet_tensorflow.nn.parameters import ParameterAccess, as_leading, as_rows
 from mponet_tensorflow.ops.arrays import Array, keras, tf
-from mponet_tensorflow.ops.graph import apply_network
+from mponet_tensorflow.ops.contraction import apply
 
 
 @keras.saving.register_keras_serializable(package="mponet")
@@ -80,7 +80,7 @@ class NetworkDense(ParameterAccess, NetworkLayer, keras.layers.Layer):
         """
         # Keras itself casts floating-point numbers only
         rows = as_rows(tf.cast(inputs, self.compute_dtype), self.shape)
-        outputs = apply_network(self.plans(rows.shape[0]), rows, self.tensors, self.bias)
+        outputs = apply(self.plans(rows.shape[0]), rows, self.tensors, self.bias)
         return self.activation(as_leading(outputs, inputs))
 
     def get_config(self) -> dict[str, Any]:

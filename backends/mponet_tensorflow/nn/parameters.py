@@ -15,7 +15,7 @@ from mponet.layers.operator import DenseWeights, OperatorLayer
 from mponet.operators.shape import MPOShape
 from mponet.operators.topology import NetworkShape
 from mponet_tensorflow.ops.arrays import Array, from_numpy, keras, tf, to_numpy
-from mponet_tensorflow.ops.planning import PLANNER
+from mponet_tensorflow.ops.planning import planner
 
 
 class ParameterAccess(OperatorLayer):
@@ -60,7 +60,7 @@ class ParameterAccess(OperatorLayer):
         parameter.assign(from_numpy(values, tf.as_dtype(parameter.dtype)))
 
     def _planning(self) -> tuple[str, PlanningContext]:
-        return self.compute_dtype, PLANNER  # type: ignore[attr-defined]
+        return self.compute_dtype, planner()  # type: ignore[attr-defined]
 
     @classmethod
     def _dense_weights(cls, dense: keras.layers.Dense) -> DenseWeights:

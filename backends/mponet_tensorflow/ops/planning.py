@@ -1,13 +1,14 @@
 """How `mponet.contraction.planner` knows this framework: by its versions, and by passes made ready to be timed."""
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 
 from mponet.contraction import execute
 from mponet.contraction.cost import Purpose
-from mponet.contraction.plan import Plan
 from mponet.contraction.planner import PlanningContext
+from mponet.contraction.program import BasePlan
 from mponet_tensorflow.ops.arrays import OPS, Array, dtype_of, from_numpy, keras, tf
 
 
@@ -16,22 +17,22 @@ def versions() -> dict[str, str]:
     return {"tensorflow": tf.__version__, "keras": keras.__version__}
 
 
-def runner(plan: Plan, batch: int, purpose: Purpose, dtype: str) -> Callable[[], None]:
+def runner(plan: BasePlan, batch: int, purpose: Purpose, dtype: str) -> Callable[[], None]:
     """A pass by ``plan`` on random numbers, on the default device; it waits for the result."""
-    shape, rng = plan.shape, np.random.default_rng(0)
-    sizes = ((batch, shape.in_features), (batch, shape.out_features), *shape.core_shapes)
+    program, rng = plan.program, np.random.default_rng(0)
+    sizes = ((batch, program.in_features), (batch, program.out_features), *program.tensor_shapes)
 
-    def both(inputs: Array, slopes: Array, *cores: Array) -> object:
-        outputs = execute.forward(plan, cores, inputs, OPS)
-        return (outputs, execute.backward(plan, cores, inputs, slopes, OPS)) if purpose == "training" else outputs
+    def both(inputs: Array, gradient: Array, *tensors: Array) -> object:
+        outputs = execute.forward(plan, tensors, inputs, OPS)
+        return (outputs, execute.backward(plan, tensors, inputs, gradient, OPS)) if purpose == "training" else outputs
 
     def sweep(inputs: Array, *weights: Array) -> object:
         return execute.sweep(plan, weights, inputs, OPS)
 
     with tf.init_scope():  # layers ask while they are traced
-        inputs, slopes, *cores = (from_numpy(rng.normal(size=size), dtype_of(dtype)) for size in sizes)
+        inputs, gradient, *tensors = (from_numpy(rng.normal(size=size), dtype_of(dtype)) for size in sizes)
         kept = purpose == "inference"
-        arrays = (inputs, *execute.weights_of(plan, cores, OPS)) if kept else (inputs, slopes, *cores)
+        arrays = (inputs, *execute.weights_of(plan, tensors, OPS)) if kept else (inputs, gradient, *tensors)
         compiled = tf.function(sweep if kept else both, autograph=False).get_concrete_function(*arrays)
 
     def run() -> None:
@@ -42,4 +43,7 @@ def runner(plan: Plan, batch: int, purpose: Purpose, dtype: str) -> Callable[[],
     return run
 
 
-PLANNER = PlanningContext("tensorflow", versions, runner)
+@cache
+def planner() -> PlanningContext:
+    """What plans are chosen by."""
+    return PlanningContext("tensorflow", versions, runner)

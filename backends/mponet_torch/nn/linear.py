@@ -6,13 +6,12 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from mponet.contraction.plan import Plan
 from mponet.layers.chain import ChainLayer
 from mponet.layers.checks import check_width
 from mponet.operators.shape import MPOShape
 from mponet_torch.nn.parameters import ParameterAccess, autocast, flattened, unflattened
 from mponet_torch.ops.arrays import Array
-from mponet_torch.ops.chain import CachedWeights, apply_mpo, apply_weights, wanted
+from mponet_torch.ops.contraction import apply
 
 
 class MPOLinear(nn.Module, ParameterAccess, ChainLayer):
@@ -57,7 +56,6 @@ class MPOLinear(nn.Module, ParameterAccess, ChainLayer):
         super().__init__()
         self.shape = MPOShape.from_sizes(in_features, out_features, bond, sites)
         self.initializer, self.seed = initializer, seed
-        self._kept: CachedWeights | None = None
         self._make_parameters(bias, device, dtype)
 
     @classmethod
@@ -73,30 +71,14 @@ class MPOLinear(nn.Module, ParameterAccess, ChainLayer):
         """
         check_width(self.shape, inputs.shape)
         rows, bias, cores = autocast(flattened(inputs), self.bias, self.cores)
-        compiling = torch.compiler.is_compiling()
-        plans = self.plans(None if compiling else rows.shape[0], rows.dtype)
-        if self.training or compiling or wanted(rows, bias, *cores):
-            outputs = apply_mpo(plans, rows, cores, bias)
-        else:
-            outputs = apply_weights(plans.inference, rows, self._weights(plans.inference, cores), bias)
-        return unflattened(outputs, inputs)
+        plans = self.plans(None if torch.compiler.is_compiling() else rows.shape[0], rows.dtype)
+        return unflattened(apply(plans, rows, cores, bias, self._cache), inputs)
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode as `torch.nn.Module.train` does; in training no weights are kept for inference."""
         if mode:
-            self._kept = None
+            self._kept.clear()
         return super().train(mode)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The module without what it keeps for inference."""
-        return {**super().__getstate__(), "_kept": None}
-
-    def _weights(self, plan: Plan, cores: Sequence[Array]) -> list[Array]:
-        """The weights of ``plan``, kept until a core changes."""
-        if self._kept is not None and self._kept.serves(plan, cores):
-            return self._kept.weights
-        self._kept = CachedWeights.of(plan, cores)
-        return self._kept.weights
 
     def extra_repr(self) -> str:
         """Sizes, shape, counts and the plan in use."""

@@ -10,7 +10,7 @@ from mponet.layers.network import NetworkLayer
 from mponet.operators.topology import NetworkShape
 from mponet_torch.nn.parameters import ParameterAccess, autocast, flattened, unflattened
 from mponet_torch.ops.arrays import Array
-from mponet_torch.ops.graph import apply_network
+from mponet_torch.ops.contraction import apply
 
 
 class NetworkLinear(nn.Module, ParameterAccess, NetworkLayer):
@@ -66,8 +66,14 @@ class NetworkLinear(nn.Module, ParameterAccess, NetworkLayer):
         """
         check_width(self.shape, inputs.shape)
         rows, bias, tensors = autocast(flattened(inputs), self.bias, self.tensors)
-        plan = self.plans(None if torch.compiler.is_compiling() else rows.shape[0], rows.dtype)
-        return unflattened(apply_network(plan, rows, tensors, bias), inputs)
+        plans = self.plans(None if torch.compiler.is_compiling() else rows.shape[0], rows.dtype)
+        return unflattened(apply(plans, rows, tensors, bias, self._cache), inputs)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode as `torch.nn.Module.train` does; in training no weights are kept for inference."""
+        if mode:
+            self._kept.clear()
+        return super().train(mode)
 
     def extra_repr(self) -> str:
         """Sizes, nodes, counts and the plan in use."""

@@ -9,11 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mponet.contraction.planner import PlanningContext
+from mponet.contraction.planner import PlanningContext, PlanSet, plans_for
 from mponet.errors import InputError
 from mponet.layers.operator import DenseWeights, OperatorLayer
 from mponet_torch.ops.arrays import Array, to_numpy
-from mponet_torch.ops.planning import planner_of
+from mponet_torch.ops.kept import WeightCache
+from mponet_torch.ops.planning import PlanCache, planner
 
 
 class ParameterAccess(OperatorLayer):
@@ -27,7 +28,7 @@ class ParameterAccess(OperatorLayer):
     seed: int | None
     bias: nn.Parameter | None
     _parameters: dict[str, nn.Parameter | None]
-    _plans: dict[tuple[int, torch.dtype, torch.device], Any]
+    training: bool  # of `torch.nn.Module`
 
     def _make_parameters(self, bias: bool, device: Any, dtype: torch.dtype | None) -> None:
         """Register the parameters, with starting values unless they are on the meta device."""
@@ -38,9 +39,10 @@ class ParameterAccess(OperatorLayer):
             made = nn.Parameter(torch.empty(size, **options)) if bias or name != "bias" else None
             self.register_parameter(name, made)  # type: ignore[attr-defined]
         self.reset_parameters()
-        self._plans = {}
+        self._plans = PlanCache(self.shape)
+        self._kept = WeightCache()
         # made now, because a compiler that traces the layer must not trace the search
-        self._traced_plans = self._plans_for(None, *self._planning())
+        self._traced_plans = plans_for(self.shape, None, *self._planning())
 
     def reset_parameters(self) -> None:
         """Draw the starting values anew, by ``seed`` or else by torch's generator; the bias becomes zero."""
@@ -59,7 +61,7 @@ class ParameterAccess(OperatorLayer):
         own = self._parameters  # asking the module for each takes as long as a small product
         return tuple(own[name] if name in own else getattr(self, name) for name in self._names)  # type: ignore[misc]
 
-    def plans(self, batch: int | None, dtype: torch.dtype | None = None) -> Any:
+    def plans(self, batch: int | None, dtype: torch.dtype | None = None) -> PlanSet:
         """The plans in use for a batch of so many rows; None while tracing, where the batch may vary.
 
         Args:
@@ -69,10 +71,12 @@ class ParameterAccess(OperatorLayer):
         if batch is None:
             return self._traced_plans
         first = self.tensors[0]
-        key = batch, dtype or first.dtype, first.device
-        if key not in self._plans:  # a lookup that hashes the shape takes as long as a small product
-            self._plans[key] = self._plans_for(batch, dtype_name(key[1]), planner_of(first.device))
-        return self._plans[key]
+        return self._plans.plans(batch, dtype or first.dtype, first.device)
+
+    @property
+    def _cache(self) -> WeightCache | None:
+        """The weights kept for inference; None in training, where they change at every step."""
+        return None if self.training else self._kept
 
     @staticmethod
     def _to_numpy(array: Any) -> NDArray[Any]:
@@ -84,7 +88,7 @@ class ParameterAccess(OperatorLayer):
 
     def _planning(self) -> tuple[str, PlanningContext]:
         first = self.tensors[0]
-        return dtype_name(first.dtype), planner_of(first.device)
+        return dtype_name(first.dtype), planner(first.device)
 
     @classmethod
     def _dense_weights(cls, dense: nn.Linear) -> DenseWeights:

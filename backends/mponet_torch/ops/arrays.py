@@ -58,9 +58,11 @@ class Ops:
         """The sum, in the dtype of ``like``."""
         return total.to(like.dtype)
 
-    def scratch(self, like: Array, shape: tuple[int, ...]) -> Array | None:
-        """None: the library has its own."""
-        return None
+    def matmul_permuted(
+        self, a: Array, b: Array, sizes: tuple[int, ...], axes: tuple[int, ...], shape: tuple[int, ...]
+    ) -> Array:
+        """``a @ b`` as ``sizes``, its axes in another order, as ``shape``."""
+        return self.matmul(a, b).reshape(sizes).permute(axes).reshape(shape)
 
     def batch_size(self, array: Array) -> int:
         """Length of the first axis."""
@@ -107,16 +109,16 @@ class InPlace(Ops):
         """The sum, in the dtype of ``like``."""
         return (total.sum(0) if total.ndim == 3 else total).to(like.dtype)
 
-    def scratch(self, like: Array, shape: tuple[int, ...]) -> Array | None:
-        """The same memory every time: the system takes back what is freed, and hands it out again page by page."""
-        size = prod(shape)
-        if like.device.type != "cpu" or not _SCRATCH[0] <= size * like.element_size() <= _SCRATCH[1]:
-            return None
-        kept: Array | None = getattr(_local, str(like.dtype), None)
-        if kept is None or kept.numel() < size:
-            kept = like.new_empty(size)
-            setattr(_local, str(like.dtype), kept)
-        return kept[:size].view(shape)
+    def matmul_permuted(
+        self, a: Array, b: Array, sizes: tuple[int, ...], axes: tuple[int, ...], shape: tuple[int, ...]
+    ) -> Array:
+        """The same, its product in memory that is used again: the system takes back what is freed, page by page."""
+        kept = _scratch(a, (a.shape[0], b.shape[1]))
+        if kept is None:
+            return super().matmul_permuted(a, b, sizes, axes, shape)
+        result = torch.mm(a, b, out=kept).reshape(sizes).permute(axes).reshape(shape)
+        # a view where the new order happens to be one of strides: then it must not stay in that memory
+        return result.clone() if result.untyped_storage().data_ptr() == kept.untyped_storage().data_ptr() else result
 
     def map_tiles(
         self, body: Body[Array], arrays: tuple[Array, ...], widths: Sequence[int], tile: int
@@ -139,6 +141,18 @@ _SCRATCH = 1 << 17, 1 << 22
 _local = threading.local()
 OPS = Ops()
 IN_PLACE = InPlace()
+
+
+def _scratch(like: Array, shape: tuple[int, int]) -> Array | None:
+    """Memory of this thread that is overwritten by the next call; None where that gains nothing."""
+    size = prod(shape)
+    if like.device.type != "cpu" or not _SCRATCH[0] <= size * like.element_size() <= _SCRATCH[1]:
+        return None
+    kept: Array | None = getattr(_local, str(like.dtype), None)
+    if kept is None or kept.numel() < size:
+        kept = like.new_empty(size)
+        setattr(_local, str(like.dtype), kept)
+    return kept[:size].view(shape)
 
 
 def ops_for(*arrays: Array | None) -> Ops:

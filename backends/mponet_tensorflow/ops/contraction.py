@@ -1,0 +1,38 @@
+"""``inputs @ W + b`` as one differentiable operation: the core's plan forward, the core's plan backward."""
+
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from mponet.contraction import execute
+from mponet.contraction.planner import PlanSet
+from mponet_tensorflow.ops.arrays import OPS, Array
+
+
+@tf.autograph.experimental.do_not_convert  # plans are run by Python itself: their loops and branches are static
+def apply(plans: PlanSet, inputs: Array, tensors: Sequence[Array], bias: Array | None = None) -> Array:
+    """``inputs @ W + bias``, by the plan of training: TensorFlow does not tell whether a gradient will be asked for.
+
+    Args:
+        plans: how, forward and backward.
+        inputs: ``(batch, in_features)``, the dtype of the tensors.
+        tensors: cores ``(D_{k-1}, I_k, J_k, D_k)``, or those of the nodes of a network.
+        bias: ``(out_features,)``, the dtype of the tensors; None for none.
+
+    Returns:
+        ``(batch, out_features)``.
+    """
+    biases = () if bias is None else (bias,)
+    count = len(tensors)
+
+    @tf.custom_gradient
+    def run(inputs: Array, *arrays: Array) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
+        tensors, biases = arrays[:count], arrays[count:]
+
+        def backward(gradient: Array) -> tuple[Array, ...]:  # keeps the inputs and the tensors, nothing between
+            by_inputs, by_tensors = execute.backward(plans.training, tensors, inputs, gradient, OPS)
+            return by_inputs, *by_tensors, *(tf.reduce_sum(gradient, 0) for _ in biases)
+
+        return execute.forward(plans.training, tensors, inputs, OPS, *biases), backward
+
+    return run(*(tf.convert_to_tensor(array) for array in (inputs, *tensors, *biases)))
