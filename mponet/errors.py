@@ -65,3 +65,7 @@ class CheckpointError(MPONetError, ValueError):
 
 class DivergedError(MPONetError, ArithmeticError):
     """Training reached a loss that is not finite."""
+
+
+class SizeWarning(UserWarning):
+    """An operator has more weights than the dense matrix that it replaces."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from math import prod
 
 from mponet.compress.target import Target
-from mponet.operators.shape import MPOShape, default_sites, factorize
+from mponet.operators.factors import default_sites, factorize
+from mponet.operators.shape import MPOShape
 
 #: A split is offered when its smallest non-trivial factor is at least this.
 MIN_FACTOR = 2

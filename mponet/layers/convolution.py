@@ -28,9 +28,10 @@ from numpy.typing import ArrayLike, NDArray
 from mponet.errors import ShapeError
 from mponet.operators.arrays import Array, as_float64
 from mponet.operators.decompose import Decomposition, from_matrix
+from mponet.operators.factors import factorize
 from mponet.operators.initialize import target_variance
 from mponet.operators.mpo import MPO, to_matrix
-from mponet.operators.shape import MPOShape, factorize
+from mponet.operators.shape import MPOShape
 
 #: Rows and columns of the matrix of each structure.  ``window`` is all spatial axes, ``last`` the last
 #: of them, ``others`` all but the last.

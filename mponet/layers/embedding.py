@@ -17,8 +17,9 @@ from numpy.typing import ArrayLike
 from mponet.errors import ShapeError
 from mponet.operators.arrays import Array, as_float64
 from mponet.operators.decompose import Decomposition, from_matrix
+from mponet.operators.factors import factorize
 from mponet.operators.mpo import MPO, to_matrix
-from mponet.operators.shape import MPOShape, factorize
+from mponet.operators.shape import MPOShape
 
 
 @dataclass(frozen=True, slots=True)

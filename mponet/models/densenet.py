@@ -23,7 +23,8 @@ from mponet.models.spec import (
     ReLU,
     global_maps,
 )
-from mponet.operators.shape import MPOShape, factorize
+from mponet.operators.factors import factorize
+from mponet.operators.shape import MPOShape
 
 BLOCKS = 3
 CLASSES = 10

@@ -24,7 +24,8 @@ from mponet.models.spec import (
     Residual,
     global_maps,
 )
-from mponet.operators.shape import MPOShape, factorize
+from mponet.operators.factors import factorize
+from mponet.operators.shape import MPOShape
 
 K = 4
 WIDTHS = (16, 32, 64)

@@ -104,9 +104,9 @@ def truncate(mpo: MPO, *, max_bond: int | Sequence[int] | None = None, relative_
     Example:
         >>> import numpy as np
         >>> from mponet import MPO, truncate
-        >>> mpo = MPO.from_matrix(np.diag([4.0, 2.0, 2.0, 1.0]), (2, 2), (2, 2))
-        >>> truncate(mpo)
-        Decomposition(MPO(M^{2,2}_{2,2}(1), 8 parameters), relative_error=0.00e+00, bound=0.00e+00)
+        >>> mpo = MPO.from_matrix(np.diag([4.0, 0.0, 0.0, 3.0]), (2, 2), (2, 2))
+        >>> truncate(mpo, max_bond=1)
+        Decomposition(MPO(M^{2,2}_{2,2}(1), 8 parameters), relative_error=6.00e-01, bound=3.00e+00)
     """
     cut = cut_cores(mpo.cores, mpo.shape, max_bond, relative_error)
     rest, exponent = chain.difference(mpo.cores, cut.cores)

@@ -10,7 +10,14 @@ from mponet.operators.shape import MPOShape
 
 
 def entropy(singular_values: Array) -> float:
-    """``-sum_a p_a ln p_a`` with ``p_a = s_a^2 / sum s^2``, of one bond; 0 where all are zero."""
+    """``-sum_a p_a ln p_a`` with ``p_a = s_a^2 / sum s^2``, of one bond; 0 where all are zero.
+
+    Example:
+        >>> import numpy as np
+        >>> from mponet.operators.measure import entropy
+        >>> round(entropy(np.ones(8)), 4)  # ln 8
+        2.0794
+    """
     total = norm(singular_values)
     if total == 0.0:
         return 0.0
@@ -30,6 +37,12 @@ def compression_ratio(layers: Iterable[MPOShape], dense_weights: Iterable[int] |
     Raises:
         InputError: there is no layer, the two lists differ in length, or a replaced layer has no
             weights.
+
+    Example:
+        >>> from mponet import MPOShape
+        >>> from mponet.operators.measure import compression_ratio
+        >>> compression_ratio([MPOShape.from_factors((4, 4), (4, 4), 2)])
+        0.25
     """
     shapes = tuple(layers)
     replaced = tuple(shape.dense_parameters for shape in shapes) if dense_weights is None else tuple(dense_weights)

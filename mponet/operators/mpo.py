@@ -112,7 +112,14 @@ class MPO(NotebookRepr):
         max_bond: int | Sequence[int] | None = None,
         relative_error: float = 0.0,
     ) -> Self:
-        """The MPO nearest to a matrix; `mponet.from_matrix` has the same arguments and states the error."""
+        """The MPO nearest to a matrix; `mponet.from_matrix` has the same arguments and states the error.
+
+        Example:
+            >>> import numpy as np
+            >>> from mponet import MPO
+            >>> MPO.from_matrix(np.eye(16), (4, 4), (4, 4))
+            MPO(M^{4,4}_{4,4}(1), 32 parameters)
+        """
         weight, factors = check_matrix(matrix, input_dims, output_dims)
         return cls._of_chain(cut_matrix(weight, factors, max_bond, relative_error).cores)
 
@@ -133,6 +140,12 @@ class MPO(NotebookRepr):
         Raises:
             ShapeError: the last axis is not ``in_features``.
             InputError: the inputs are complex or not finite.
+
+        Example:
+            >>> import numpy as np
+            >>> from mponet import MPO
+            >>> MPO.from_matrix(np.diag([1.0, 2.0, 3.0, 4.0]), (2, 2), (2, 2)).apply(np.ones(4)).round(6).tolist()
+            [1.0, 2.0, 3.0, 4.0]
         """
         x = as_float64(inputs, "inputs")
         if x.ndim == 0 or x.shape[-1] != self.shape.in_features:
@@ -154,11 +167,25 @@ class MPO(NotebookRepr):
         return MPO._of_chain(chain.with_scale(cores, exponent, 0))
 
     def transpose(self) -> "MPO":
-        """The operator of ``W.T``: inputs and outputs exchanged."""
+        """The operator of ``W.T``: inputs and outputs exchanged.
+
+        Example:
+            >>> from mponet import MPO
+            >>> MPO.from_matrix([[1.0, 2.0]], (1,), (2,)).transpose().to_matrix().tolist()
+            [[1.0], [2.0]]
+        """
         return MPO.from_cores(self.cores, "left output input right")
 
     def truncate(self, *, max_bond: int | Sequence[int] | None = None, relative_error: float = 0.0) -> "MPO":
-        """The nearest smaller operator; `mponet.truncate` has the same arguments and states the error."""
+        """The nearest smaller operator; `mponet.truncate` has the same arguments and states the error.
+
+        Example:
+            >>> import numpy as np
+            >>> from mponet import MPO
+            >>> swap = np.eye(4).reshape(2, 2, 2, 2).transpose(1, 0, 2, 3).reshape(4, 4)
+            >>> MPO.from_matrix(swap, (2, 2), (2, 2)).truncate(max_bond=2)
+            MPO(M^{2,2}_{2,2}(2), 16 parameters)
+        """
         return MPO._of_chain(cut_cores(self.cores, self.shape, max_bond, relative_error).cores)
 
     def canonical(self, center: int = 1) -> "MPO":
@@ -171,6 +198,15 @@ class MPO(NotebookRepr):
         Raises:
             ShapeError: there is no such site.
             InputError: the norm, which the centre carries, is beyond the range of float64.
+
+        Example:
+            >>> import numpy as np
+            >>> from mponet import MPO
+            >>> center, isometry = MPO.from_matrix(np.diag([3.0, 0.0, 0.0, 4.0]), (2, 2), (2, 2)).canonical(1).cores
+            >>> round(float(np.linalg.norm(center)), 12)
+            5.0
+            >>> np.einsum("aijb,cijb->ac", isometry, isometry).round(6).tolist()
+            [[1.0, 0.0], [0.0, 1.0]]
         """
         if not 1 <= center <= self.shape.sites:
             raise ShapeError(f"center is {center}; expected a site from 1 to {self.shape.sites}")
@@ -182,11 +218,25 @@ class MPO(NotebookRepr):
         return MPO(self.shape, tuple(chain.with_scale(cores, exponent, center - 1)))
 
     def norm(self) -> float:
-        """``||W||_F``; infinite or 0 where float64 does not reach (see `log_norm`).  The matrix is never formed."""
+        """``||W||_F``; infinite or 0 where float64 does not reach (see `log_norm`).  The matrix is never formed.
+
+        Example:
+            >>> from mponet import MPO
+            >>> round(MPO.from_matrix([[3.0, 0.0], [0.0, 4.0]], (2,), (2,)).norm(), 12)
+            5.0
+        """
         return scale_by(*chain.norm(self.cores))
 
     def log_norm(self) -> float:
-        """``ln ||W||_F`` at any scale; minus infinity for zero."""
+        """``ln ||W||_F`` at any scale; minus infinity for zero.
+
+        Example:
+            >>> import numpy as np
+            >>> from mponet import MPO
+            >>> huge = MPO.from_cores([np.full((1, 1, 1, 1), 1e300)] * 3)
+            >>> huge.norm(), round(huge.log_norm(), 3)  # 900 ln 10
+            (inf, 2072.327)
+        """
         value, exponent = chain.norm(self.cores)
         return log(value) + exponent * log(2) if value else -inf
 
@@ -208,6 +258,13 @@ class MPO(NotebookRepr):
 
         At most ``ln D_k``; 0 for a zero operator.  The authors' entropy.py computes the same from
         the full matrix.
+
+        Example:
+            >>> import numpy as np
+            >>> from mponet import MPO
+            >>> swap = np.eye(4).reshape(2, 2, 2, 2).transpose(1, 0, 2, 3).reshape(4, 4)
+            >>> np.exp(MPO.from_matrix(swap, (2, 2), (2, 2)).entropy()).round(6).tolist()
+            [4.0]
         """
         return tuple(entropy(s) for s in chain.spectra(self.cores)[0])
 
@@ -223,6 +280,14 @@ class MPO(NotebookRepr):
 
         Raises:
             ShapeError: ``max_bond`` is no positive whole number, or their count is wrong.
+
+        Example:
+            >>> import numpy as np
+            >>> from mponet import MPO
+            >>> swap = np.eye(4).reshape(2, 2, 2, 2).transpose(1, 0, 2, 3).reshape(4, 4)
+            >>> mpo = MPO.from_matrix(swap, (2, 2), (2, 2))
+            >>> [round(share**2, 6) for share in mpo.truncation_error(3, relative=True)]
+            [0.25]
         """
         values, exponent = chain.spectra(self.cores)
         bonds = inner_bonds(max_bond, self.shape.sites)
@@ -249,7 +314,14 @@ class MPO(NotebookRepr):
 
 
 def to_matrix(mpo: MPO) -> Array:
-    """The full matrix of an operator: `MPO.to_matrix`."""
+    """The full matrix of an operator: `MPO.to_matrix`.
+
+    Example:
+        >>> from mponet import MPO, to_matrix
+        >>> to_matrix(MPO.from_cores([[[[[1.0], [2.0]]]], [[[[3.0]], [[4.0]]]]]))
+        array([[3., 6.],
+               [4., 8.]])
+    """
     return mpo.to_matrix()
 
 

@@ -5,15 +5,14 @@ at the bottom.  Core ``k`` has the axes ``(left, input, output, right)`` and sha
 J_k, D_k)``.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from math import prod
-from operator import index
 from typing import cast
 
 from mponet.display import NotebookRepr
 from mponet.errors import ShapeError
+from mponet.operators.factors import default_sites, dimensions, factorize
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +32,12 @@ class MPOShape(NotebookRepr):
     Raises:
         ShapeError: a dimension is no positive whole number, or the three tuples do not fit
             together.
+
+    Example:
+        >>> from mponet import MPOShape
+        >>> shape = MPOShape((2, 2), (2, 2), (1, 100, 1))
+        >>> shape.bond_dims, shape.parameters, shape.dense_parameters
+        ((1, 4, 1), 32, 16)
     """
 
     input_dims: tuple[int, ...]
@@ -41,7 +46,7 @@ class MPOShape(NotebookRepr):
 
     def __post_init__(self) -> None:
         for name in ("input_dims", "output_dims", "bond_dims"):
-            object.__setattr__(self, name, _dimensions(getattr(self, name), name))
+            object.__setattr__(self, name, dimensions(getattr(self, name), name))
         sites = len(self.input_dims)
         if sites == 0 or len(self.output_dims) != sites:
             raise ShapeError(
@@ -59,9 +64,18 @@ class MPOShape(NotebookRepr):
     def from_factors(
         cls, input_dims: Sequence[int], output_dims: Sequence[int], bond: int | Sequence[int]
     ) -> "MPOShape":
-        """The shape with inner bonds ``bond``: one number for all, or one for each of the ``n - 1`` bonds."""
-        inputs = _dimensions(input_dims, "input_dims")
-        return cls(inputs, _dimensions(output_dims, "output_dims"), (1, *inner_bonds(bond, len(inputs)), 1))
+        """The shape with inner bonds ``bond``: one number for all, or one for each of the ``n - 1`` bonds.
+
+        Raises:
+            ShapeError: a dimension is no positive whole number, or their counts do not fit together.
+
+        Example:
+            >>> from mponet import MPOShape
+            >>> print(MPOShape.from_factors((4, 7, 7, 4), (4, 4, 4, 4), 4))
+            M^{4,4,4,4}_{4,7,7,4}(4)
+        """
+        inputs = dimensions(input_dims, "input_dims")
+        return cls(inputs, dimensions(output_dims, "output_dims"), (1, *inner_bonds(bond, len(inputs)), 1))
 
     @classmethod
     def from_sizes(
@@ -78,6 +92,14 @@ class MPOShape(NotebookRepr):
             outputs: number of outputs, or its factors.
             bond: as in `from_factors`.
             sites: number of factors; None takes that of the factors given, else `default_sites`.
+
+        Raises:
+            ShapeError: a dimension is no positive whole number, or their counts do not fit together.
+
+        Example:
+            >>> from mponet import MPOShape
+            >>> MPOShape.from_sizes(784, 256, bond=4).core_shapes
+            ((1, 28, 16, 4), (4, 28, 16, 1))
         """
         given = [len(size) for size in (inputs, outputs) if isinstance(size, Sequence)]
         if sites is None:
@@ -152,56 +174,12 @@ def inner_bonds(bond: int | Sequence[int], sites: int) -> tuple[int, ...]:
         ShapeError: a bond is no positive whole number, or their count is wrong.
     """
     # one number is checked before it is repeated: with a single site a bad one would vanish unseen
-    asked = _dimensions(bond if isinstance(bond, Iterable) else (bond,), "bond")
+    asked = dimensions(bond if isinstance(bond, Iterable) else (bond,), "bond")
     if not isinstance(bond, Iterable):
         return asked * (sites - 1)
     if len(asked) != sites - 1:
         raise ShapeError(f"bond is {bond!r}; expected one number, or {sites - 1}: one for each inner bond")
     return asked
-
-
-def factorize(size: int, sites: int) -> tuple[int, ...]:
-    """The most balanced split of ``size`` into ``sites`` factors, small ones at the ends as in the paper.
-
-    Balanced means the smallest sum of factors (ties: the smallest largest factor).
-    ``factorize(784, 4)`` is ``(4, 7, 7, 4)`` and ``factorize(10, 4)`` is ``(1, 5, 2, 1)``, the
-    paper's choices.  A prime stays whole: ``(1, ..., p, ..., 1)``.
-
-    Raises:
-        ShapeError: ``size`` or ``sites`` is no positive whole number.
-    """
-    (size,) = _dimensions((size,), "size")
-    (sites,) = _dimensions((sites,), "sites")
-    return _arched(_balanced(size, sites))
-
-
-def default_sites(in_features: int, out_features: int, largest: int = 64) -> int:
-    """The fewest sites, at least 2, with which no balanced factor exceeds ``largest``.
-
-    Fewer sites mean fewer and larger matrix products, which is what processors are fast at.  A
-    prime factor cannot be split, so one above ``largest`` takes its place as the limit.
-
-    Raises:
-        ShapeError: a size is no positive whole number.
-    """
-    sizes = _dimensions((in_features, out_features), "sizes")
-    limit = max(largest, *map(_largest_prime, sizes))
-    sites = 2
-    while any(max(factorize(size, sites)) > limit for size in sizes):
-        sites += 1
-    return sites
-
-
-def _dimensions(values: Iterable[int], name: str) -> tuple[int, ...]:
-    """The values as python integers of at least 1; numpy's integers count, ``True`` and ``2.0`` do not."""
-    try:
-        numbers = tuple(values)
-        whole = tuple(index(v) for v in numbers)
-    except TypeError as error:
-        raise ShapeError(f"{name} is {values!r}; expected a tuple of whole numbers") from error
-    if any(isinstance(v, bool) or w < 1 for v, w in zip(numbers, whole, strict=True)):
-        raise ShapeError(f"{name} is {values!r}; expected whole numbers of at least 1")
-    return whole
 
 
 def _clamped(bonds: tuple[int, ...], site_sizes: tuple[int, ...]) -> tuple[int, ...]:
@@ -212,38 +190,3 @@ def _clamped(bonds: tuple[int, ...], site_sizes: tuple[int, ...]) -> tuple[int, 
     for k in reversed(range(len(site_sizes))):
         result[k] = min(result[k], result[k + 1] * site_sizes[k])
     return tuple(result)
-
-
-@lru_cache(maxsize=1024)
-def _balanced(size: int, sites: int) -> tuple[int, ...]:
-    """The ascending factors with the smallest sum, then the smallest maximum."""
-    return min(_splits(size, sites, 1), key=lambda factors: (sum(factors), max(factors)))
-
-
-def _splits(size: int, sites: int, smallest: int) -> Iterator[tuple[int, ...]]:
-    """Every ascending split of ``size`` into ``sites`` factors of at least ``smallest``."""
-    if sites == 1:
-        yield (size,)
-        return
-    factor = smallest
-    while factor**sites <= size:
-        if size % factor == 0:
-            for rest in _splits(size // factor, sites - 1, factor):
-                yield (factor, *rest)
-        factor += 1
-
-
-def _arched(ascending: tuple[int, ...]) -> tuple[int, ...]:
-    """Ascending factors laid out with the small ones at both ends: (1, 1, 2, 5) -> (1, 5, 2, 1)."""
-    return (*ascending[1::2], *reversed(ascending[0::2]))
-
-
-def _largest_prime(size: int) -> int:
-    """The largest prime factor, by trial division; 1 for 1."""
-    factor = 2
-    while factor * factor <= size:
-        if size % factor == 0:
-            size //= factor
-        else:
-            factor += 1
-    return size

@@ -36,6 +36,14 @@ class NetworkShape(NotebookRepr):
         GraphError: no legal layer: no node, a node's name that is no name of a parameter or not its
             own, an edge of a node to itself or of more than two nodes, two dimensions on one edge,
             legs that are missing or called otherwise.
+
+    Example:
+        >>> from mponet import NetworkShape
+        >>> low_rank = NetworkShape(("down", "up"), (("in1", "rank"), ("rank", "out1")), ((64, 4), (4, 32)))
+        >>> print(low_rank)
+        down(in1:64 rank:4), up(rank:4 out1:32)
+        >>> low_rank.parameters, low_rank.dense_parameters
+        (384, 2048)
     """
 
     names: tuple[str, ...]
@@ -64,11 +72,15 @@ class NetworkShape(NotebookRepr):
     def from_edges(cls, nodes: Mapping[str, str | Sequence[str]], dims: Mapping[str, int]) -> "NetworkShape":
         """From the edges of each node, in words or as one string of them, and the dimension of each edge.
 
-        ``NetworkShape.from_edges({"a": "in1 out1 left right", "b": "left in2 out2 right"}, {"in1": 4,
-        ...})``.
-
         Raises:
             GraphError: no legal layer, or an edge without a dimension.
+
+        Example:
+            >>> from mponet import NetworkShape
+            >>> dims = {"in1": 4, "in2": 4, "out1": 2, "left": 3, "right": 3}
+            >>> ring = NetworkShape.from_edges({"a": "in1 out1 left right", "b": "left in2 right"}, dims)
+            >>> ring.in_features, ring.out_features, ring.bonds
+            (16, 2, ('left', 'right'))
         """
         edges = tuple(tuple(own.split() if isinstance(own, str) else own) for own in nodes.values())
         missing = sorted({edge for own in edges for edge in own} - set(dims))

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from core.strategies import bond_requests, factors, shapes
 from mponet.errors import ShapeError
+from mponet.operators.factors import default_sites, factorize
 from mponet.operators.measure import compression_ratio
-from mponet.operators.shape import MPOShape, default_sites, factorize, inner_bonds
+from mponet.operators.shape import MPOShape, inner_bonds
 
 # Gao et al., Phys. Rev. Research 2, 023300 (2020), Fig. 2 (FC2 on MNIST): D of the first layer,
 # weights of both MPO layers, and the compression ratio read off the figure.
@@ -173,9 +174,9 @@ def test_default_sites_are_the_fewest_that_keep_factors_small(rows, columns, lar
 
     def fits(count):
         # a prime above the limit cannot be split: then the best is that prime alone
-        return all(max(factorize(size, count)) <= max(largest, limit) for size in (rows, columns))
+        # and 21 factors of at most 10^6 are all prime
+        return all(max(factorize(size, count)) <= max(largest, *factorize(size, 21)) for size in (rows, columns))
 
-    limit = max(max(factorize(size, 21)) for size in (rows, columns))  # 21 factors of at most 10^6: all prime
     assert sites >= 2
     assert fits(sites)
     assert sites == 2 or not fits(sites - 1)
