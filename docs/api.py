@@ -1,7 +1,8 @@
 """Writes docs/api.md from the source of the packages: ``python docs/api.py > docs/api.md``.
 
 A package exports what its ``__init__`` imports under the same name (``from a import b as b``), and
-the functions and constants that it defines.  No framework is imported.
+the functions and constants that it defines.  Some modules are listed with their classes and
+functions.  No framework is imported.
 """
 
 import ast
@@ -13,6 +14,11 @@ from textwrap import fill
 ROOT = Path(__file__).parents[1]
 #: Where the packages are, in the order of the page.
 FOLDERS = ("mponet", "backends/mponet_torch", "backends/mponet_jax", "backends/mponet_tensorflow")
+#: Modules whose classes and functions are public, without being exported by a package.
+MODULES = (
+    *("mponet.backend", "mponet.errors", "mponet.recipe", "mponet.models.init", "mponet.models.shapes"),
+    *("mponet.operators.initialize", "mponet.operators.measure", "mponet.operators.nodes", "mponet.operators.topology"),
+)
 #: What only the `mponet` command uses.
 INTERNAL = ("mponet.cli", "bench")
 HEAD = """# Public API and stability
@@ -36,10 +42,11 @@ differentiable operations that the layers use."""
 
 
 def packages() -> Iterator[str]:
-    """Dotted names of all packages that export something, in the order of the page."""
+    """Dotted names of all packages and modules that export something, in the order of the page."""
     for folder in map(ROOT.joinpath, FOLDERS):
-        for path in sorted(folder.rglob("__init__.py"), key=lambda path: path.parent.parts):
-            name = ".".join(path.parent.relative_to(folder.parent).parts)
+        inits = (path.parent.relative_to(folder.parent) for path in folder.rglob("__init__.py"))
+        modules = (module for module in MODULES if module.startswith(f"{folder.name}."))
+        for name in sorted([*(".".join(path.parts) for path in inits), *modules]):
             if exported(name) and not name.endswith(INTERNAL):
                 yield name
 
@@ -68,7 +75,7 @@ def exported(package: str) -> dict[str, str]:
             found |= {name: summary(node.module, name) for name in names}
         elif isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
             found[node.name] = first_line(node)
-        elif (name := assigned(node)) and comment(package, node):
+        elif package not in MODULES and (name := assigned(node)) and comment(package, node):
             found[name] = comment(package, node)
     return dict(sorted(found.items(), key=lambda item: (item[0].lower(), item[0])))
 

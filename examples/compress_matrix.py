@@ -1,10 +1,10 @@
-"""Compress one matrix, without any framework: how many weights does which error cost?"""
+"""Compress a matrix without a framework: the number of weights for each allowed error."""
 
 import numpy as np
 
 from mponet import MPOShape, from_matrix, truncate
 
-# a kernel that decays slowly with distance, as trained maps between neighbouring grids do
+# A kernel that decays slowly with distance, as in trained maps between grids.
 positions = np.arange(256)
 matrix = 1 / (1 + np.abs(positions[:, None] - positions[None, :]) / 8) ** 2
 factors = (4, 4, 4, 4)

@@ -1,7 +1,7 @@
 """Layers of any tensor network in PyTorch: a ring and a Tucker form of TensorNetwork nodes.
 
-In JAX it is `mponet_jax.NetworkLinear`, in Keras `mponet_tensorflow.NetworkDense`; nodes and names
-are the same.
+In JAX use `mponet_jax.NetworkLinear`, in Keras `mponet_tensorflow.NetworkDense`, with the same nodes
+and names.
 """
 
 import numpy as np
@@ -15,11 +15,11 @@ rng = np.random.default_rng(0)
 
 
 def node(name, **sizes):
-    """A node of normal numbers whose axes are called as given."""
+    """A node of normal random numbers with named axes."""
     return tn.Node(rng.normal(size=tuple(sizes.values())) / 4, name=name, axis_names=list(sizes))
 
 
-# a ring of three sites: what comes in and goes out is named, bonds join
+# A ring of three sites.  Input and output edges have names; bonds join the sites.
 nodes = [node(f"core{k}", left=4, inputs=8, outputs=8, right=4) for k in (1, 2, 3)]
 for k, site in enumerate(nodes, start=1):
     site["inputs"].set_name(f"in{k}")
@@ -35,8 +35,8 @@ difference = (ring(inputs) - inputs @ torch.tensor(ring.to_matrix(), dtype=torch
 print(f"ring against its matrix: largest difference {difference:.1e}")
 assert difference < 1e-4
 
-# without numbers a wiring will do: factors for inputs and outputs around a small core, which starts
-# with the variance of a dense layer
+# A shape without numbers: factors for inputs and outputs around a small core.  The layer draws
+# initial values with the variance of a dense layer.
 tucker = NetworkShape.from_edges(
     {"rows": "in1 a", "columns": "in2 b", "core": "a b c d", "up": "c out1", "down": "d out2"},
     {"in1": 28, "in2": 28, "a": 8, "b": 8, "c": 8, "d": 8, "out1": 16, "out2": 16},

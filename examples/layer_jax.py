@@ -17,9 +17,9 @@ optimizer = nnx.Optimizer(layer, optax.adam(1e-2), wrt=nnx.Param)
 
 @nnx.jit
 def train(layer, optimizer, inputs, targets):
-    """One step; gives the loss before it."""
-    loss, slopes = nnx.value_and_grad(lambda layer: jnp.mean((layer(inputs) - targets) ** 2))(layer)
-    optimizer.update(layer, slopes)
+    """One training step; returns the loss before it."""
+    loss, gradients = nnx.value_and_grad(lambda layer: jnp.mean((layer(inputs) - targets) ** 2))(layer)
+    optimizer.update(layer, gradients)
     return loss
 
 

@@ -16,7 +16,7 @@ print(model.get_layer("mpo"))
 rng = np.random.default_rng(0)
 inputs, targets = rng.normal(size=(100, 784)).astype("float32"), rng.normal(size=(100, 256)).astype("float32")
 history = model.fit(inputs, targets, batch_size=100, epochs=51, verbose=0).history["loss"]
-print(f"loss {history[0]:.4f} at first, {history[-1]:.4f} at last")
+print(f"first loss {history[0]:.4f}, last loss {history[-1]:.4f}")
 
 with tempfile.TemporaryDirectory() as folder:
     model.save(Path(folder) / "model.keras")

@@ -11,9 +11,8 @@ torch.manual_seed(0)
 spec = build("resnet14-k1-unit", "mpo")  # 14 layers, k = 1; last block and head are operators
 network = mponet_torch.backend.build(spec, start(spec, seed=0))
 print(network[-6:])  # the head: batch norm, ReLU, pooling, then norm, ReLU and the operator
-print(
-    f"{parameter_count(build('resnet14-k1-unit', 'dense'))} parameters normal, {parameter_count(spec)} with operators"
-)
+dense = build("resnet14-k1-unit", "dense")
+print(f"{parameter_count(dense)} parameters in the dense variant, {parameter_count(spec)} in the mpo variant")
 
 images, labels = torch.randn(32, 3, 32, 32), torch.randint(10, (32,))
 optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
