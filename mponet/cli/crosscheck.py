@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import click
-from rich.table import Table
 
 from mponet import models
+from mponet.cli.grid import print_grid
 from mponet.cli.output import bond_option, error_console, json_option, people, print_json
 from mponet.crosscheck import Report, crosschecks, markdown
 from mponet.crosscheck.case import DTYPES, RECIPES
@@ -153,14 +153,14 @@ def _built(name: str, variants: Sequence[str], bond: int | None) -> list[Model]:
 
 
 def _show(report: Report) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("", "quantity", "between", "error", "bound", "worst in"):
-        table.add_column(heading, justify="right" if heading in ("error", "bound") else "left", no_wrap=True)
-    for found in report.comparisons:
-        numbers = f"{found.error:.1e}", f"{found.bound:.1e}"
-        row = (found.quantity, f"{found.first}, {found.second}", *numbers, f"{found.worst}{found.measured}")
-        table.add_row("✓" if found.ok else "✗", *row, style="" if found.ok else "red")
+    rows, styles = [], {}
+    for index, comparison in enumerate(report.comparisons):
+        numbers = f"{comparison.error:.1e}", f"{comparison.bound:.1e}"
+        pair, worst = f"{comparison.first}, {comparison.second}", f"{comparison.worst}{comparison.measured}"
+        rows.append(("✓" if comparison.ok else "✗", comparison.quantity, pair, *numbers, worst))
+        styles[index] = "" if comparison.ok else "red"
     console = people()
     console.print(report.title, style="bold")
-    console.print(table)
+    headings = ("", "quantity", "between", "error", "bound", "worst in")
+    print_grid(console, headings, rows, words={"", "quantity", "between", "worst in"}, keys=3, styles=styles)
     console.print(f"{report.verdict}\n")

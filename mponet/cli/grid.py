@@ -22,6 +22,7 @@ def print_grid(
     *,
     words: Collection[str],
     keys: int = 1,
+    group: bool = False,
     styles: Mapping[int, str] | None = None,
     sections: Collection[int] = (),
 ) -> None:
@@ -30,9 +31,10 @@ def print_grid(
     Args:
         console: where to print.
         headings: one per column.
-        rows: one cell per column; a first cell equal to the one above is left blank in a table.
+        rows: one cell per column.
         words: headings of the columns that are aligned to the left; all others are numbers.
         keys: number of columns at the left that name a row.
+        group: whether tables leave a first cell blank that equals the one above.
         styles: style by index of the row.
         sections: indices of the rows with a rule after them.
     """
@@ -48,7 +50,7 @@ def print_grid(
         for k in columns:
             table.add_column(headings[k], justify="left" if headings[k] in words else "right", no_wrap=True)
         for index, row in enumerate(rows):
-            repeated = index > 0 and keys > 1 and row[0] == rows[index - 1][0]
+            repeated = group and index > 0 and row[0] == rows[index - 1][0]
             cells = ["" if k == 0 and repeated else row[k] for k in columns]
             table.add_row(*cells, style=styles.get(index, ""), end_section=index in sections)
         console.print(table)

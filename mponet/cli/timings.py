@@ -24,7 +24,7 @@ def layers(backend: str, rows: Sequence[dict[str, Any]], *, peers: bool) -> None
         peer = [line.peer or "-", _times(line.over_peer)] if peers else []
         cells.append([line.row, line.which, *times, line.mark, f"{line.spread:.0%}", *peer])
     headings += ["best peer", "peer/ours"] if peers else []
-    print_grid(console, headings, cells, words=WORDS, keys=2)
+    print_grid(console, headings, cells, words=WORDS, keys=2, group=True)
     for row in rows:
         if not any(entry["name"] == DENSE for entry in row["contenders"]):
             console.print(f"\n{_speed(row)}")
@@ -71,7 +71,7 @@ def networks(backend: str, rows: Sequence[dict[str, Any]]) -> None:
         for row in rows
         for which in ("step", "inference")
     ]
-    print_grid(console, headings, cells, words=WORDS, keys=2)
+    print_grid(console, headings, cells, words=WORDS, keys=2, group=True)
 
 
 def growth(backend: str, curves: Sequence[dict[str, Any]]) -> None:

@@ -1,8 +1,10 @@
-"""Proof that the backends compute the same: same parameters, same batch, every backend in a process of its own.
+"""Tests that the backends compute the same: equal parameters, equal batch, one process per backend.
 
-In the order of the flow: `case` makes the task and writes it to files, `margin` keeps it away from
-jumps, as far as `rounding` reaches; `worker` is what runs in each process; `process` starts them;
-`compare` holds their answers against one another and `bounds`; `table` sums reports up.
+`mponet.crosscheck.case` makes a task and writes it to files; `mponet.crosscheck.margin` keeps it
+away from jumps, within the reach that `mponet.crosscheck.rounding` gives;
+`mponet.crosscheck.process` starts `mponet.crosscheck.worker` for each backend;
+`mponet.crosscheck.compare` compares the answers within `mponet.crosscheck.bounds`;
+`mponet.crosscheck.table` prints reports.
 """
 
 from mponet.crosscheck.check import crosscheck as crosscheck

@@ -1,4 +1,4 @@
-"""The task that every backend gets, and its files."""
+"""The task that every backend computes, and its files."""
 
 import json
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ from mponet.models.spec import Model
 from mponet.operators.shape import MPOShape
 from mponet.recipe import Recipe
 
-#: Learning rates of training, by dtype, one tuple for each leg.  They drop in the middle: a
-#: velocity with the rate folded in would show.  In float32 every leg is a single step; see
-#: `mponet.crosscheck.bounds` for why.
+#: Learning rates of training by dtype, one tuple per start state.  They drop in the middle, which
+#: shows a velocity that contains the rate.  In float32 every start state is followed by one step;
+#: `mponet.crosscheck.bounds` says why.
 RATES: dict[str, tuple[tuple[float, ...], ...]] = {
     "float64": ((0.01,) * 10 + (0.001,) * 10,),
     "float32": ((0.01,), (0.01,), (0.001,), (0.001,)),
@@ -33,41 +33,40 @@ RATES: dict[str, tuple[tuple[float, ...], ...]] = {
 DTYPES = tuple(RATES)
 SGD = Recipe("sgd", 20, 1, 0.01, weight_decay=0.01)
 MOMENTUM = replace(SGD, name="momentum", momentum=0.9)
-#: All that a recipe can ask of an optimiser.  Gradients at the start are many times longer than
-#: 0.1.
+#: Everything that a recipe can set.  The norm of the first gradients is many times larger than 0.1.
 NESTEROV = replace(MOMENTUM, name="nesterov", nesterov=True, average=0.9, clip=0.1)
-#: What is trained with; batch, rates and number of steps are those of the case.
+#: Recipes to train with; batch, rates and number of steps are those of the case.
 RECIPES = (SGD, MOMENTUM, NESTEROV)
-#: Spread of what training starts at 0: biases, shifts, running means, velocities.
+#: Standard deviation of values that training starts at 0: biases, shifts, running means, velocities.
 SIGMA = 0.1
-#: Range of what it starts at 1: scales and running variances.
+#: Range of values that training starts at 1: scales and running variances.
 AROUND_ONE = (0.5, 1.5)
-#: Batches to choose from, so that no jump is within reach of float32's rounding.
+#: Number of candidate batches, so that one has no jump within reach of float32 rounding.
 CHOICE = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StartState:
-    """A state to start from, and what to do there.
+    """A state of training to start from, and the batch for the steps that follow.
 
     Attributes:
-        parameters: parameters and running statistics by canonical name, none at its usual start,
-            rounded to the dtype of the case; in float32, moved a little away from jumps
-            (`mponet.crosscheck.margin`).
-        state: of an optimiser, by ``velocity/<parameter name>`` and ``average/<parameter name>``;
-            empty at rest.
-        begun: steps that the state has behind it.
+        parameters: parameters and running statistics by canonical name, rounded to the dtype of the
+            case.  All are random, so that no term is zero or one by initialisation; in float32 they
+            are moved away from jumps (`mponet.crosscheck.margin`).
+        state: state of the optimiser by ``velocity/<parameter name>`` and ``average/<parameter
+            name>``; empty at the first step.
+        first_step: number of the first step.
         images: ``(batch, height, width, channels)`` in [0, 1), rounded to the dtype of the case.
         labels: ``(batch,)``.
-        masks: what each dropout keeps in every step; those of the first also serve logits, loss and
-            gradients.
+        masks: dropout masks of every step; those of the first are used for logits, loss and
+            gradients as well.
         rates: learning rate of every step.
-        share: what jumps within reach of rounding may change of the first step's gradient.
+        share: relative change of the first gradient that jumps within reach of rounding may cause.
     """
 
     parameters: dict[str, Numbers]
     state: dict[str, Numbers]
-    begun: int
+    first_step: int
     images: Numbers
     labels: NDArray[np.int64]
     masks: tuple[Masks, ...]
@@ -77,60 +76,65 @@ class StartState:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """Same numbers for everybody.
+    """The numbers that all backends start from.
 
     Attributes:
         model: the network.
-        dtype: what to compute in.
-        recipes: what to train with.
-        legs: where training starts; logits, loss and gradients are those of the first.
+        dtype: floating-point type of the computation.
+        recipes: recipes to train with.
+        starts: states that training starts from; logits, loss and gradients use the first.
     """
 
     model: Model
     dtype: str
     recipes: tuple[Recipe, ...]
-    legs: tuple[StartState, ...]
+    starts: tuple[StartState, ...]
 
     @property
     def batch(self) -> int:
         """Number of examples."""
-        return len(self.legs[0].labels)
+        return len(self.starts[0].labels)
 
     @property
     def share(self) -> float:
-        """The largest of any leg."""
-        return max(leg.share for leg in self.legs)
+        """The largest share of the start states."""
+        return max(start_state.share for start_state in self.starts)
 
 
 def make(
     model: Model, dtype: str, seed: int, batch: int, recipes: Sequence[Recipe] = RECIPES, choice: int = CHOICE
 ) -> Case:
-    """The task of a model, from the seed alone.
+    """The task for a model; it depends on the seed alone.
 
     Args:
         model: the network.
         dtype: ``float64`` or ``float32``.
-        seed: any whole number from 0.
+        seed: a whole number from 0.
         batch: number of examples.
-        recipes: what to train with; none for logits, loss and gradients alone.
-        choice: batches to choose from in float32.
+        recipes: recipes to train with; empty for logits, loss and gradients only.
+        choice: number of candidate batches in float32.
 
     Raises:
-        InputError: the dtype is none that is compared, or the seed or the batch is out of range.
+        InputError: the dtype is unknown, or the seed or the batch is out of range.
+
+    >>> from mponet.models import build
+    >>> case = make(build("fc2"), "float64", seed=0, batch=4)
+    >>> case.batch, len(case.starts[0].rates)
+    (4, 20)
     """
     if dtype not in DTYPES:
         raise InputError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
     if seed < 0 or batch < 2:
         raise InputError(
-            f"seed is {seed} and batch is {batch}; expected a seed of at least 0, a batch of at least 2, of which "
-            "batch norms can take a variance"
+            f"seed is {seed} and batch is {batch}; expected a seed of at least 0, and a batch of at least 2, which "
+            "batch norms need for a variance"
         )
     rates = RATES[dtype] if recipes else ((),)
-    legs = (_leg(model, dtype, seed, number, batch, steps, choice) for number, steps in enumerate(rates))
-    return Case(model, dtype, tuple(recipes), tuple(legs))
+    starts = (_start_state(model, dtype, seed, number, batch, steps, choice) for number, steps in enumerate(rates))
+    return Case(model, dtype, tuple(recipes), tuple(starts))
 
 
-def _leg(
+def _start_state(
     model: Model, dtype: str, seed: int, number: int, batch: int, rates: tuple[float, ...], choice: int
 ) -> StartState:
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(3, number)))
@@ -164,45 +168,52 @@ def _values(model: Model, seed: int, rng: np.random.Generator, dtype: str) -> di
 
 
 def save(case: Case, folder: Path) -> None:
-    """Write ``case.json`` and one safetensors file for each leg."""
+    """Write ``case.json`` and one safetensors file per start state."""
     facts = {
         "dtype": case.dtype,
         "model": _encode(case.model),
         "recipes": [recipe.as_dict() for recipe in case.recipes],
-        "legs": [{"begun": leg.begun, "rates": leg.rates, "share": leg.share} for leg in case.legs],
+        "starts": [
+            {"first_step": start_state.first_step, "rates": start_state.rates, "share": start_state.share}
+            for start_state in case.starts
+        ],
     }
     (folder / "case.json").write_text(json.dumps(facts), encoding="utf-8")
-    for number, leg in enumerate(case.legs):
-        tensors: dict[str, NDArray[Any]] = {**leg.state, "images": leg.images, "labels": leg.labels}
-        tensors |= {f"parameters/{name}": value for name, value in leg.parameters.items()}
-        for step, kept in enumerate(leg.masks):
+    for number, start_state in enumerate(case.starts):
+        tensors: dict[str, NDArray[Any]] = {
+            **start_state.state,
+            "images": start_state.images,
+            "labels": start_state.labels,
+        }
+        tensors |= {f"parameters/{name}": value for name, value in start_state.parameters.items()}
+        for step, kept in enumerate(start_state.masks):
             tensors |= {f"masks/{step}/{place}": mask for place, mask in enumerate(kept)}
         save_file(tensors, _file(folder, number))
 
 
 def load(folder: Path) -> Case:
-    """What `save` wrote."""
+    """Read what `save` wrote."""
     facts = json.loads((folder / "case.json").read_text(encoding="utf-8"))
-    legs = tuple(_read(_file(folder, number), **leg) for number, leg in enumerate(facts["legs"]))
+    starts = tuple(_read(_file(folder, number), **start_state) for number, start_state in enumerate(facts["starts"]))
     recipes = tuple(Recipe(**recipe) for recipe in facts["recipes"])
-    return Case(_decode(facts["model"]), facts["dtype"], recipes, legs)
+    return Case(_decode(facts["model"]), facts["dtype"], recipes, starts)
 
 
-def _read(file: Path, begun: int, rates: Sequence[float], share: float) -> StartState:
-    found: dict[str, dict[str, Any]] = {"parameters": {}, "velocity": {}, "average": {}, "masks": {}}
+def _read(file: Path, first_step: int, rates: Sequence[float], share: float) -> StartState:
+    groups: dict[str, dict[str, Any]] = {"parameters": {}, "velocity": {}, "average": {}, "masks": {}}
     tensors = load_file(file)
     images, labels = tensors.pop("images"), tensors.pop("labels")
     for full, value in tensors.items():
         kind, name = full.split("/", 1)
-        found[kind][name] = value
-    kept = tuple(_masks(found["masks"], step) for step in range(max(len(rates), 1)))
-    state = {f"{kind}/{name}": value for kind in ("velocity", "average") for name, value in found[kind].items()}
-    return StartState(found["parameters"], state, begun, images, labels, kept, tuple(rates), share)
+        groups[kind][name] = value
+    kept = tuple(_masks(groups["masks"], step) for step in range(max(len(rates), 1)))
+    state = {f"{kind}/{name}": value for kind in ("velocity", "average") for name, value in groups[kind].items()}
+    return StartState(groups["parameters"], state, first_step, images, labels, kept, tuple(rates), share)
 
 
-def _masks(found: dict[str, NDArray[np.bool_]], step: int) -> Masks:
-    places = range(sum(name.startswith(f"{step}/") for name in found))
-    return tuple(found[f"{step}/{place}"] for place in places)
+def _masks(masks: dict[str, NDArray[np.bool_]], step: int) -> Masks:
+    places = range(sum(name.startswith(f"{step}/") for name in masks))
+    return tuple(masks[f"{step}/{place}"] for place in places)
 
 
 def _file(folder: Path, number: int) -> Path:
@@ -217,7 +228,7 @@ def _encode(value: Any) -> Any:
 
 
 def _decode(value: Any) -> Any:
-    """`_encode` backwards."""
+    """The inverse of `_encode`."""
     if isinstance(value, dict):
         kind = MPOShape if value["type"] == MPOShape.__name__ else getattr(vocabulary, value["type"])
         return kind(**{name: _decode(item) for name, item in value.items() if name != "type"})

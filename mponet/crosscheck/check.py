@@ -1,4 +1,4 @@
-"""The cross-check itself."""
+"""The cross-check: cases are written, every backend answers in its process, the answers are compared."""
 
 import json
 from collections.abc import Sequence
@@ -46,24 +46,25 @@ def crosschecks(
     recipes: Sequence[Sequence[Recipe]] | None = None,
     choice: int = CHOICE,
 ) -> tuple[Report, ...]:
-    """Compare passes forward, every gradient and training of the backends, and passes forward with the reference.
+    """Compare forward passes, gradients and training of the backends, and forward passes with the reference.
 
-    One process per backend does all networks: starting a framework takes longer than a small
-    network does.
+    One process per backend computes all networks, since starting a framework takes longer than a
+    small network.
 
     Args:
         models: the networks.
-        backends: names; None for all that are installed.  The numpy reference always takes part.
+        backends: names of backends; None for all that are installed.  The numpy reference is always
+            compared as well.
         dtype: ``float64`` or ``float32``.
-        seed: of parameters and batch.
+        seed: seed of parameters and batch.
         batch: number of examples.
-        recipes: what to train each network with, none for no training; None for all `RECIPES` on
-            all.
-        choice: batches to choose from in float32, where jumps have to be kept away from.
+        recipes: recipes to train each network with, empty for no training; None for `RECIPES` on
+            all networks.
+        choice: number of candidate batches in float32 (`mponet.crosscheck.margin`).
 
     Raises:
-        BackendError: one is unknown, not installed, or failed.
-        InputError: the dtype, the seed or the batch makes no sense.
+        BackendError: a backend is unknown, not installed, or failed.
+        InputError: the dtype is unknown, or the seed or the batch is out of range.
     """
     names = participants(backends)
     recipes = [RECIPES] * len(models) if recipes is None else recipes
@@ -78,11 +79,11 @@ def crosschecks(
 
 
 def participants(backends: Sequence[str] | None) -> tuple[str, ...]:
-    """Canonical names, each once, the reference last.
+    """Canonical names without repetition, the reference last.
 
     Raises:
-        BackendError: one is unknown or not installed, or there is nothing to compare the reference
-            with.
+        BackendError: a backend is unknown or not installed, or there is none to compare with the
+            reference.
     """
     if backends is None:
         names = [name for name in TRAINABLE if installed(name)]
@@ -103,18 +104,18 @@ def participants(backends: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _report(case: Case, folder: Path, names: Sequence[str], seed: int) -> Report:
-    """What the answers in a folder say."""
+    """The report on the answers in a folder."""
     model = case.model
     answers = {name: _read(folder / f"{name}.safetensors") for name in names}
     facts = {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in names}
-    found = compare(answers, bounds(case))
-    return Report(model.name, model.variant, model.bond, case.dtype, seed, case.batch, facts, found)
+    comparisons = compare(answers, bounds(case))
+    return Report(model.name, model.variant, model.bond, case.dtype, seed, case.batch, facts, comparisons)
 
 
 def _read(file: Path) -> dict[str, dict[str, Numbers]]:
     """Answers of one backend, by quantity and name."""
-    found: dict[str, dict[str, Numbers]] = {}
+    answers: dict[str, dict[str, Numbers]] = {}
     for key, value in load_file(file).items():
         quantity, name = key.split(":", 1)
-        found.setdefault(quantity, {})[name] = value
-    return found
+        answers.setdefault(quantity, {})[name] = value
+    return answers

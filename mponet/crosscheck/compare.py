@@ -1,12 +1,10 @@
-"""Answers against one another.
+"""Comparison of the answers of backends.
 
-The error of a tensor is the largest absolute difference over the largest absolute value, of either
-of the two; where the bound asks for it, the Euclidean norm of the difference over that of the
-tensor.
+The error of a tensor is the largest absolute difference over the largest absolute value of either
+tensor; if the bound asks for it, the Euclidean norm of the difference over that of the tensor.
 
-A tensor that lies wholly below the bound's floor, a share of the largest of its quantity, is
-measured against that
-instead: what is zero but for rounding has no relative error.
+A tensor below the floor of the bound, a share of the largest tensor of its quantity, is measured
+against that share instead, since a tensor that is zero except for rounding has no relative error.
 """
 
 from collections.abc import Mapping
@@ -23,23 +21,26 @@ from mponet.errors import BackendError
 
 #: Tensors of a backend by quantity, then by name.
 Answers = Mapping[str, Mapping[str, Numbers]]
-#: A backend's name, and its tensors of one quantity.
+#: Name of a backend, and its tensors of one quantity.
 Side = tuple[str, Mapping[str, Numbers]]
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two backends, one quantity.
+    """Two backends compared on one quantity.
 
     Attributes:
         quantity: ``forward``, ``dropout``, ``loss``, ``statistics``, ``gradients``, or the name of
             a recipe.
-        first: a backend.
-        second: another.
-        error: the largest error of any tensor.
-        worst: the tensor's name.
-        bound: the largest error allowed.
-        norm: what differences and tensors were measured by.
+        first: name of one backend.
+        second: name of the other.
+        error: largest error of any tensor.
+        worst: name of the tensor with that error.
+        bound: largest allowed error.
+        norm: norm of differences and tensors.
+
+    >>> print(Comparison("loss", "torch", "jax", 1e-14, "loss", 1e-12))
+    loss       torch, jax           1.0e-14 within 1.0e-12  loss
     """
 
     quantity: str
@@ -57,7 +58,7 @@ class Comparison:
 
     @property
     def measured(self) -> str:
-        """A word on the norm, where it is not the usual one."""
+        """The norm in parentheses, if it is not the default."""
         return " (Euclidean)" if self.norm == "euclidean" else ""
 
     def __str__(self) -> str:
@@ -68,17 +69,17 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a cross-check found.
+    """The result of a cross-check.
 
     Attributes:
         model: name of the network.
         variant: ``dense`` or ``mpo``.
-        bond: the bond asked for; None for the published one.
-        dtype: what was computed in (the reference always computes in float64).
-        seed: of parameters and batch.
+        bond: chosen bond dimension; None for the published one.
+        dtype: floating-point type of the backends (the reference always computes in float64).
+        seed: seed of parameters and batch.
         batch: number of examples.
-        backends: versions and device of each.
-        comparisons: every pair and quantity.
+        backends: versions and device of each backend.
+        comparisons: comparisons of every pair and quantity.
     """
 
     model: str
@@ -92,19 +93,19 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether every bound is kept."""
+        """Whether all errors are within their bounds."""
         return all(comparison.ok for comparison in self.comparisons)
 
     @property
     def title(self) -> str:
-        """What was compared."""
+        """Network, dtype, batch and seed in one line."""
         bond = "" if self.bond is None else f", bond {self.bond}"
         return f"{self.model} ({self.variant}{bond}), {self.dtype}, {self.batch} images, seed {self.seed}"
 
     @property
     def verdict(self) -> str:
-        """The outcome in a sentence."""
-        broken, total = sum(not found.ok for found in self.comparisons), len(self.comparisons)
+        """The result in one sentence."""
+        broken, total = sum(not comparison.ok for comparison in self.comparisons), len(self.comparisons)
         return f"{broken} of {total} beyond their bounds." if broken else f"All {total} within bounds."
 
     def __str__(self) -> str:
@@ -117,27 +118,27 @@ class Report:
 
 
 def compare(answers: Mapping[str, Answers], bounds: Mapping[str, Bound]) -> tuple[Comparison, ...]:
-    """Every pair of backends, on every quantity that both have.
+    """Compare every pair of backends on every quantity that both have.
 
     Args:
-        answers: by backend.
-        bounds: by quantity; their order is that of the result.
+        answers: tensors by backend.
+        bounds: bounds by quantity; their order is that of the result.
 
     Raises:
         BackendError: an answer is not finite, or a pair has different tensors.
     """
-    found = []
+    comparisons = []
     for quantity, bound in bounds.items():
         having = [name for name in answers if quantity in answers[name]]
         for first, second in combinations(having, 2):
             sides = (first, answers[first][quantity]), (second, answers[second][quantity])
             error, worst = _worst(sides, quantity, bound)
-            found.append(Comparison(quantity, first, second, error, worst, bound.error, bound.norm))
-    return tuple(found)
+            comparisons.append(Comparison(quantity, first, second, error, worst, bound.error, bound.norm))
+    return tuple(comparisons)
 
 
 def _worst(sides: tuple[Side, Side], quantity: str, bound: Bound) -> tuple[float, str]:
-    """The largest error, and whose it is."""
+    """The largest error, and the name of its tensor."""
     (first, ours), (second, theirs) = sides
     shapes = [{name: value.shape for name, value in side.items()} for side in (ours, theirs)]
     if shapes[0] != shapes[1]:
@@ -159,7 +160,7 @@ def _worst(sides: tuple[Side, Side], quantity: str, bound: Bound) -> tuple[float
 
 
 def _size(value: NDArray[np.floating[Any]], norm: Norm) -> float:
-    """Largest value, or root mean square, so that tensors of all lengths compare."""
+    """Largest absolute value, or root mean square, which does not depend on the number of entries."""
     return float(np.sqrt(np.mean(value**2)) if norm == "euclidean" else np.abs(value).max(initial=0.0))
 
 

@@ -1,4 +1,4 @@
-"""Every backend in a process of its own, so that import order and clashing thread libraries cannot matter."""
+"""Every backend in a process of its own, so that import order and thread libraries cannot interfere."""
 
 import os
 import subprocess
@@ -12,14 +12,14 @@ from mponet.errors import BackendError
 
 AT_A_TIME = 2
 #: One thread each: threads that wait for one another on a busy machine make small networks many
-#: times slower. No TF32, which keeps 10 bits of float32's 23.  TensorFlow prints less at its start.
+#: times slower.  No TF32, which keeps 10 of the 23 bits of float32.  TensorFlow logs less.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "TF_NUM_INTRAOP_THREADS": "1",
     "NVIDIA_TF32_OVERRIDE": "0",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
-#: For a job, and for each network that it answers for.
+#: Time limit of a job, and of each network of a worker.
 SECONDS = 600
 LAST_LINES = 3
 
@@ -29,10 +29,10 @@ class Job:
     """A Python command line.
 
     Attributes:
-        backend: the framework it starts, for messages.
-        arguments: behind ``python``.
+        backend: name of the framework that it starts, for messages.
+        arguments: arguments of ``python``.
         environment: variables to set.
-        seconds: it is ended after so many.
+        seconds: time limit.
     """
 
     backend: str
@@ -42,7 +42,7 @@ class Job:
 
 
 def worker(backend: str, folders: Sequence[Path], dtype: str) -> Job:
-    """The job that answers the tasks in ``folders``, all of one dtype."""
+    """The job that computes the tasks in ``folders``, all of one dtype."""
     wide = (("JAX_ENABLE_X64", "1"),) if dtype == "float64" else ()
     arguments = ("-m", "mponet.crosscheck.worker", backend, *map(str, folders))
     return Job(backend, arguments, wide, SECONDS * max(len(folders), 1))
@@ -56,17 +56,17 @@ def devices(backend: str) -> Job:
 
 
 def run(jobs: Sequence[Job]) -> list[str]:
-    """Run all jobs; their standard output, in order.
+    """Run all jobs and return their standard output, in order.
 
     Raises:
-        BackendError: one of them failed, with the last lines that it said, or took too long.
+        BackendError: a job failed (with its last lines of output) or took too long.
     """
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        return list(pool.map(_one, jobs))
+        return list(pool.map(_run_job, jobs))
 
 
-def _one(job: Job) -> str:
-    # -P: a file called random.py where the user stands must not be imported
+def _run_job(job: Job) -> str:
+    # -P: files of the current folder, such as a random.py, must not be imported
     command = [sys.executable, "-P", *job.arguments]
     try:
         done = subprocess.run(
@@ -78,15 +78,15 @@ def _one(job: Job) -> str:
             "model or batch"
         ) from None
     if done.returncode:
-        said = " / ".join([line.strip() for line in done.stderr.splitlines() if line.strip()][-LAST_LINES:])
+        output = " / ".join([line.strip() for line in done.stderr.splitlines() if line.strip()][-LAST_LINES:])
         raise BackendError(
             f"backend {job.backend!r} stopped with status {done.returncode}; expected an answer; it said: "
-            f"{said or 'nothing'}"
+            f"{output or 'nothing'}"
         )
     return done.stdout
 
 
 def _environment(job: Job) -> dict[str, str]:
-    """Ours, with our own import path and `ENVIRONMENT`."""
+    """The environment of this process with its import path, `ENVIRONMENT` and the variables of the job."""
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     return {**os.environ, "PYTHONPATH": path, **ENVIRONMENT, **dict(job.environment)}

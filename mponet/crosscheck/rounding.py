@@ -1,26 +1,25 @@
-"""How much rounding a pass through a network makes, in roundings of the number format, from the layers alone.
+"""Number of roundings that a pass through a network makes, from its layers alone.
 
 A sum of ``K`` rounded products, in whatever order a library adds them, is off by about ``sqrt(K)``
-roundings of its size, because they are as good as independent.  So a layer makes
+roundings of its size, because they are nearly independent.  So a layer makes
 
-* ``sqrt(K)``: a dense layer of ``K`` inputs, a convolution with ``K = kernel height x width x
-channels``;
-* the sum of that over the steps of an operator, each of which sums over a factor and a bond, and
-  ``sqrt(inputs)`` on top: a plan may go core by core, rebuild the matrix, or do something in
-  between;
-* a few and, in training, ``sqrt(batch x positions)``, the sums behind its statistics: a batch norm;
-* its window's side: average pooling; one: a sum of two branches, a dropout's division.
+* ``sqrt(K)`` roundings: a dense layer of ``K`` inputs, a convolution with ``K = kernel height x
+  width x channels``;
+* the sum of that over the steps of an operator, each of which sums over a factor and a bond, in
+  addition to ``sqrt(inputs)``, since a plan may sweep the cores, rebuild the matrix, or do
+  something in between;
+* a few and, in training, ``sqrt(batch x positions)`` for the sums of its statistics: a batch norm;
+* the side of its window: average pooling; one: a sum of two branches, the division of a dropout.
 
-Layers hand on the relative error that they get, and add their own.  That they hand it on unchanged
-is what He's starting values are made for: they keep the size of a signal, and of a small change of
-it alike.  A batch norm in training takes off the mean, which takes of the signal but not of its
-error: behind a ReLU the mean square is ``pi / (pi - 1)`` times the variance, so the error grows by
-its root, 1.21, in each.  On the other hand independent errors add in quadrature.  `forward` and
-`backward` add them one to one along the longest path, which covers both: in VGG-19, 16 norms one
-behind the other, quadrature with the growth gives 32 times the error of one layer where the sum
-gives 16, and the sums themselves are dearer here than they are (``sqrt(K)`` random roundings of
-half a unit at most make ``0.3 sqrt(K)``).  Where shortcuts go around the norms, the growth is
-slower still.
+Layers pass on the relative error of their inputs and add their own.  That they pass it on unchanged
+is what He's initial values are made for: they keep the size of a signal, and equally of a small
+change of it.  A batch norm in training subtracts the mean, which reduces the signal but not its
+error: after a ReLU the mean square is ``pi / (pi - 1)`` times the variance, so the error grows by
+the root of that, 1.21, in each.  On the other hand independent errors add in quadrature.  `forward`
+and `gradient` add them linearly along the longest path, which covers both: in VGG-19, with 16 norms
+in sequence, quadrature with the growth gives 32 times the error of one layer where the sum gives
+16, and the sums themselves are overestimated (``sqrt(K)`` random roundings of at most half a unit
+make ``0.3 sqrt(K)``).  Where shortcuts go around the norms, the growth is slower still.
 """
 
 from collections.abc import Callable, Iterable
@@ -30,12 +29,13 @@ from mponet.models.shapes import LayerInfo, layers
 from mponet.models.spec import AvgPool, BatchNorm, Conv2D, Dense, Dropout, MaxPool, Model, Residual
 from mponet.operators.shape import MPOShape
 
-#: Relative error of one rounding in float32, at most.
+#: Largest relative error of one rounding in float32.
 SINGLE = 2.0**-24
-#: Of one value by a batch norm, beside its sums: minus mean, times factor, times scale, plus shift;
-#: 2 = sqrt(4).
+#: Roundings of one value by a batch norm in addition to its sums: minus mean, times factor, times
+#: scale, plus shift; 2 = sqrt(4).
 NORM = 2.0
-#: Of the cross-entropy: exponentials, their sum over ten classes, a logarithm, a difference.
+#: Roundings of the cross-entropy: exponentials, their sum over ten classes, a logarithm, a
+#: difference.
 LOSS = 8.0
 Cost = Callable[[LayerInfo], float]
 
@@ -50,30 +50,30 @@ def forward(model: Model, batch: int = 0) -> float:
     return _path(layers(model), lambda info: _forward(info, batch), 0.0, [])
 
 
-def fronts(model: Model, batch: int) -> list[float]:
-    """Roundings of the inputs of each layer that has no layers inside, in the order of use, in training mode."""
-    found: list[float] = []
-    _path(layers(model), lambda info: _forward(info, batch), 0.0, found)
-    return found
+def input_roundings(model: Model, batch: int) -> list[float]:
+    """Roundings of the inputs of each layer without layers inside, in the order of use, in training mode."""
+    roundings: list[float] = []
+    _path(layers(model), lambda info: _forward(info, batch), 0.0, roundings)
+    return roundings
 
 
 def gradient(model: Model, batch: int) -> float:
-    """Roundings of the gradients: of the pass forward, of the pass backward, and of the longest sum for a parameter."""
+    """Roundings of the gradients: forward pass, backward pass, and the longest sum of a parameter's gradient."""
     infos = layers(model)
     back = _path(infos, lambda info: _backward(info, batch), 0.0, [])
     return forward(model, batch) + LOSS + back + max(_sum(info, batch) for info in infos)
 
 
-def _path(infos: Iterable[LayerInfo], cost: Cost, begun: float, found: list[float]) -> float:
-    """Roundings behind a chain of layers, along the longest path; ``found`` gets those in front of each layer."""
+def _path(infos: Iterable[LayerInfo], cost: Cost, total: float, inputs: list[float]) -> float:
+    """Roundings after a chain of layers, along the longest path; ``inputs`` collects those before each layer."""
     for info in infos:
         if info.branches:
-            ends = [_path(branch, cost, begun, found) for branch in info.branches]
-            begun = max(begun, *ends) + isinstance(info.layer, Residual)
+            ends = [_path(branch, cost, total, inputs) for branch in info.branches]
+            total = max(total, *ends) + isinstance(info.layer, Residual)
         else:
-            found.append(begun)
-            begun += cost(info)
-    return begun
+            inputs.append(total)
+            total += cost(info)
+    return total
 
 
 def _forward(info: LayerInfo, batch: int) -> float:
@@ -93,7 +93,7 @@ def _forward(info: LayerInfo, batch: int) -> float:
 
 
 def _backward(info: LayerInfo, batch: int) -> float:
-    """Of the gradient of a layer's inputs: each sums over what it feeds."""
+    """Roundings of the gradient of a layer's inputs; each entry sums over the outputs that it affects."""
     match info.layer:
         case Dense():
             return sqrt(info.output_shape[0]) + _operator_steps(info, transposed=True)
@@ -106,7 +106,7 @@ def _backward(info: LayerInfo, batch: int) -> float:
 
 
 def _sum(info: LayerInfo, batch: int) -> float:
-    """Of the gradient of a layer's parameters: over the batch and positions, or the rows that a core is applied to."""
+    """Roundings of the gradient of a layer's parameters, a sum over the batch and positions or rows of a core."""
     if info.branches:
         return max((_sum(inner, batch) for branch in info.branches for inner in branch), default=0.0)
     if info.operators:
@@ -129,6 +129,6 @@ def _operator_steps(info: LayerInfo, transposed: bool) -> float:
 
 
 def _rows(shape: MPOShape) -> int:
-    """The most rows, per example, that a core is applied to."""
+    """Largest number of rows per example that a core is applied to."""
     full = shape.in_features, shape.out_features
     return max(max(full[0] // i, full[1] // j) for i, j in zip(shape.input_dims, shape.output_dims, strict=True))

@@ -1,4 +1,4 @@
-"""Reports side by side, as Markdown."""
+"""Reports as one Markdown table."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,12 +7,11 @@ from mponet.crosscheck.compare import Comparison, Report
 
 
 def markdown(reports: Sequence[Report]) -> str:
-    """One row for each report, one column for each quantity: the worst pair's ``error of bound``.
+    """One row per report, one column per quantity with the ``error of bound`` of the worst pair.
 
-    ``l2`` marks the Euclidean norm.  The last column names the tensor that comes nearest to its
-    bound.
+    ``l2`` marks the Euclidean norm.  The last column names the tensor that is closest to its bound.
     """
-    compared = {found.quantity for report in reports for found in report.comparisons}
+    compared = {comparison.quantity for report in reports for comparison in report.comparisons}
     quantities = [quantity for quantity in QUANTITIES if quantity in compared]
     head = ["network", "variant", "dtype", *quantities, "nearest its bound"]
     rows = [head, ["---"] * len(head), *(list(_row(report, quantities)) for report in reports)]
@@ -22,13 +21,13 @@ def markdown(reports: Sequence[Report]) -> str:
 def _row(report: Report, quantities: Sequence[str]) -> Iterator[str]:
     yield from (report.model, report.variant, report.dtype)
     for quantity in quantities:
-        found = [one for one in report.comparisons if one.quantity == quantity]
-        yield _cell(max(found, key=lambda one: one.error)) if found else ""
-    nearest = max(report.comparisons, key=lambda one: one.error / one.bound)
+        comparisons = [comparison for comparison in report.comparisons if comparison.quantity == quantity]
+        yield _cell(max(comparisons, key=lambda comparison: comparison.error)) if comparisons else ""
+    nearest = max(report.comparisons, key=lambda comparison: comparison.error / comparison.bound)
     yield f"{nearest.worst} of {nearest.quantity}"
 
 
-def _cell(found: Comparison) -> str:
-    norm = " l2" if found.norm == "euclidean" else ""
-    sign = "of" if found.ok else "BEYOND"
-    return f"{found.error:.0e} {sign} {found.bound:.0e}{norm}"
+def _cell(comparison: Comparison) -> str:
+    norm = " l2" if comparison.norm == "euclidean" else ""
+    sign = "of" if comparison.ok else "BEYOND"
+    return f"{comparison.error:.0e} {sign} {comparison.bound:.0e}{norm}"

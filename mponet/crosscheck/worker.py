@@ -1,6 +1,6 @@
-"""What one backend does with the task: ``python -m mponet.crosscheck.worker BACKEND FOLDER...``.
+"""The answers of one backend: ``python -m mponet.crosscheck.worker BACKEND FOLDER...``.
 
-Reads the case in each folder, writes ``BACKEND.safetensors`` and ``BACKEND.json``.  A tensor's name
+Reads the case in each folder and writes ``BACKEND.safetensors`` and ``BACKEND.json``.  A tensor's name
 is ``<quantity>:<name>``.
 """
 
@@ -23,20 +23,20 @@ from mponet.recipe import Recipe, average_share
 
 
 def answers(backend: Backend, case: Case) -> dict[str, Numbers]:
-    """Everything that is compared, by ``<quantity>:<name>``; the reference's are those of passes forward."""
-    first, masks = case.legs[0], case.legs[0].masks[0]
+    """All tensors that are compared, by ``<quantity>:<name>``; the reference gives those of forward passes."""
+    first, masks = case.starts[0], case.starts[0].masks[0]
     native = backend.build(case.model, first.parameters, dtype=case.dtype)
-    found = {"forward:logits": backend.predict(native, first.images)}
+    tensors = {"forward:logits": backend.predict(native, first.images)}
     if masks:
-        found["dropout:logits"] = backend.predict(native, first.images, masks)
+        tensors["dropout:logits"] = backend.predict(native, first.images, masks)
     if backend.name == REFERENCE:
-        return found | _training_pass(native, case)
-    loss, slopes = backend.gradients(native, first.images, first.labels, masks)
-    found["loss:loss"] = np.asarray(loss, dtype=np.float64)
-    found |= _named("gradients", slopes)
+        return tensors | _training_pass(native, case)
+    loss, gradients = backend.gradients(native, first.images, first.labels, masks)
+    tensors["loss:loss"] = np.asarray(loss, dtype=np.float64)
+    tensors |= _named("gradients", gradients)
     for recipe in case.recipes:
-        found |= _training(backend, case, recipe)
-    return found
+        tensors |= _training(backend, case, recipe)
+    return tensors
 
 
 def cross_entropy(logits: Numbers, labels: NDArray[np.int64]) -> float:
@@ -47,33 +47,35 @@ def cross_entropy(logits: Numbers, labels: NDArray[np.int64]) -> float:
 
 
 def _training_pass(native: Any, case: Case) -> dict[str, Numbers]:
-    """Of the reference: the loss in training mode, and the running statistics behind that one pass."""
-    leg = case.legs[0]
-    loss = cross_entropy(native(leg.images, training=True, masks=leg.masks[0]), leg.labels)
+    """The loss of the reference in training mode, and the running statistics after that pass."""
+    start_state = case.starts[0]
+    loss = cross_entropy(native(start_state.images, training=True, masks=start_state.masks[0]), start_state.labels)
     return {"loss:loss": np.asarray(loss), **_statistics(case, native.parameters)}
 
 
 def _training(backend: Backend, case: Case, recipe: Recipe) -> dict[str, Numbers]:
-    """Of every leg: the losses of all steps, parameters, statistics and optimiser state behind the last.
+    """Losses of all steps, and parameters, statistics and optimiser state after the last, for every start state.
 
-    And the running statistics behind the very first step, which the reference knows as well.
+    Also the running statistics after the first step, which the reference computes as well.
     """
-    native = backend.build(case.model, case.legs[0].parameters, dtype=case.dtype)
+    native = backend.build(case.model, case.starts[0].parameters, dtype=case.dtype)
     trainer = backend.trainer(native, recipe)
     kinds = ("velocity/",) * bool(recipe.momentum) + ("average/",) * bool(recipe.average)
     found: dict[str, Numbers] = {}
-    for number, leg in enumerate(case.legs, start=1):
-        backend.assign(native, leg.parameters)
-        trainer.restore({name: value for name, value in leg.state.items() if name.startswith(kinds)})
+    for number, start_state in enumerate(case.starts, start=1):
+        backend.assign(native, start_state.parameters)
+        trainer.restore({name: value for name, value in start_state.state.items() if name.startswith(kinds)})
         losses = []
-        for step, (rate, masks) in enumerate(zip(leg.rates, leg.masks, strict=True), start=leg.begun):
+        for step, (rate, masks) in enumerate(
+            zip(start_state.rates, start_state.masks, strict=True), start=start_state.first_step
+        ):
             share = average_share(recipe, step)
-            losses.append(float(trainer.step(leg.images, leg.labels, rate, masks=masks, share=share)))
+            losses.append(float(trainer.step(start_state.images, start_state.labels, rate, masks=masks, share=share)))
             if number == len(losses) == 1:
                 found |= _statistics(case, backend.parameters(native))
         tensors = {**backend.parameters(native), **trainer.state(), "losses": np.array(losses)}
-        of_leg = f" ({number})" if len(case.legs) > 1 else ""
-        found |= _named(recipe.name, {f"{name}{of_leg}": value for name, value in tensors.items()})
+        suffix = f" ({number})" if len(case.starts) > 1 else ""
+        found |= _named(recipe.name, {f"{name}{suffix}": value for name, value in tensors.items()})
     return found
 
 
@@ -86,7 +88,7 @@ def _named(quantity: str, tensors: Mapping[str, Numbers]) -> dict[str, Numbers]:
 
 
 def main(name: str, folders: Sequence[Path]) -> None:
-    """Read the tasks, compute, write the answers."""
+    """Read the tasks, compute the answers and write them."""
     backend = load(name)
     facts = json.dumps({"versions": backend.versions(), "device": backend.devices()[0]})
     for folder in folders:

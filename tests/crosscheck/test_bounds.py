@@ -12,8 +12,8 @@ from mponet.crosscheck import Comparison, Report, markdown
 from mponet.crosscheck import case as cases
 from mponet.crosscheck.bounds import Bound, bounds, cancelling
 from mponet.crosscheck.compare import compare
-from mponet.crosscheck.margin import settled, share, smoothest_batch
-from mponet.crosscheck.rounding import LOSS, NORM, SINGLE, forward, fronts, gradient
+from mponet.crosscheck.margin import share, shift_biases, smoothest_batch
+from mponet.crosscheck.rounding import LOSS, NORM, SINGLE, forward, gradient, input_roundings
 from mponet.crosscheck.worker import cross_entropy
 from mponet.errors import BackendError
 from mponet.models import build, miniatures
@@ -52,12 +52,16 @@ def test_a_case_survives_its_files(model, dtype, tmp_path):
     cases.save(case, tmp_path)
     back = cases.load(tmp_path)
     assert (back.model, back.dtype, back.recipes) == (model, dtype, case.recipes)
-    for leg, read in zip(case.legs, back.legs, strict=True):
-        assert (read.rates, read.begun, read.share) == (leg.rates, leg.begun, leg.share)
-        assert len(read.masks) == len(leg.masks) == len(leg.rates)
-        pairs = [(leg.images, read.images), (leg.labels, read.labels)]
-        pairs += [pair for kept in zip(leg.masks, read.masks, strict=True) for pair in zip(*kept, strict=True)]
-        for written, found in ((leg.parameters, read.parameters), (leg.state, read.state)):
+    for start_state, read in zip(case.starts, back.starts, strict=True):
+        assert (read.rates, read.first_step, read.share) == (
+            start_state.rates,
+            start_state.first_step,
+            start_state.share,
+        )
+        assert len(read.masks) == len(start_state.masks) == len(start_state.rates)
+        pairs = [(start_state.images, read.images), (start_state.labels, read.labels)]
+        pairs += [pair for kept in zip(start_state.masks, read.masks, strict=True) for pair in zip(*kept, strict=True)]
+        for written, found in ((start_state.parameters, read.parameters), (start_state.state, read.state)):
             assert set(found) == set(written)
             pairs += [(written[name], found[name]) for name in written]
         for written, found in pairs:
@@ -66,7 +70,7 @@ def test_a_case_survives_its_files(model, dtype, tmp_path):
 
 
 def test_a_case_follows_from_its_seed_and_starts_nothing_where_training_starts_it():
-    first, again, other = (cases.make(NORMED, "float64", seed, 4).legs[0] for seed in (0, 0, 1))
+    first, again, other = (cases.make(NORMED, "float64", seed, 4).starts[0] for seed in (0, 0, 1))
     np.testing.assert_array_equal(first.images, again.images)
     np.testing.assert_array_equal(first.masks[3][1], again.masks[3][1])
     assert not np.array_equal(first.images, other.images)
@@ -79,23 +83,23 @@ def test_a_case_follows_from_its_seed_and_starts_nothing_where_training_starts_i
 
 
 def test_training_goes_on_end_in_float64_and_in_single_steps_from_other_states_in_float32():
-    (leg,) = cases.make(NORMED, "float64", 0, 2).legs
-    assert len(leg.rates) == len(leg.masks) == 20
-    assert len(set(leg.rates)) == 2
-    assert not np.array_equal(leg.masks[0][0], leg.masks[1][0])  # every step drops anew
-    assert (leg.state, leg.begun) == ({}, 0)
-    legs = cases.make(NORMED, "float32", 0, 2, choice=1).legs
-    assert [leg.rates for leg in legs] == [(0.01,), (0.01,), (0.001,), (0.001,)]
+    (start_state,) = cases.make(NORMED, "float64", 0, 2).starts
+    assert len(start_state.rates) == len(start_state.masks) == 20
+    assert len(set(start_state.rates)) == 2
+    assert not np.array_equal(start_state.masks[0][0], start_state.masks[1][0])  # every step drops anew
+    assert (start_state.state, start_state.first_step) == ({}, 0)
+    starts = cases.make(NORMED, "float32", 0, 2, choice=1).starts
+    assert [start_state.rates for start_state in starts] == [(0.01,), (0.01,), (0.001,), (0.001,)]
     kept = {f"{kind}/{name}" for kind in ("velocity", "average") for name in parameter_shapes(NORMED)}
-    assert all(set(leg.state) == kept and leg.begun > 0 for leg in legs)
-    assert not np.array_equal(legs[0].parameters["fc2/core1"], legs[1].parameters["fc2/core1"])
+    assert all(set(start_state.state) == kept and start_state.first_step > 0 for start_state in starts)
+    assert not np.array_equal(starts[0].parameters["fc2/core1"], starts[1].parameters["fc2/core1"])
 
 
 def test_without_training_there_is_one_leg_of_no_steps_that_has_masks_all_the_same():
     for dtype in cases.DTYPES:
-        (leg,) = cases.make(NORMED, dtype, 0, 2, recipes=(), choice=1).legs
-        assert (leg.rates, leg.state) == ((), {})
-        assert [mask.shape for mask in leg.masks[0]] == [(2, 12), (2, 12)]
+        (start_state,) = cases.make(NORMED, dtype, 0, 2, recipes=(), choice=1).starts
+        assert (start_state.rates, start_state.state) == ((), {})
+        assert [mask.shape for mask in start_state.masks[0]] == [(2, 12), (2, 12)]
 
 
 # ---------------------------------------------------------------- jumps
@@ -155,7 +159,7 @@ def test_a_bias_is_moved_to_the_nearest_gap_of_its_own_channel():
     images = np.array([-0.5, 1e-9, 2.0]).reshape(1, 1, 3, 1)
     values = {"c/kernel": np.array([[[[1.0, 1.0]]]]), "c/bias": np.array([0.0, 0.3])}
     assert share(model, values, images, (), SINGLE) > 0.0
-    moved = settled(model, values, images, (), SINGLE)
+    moved = shift_biases(model, values, images, (), SINGLE)
     # the first channel's gaps are -0.5 .. 0 and 0 .. 2, the second has nothing near 0
     np.testing.assert_allclose(moved["c/bias"], [0.25, 0.3], atol=1e-8)
     assert moved["c/kernel"] is values["c/kernel"]
@@ -166,7 +170,7 @@ def test_a_channel_of_equal_values_is_moved_off_as_a_whole():
     model = network((1, 3, 1), Conv2D("c", 1, (1, 1)), ReLU())
     images = np.ones((1, 1, 3, 1))
     values = {"c/kernel": np.ones((1, 1, 1, 1)), "c/bias": np.array([-1.0])}
-    moved = settled(model, values, images, (), SINGLE)
+    moved = shift_biases(model, values, images, (), SINGLE)
     assert 0 < abs(moved["c/bias"][0] + 1.0) < 1e-5
     assert share(model, moved, images, (), SINGLE) == 0.0
 
@@ -175,7 +179,7 @@ def test_only_what_stands_directly_in_front_of_a_relu_is_moved():
     values = {"c/kernel": np.ones((1, 1, 1, 1)), "c/bias": np.zeros(1)}
     for between in (MaxPool(1, 1), Residual((ReLU(),))):
         model = network((1, 3, 1), Conv2D("c", 1, (1, 1)), between, ReLU())
-        assert settled(model, values, np.zeros((1, 1, 3, 1)), (), 1.0)["c/bias"] == 0.0
+        assert shift_biases(model, values, np.zeros((1, 1, 3, 1)), (), 1.0)["c/bias"] == 0.0
 
 
 @pytest.mark.parametrize("name", ["resnet20", "densenet40-12"])
@@ -219,8 +223,8 @@ def test_branches_count_by_the_longer_one():
     body, shortcut = (Conv2D("a", 4, (3, 3)), ReLU(), Conv2D("b", 4, (3, 3))), (Conv2D("s", 4, (1, 1)),)
     model = network((4, 4, 4), Residual(body, shortcut), Concat((Conv2D("c", 1, (3, 3)),)), ReLU())
     assert forward(model) == 6 + 6 + 1 + 6
-    assert fronts(model, 2) == [0, 6, 6, 0, 13, 19]
-    assert len(fronts(model, 2)) == len(list(leaves(model)))
+    assert input_roundings(model, 2) == [0, 6, 6, 0, 13, 19]
+    assert len(input_roundings(model, 2)) == len(list(leaves(model)))
     assert forward(network((4, 4, 4), Residual((ReLU(),)))) == 1
 
 
@@ -251,7 +255,7 @@ def test_bounds_of_float32_are_twice_the_roundings_of_a_pass():
 
 def test_the_share_of_jumps_within_reach_widens_gradients_and_training_and_makes_them_euclidean():
     case = cases.make(NORMED, "float32", 0, 8)
-    shaken = bounds(replace(case, legs=(replace(case.legs[0], share=0.01), *case.legs[1:])))
+    shaken = bounds(replace(case, starts=(replace(case.starts[0], share=0.01), *case.starts[1:])))
     calm = bounds(case)
     for quantity in ("gradients", "nesterov"):
         assert shaken[quantity] == replace(calm[quantity], error=calm[quantity].error + 0.01, norm="euclidean")

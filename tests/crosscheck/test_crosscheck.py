@@ -282,7 +282,7 @@ def test_an_unbiased_running_variance_is_found():
     for info in of_kind(NORMED, BatchNorm):
         name, decay, count = f"{info.layer.name}/variance", info.layer.decay, BATCH * prod(info.input_shape[:-1])
         moved = wrong[f"statistics:{name}"]
-        of_batch = (moved - decay * right.case.legs[0].parameters[name]) / (1 - decay)
+        of_batch = (moved - decay * right.case.starts[0].parameters[name]) / (1 - decay)
         wrong[f"statistics:{name}"] = moved + (1 - decay) * of_batch / (count - 1)
     assert broken(right, wrong) == {"statistics"}
 
@@ -334,7 +334,7 @@ def test_the_reference_answers_passes_forward_in_its_process(tmp_path):
 def test_the_loss_of_the_reference_is_that_of_its_logits_where_training_changes_nothing():
     case = cases.make(ODD, "float64", 0, 4)
     found = answers(mponet.load("numpy"), case)
-    assert found["loss:loss"] == cross_entropy(found["forward:logits"], case.legs[0].labels)
+    assert found["loss:loss"] == cross_entropy(found["forward:logits"], case.starts[0].labels)
 
 
 def test_cross_entropy_is_the_mean_and_survives_large_logits():
