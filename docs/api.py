@@ -13,7 +13,7 @@ from textwrap import fill
 
 ROOT = Path(__file__).parents[1]
 #: Where the packages are, in the order of the page.
-FOLDERS = ("mponet", "backends/mponet_torch", "backends/mponet_jax", "backends/mponet_tensorflow")
+FOLDERS = ("mponet", *(f"backends/mponet_{name}" for name in ("torch", "jax", "tensorflow", "numpy")))
 #: Modules whose classes and functions are public, without being exported by a package.
 MODULES = (
     *("mponet.backend", "mponet.errors", "mponet.recipe", "mponet.models.init", "mponet.models.shapes"),
@@ -36,9 +36,9 @@ that only the command uses (`mponet.cli`, and `bench` in each adapter).
 0.2) may change public names; a new patch version (0.1.0 to 0.1.1) does not. The
 [changelog](../CHANGELOG.md) lists every change of a public name and says what to use instead.
 
-**Adapters** are twins: they export the same names, except that Keras users know a linear layer as
-`Dense`. They provide the functions of `mponet.backend.Backend`, the native layers, and the
-differentiable operations that the layers use."""
+**Adapters** are twins: each exports its native layers and `backend`, an object with the functions of
+`mponet.backend.Backend`. Layers have the names that are usual in the framework: a linear layer is
+`MPOLinear` in PyTorch and JAX and `MPODense` in Keras."""
 
 
 def packages() -> Iterator[str]:
@@ -90,6 +90,9 @@ def summary(module: str, name: str) -> str:
                 if (alias.asname or alias.name) == name and node.module.startswith("mponet"):
                     return summary(node.module, alias.name)
         if assigned(node) == name:
+            value = getattr(node, "value", None)
+            if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and not comment(module, node):
+                return summary(module, value.func.id)
             return comment(module, node) or f"Constant of `{module}`."
     raise LookupError(f"{module} does not define {name}")
 

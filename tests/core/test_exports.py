@@ -30,7 +30,9 @@ def test_the_page_lists_the_core_and_the_adapters():
 def test_names_are_those_that_the_package_has(package):
     module, names = import_module(package), listed()[package]
     public = {name: value for name, value in vars(module).items() if not name.startswith("_")}
-    if hasattr(module, "__path__"):
+    if hasattr(module, "__all__"):
+        assert names == set(module.__all__)
+    elif hasattr(module, "__path__"):
         required = {name for name, value in public.items() if not isinstance(value, ModuleType)}
         assert required == {name for name in names if not name.startswith("_")}
     else:  # of a module, what it defines; it may also hand on what it imports
