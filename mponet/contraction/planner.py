@@ -52,7 +52,7 @@ class PlanRequest:
         return ranked(self.shape, self.batch, purpose=purpose, itemsize=self.itemsize, machine=self.machine)
 
     def memory_limit(self, purpose: Purpose) -> float:
-        """Bytes that a plan may take beside inputs, outputs and their gradients (`mponet.contraction.search.room`)."""
+        """Bytes that a plan may use in addition to inputs, outputs and gradients (`search.memory_limit`)."""
         return memory_limit(self.shape, self.rows, purpose, self.itemsize, self.machine)
 
     def share(self, purpose: Purpose) -> float:

@@ -79,7 +79,7 @@ class MPO(NotebookRepr):
             cores: one array per site, of any framework.  The first may lack the axis ``left``, the
                 last the axis ``right``.
             axes: the names of the axes in the order in which the cores have them.  Sizes cannot
-                tell ``input`` from ``output``; `mponet.operators.convert` knows the order of other
+                tell ``input`` from ``output``; ``mponet.operators.convert`` knows the order of other
                 libraries.
             matrix: what the product of the cores should be, to check ``axes``; None checks nothing.
 

@@ -130,7 +130,7 @@ class Ops:
 def _loop(
     body: Body[Array], arrays: tuple[Array, ...], nowhere: tuple[None, ...], tile: int
 ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    """`Ops.tiled` while tracing, for whole tiles.
+    """`Ops.map_tiles` while tracing, for whole tiles.
 
     A loop, because unrolled tiles would be traced one by one and then run at the same time, with
     all intermediates.

@@ -19,7 +19,7 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
 
     torch divides by one value less than there are before it takes the variance into the running
     one.  Its kernel stays in use: the old running variance is put on the same footing first, and
-    the result taken back.  Its ``num_batches_tracked`` is kept for the sake of `state_dict`, and
+    the result taken back.  Its ``num_batches_tracked`` is kept for the sake of ``state_dict``, and
     not counted.
 
     Args:

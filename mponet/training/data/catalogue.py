@@ -63,7 +63,7 @@ def load(name: str, *, root: Path | None = None) -> Dataset:
     """The data set of this name, downloaded first if its files are absent.
 
     Args:
-        name: `digits`, `mnist`, `fashion-mnist` or `cifar10`.
+        name: ``digits``, ``mnist``, ``fashion-mnist`` or ``cifar10``.
         root: folder of the files; default ``$MPONET_DATA``, else the cache.  `digits` needs none.
 
     Raises:

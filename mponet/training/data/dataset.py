@@ -21,7 +21,7 @@ class Dataset:
     The arrays are stored as read-only views; nothing is copied.
 
     Attributes:
-        name: `digits`, `mnist`, `fashion-mnist`, `cifar10`, or a name of your own.
+        name: ``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``, or a name of your own.
         train_images: uint8 `(N, H, W, C)`, pixels 0..255.
         train_labels: int64 `(N,)`, indices into `classes`.
         test_images: uint8 `(M, H, W, C)`.
