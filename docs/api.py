@@ -37,8 +37,8 @@ that only the command uses (`mponet.cli`, and `bench` in each adapter).
 [changelog](../CHANGELOG.md) lists every change of a public name and says what to use instead.
 
 **Adapters** are twins: each exports its native layers and `backend`, an object with the functions
-of `mponet.backend.Backend`. Layers have the names that are usual in the framework: a linear layer is
-`MPOLinear` in PyTorch and JAX and `MPODense` in Keras."""
+of `mponet.backend.Backend`. Layers have the names that are usual in the framework: a linear layer
+is `MPOLinear` in PyTorch and JAX and `MPODense` in Keras."""
 
 
 def packages() -> Iterator[str]:
