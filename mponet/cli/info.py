@@ -7,6 +7,7 @@ from mponet import models
 from mponet.cli import tables
 from mponet.cli.facts import describe, listed
 from mponet.cli.output import bond_option, json_option, optional_model_argument, print_json, variant_option
+from mponet.cli.plan import MAX_BATCH
 from mponet.contraction.program import DEFAULT_BATCH
 
 
@@ -24,7 +25,7 @@ Examples:
 @bond_option
 @click.option(
     "--batch",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MAX_BATCH),
     default=DEFAULT_BATCH,
     show_default=True,
     help="Batch size to plan for.",

@@ -12,6 +12,10 @@ from mponet.contraction.program import DEFAULT_BATCH
 from mponet.contraction.search import AnyPlan
 from mponet.operators.shape import MPOShape
 
+#: More sites have more plans than can be listed in seconds.
+MAX_SITES, MAX_FACTOR = 10, 99_999_999
+MAX_BATCH = 1 << 40
+
 
 class Factors(click.ParamType):  # type: ignore[type-arg]
     """``4,7,7,4``: positive whole numbers."""
@@ -20,8 +24,11 @@ class Factors(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         """The numbers."""
+        parts = str(value).split(",")
+        if len(parts) > MAX_SITES or any(len(part) > len(str(MAX_FACTOR)) for part in parts):
+            self.fail(f"expected at most {MAX_SITES} numbers of at most {MAX_FACTOR}, for example 4,7,7,4", param, ctx)
         try:
-            return tuple(int(part) for part in str(value).split(","))
+            return tuple(map(int, parts))
         except ValueError:
             self.fail(f"{value!r} is no list of whole numbers; expected for example 4,7,7,4", param, ctx)
 
@@ -46,7 +53,7 @@ With MPONET_PLAN=measure, layers choose as --measure does, and so does this comm
 )
 @click.option(
     "--batch",
-    type=click.IntRange(0),
+    type=click.IntRange(0, MAX_BATCH),
     default=DEFAULT_BATCH,
     show_default=True,
     help="Batch size, rounded up to four significant bits as layers do.",

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from math import log
 
 from mponet.draw.markup import Markup
-from mponet.report.chart import DASHES, colour, drawing, legend, plain_numbers, series, shades
+from mponet.report.chart import DASHES, LARGEST, colour, drawing, is_drawable, legend, plain_numbers, series, shades
 from mponet.report.experiments import Experiment
 from mponet.report.training import Training
 from mponet.training.run.spectra import Spectra
@@ -73,13 +73,14 @@ def _spectrum(training: Training, label: str, operator: str) -> Markup:
     title = f"{training.network}, {operator}: spectra"
     with drawing(f"spectra {training.settings.data} {title}", title) as chart:
         axes, moments = chart.axes, snapshots(training.spectra)
-        top = max(bond[0] for one in moments for bond in one.operators[operator].singular_values) or 1.0
+        top = max(bond[0] for one in moments for bond in one.operators[operator].singular_values)
+        top = min(top, LARGEST) if is_drawable(min(top, LARGEST)) else 1.0
         for one, shade in zip(moments, shades()[-len(moments) :], strict=True):
             begin, middles = 0, []
             for number, values in enumerate(one.operators[operator].singular_values):
                 axes.plot(
                     range(begin, begin + len(values)),
-                    [max(value, SMALLEST * top) for value in values],
+                    [min(max(value, SMALLEST * top), LARGEST) for value in values],
                     color=shade,
                     marker=".",
                     markersize=3.5,

@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from importlib import import_module
 from io import StringIO
 from math import log10
-from typing import Any
+from typing import Any, TypeGuard
 
 from mponet.draw.markup import Markup, element, escaped
 from mponet.draw.theme import COLOURS, FONT, SERIES, SHADES, palette
 from mponet.errors import InputError
 
+SMALLEST, LARGEST = 1e-15, 1e15  # of numbers on an axis; matplotlib overflows far beyond
 WIDTH, HEIGHT = 4.4, 3.0  # inches; a page shows an inch as 72 pixels or a little more
 NAMES = tuple(palette())
 #: What each colour of the theme is drawn as.
@@ -120,6 +121,11 @@ def drawing(name: str, title: str, *, width: float = WIDTH, height: float = HEIG
         stream = StringIO()
         figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     chart.svg = _inlined(stream.getvalue(), title)
+
+
+def is_drawable(value: float | None) -> TypeGuard[float]:
+    """Whether a positive number has a place on a logarithmic axis; what is beyond is left out."""
+    return value is not None and SMALLEST <= value <= LARGEST
 
 
 def legend(axes: Any, columns: int = 2) -> None:

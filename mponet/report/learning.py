@@ -1,12 +1,11 @@
 """Learning curves: accuracy and loss over the epochs, dense against MPO, every seed a line."""
 
 from collections.abc import Callable, Iterator, Sequence
-from math import isfinite
 from statistics import median
 from typing import Any
 
 from mponet.draw.markup import Markup
-from mponet.report.chart import drawing, legend, percent, plain_numbers, series
+from mponet.report.chart import drawing, is_drawable, legend, percent, plain_numbers, series
 from mponet.report.experiments import Experiment
 from mponet.report.training import Training
 
@@ -43,7 +42,7 @@ def accuracy_curve(training: Training) -> Curve:
 
 def loss_curve(training: Training) -> Curve:
     """Epoch and loss of single batches, which scatter: medians of neighbours."""
-    points = [(one.epoch, one.loss) for one in training.records if isfinite(one.loss) and one.loss > 0]
+    points = [(one.epoch, one.loss) for one in training.records if is_drawable(one.loss)]
     width = -(-len(points) // MOST)
     blocks = [points[begin : begin + width] for begin in range(0, len(points), max(width, 1))]
     return [(block[-1][0], median(loss for _, loss in block)) for block in blocks]

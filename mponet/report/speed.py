@@ -21,7 +21,7 @@ from statistics import median
 from typing import Any
 
 from mponet.draw.markup import Markup
-from mponet.report.chart import MARKERS, colour, drawing, legend, plain_numbers, series
+from mponet.report.chart import MARKERS, colour, drawing, is_drawable, legend, plain_numbers, series
 from mponet.report.experiments import Experiment
 from mponet.report.sources import Document
 
@@ -57,7 +57,7 @@ def step_chart(experiments: Sequence[Experiment]) -> Iterator[Markup]:
     for number, experiment in enumerate(experiments):
         found: dict[tuple[str, str], list[float]] = {}
         for one in experiment.trainings:
-            if one.result is not None and one.result.step_ms is not None:
+            if one.result is not None and is_drawable(one.result.step_ms):
                 found.setdefault((one.settings.data, one.network), []).append(one.result.step_ms)
         for (data, network), values in found.items():
             times.setdefault(data, {}).setdefault(network, {})[number] = median(values)

@@ -22,6 +22,8 @@ Count = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 Positive = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Amount = Annotated[float, Meta(ge=0.0, le=MAX_FLOAT)]
+Epoch = Annotated[float, Meta(ge=0.0, le=1e9)]
+Entropy = Annotated[float, Meta(ge=-1.0, le=1000.0)]  # rounding may take it below zero
 Magnitude = Annotated[float, Meta(ge=0.0, le=1e300)]  # of weights that may have grown without bound
 Number = Annotated[float, Meta(ge=-MAX_FLOAT, le=MAX_FLOAT)]
 Versions = Annotated[dict[Name, Name], Meta(max_length=100)]

@@ -1,9 +1,11 @@
 """The live view and the plain lines: what people read while a network trains."""
 
+from dataclasses import replace
 from io import StringIO
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from mponet.cli import progress
 from mponet.cli.curve import DOTS, EMPTY, curve
@@ -169,3 +171,62 @@ def test_a_terminal_without_the_characters_gets_lines(monkeypatch, encoding, kin
     monkeypatch.setattr(Console, "is_terminal", True)
     monkeypatch.setenv("TERM", "xterm")
     assert isinstance(progress.watcher(), kind)
+
+
+def sized(width, height):
+    return Console(file=StringIO(), force_terminal=True, width=width, height=height, legacy_windows=False)
+
+
+NUMBERS = (0.0, 1e-320, 1.0, 1e308, float("nan"), float("inf"), -1.0)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 8, 20, 24, 30, 41, 60, 80, 121, 400])
+def test_every_size_of_a_terminal_has_a_picture_that_fits(width):
+    made = progress_of(*(record(step, accuracy=0.5 if step % 8 else None) for step in range(4, STEPS, 4)))
+    for height in (1, 5, 15, 16, 17, 24, 50):
+        console = sized(width, height)
+        console.print(picture(made, SuiteProgress(2, 0, 0.0, 1), 0.0, width, height))
+        lines = Text.from_ansi(console.file.getvalue()).plain.splitlines()
+        assert max(map(len, lines)) <= width
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_every_number_has_a_picture(number):
+    strange = Record(100, number, number, number, 0.5, number, number)
+    for made in (progress_of(strange), progress_of(record(4), strange), progress_of(earlier=[strange])):
+        sized(100, 40).print(picture(made, SuiteProgress(2, 0, number, 1), number, 100, 40))
+
+
+def test_a_terminal_that_shrinks_while_it_is_drawn_stops_nothing():
+    console = sized(100, 40)
+    with View(console) as view:
+        view.started("mpo", STEPS, PER_EPOCH, [])
+        for number, width in enumerate((100, 20, 3, 1, 60, 200)):
+            console.width, console.height = width, width
+            view.advanced(record(4 * number + 4, accuracy=0.5))
+            view._live.refresh()
+    assert "failed" not in console.file.getvalue()
+
+
+def test_a_picture_that_fails_is_said_in_its_place_and_not_raised(monkeypatch):
+    def broken(*_):
+        raise IndexError("list index out of range")
+
+    console = sized(100, 40)
+    monkeypatch.setattr("mponet.cli.live.picture", broken)
+    with View(console) as view:
+        view.started("mpo", STEPS, PER_EPOCH, [])
+        view._live.refresh()
+        view._live.refresh()
+        view.advanced(record(4))
+    assert "the progress display failed (IndexError: list index out of range)" in console.file.getvalue()
+
+
+@pytest.mark.parametrize(("width", "height"), [(0, 5), (-3, 5), (5, 0)])
+def test_a_curve_without_room_is_none(width, height):
+    assert curve([(0, 1.0), (5, 2.0)], 10, width, height) == []
+
+
+def test_an_interim_record_gives_way_to_the_next():
+    made = progress_of(record(4), replace(record(6), interim=True), replace(record(7), interim=True), record(8))
+    assert [one.step for one in made.records] == [4, 8]

@@ -9,7 +9,7 @@ from mponet.errors import CheckpointError
 from mponet.files import parse_json, write_atomically, writing
 from mponet.training.loop import Record
 from mponet.training.run.lines import complete_lines, line
-from mponet.training.schema import Amount, Number, Positive, Share
+from mponet.training.schema import Amount, Epoch, Number, Positive, Share
 
 NAME = "metrics.jsonl"
 
@@ -19,7 +19,7 @@ class MetricsLine:
     """A line of the file: `Record`, with null for a loss that is not finite."""
 
     step: Positive
-    epoch: Amount
+    epoch: Epoch
     loss: float | None
     learning_rate: Number
     accuracy: Share | None

@@ -23,7 +23,7 @@ from mponet.models.spec import Model
 from mponet.operators.measure import entropy
 from mponet.operators.mpo import MPO
 from mponet.training.run.lines import complete_lines
-from mponet.training.schema import Amount, Count, Magnitude, Name, Number
+from mponet.training.schema import Count, Entropy, Epoch, Magnitude, Name
 
 NAME = "spectra.jsonl"
 DIGITS = 6  # of what is written; single precision has no more that are sure
@@ -39,7 +39,7 @@ class Bonds:
             wide.
     """
 
-    entropy: tuple[Number, ...]
+    entropy: tuple[Entropy, ...]
     singular_values: tuple[tuple[Magnitude, ...], ...]
 
     def __post_init__(self) -> None:
@@ -61,7 +61,7 @@ class Spectra:
     """
 
     step: Count
-    epoch: Amount
+    epoch: Epoch
     operators: dict[Name, Bonds]
 
     def as_dict(self) -> dict[str, Any]:

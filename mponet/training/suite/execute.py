@@ -3,16 +3,17 @@
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Protocol
 
 from mponet.backend import Backend
 from mponet.errors import MPONetError
-from mponet.files import write_json, writing
+from mponet.files import exists, write_json, writing
 from mponet.training.data import Dataset
 from mponet.training.lock import locked
 from mponet.training.run import Reporter, Result, run
+from mponet.training.run.folder import LOCK as RUN_LOCK
 from mponet.training.run.reporter import GuardedReporter
 from mponet.training.suite import write
 from mponet.training.suite.folder import LOCK, claim_folder
@@ -80,7 +81,9 @@ def run_suite(
         claim_folder(folder, suite)
         trainings = suite.trainings()
         for number, training in enumerate(trainings, 1):
-            if not _finished(training, folder):
+            if _finished(training, folder):
+                _release(training.run_folder(folder))
+            else:
                 with watcher.watching(training, number, len(trainings)) as reporter:
                     result = _attempt(training, backend, datasets, folder, device, reporter)
                 if isinstance(result, str):
@@ -114,6 +117,13 @@ class _GuardedObserver:
 
     def failed(self, training: Training, message: str) -> None:
         self._guard.call(self._observer.failed, training, message)
+
+
+def _release(run_folder: Path) -> None:
+    """Remove the lock of a process that was killed between its result and its end."""
+    if exists(run_folder / RUN_LOCK):
+        with suppress(MPONetError), locked(run_folder, RUN_LOCK):
+            pass
 
 
 def _finished(training: Training, folder: Path) -> bool:
