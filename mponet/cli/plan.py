@@ -115,5 +115,5 @@ def _facts(plans: PlanSet, request: PlanRequest, purpose: Purpose, top: int) -> 
         "purpose": purpose,
         "memory_limit_bytes": request.memory_limit(purpose),
         "chosen": facts(getattr(plans, purpose)),
-        "candidates": [facts(one) for one in request.ranked(purpose)[:top]],
+        "candidates": [facts(one) for one in request.ranked(purpose, top)],
     }

@@ -8,8 +8,7 @@ from mponet.backend import TRAINABLE, load
 from mponet.cli.output import error_console, json_option, print_json
 from mponet.contraction.calibrate import Tuning
 from mponet.contraction.calibrate import tune as measure
-from mponet.contraction.cost import DEFAULT_COSTS
-from mponet.contraction.machine import DEFAULTS, path, save
+from mponet.contraction.machine import DEFAULT_COSTS, DEFAULTS, path, save
 
 #: What a GPU is asked for, as a multiple of the batches for a processor.
 GPU_BATCHES = 32

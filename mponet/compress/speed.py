@@ -3,7 +3,8 @@
 from functools import lru_cache
 from math import prod
 
-from mponet.contraction.cost import DEFAULT_COSTS, Machine, dense, predict
+from mponet.contraction.cost import dense, predict
+from mponet.contraction.machine import DEFAULT_COSTS, Machine
 from mponet.contraction.search import choose
 from mponet.operators.shape import MPOShape
 

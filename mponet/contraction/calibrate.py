@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mponet.contraction.cost import Machine, Purpose, predict
+from mponet.contraction.cost import Purpose, predict
+from mponet.contraction.machine import Machine
 from mponet.contraction.plan import Plan
 from mponet.contraction.planner import Runner, timed
 from mponet.operators.shape import MPOShape

@@ -1,18 +1,17 @@
 """What a plan costs: a model of floating-point operations, bytes moved and calls.
 
-A machine is a handful of constants.  Those here are of a two-core processor and PyTorch; `mponet
-tune` measures them where it runs (`mponet.contraction.machine`).
+The constants are those of a machine (`mponet.contraction.machine`).
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from math import ceil, prod
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from mponet.contraction.kernels import fusable, speed, uses_dense_gradient
 from mponet.contraction.kernels import multiplications as fused_multiplications
+from mponet.contraction.machine import DEFAULT_COSTS, Machine
 from mponet.contraction.plan import Plan, rebuilt
-from mponet.contraction.program import BasePlan, Program, Step
+from mponet.contraction.program import BasePlan, Program, Step, Unfolding
 from mponet.operators.shape import MPOShape
 from mponet.operators.topology import NetworkShape
 
@@ -21,64 +20,34 @@ from mponet.operators.topology import NetworkShape
 Purpose = Literal["forward", "training", "inference"]
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """Constants of the cost model.
-
-    Attributes:
-        flops: floating-point operations per second of a large matrix product in 4-byte numbers.
-        half_speed_size: a product loses half its speed for each of its three sizes that is this small.
-        cache_bandwidth: bytes per second while the working set fits ``cache``.
-        llc_bandwidth: bytes per second while it fits ``shared``.
-        memory_bandwidth: bytes per second beyond, where results also take fresh memory from the system.
-        cache_bytes: bytes that a tile should keep to.
-        llc_bytes: bytes of the last cache.
-        call_overhead: seconds to start one operation.
-        bmm_overhead: seconds to start one of the small products inside a broadcast product.
-        training_memory_share: what a sweep may take beside a layer's inputs, outputs and their gradients, as a share
-            of them.  A tenth is the memory of a dense layer; more where tiles, of which there must
-            be many then, are slow.
-        forward_memory_share: the same for a pass forward alone, which keeps nothing and gives back what it took.
-        kernel_flops: floating-point operations per second, in 4-byte numbers, of kernels that keep the
-            states of a sweep on the chip (`mponet.contraction.kernels`); 0 where there are none.
-        transpose_bandwidth: bytes per second at which a state is turned before a product
-            (`mponet.contraction.plan`); 0 where broadcast products are fast, and none has to be.
-    """
-
-    flops: float = 1.7e11
-    half_speed_size: float = 3.0
-    cache_bandwidth: float = 6.0e10
-    llc_bandwidth: float = 2.5e10
-    memory_bandwidth: float = 6.0e9
-    cache_bytes: int = 1 << 22
-    llc_bytes: int = 1 << 25
-    call_overhead: float = 2.5e-5
-    bmm_overhead: float = 1e-7
-    training_memory_share: float = 0.1
-    forward_memory_share: float = 0.1
-    kernel_flops: float = 0.0
-    transpose_bandwidth: float = 0.0
-
-    def moving(self, size: int) -> float:
-        """Seconds to move a working set of ``size`` bytes."""
-        return size / (
-            self.cache_bandwidth
-            if size <= self.cache_bytes
-            else self.llc_bandwidth
-            if size <= self.llc_bytes
-            else self.memory_bandwidth
-        )
-
-    def multiplying(self, sizes: tuple[int, int, int], times: int, itemsize: int) -> float:
-        """Seconds of ``times`` products with these three sizes; a broadcast product if more than one."""
-        speed = self.flops * 4 / itemsize * prod(size / (size + self.half_speed_size) for size in sizes)
-        return 2 * times * prod(sizes) / speed + (times * self.bmm_overhead if times > 1 else 0.0)
-
-
+#: How often the tensors are merged, and products taken for their gradients; weights are made again
+#: for a backward pass.
+MERGES: Mapping[Purpose, tuple[int, int]] = {"inference": (0, 0), "forward": (1, 0), "training": (2, 2)}
+#: How the gradient of a step's weight adds up: one product; a product for each of a broadcast; one
+#: product of copies.
+Gathering = Literal["plain", "apart", "joined"]
 #: Calls of a framework that take as long as the start of a kernel of ours, which Python does.
 KERNEL = 3
-#: Two cores and PyTorch, where a call takes Python, its reshapes and the waking of threads.
-DEFAULT_COSTS = Machine()
+
+
+class StepSizes(Protocol):
+    """A step, or arrays for many."""
+
+    @property
+    def prefix(self) -> Any:
+        """Rows of the state for each row of the batch."""
+
+    @property
+    def rows(self) -> Any:
+        """Output size of the product."""
+
+    @property
+    def inner(self) -> Any:
+        """Contracted size."""
+
+    @property
+    def suffix(self) -> Any:
+        """Trailing size that is carried along."""
 
 
 class Cost(NamedTuple):
@@ -138,7 +107,7 @@ def cost(
     # a plan that is asked for by hand has a cost on every machine
     bandwidth = machine.transpose_bandwidth or machine.memory_bandwidth
     for number, step in enumerate(program.steps):
-        for sizes, times, moved in step_products(step, rows, purpose, recomputed=number < last):
+        for sizes, times, moved in step_products(step, rows, purpose, gathering(step), recomputed=number < last):
             products += tiles * machine.multiplying(sizes, times, itemsize)
             moving += tiles * machine.moving(moved * itemsize)
             calls += tiles
@@ -178,7 +147,9 @@ def workspace(plan: BasePlan, batch: int, *, purpose: Purpose = "forward", machi
         for k, step in enumerate(program.steps)
         if k > 0 or step.transposition is not None
     ]
-    weights = sum(step.rows * step.inner for step in program.steps)
+    #: A weight that is a view of its tensor takes no memory.
+    laid_out = [step for step in program.steps if step.unfolding is None or step.unfolding.axes is not None]
+    weights = sum(step.rows * step.inner for step in laid_out)
     reordered = batch * sum(order.elements for order in program.orders)
     if purpose != "training":
         return weights + sum(sorted(states)[-2:]) + reordered
@@ -214,25 +185,43 @@ def _fused(plan: Plan, batch: int, purpose: Purpose, itemsize: int, machine: Mac
     return Cost(merging, products, kernels * machine.moving(size), calls * machine.call_overhead)
 
 
-def apart(rows: int, inner: int, suffix: int) -> bool:
+def apart(rows: Any, inner: Any, suffix: Any) -> Any:
     """Whether sums over a broadcast product are cheaper for each product than with copies of its two factors."""
-    return suffix > 1 and rows * inner <= 8 * suffix * (rows + inner)
+    return (suffix > 1) & (rows * inner <= 8 * suffix * (rows + inner))
+
+
+def gathering(step: Step) -> Gathering:
+    """How the gradient of a step's weight adds up."""
+    if step.suffix == 1:
+        return "plain"
+    return "apart" if apart(step.rows, step.inner, step.suffix) else "joined"
 
 
 def step_products(
-    step: Step, rows: int, purpose: Purpose, *, recomputed: bool
-) -> Iterator[tuple[tuple[int, int, int], int, int]]:
-    """Sizes, number and elements moved of the products of a step for ``rows`` of a batch."""
+    step: StepSizes, rows: Any, purpose: Purpose, summed: Gathering, *, recomputed: bool
+) -> Iterator[tuple[tuple[Any, Any, Any], Any, Any]]:
+    """Sizes, number and elements moved of the products of a step for ``rows`` of a batch.
+
+    Sizes may be numbers, or arrays for many steps with the same ``summed`` at once.
+
+    Args:
+        step: sizes of the step, or of many.
+        rows: of the batch, in one tile.
+        purpose: what is run.
+        summed: how the gradient of the weight adds up.
+        recomputed: whether training runs the forward product twice; not that of the last step.
+    """
     times = rows * step.prefix
-    sizes = (times if step.suffix == 1 else step.suffix, step.rows, step.inner)
-    count = 1 if step.suffix == 1 else times
+    plain = summed == "plain"
+    sizes = (times if plain else step.suffix, step.rows, step.inner)
+    count = 1 if plain else times
     state, result, weight = times * step.inner * step.suffix, times * step.rows * step.suffix, step.rows * step.inner
     for _ in range(1 if purpose != "training" else 3 if recomputed else 2):  # forward, forward again, pulled back
         yield sizes, count, state + result + weight
     if purpose == "training":
-        if step.suffix == 1:
+        if plain:
             yield sizes, 1, state + result + weight
-        elif apart(step.rows, step.inner, step.suffix):
+        elif summed == "apart":
             yield sizes, count, state + result + 2 * count * weight
         else:
             yield (count * step.suffix, step.rows, step.inner), 1, 3 * (state + result) + weight
@@ -240,19 +229,26 @@ def step_products(
 
 def _merging(program: Program, purpose: Purpose, itemsize: int, machine: Machine) -> float:
     """Seconds of the products of tensors, and of the copies that lay them out."""
-    if purpose == "inference":
-        return 0.0
-    forward, backward = (2, 2) if purpose == "training" else (1, 0)  # weights again, and two gradients a product
-    copies = forward + backward / 2
+    unfoldings = [step.unfolding for step in program.steps]
     seconds = 0.0
     for one in program.products:
-        seconds += (forward + backward) * (machine.multiplying(one.sizes, 1, itemsize) + machine.call_overhead)
-        moved = machine.moving(3 * one.sizes[0] * one.sizes[2] * itemsize)
-        seconds += copies * (moved + machine.call_overhead)
-    unfoldings = [step.unfolding for step in program.steps]
-    for one in program.products:
+        seconds += product_seconds(one.sizes, purpose, itemsize, machine)
         unfoldings += one.left_unfolding, one.right_unfolding
-    for unfolding in unfoldings:
-        if unfolding is not None and unfolding.axes is not None:
-            seconds += copies * (machine.moving(2 * prod(unfolding.shape) * itemsize) + machine.call_overhead)
-    return seconds
+    return seconds + sum(copy_seconds(unfolding, purpose, itemsize, machine) for unfolding in unfoldings)
+
+
+def product_seconds(sizes: tuple[Any, Any, Any], purpose: Purpose, itemsize: int, machine: Machine) -> Any:
+    """Seconds of one product of tensors ``(m, k) @ (k, n)`` and of laying out its result."""
+    forward, backward = MERGES[purpose]
+    products = (forward + backward) * (machine.multiplying(sizes, 1, itemsize) + machine.call_overhead)
+    moved = machine.moving(3 * sizes[0] * sizes[2] * itemsize)
+    return products + (forward + backward / 2) * (moved + machine.call_overhead)
+
+
+def copy_seconds(unfolding: Unfolding | None, purpose: Purpose, itemsize: int, machine: Machine) -> float:
+    """Seconds to lay out a tensor; none where its numbers stay in place."""
+    if unfolding is None or unfolding.axes is None:
+        return 0.0
+    forward, backward = MERGES[purpose]
+    moved: float = machine.moving(2 * prod(unfolding.shape) * itemsize)
+    return (forward + backward / 2) * (moved + machine.call_overhead)

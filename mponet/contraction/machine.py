@@ -10,12 +10,80 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
-from mponet.contraction.cost import DEFAULT_COSTS, Machine
+import numpy as np
+from numpy.typing import NDArray
+
 from mponet.files import parse_json, read_if_present, write_json, writing
 
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Constants of the cost model.
+
+    Attributes:
+        flops: floating-point operations per second of a large matrix product in 4-byte numbers.
+        half_speed_size: a product loses half its speed for each of its three sizes that is this small.
+        cache_bandwidth: bytes per second while the working set fits ``cache``.
+        llc_bandwidth: bytes per second while it fits ``shared``.
+        memory_bandwidth: bytes per second beyond, where results also take fresh memory from the system.
+        cache_bytes: bytes that a tile should keep to.
+        llc_bytes: bytes of the last cache.
+        call_overhead: seconds to start one operation.
+        bmm_overhead: seconds to start one of the small products inside a broadcast product.
+        training_memory_share: what a sweep may take beside a layer's inputs, outputs and their gradients, as a share
+            of them.  A tenth is the memory of a dense layer; more where tiles, of which there must
+            be many then, are slow.
+        forward_memory_share: the same for a pass forward alone, which keeps nothing and gives back what it took.
+        kernel_flops: floating-point operations per second, in 4-byte numbers, of kernels that keep the
+            states of a sweep on the chip (`mponet.contraction.kernels`); 0 where there are none.
+        transpose_bandwidth: bytes per second at which a state is turned before a product
+            (`mponet.contraction.plan`); 0 where broadcast products are fast, and none has to be.
+    """
+
+    flops: float = 1.7e11
+    half_speed_size: float = 3.0
+    cache_bandwidth: float = 6.0e10
+    llc_bandwidth: float = 2.5e10
+    memory_bandwidth: float = 6.0e9
+    cache_bytes: int = 1 << 22
+    llc_bytes: int = 1 << 25
+    call_overhead: float = 2.5e-5
+    bmm_overhead: float = 1e-7
+    training_memory_share: float = 0.1
+    forward_memory_share: float = 0.1
+    kernel_flops: float = 0.0
+    transpose_bandwidth: float = 0.0
+
+    @overload
+    def moving(self, size: float) -> float: ...
+    @overload
+    def moving(self, size: Floats) -> Floats: ...
+    def moving(self, size: float | Floats) -> float | Floats:
+        """Seconds to move a working set of ``size`` bytes; of each, for an array of sizes."""
+        if isinstance(size, np.ndarray):
+            slow = np.where(size <= self.llc_bytes, self.llc_bandwidth, self.memory_bandwidth)
+            return size / np.where(size <= self.cache_bytes, self.cache_bandwidth, slow)
+        slower = self.llc_bandwidth if size <= self.llc_bytes else self.memory_bandwidth
+        return size / (self.cache_bandwidth if size <= self.cache_bytes else slower)
+
+    @overload
+    def multiplying(self, sizes: tuple[int, int, int], times: int, itemsize: int) -> float: ...
+    @overload
+    def multiplying(self, sizes: tuple[Any, Any, Any], times: Any, itemsize: int) -> Any: ...
+    def multiplying(self, sizes: tuple[Any, Any, Any], times: Any, itemsize: int) -> Any:
+        """Seconds of ``times`` products with these three sizes; a broadcast product if more than one."""
+        speed = self.flops * 4 / itemsize * prod(size / (size + self.half_speed_size) for size in sizes)
+        return 2 * times * prod(sizes) / speed + (times > 1) * times * self.bmm_overhead
+
+
+#: Two cores and PyTorch, where a call takes Python, its reshapes and the waking of threads.
+DEFAULT_COSTS = Machine()
 _GPU = Machine(
     flops=5.2e13,
     half_speed_size=10.0,

@@ -8,10 +8,10 @@ from statistics import median
 from time import perf_counter
 from typing import get_args
 
-from mponet.contraction.cost import DEFAULT_COSTS, Machine, Purpose, cost, workspace
-from mponet.contraction.machine import machine_of
+from mponet.contraction.cost import Purpose, cost, workspace
+from mponet.contraction.machine import DEFAULT_COSTS, Machine, machine_of
 from mponet.contraction.program import DEFAULT_BATCH
-from mponet.contraction.search import AnyPlan, Shape, fits, memory_limit, ranked, share
+from mponet.contraction.search import AnyPlan, Shape, count_candidates, fits, memory_limit, ranked, share
 from mponet.errors import PlanError
 
 #: Makes a pass by a plan ready, on random numbers: ``(plan, batch, purpose, dtype) -> run``; run
@@ -47,9 +47,13 @@ class PlanRequest:
         """The batch, or what is assumed for it."""
         return DEFAULT_BATCH if self.batch is None else self.batch
 
-    def ranked(self, purpose: Purpose) -> list[AnyPlan]:
-        """The candidates, the one that the model prefers first."""
-        return ranked(self.shape, self.batch, purpose=purpose, itemsize=self.itemsize, machine=self.machine)
+    def ranked(self, purpose: Purpose, top: int | None = None) -> list[AnyPlan]:
+        """The candidates, or the ``top`` best, the one that the model prefers first."""
+        return ranked(self.shape, self.batch, purpose=purpose, itemsize=self.itemsize, machine=self.machine, top=top)
+
+    def count(self, purpose: Purpose) -> int:
+        """Number of candidates."""
+        return count_candidates(self.shape, self.batch, purpose, self.itemsize, self.machine)
 
     def memory_limit(self, purpose: Purpose) -> float:
         """Bytes that a plan may use in addition to inputs, outputs and gradients (`search.memory_limit`)."""
@@ -101,9 +105,9 @@ class PlanSet:
         best: dict[Purpose, AnyPlan] = {}
         seconds: dict[tuple[Purpose, AnyPlan], float] = {}
         for purpose in PURPOSES:
-            options = request.ranked(purpose)
+            options = request.ranked(purpose, 1 if runner is None else FINALISTS)
             if runner is not None:
-                finalists = [plan for plan in options[:FINALISTS] if request.fits(plan, purpose)]
+                finalists = [plan for plan in options if request.fits(plan, purpose)]
                 times = timed(finalists, request.rows, purpose, dtype, runner)
                 seconds |= {(purpose, plan): time for plan, time in times.items()}
                 options = sorted(times, key=lambda plan: times[plan])
@@ -206,14 +210,14 @@ def timed(options: list[AnyPlan], batch: int, purpose: Purpose, dtype: str, runn
 
 def _table(plans: PlanSet, request: PlanRequest, purpose: Purpose, top: int) -> str:
     """What `PlanSet.explain` gives."""
-    options = request.ranked(purpose)
+    options = request.ranked(purpose, top)
     chosen: AnyPlan = getattr(plans, purpose)
-    shown = options[:top] if chosen in options[:top] else [*options[: top - 1], chosen]
+    shown = options if chosen in options else [*options[: top - 1], chosen]
     allowed = request.memory_limit(purpose)
     matrix = ", that of a dense matrix included" if allowed > request.share(purpose) else ""
     lines = [
         f"{request.shape}, batch {'unknown' if request.batch is None else request.batch}, {purpose}: "
-        f"{len(options)} candidates, memory limit {allowed / 1e6:.2f} MB{matrix}",
+        f"{request.count(purpose)} candidates, memory limit {allowed / 1e6:.2f} MB{matrix}",
         f"  {'plan':<44}{'predicted':>11}{'measured':>11}{'merging':>10}{'products':>10}{'moving':>10}{'calls':>10}"
         f"{'MB':>8}",
     ]

@@ -7,13 +7,17 @@ from collections.abc import Iterator
 from functools import lru_cache
 from itertools import combinations, pairwise, product
 from math import inf
-from typing import NamedTuple, overload
+from typing import overload
 
-from mponet.contraction.cost import DEFAULT_COSTS, Machine, Purpose, dense, predict, workspace
+import numpy as np
+
+from mponet.contraction.cost import Purpose, dense, workspace
 from mponet.contraction.graph_plan import GraphPlan
 from mponet.contraction.graph_search import graph_candidates
+from mponet.contraction.machine import DEFAULT_COSTS, Machine
 from mponet.contraction.plan import Plan
 from mponet.contraction.program import DEFAULT_BATCH, BasePlan
+from mponet.contraction.scores import Question, Scores, score_chain, score_each
 from mponet.operators.shape import MPOShape
 from mponet.operators.topology import NetworkShape
 
@@ -30,6 +34,8 @@ LEFT_SWEEP_PENALTY = 1.03
 #: Bytes of a dense weight up to which a sweep may take the memory of that and its gradient,
 #: whatever else there is.
 SMALL_MATRIX_BYTES = 1 << 22
+#: Factor on the time of a plan over the memory limit; no time of a plan within is this much longer.
+_OVER = 1e60
 
 
 def candidates(shape: Shape, batch: int | None = None, *, transposed: bool = False) -> Iterator[AnyPlan]:
@@ -38,12 +44,12 @@ def candidates(shape: Shape, batch: int | None = None, *, transposed: bool = Fal
     For a chain those are all groupings and orders; with ``transposed`` also the plans that transpose
     the state before each product.  For another network see `mponet.contraction.graph_search`.
     """
-    tiles = (None, *(t for t in TILES if batch is not None and 2 * t <= batch))
+    tiles = _tiles(batch)
     if isinstance(shape, NetworkShape):
         yield from graph_candidates(shape, batch, tiles)
         return
     sites = shape.sites
-    for count in range(1, (sites if sites <= MAX_GROUPS + 1 else MAX_GROUPS) + 1):
+    for count in _group_counts(shape):
         for cuts in combinations(range(1, sites), count - 1):
             groups = tuple(b - a for a, b in pairwise((0, *cuts, sites)))
             for order, tile in product(_orders(count), tiles):
@@ -87,7 +93,7 @@ def choose(
 
 @lru_cache(maxsize=4096)
 def _chosen(shape: Shape, batch: int | None, purpose: Purpose, itemsize: int, machine: Machine) -> AnyPlan:
-    return ranked(shape, batch, purpose=purpose, itemsize=itemsize, machine=machine)[0]
+    return ranked(shape, batch, purpose=purpose, itemsize=itemsize, machine=machine, top=1)[0]
 
 
 def ranked(
@@ -97,11 +103,37 @@ def ranked(
     purpose: Purpose = "forward",
     itemsize: int = 4,
     machine: Machine = DEFAULT_COSTS,
+    top: int | None = None,
 ) -> list[AnyPlan]:
-    """The candidates, best first: those within the memory limit by predicted time, then the others by it."""
-    allowed = memory_limit(shape, batch, purpose, itemsize, machine)
-    options = _weighed(shape, batch, purpose, itemsize, machine)
-    return [one.plan for one in sorted(options, key=lambda one: (one.workspace_bytes > allowed, one.seconds))]
+    """The candidates, best first: those within the memory limit by predicted time, then the others by it.
+
+    Args:
+        shape: as in `choose`.
+        batch: as in `choose`.
+        purpose: as in `choose`.
+        itemsize: as in `choose`.
+        machine: as in `choose`.
+        top: how many; None for all.
+    """
+    scores = _scores(shape, batch, purpose, itemsize, machine)
+    over = scores.workspace * itemsize > memory_limit(shape, batch, purpose, itemsize, machine)
+    # times that differ by rounding alone are equal: the first candidate wins, in whatever order sums are taken
+    bits = scores.seconds.view(np.int64)
+    times = ((bits + (1 << 15)) >> 16 << 16).view(np.float64)
+    if top is None or top >= len(over):
+        order = np.lexsort((times, over))
+    else:  # sort those alone that may be among them
+        keys = np.where(over, _OVER, 1.0) * times
+        few = np.flatnonzero(keys <= np.partition(keys, top - 1)[top - 1])
+        order = few[np.argsort(keys[few], kind="stable")]
+    return [scores.plan(int(number)) for number in order[:top]]
+
+
+def count_candidates(
+    shape: Shape, batch: int | None, purpose: Purpose, itemsize: int = 4, machine: Machine = DEFAULT_COSTS
+) -> int:
+    """Number of plans that `ranked` gives."""
+    return len(_scores(shape, batch, purpose, itemsize, machine).seconds)
 
 
 def fits(
@@ -134,8 +166,8 @@ def memory_limit(
     matrix = shape.dense_parameters * itemsize
     if matrix <= SMALL_MATRIX_BYTES:
         return allowed + 2 * matrix
-    options = _weighed(shape, batch, purpose, itemsize, machine)
-    fastest = min((one.seconds for one in options if one.workspace_bytes <= allowed), default=inf)
+    scores = _scores(shape, batch, purpose, itemsize, machine)
+    fastest = scores.seconds[scores.workspace * itemsize <= allowed].min(initial=inf)
     wanted = dense(shape, batch, purpose=purpose, itemsize=itemsize, machine=machine).seconds
     return allowed if fastest <= wanted else allowed + 2 * matrix
 
@@ -146,28 +178,26 @@ def share(shape: Shape, batch: int, purpose: Purpose, itemsize: int, machine: Ma
     return part * 2 * batch * (shape.in_features + shape.out_features) * itemsize
 
 
-class _Weighed(NamedTuple):
-    """A candidate with its predicted seconds and the bytes that it takes."""
-
-    plan: AnyPlan
-    seconds: float
-    workspace_bytes: int
-
-
-@lru_cache(
-    maxsize=4
-)  # for `ranked` and the `memory_limit` that it asks for; a shape of eight sites has thousands of plans
-def _weighed(
-    shape: Shape, batch: int | None, purpose: Purpose, itemsize: int, machine: Machine
-) -> tuple[_Weighed, ...]:
+@lru_cache(maxsize=8)  # for `ranked` and the `memory_limit` that it asks for
+def _scores(shape: Shape, batch: int | None, purpose: Purpose, itemsize: int, machine: Machine) -> Scores:
     """All candidates, in their order."""
     rows = DEFAULT_BATCH if batch is None else batch
-    found = []
-    for plan in candidates(shape, batch, transposed=machine.transpose_bandwidth > 0):
-        seconds = predict(plan, rows, purpose=purpose, itemsize=itemsize, machine=machine)
-        penalty = LEFT_SWEEP_PENALTY if plan.steps[0].suffix > 1 else 1.0
-        found.append(_Weighed(plan, seconds * penalty, _workspace_bytes(plan, batch, purpose, itemsize, machine)))
-    return tuple(found)
+    question = Question(rows, purpose, itemsize, machine, LEFT_SWEEP_PENALTY)
+    if isinstance(shape, MPOShape):
+        scores = score_chain(shape, _tiles(batch), _group_counts(shape), question)
+    else:
+        scores = score_each(tuple(candidates(shape, batch)), question)
+    if batch is None:
+        scores.workspace[:] = 0  # it is not known
+    return scores
+
+
+def _tiles(batch: int | None) -> tuple[int | None, ...]:
+    return None, *(tile for tile in TILES if batch is not None and 2 * tile <= batch)
+
+
+def _group_counts(shape: MPOShape) -> range:
+    return range(1, (shape.sites if shape.sites <= MAX_GROUPS + 1 else MAX_GROUPS) + 1)
 
 
 def _workspace_bytes(plan: BasePlan, batch: int | None, purpose: Purpose, itemsize: int, machine: Machine) -> int:

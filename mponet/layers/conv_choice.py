@@ -6,7 +6,7 @@ from functools import lru_cache
 from math import prod
 from typing import Literal, get_args
 
-from mponet.contraction.cost import Machine
+from mponet.contraction.machine import Machine
 from mponet.contraction.planner import ITEMSIZE, PlanningContext, rounded, time_text
 from mponet.errors import PlanError
 from mponet.layers.conv_plan import ConvPlan, ConvStep, candidates

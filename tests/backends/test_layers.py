@@ -10,7 +10,7 @@ import graphs
 from frameworks import probe
 from mponet import MPO, MPOShape, from_matrix, to_matrix
 from mponet.contraction import execute, planner
-from mponet.contraction.cost import DEFAULT_COSTS
+from mponet.contraction.machine import DEFAULT_COSTS
 from mponet.draw import render
 from mponet.errors import ShapeError
 from mponet.operators.initialize import exact_variance

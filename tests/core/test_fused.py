@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from mponet.contraction.cost import DEFAULT_COSTS, cost, dense, predict, workspace
+from mponet.contraction.cost import cost, dense, predict, workspace
 from mponet.contraction.kernels import Sizes, fusable, multiplications, padded, speed, uses_dense_gradient
-from mponet.contraction.machine import DEFAULTS
+from mponet.contraction.machine import DEFAULT_COSTS, DEFAULTS
 from mponet.contraction.plan import Plan
 from mponet.contraction.planner import PlanningContext, plans_for
 from mponet.contraction.search import choose

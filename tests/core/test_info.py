@@ -6,8 +6,7 @@ import pytest
 
 from core.command import facts, run
 from core.paper import FIGURE_2_WEIGHTS, MILLIONS, ROWS, VGG_OPERATORS
-from mponet.contraction.cost import DEFAULT_COSTS
-from mponet.contraction.machine import DEFAULTS
+from mponet.contraction.machine import DEFAULT_COSTS, DEFAULTS
 from mponet.draw import render
 from mponet.models import build, published, shapes
 from mponet.models.outline import TIMES

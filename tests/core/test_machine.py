@@ -6,8 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 
 import mponet.contraction.machine
-from mponet.contraction.cost import DEFAULT_COSTS, Machine
-from mponet.contraction.machine import DEFAULTS, fingerprint, machine_of, path, save
+from mponet.contraction.machine import DEFAULT_COSTS, DEFAULTS, Machine, fingerprint, machine_of, path, save
 from mponet.contraction.planner import PlanningContext, plans_for
 from mponet.errors import CheckpointError
 from mponet.operators.shape import MPOShape

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.strategies import shapes
-from mponet.contraction.cost import DEFAULT_COSTS, Machine, cost, dense, predict, workspace
+from mponet.contraction.cost import cost, dense, predict, workspace
+from mponet.contraction.machine import DEFAULT_COSTS, Machine
 from mponet.contraction.plan import Plan
 from mponet.contraction.search import (
     LEFT_SWEEP_PENALTY,
@@ -165,7 +166,7 @@ def test_the_best_candidate_that_has_room_is_chosen_and_again(shape, batch, purp
     modest = [one for one in everything if batch is None or workspace_bytes(one, rows, purpose, itemsize) <= allowed]
     times = {one: seconds(one, rows, purpose, itemsize) for one in modest}
     assert plan in everything
-    assert times[plan] == min(times.values())
+    assert times[plan] == pytest.approx(min(times.values()), rel=1e-10)  # rounding makes no difference
     assert plan == next(one for one, time in times.items() if time == times[plan])
 
 
@@ -192,7 +193,8 @@ def test_a_layer_takes_its_share_if_that_is_as_fast_as_dense_else_what_dense_tak
     within = [time for size, time in sizes_and_times if size <= share]
     thrifty = matrix > SMALL_MATRIX_BYTES and any(time <= wanted for time in within)
     allowed = share if thrifty else share + 2 * matrix
-    assert seconds(plan, batch, purpose, itemsize) == min(time for size, time in sizes_and_times if size <= allowed)
+    fastest = min(time for size, time in sizes_and_times if size <= allowed)
+    assert seconds(plan, batch, purpose, itemsize) == pytest.approx(fastest, rel=1e-10)
     assert workspace_bytes(plan, batch, purpose, itemsize) <= allowed
 
 
@@ -314,7 +316,8 @@ def test_a_turn_reads_and_writes_the_state_of_every_step(purpose, turns):
     )
     states = batch * sum(step.prefix * step.inner for step in plan.steps)
     assert slow.moving - fast.moving == pytest.approx(turns * 2 * 4 * states * (1e-6 - 0.5e-6), rel=1e-9)
-    assert workspace(plan, batch) == states + sum(step.rows * step.inner for step in plan.steps)
+    assert all(step.unfolding.axes is None for step in plan.steps)  # the weights are views of the cores
+    assert workspace(plan, batch) == states
 
 
 @pytest.mark.parametrize("tile", [0, -1, 2.5, True, "16"])

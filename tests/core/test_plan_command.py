@@ -6,8 +6,7 @@ import pytest
 
 import mponet.contraction.calibrate
 from core.command import facts, failing, run
-from mponet.contraction.cost import DEFAULT_COSTS, Machine
-from mponet.contraction.machine import machine_of
+from mponet.contraction.machine import DEFAULT_COSTS, Machine, machine_of
 from mponet.contraction.planner import PURPOSES, PlanRequest, PlanSet, plans_for, rounded
 from mponet.operators.shape import MPOShape
 from mponet_numpy.ops.planning import planner, versions

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 import mponet.contraction.planner
 from core.strategies import shapes
-from mponet.contraction.cost import DEFAULT_COSTS, Machine, workspace
+from mponet.contraction.cost import workspace
+from mponet.contraction.machine import DEFAULT_COSTS, Machine
 from mponet.contraction.plan import Plan
 from mponet.contraction.planner import (
     FINALISTS,

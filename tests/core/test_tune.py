@@ -7,8 +7,8 @@ import pytest
 
 import mponet.contraction.planner
 from mponet.contraction.calibrate import CONSTANTS, REACH, Sample, fit, off, samples, tune
-from mponet.contraction.cost import DEFAULT_COSTS, Machine, predict
-from mponet.contraction.machine import DEFAULTS
+from mponet.contraction.cost import predict
+from mponet.contraction.machine import DEFAULT_COSTS, DEFAULTS, Machine
 from mponet.contraction.plan import Plan
 from mponet.contraction.planner import ROUNDS
 from mponet.contraction.search import candidates
