@@ -86,11 +86,13 @@ DIFFERENCES = (
         "its GPUs have kernels, and autograd records one product as well; XLA fuses on its own",
     ),
     ("mponet_torch", "ops/planning.py", "PlanCache", "layers of one process may lie on several devices"),
-    ("mponet_torch", "nn/network.py", "NetworkLinear.train", "drops the weights that are kept in eval mode"),
-    ("mponet_torch", "nn/parameters.py", "ParameterAccess.training", "an attribute of every torch module"),
-    ("mponet_torch", "nn/linear.py", "MPOLinear.train", "drops the weights that are kept in eval mode"),
-    ("mponet_torch", "nn/parameters.py", "autocast dtype_name", "torch casts operations; its dtypes have no names"),
-    ("mponet_torch", "nn/parameters.py", "flattened unflattened", "autograd records a view even where none is needed"),
+    ("mponet_torch", "nn/parameters.py", "dtype_name", "its dtypes have no names"),
+    (
+        "mponet_torch",
+        "nn/parameters.py",
+        "ParameterAccess.assign ParameterAccess.weight ParameterAccess.cache ParameterAccess.train",
+        "parameters may be parametrised, code for torch reads weights, a layer in eval mode keeps some",
+    ),
     ("mponet_torch", "nn/parameters.py", "ParameterAccess.plans", "hashing a shape takes as long as a small layer"),
     ("mponet_torch", "nn/parameters.py", "ParameterAccess.reset_parameters", "modules of torch have it"),
     (
@@ -128,7 +130,12 @@ DIFFERENCES = (
     ("mponet_tensorflow", "lower.py", "images", "NHWC is its native order"),
 )
 #: Files that a twin has alone, and why.
-OWN_FILES = {("mponet_torch", "ops/kept.py"): "an eager layer in eval mode keeps its weights"}
+OWN_FILES = {
+    ("mponet_torch", "ops/kept.py"): "an eager layer in eval mode keeps its weights",
+    ("mponet_torch", "nn/calls.py"): "torch has autocast, nested tensors and symbolic tracing",
+    ("mponet_torch", "nn/dense.py"): "torch has many layers that are a matrix, and hooks on them",
+    ("mponet_torch", "nn/weight.py"): "code for torch reads and writes the weight of other layers",
+}
 
 
 # ---------------------------------------------------------------- reading

@@ -35,6 +35,20 @@ def weights_of(plan: BasePlan, tensors: Sequence[A], ops: Ops[A]) -> list[A]:
     return weights(plan.program, merged(plan.program, tensors, ops), ops)
 
 
+def dense_matrix(plan: BasePlan, tensors: Sequence[A], ops: Ops[A]) -> A:
+    """``W``, ``(in_features, out_features)``, by a plan that rebuilds it."""
+    program: Program = plan.program
+    (matrix,) = weights_of(plan, tensors, ops)
+    inputs, outputs = program.in_features, program.out_features
+    if program.output_order is not None:
+        matrix = ops.reshape(program.output_order.apply(matrix, inputs, ops), (inputs, outputs))
+    if program.input_order is not None:
+        matrix = ops.transpose(matrix, (1, 0))
+        matrix = ops.reshape(program.input_order.undo(matrix, outputs, ops), (outputs, inputs))
+        matrix = ops.transpose(matrix, (1, 0))
+    return matrix
+
+
 def sweep(plan: BasePlan, weights: Sequence[A], inputs: A, ops: Ops[A], bias: A | None = None) -> A:
     """`forward` with given weights."""
     program: Program = plan.program

@@ -5,6 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from mponet.contraction.plan import Plan, rebuilt
 from mponet.layers.checks import check_operator
 from mponet.layers.operator import Array, OperatorLayer
 from mponet.operators.initialize import exact_variance
@@ -38,6 +39,11 @@ class ChainLayer(OperatorLayer):
     def cores(self) -> tuple[Any, ...]:
         """The cores, in the order of the sites."""
         return self.tensors
+
+    @property
+    def dense_plan(self) -> Plan:
+        """The plan that rebuilds the dense matrix."""
+        return rebuilt(self.shape)
 
     def initial_values(self, rng: np.random.Generator) -> tuple[Array, ...]:
         """Random cores; the entries of ``W`` have the variance of the initializer exactly."""

@@ -5,7 +5,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from mponet.contraction.graph_search import matrix_of
+from mponet.contraction.graph_plan import GraphPlan
+from mponet.contraction.graph_search import matrix_of, path
 from mponet.layers.operator import Array, OperatorLayer
 from mponet.operators.initialize import exact_tensors
 from mponet.operators.mpo import MPO
@@ -33,6 +34,11 @@ class NetworkLayer(OperatorLayer):
     def parameter_shapes(self) -> tuple[tuple[int, ...], ...]:
         """Dimensions of the axes of each node."""
         return self.shape.sizes
+
+    @property
+    def dense_plan(self) -> GraphPlan:
+        """The plan that rebuilds the dense matrix."""
+        return GraphPlan(self.shape, path(self.shape, None))
 
     def initial_values(self, rng: np.random.Generator) -> tuple[Array, ...]:
         """Random tensors; the entries of ``W`` have the variance of the initializer exactly."""

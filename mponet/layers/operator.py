@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mponet.contraction.planner import PlanningContext, PlanSet, mode, plans_for
-from mponet.contraction.program import DEFAULT_BATCH
+from mponet.contraction.program import DEFAULT_BATCH, BasePlan
 from mponet.display import NotebookRepr
 from mponet.layers.checks import check_bias
 from mponet.operators.decompose import from_matrix
@@ -92,6 +92,11 @@ class OperatorLayer(NotebookRepr):
     @abstractmethod
     def parameter_shapes(self) -> tuple[tuple[int, ...], ...]:
         """Their shapes."""
+
+    @property
+    @abstractmethod
+    def dense_plan(self) -> BasePlan:
+        """The plan that rebuilds the dense matrix."""
 
     @abstractmethod
     def initial_values(self, rng: np.random.Generator) -> tuple[Array, ...]:

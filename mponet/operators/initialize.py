@@ -7,6 +7,7 @@ sites are added; `exact_variance` meets it for every shape.
 
 from collections.abc import Callable
 from math import exp, inf, log, prod, sqrt
+from numbers import Real
 
 import numpy as np
 
@@ -120,7 +121,11 @@ def _share(inputs: int, outputs: int, tensors: int, rule: str | float) -> float:
     Raises:
         InputError: there is no such rule, or the variance is not positive and finite.
     """
-    target = target_variance(rule, inputs, outputs) if isinstance(rule, str) else rule
+    if not isinstance(rule, str | Real):
+        raise InputError(
+            f"initializer is a {type(rule).__name__}; expected a name, {', '.join(VARIANCES)}, or a variance"
+        )
+    target = target_variance(rule, inputs, outputs) if isinstance(rule, str) else float(rule)
     if not 0.0 < target < inf:
         raise InputError(f"variance is {target}; expected a positive, finite number")
     return exp(log(target) / tensors)

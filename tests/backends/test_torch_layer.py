@@ -114,7 +114,7 @@ def test_bfloat16_layer_adds_many_tiles_without_losing_them():
 
 def test_state_dict_has_readable_names_and_round_trips(tmp_path):
     first, second = layer(), MPOLinear((2, 3, 2), (3, 1, 2), 3, dtype=DOUBLE, seed=2)
-    assert list(first.state_dict()) == ["core1", "core2", "core3", "bias"]
+    assert list(first.state_dict()) == ["core1", "core2", "core3", "bias", "weight"]
     torch.save(first.state_dict(), tmp_path / "layer.pt")
     second.load_state_dict(torch.load(tmp_path / "layer.pt", weights_only=True))
     inputs = torch.randn(3, 12, dtype=DOUBLE)
@@ -209,7 +209,7 @@ def test_a_layer_in_eval_mode_has_gradients_all_the_same():
 def test_kept_weights_do_not_travel(tmp_path):
     module, inputs = eval_layer(), torch.randn(6, 16, dtype=DOUBLE)
     outputs = module(inputs)
-    assert list(module.state_dict()) == ["core1", "core2", "bias"]
+    assert list(module.state_dict()) == ["core1", "core2", "bias", "weight"]
     copied = copy.deepcopy(module)
     assert len(module._kept) == 1 and len(copied._kept) == 0
     assert torch.equal(copied(inputs), outputs)

@@ -109,7 +109,7 @@ def test_autocast_computes_in_16_bits_and_keeps_32_bit_gradients():
 
 
 def test_state_has_the_names_of_the_nodes():
-    assert list(layer(TREE).state_dict()) == ["root", "x", "y", "z", "bias"]
+    assert list(layer(TREE).state_dict()) == ["root", "x", "y", "z", "bias", "weight"]
 
 
 def test_the_seed_of_torch_governs_and_the_default_dtype_holds():

@@ -4,17 +4,15 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
-from torch import nn
 
 from mponet.layers.chain import ChainLayer
-from mponet.layers.checks import check_width
 from mponet.operators.shape import MPOShape
-from mponet_torch.nn.parameters import ParameterAccess, autocast, flattened, unflattened
+from mponet_torch.nn.calls import linear
+from mponet_torch.nn.parameters import ParameterAccess
 from mponet_torch.ops.arrays import Array
-from mponet_torch.ops.contraction import apply
 
 
-class MPOLinear(nn.Module, ParameterAccess, ChainLayer):
+class MPOLinear(ParameterAccess, ChainLayer):
     """``y = x @ W + b`` with ``W`` a matrix product operator; takes and gives any leading dimensions.
 
     Attributes:
@@ -68,18 +66,6 @@ class MPOLinear(nn.Module, ParameterAccess, ChainLayer):
 
         Raises:
             ShapeError: the last dimension is not ``in_features``.
+            InputError: the inputs are no tensor, or complex, sparse or masked.
         """
-        check_width(self.shape, inputs.shape)
-        rows, bias, cores = autocast(flattened(inputs), self.bias, self.cores)
-        plans = self.plans(None if torch.compiler.is_compiling() else rows.shape[0], rows.dtype)
-        return unflattened(apply(plans, rows, cores, bias, self._cache), inputs)
-
-    def train(self, mode: bool = True) -> Self:
-        """Set the mode as `torch.nn.Module.train` does; in training no weights are kept for inference."""
-        if mode:
-            self._kept.clear()
-        return super().train(mode)
-
-    def extra_repr(self) -> str:
-        """Sizes, shape, counts and the plan in use."""
-        return self._description()
+        return linear(self, inputs)

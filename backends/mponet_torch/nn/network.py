@@ -3,17 +3,16 @@
 from typing import Any, Self
 
 import torch
-from torch import nn
 
-from mponet.layers.checks import check_names, check_width
+from mponet.layers.checks import check_names
 from mponet.layers.network import NetworkLayer
 from mponet.operators.topology import NetworkShape
-from mponet_torch.nn.parameters import ParameterAccess, autocast, flattened, unflattened
+from mponet_torch.nn.calls import linear
+from mponet_torch.nn.parameters import ParameterAccess
 from mponet_torch.ops.arrays import Array
-from mponet_torch.ops.contraction import apply
 
 
-class NetworkLinear(nn.Module, ParameterAccess, NetworkLayer):
+class NetworkLinear(ParameterAccess, NetworkLayer):
     """``y = x @ W + b`` with ``W`` a tensor network of any form; takes and gives any leading dimensions.
 
     For a chain with one input and one output leg on every node `MPOLinear` is faster:
@@ -63,18 +62,6 @@ class NetworkLinear(nn.Module, ParameterAccess, NetworkLayer):
 
         Raises:
             ShapeError: the last dimension is not ``in_features``.
+            InputError: the inputs are no tensor, or complex, sparse or masked.
         """
-        check_width(self.shape, inputs.shape)
-        rows, bias, tensors = autocast(flattened(inputs), self.bias, self.tensors)
-        plans = self.plans(None if torch.compiler.is_compiling() else rows.shape[0], rows.dtype)
-        return unflattened(apply(plans, rows, tensors, bias, self._cache), inputs)
-
-    def train(self, mode: bool = True) -> Self:
-        """Set the mode as `torch.nn.Module.train` does; in training no weights are kept for inference."""
-        if mode:
-            self._kept.clear()
-        return super().train(mode)
-
-    def extra_repr(self) -> str:
-        """Sizes, nodes, counts and the plan in use."""
-        return self._description()
+        return linear(self, inputs)

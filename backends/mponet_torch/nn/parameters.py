@@ -1,65 +1,115 @@
 """How PyTorch makes, reads and writes the parameters of the layers in `mponet.layers`."""
 
 from collections.abc import Sequence
-from math import prod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 
+from mponet.contraction import execute
 from mponet.contraction.planner import PlanningContext, PlanSet, plans_for
 from mponet.errors import InputError
+from mponet.layers.checks import check_real
 from mponet.layers.operator import DenseWeights, OperatorLayer
-from mponet_torch.ops.arrays import Array, to_numpy
+from mponet_torch.nn.dense import adopt, dense_weights
+from mponet_torch.nn.weight import DenseWeight
+from mponet_torch.ops.arrays import OPS, Array, to_numpy
 from mponet_torch.ops.kept import WeightCache
 from mponet_torch.ops.planning import PlanCache, planner
 
+#: The flag by which `transformers` marks modules that hold loaded or initialised numbers.
+_INITIALIZED = "_is_hf_initialized"
 
-class ParameterAccess(OperatorLayer):
+
+class ParameterAccess(nn.Module, OperatorLayer):
     """The part of a layer that knows PyTorch.
 
-    The bases of a layer are ``class MPOLinear(nn.Module, ParameterAccess, ChainLayer)``.
-    `torch.nn.Module` comes first, because FSDP2 swaps the class of a module and needs its memory
-    layout.
+    It comes first among the bases, then the kind of operator: ``class MPOLinear(ParameterAccess,
+    ChainLayer)``.  `torch.nn.Module` comes before the framework-free classes, because FSDP2 swaps
+    the class of a module and needs its memory layout.
     """
 
     seed: int | None
     bias: nn.Parameter | None
-    _parameters: dict[str, nn.Parameter | None]
-    training: bool  # of `torch.nn.Module`
 
     def _make_parameters(self, bias: bool, device: Any, dtype: torch.dtype | None) -> None:
         """Register the parameters, with starting values unless they are on the meta device."""
+        dtype = dtype or torch.get_default_dtype()
+        check_real(dtype_name(dtype), "the layer")
         self._names = self.parameter_names
-        options: dict[str, Any] = {"device": device, "dtype": dtype or torch.get_default_dtype()}
         sizes = dict(zip(self._names, self.parameter_shapes, strict=True))
         for name, size in (*sizes.items(), ("bias", (self.out_features,))):
-            made = nn.Parameter(torch.empty(size, **options)) if bias or name != "bias" else None
-            self.register_parameter(name, made)  # type: ignore[attr-defined]
+            made = nn.Parameter(torch.empty(size, device=device, dtype=dtype)) if bias or name != "bias" else None
+            self.register_parameter(name, made)
+        self._deferred = self.tensors[0].is_meta
         self.reset_parameters()
-        self._plans = PlanCache(self.shape)
-        self._kept = WeightCache()
+        self._plans, self._kept = PlanCache(self.shape), WeightCache()
         # made now, because a compiler that traces the layer must not trace the search
         self._traced_plans = plans_for(self.shape, None, *self._planning())
+        self._rebuild = self.dense_plan
+        _ = self._rebuild.program
+
+    # ------------------------------------------------------------ starting values
 
     def reset_parameters(self) -> None:
-        """Draw the starting values anew, by ``seed`` or else by torch's generator; the bias becomes zero."""
-        if self.tensors[0].is_meta:
+        """Draw the starting values anew, by ``seed`` or else by torch's generator; the bias becomes zero.
+
+        On the meta device, where there are no numbers, nothing happens.
+        """
+        self._reset(self.tensors)
+
+    def _reset(self, wanted: Sequence[Array]) -> None:
+        """Draw starting values for some of the parameters."""
+        if any(tensor.is_meta or isinstance(tensor, FakeTensor) for tensor in self.tensors):
             return
         seed = int(torch.randint(2**31 - 1, (), device="cpu")) if self.seed is None else self.seed
         values = self.initial_values(np.random.default_rng(seed))
         for parameter, value in zip(self.tensors, values, strict=True):
-            self._write(parameter, value)
-        if self.bias is not None:
+            if any(parameter is other for other in wanted):
+                self._write(parameter, value)
+        if self.bias is not None and not getattr(self.bias, _INITIALIZED, False):
             nn.init.zeros_(self.bias)
+        self._deferred = False
+
+    @property
+    def _is_hf_initialized(self) -> bool:
+        """Whether `transformers` has loaded or initialised the layer.
+
+        ``from_pretrained`` makes a model on the meta device, replaces what a checkpoint holds, and
+        sets this flag on every module.  It does not know this class, so what was not in the
+        checkpoint gets its starting values here; otherwise it would be whatever lay in memory.
+        """
+        return bool(self.__dict__.get(_INITIALIZED, False))
+
+    @_is_hf_initialized.setter
+    def _is_hf_initialized(self, value: bool) -> None:
+        if value and self._deferred:
+            missing = [tensor for tensor in self.tensors if not getattr(tensor, _INITIALIZED, False)]
+            self._reset(missing)
+        self.__dict__[_INITIALIZED] = value
+
+    # ------------------------------------------------------------ what others read
 
     @property
     def tensors(self) -> tuple[Array, ...]:
         """The parameters that make the operator, in order."""
         own = self._parameters  # asking the module for each takes as long as a small product
         return tuple(own[name] if name in own else getattr(self, name) for name in self._names)  # type: ignore[misc]
+
+    @property
+    def weight(self) -> Array:
+        """The dense matrix ``(out_features, in_features)`` that `torch.nn.Linear` would have; read-only.
+
+        It is built each time it is used, with gradients that reach the parameters.  Shape, dtype
+        and device are known without.
+        """
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            return self._dense_matrix()
+        wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in self.tensors)
+        return DenseWeight(self.tensors[0], (self.out_features, self.in_features), wanted, self._dense_matrix)  # type: ignore[no-any-return]
 
     def plans(self, batch: int | None, dtype: torch.dtype | None = None) -> PlanSet:
         """The plans in use for a batch of so many rows; None while tracing, where the batch may vary.
@@ -74,59 +124,101 @@ class ParameterAccess(OperatorLayer):
         return self._plans.plans(batch, dtype or first.dtype, first.device)
 
     @property
-    def _cache(self) -> WeightCache | None:
+    def cache(self) -> WeightCache | None:
         """The weights kept for inference; None in training, where they change at every step."""
         return None if self.training else self._kept
 
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode as `torch.nn.Module.train` does; in training no weights are kept for inference."""
+        if mode:
+            self._kept.clear()
+        return super().train(mode)
+
+    def _dense_matrix(self) -> Array:
+        """``(out_features, in_features)``, with gradients that reach the parameters."""
+        return execute.dense_matrix(self._rebuild, self.tensors, OPS).T
+
+    def extra_repr(self) -> str:
+        """Sizes, shape, counts and the plan in use."""
+        return self._description()
+
+    # ------------------------------------------------------------ reading and writing
+
+    def assign(self, operator: Any, bias: Any = None) -> None:
+        """Overwrite the operator, and the bias if one is given.  Nothing changes if anything does not fit.
+
+        Args:
+            operator: an `mponet.MPO`, or the tensors in the order of the parameters.
+            bias: ``(out_features,)``; None leaves it as it is.
+
+        Raises:
+            ShapeError: the operator or the bias has another shape, or there is no bias to
+                overwrite.
+            InputError: a parameter is computed from others, by a parametrisation or by pruning.
+        """
+        computed = [name for name in (*self._names, "bias") if name not in self._parameters]
+        if computed:
+            raise InputError(
+                f"{', '.join(computed)} of the layer is computed from other parameters, by a parametrisation or by "
+                "pruning; expected parameters that can be written to; remove the parametrisation first"
+            )
+        super().assign(operator, bias)
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        """Add the sizes under the name ``weight``, where a dense layer has its matrix.
+
+        A model with dense layers, into which the file does not belong, then refuses it because of
+        the shape; `transformers` would give it random weights.
+        """
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if not self.tensors[0].is_meta:  # `transformers` asks a model on the meta device what it loads
+            destination[f"{prefix}weight"] = torch.tensor([self.out_features, self.in_features])
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        sizes = state_dict.pop(f"{prefix}weight", None)
+        if sizes is not None and sizes.ndim == 2:
+            state_dict[f"{prefix}weight"] = sizes  # of a dense layer: torch says that it is unexpected
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
     @staticmethod
     def _to_numpy(array: Any) -> NDArray[Any]:
-        return to_numpy(array) if isinstance(array, torch.Tensor) else np.asarray(array)
+        if not isinstance(array, torch.Tensor):
+            return np.asarray(array)
+        check_real(dtype_name(array.dtype), "the array")
+        return to_numpy(array.full_tensor() if hasattr(array, "full_tensor") else array)
 
-    def _write(self, parameter: Array, values: NDArray[Any]) -> None:
+    def _write(self, parameter: Any, values: NDArray[Any]) -> None:
         with torch.no_grad():
-            parameter.copy_(torch.tensor(values))
+            whole = torch.tensor(values)
+            if hasattr(parameter, "device_mesh"):  # a part of it lies here, as FSDP2 and tensor parallelism have it
+                from torch.distributed.tensor import distribute_tensor
+
+                whole = whole.to(parameter.device, parameter.dtype)
+                whole = distribute_tensor(whole, parameter.device_mesh, parameter.placements)
+            parameter.copy_(whole)
 
     def _planning(self) -> tuple[str, PlanningContext]:
         first = self.tensors[0]
         return dtype_name(first.dtype), planner(first.device)
 
     @classmethod
-    def _dense_weights(cls, dense: nn.Linear) -> DenseWeights:
-        if not isinstance(dense, nn.Linear):
-            raise InputError(f"dense is a {type(dense).__name__}; expected a torch.nn.Linear")
-        bias = None if dense.bias is None else to_numpy(dense.bias)
-        return DenseWeights(
-            to_numpy(dense.weight).T, bias, {"device": dense.weight.device, "dtype": dense.weight.dtype}
-        )
+    def _dense_weights(cls, dense: nn.Module) -> DenseWeights:
+        return dense_weights(dense)
+
+    def _adopt(self, dense: nn.Module) -> None:
+        adopt(self, self.tensors, dense)
 
     def _make_dense(self, matrix: NDArray[Any], bias: NDArray[Any] | None) -> nn.Linear:
         first = self.tensors[0]
         dense = nn.Linear(self.in_features, self.out_features, bias is not None, device=first.device, dtype=first.dtype)
         self._write(dense.weight, matrix.T)
-        if bias is not None:
+        dense.weight.requires_grad_(any(tensor.requires_grad for tensor in self.tensors))
+        if bias is not None and self.bias is not None:
             self._write(dense.bias, bias)
-        return dense
+            dense.bias.requires_grad_(self.bias.requires_grad)
+        return dense.train(self.training)
 
 
 def dtype_name(dtype: torch.dtype) -> str:
     """``float32`` of ``torch.float32``."""
     return str(dtype).removeprefix("torch.")
-
-
-def flattened(inputs: Array) -> Array:
-    """``(rows, features)``; the inputs themselves where they are that, or autograd would record a view."""
-    return inputs if inputs.ndim == 2 else inputs.reshape(prod(inputs.shape[:-1]), inputs.shape[-1])
-
-
-def unflattened(outputs: Array, inputs: Array) -> Array:
-    """Rows of outputs with the leading dimensions of the inputs, after `flattened`."""
-    return outputs if inputs.ndim == 2 else outputs.reshape(*inputs.shape[:-1], outputs.shape[-1])
-
-
-def autocast(inputs: Array, bias: Array | None, tensors: Sequence[Array]) -> tuple[Array, Array | None, list[Array]]:
-    """Under autocast, everything in its dtype; casts outside of our operation have torch's own gradients."""
-    kind = inputs.device.type
-    if not torch.is_autocast_enabled(kind):
-        return inputs, bias, list(tensors)
-    dtype = torch.get_autocast_dtype(kind)
-    return inputs.to(dtype), None if bias is None else bias.to(dtype), [tensor.to(dtype) for tensor in tensors]

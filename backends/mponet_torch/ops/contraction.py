@@ -44,8 +44,9 @@ def apply(
             return _FunctionalContraction.apply(plans, *arrays)  # type: ignore[no-any-return, no-untyped-call]
         # an autograd function in a graph that records nothing breaks the graph of an exported model
         return execute.forward(plans.forward, tensors, inputs, OPS, bias)
-    if forward_ad._current_level >= 0:
-        # tangents (jvp, jacfwd, hessian) travel through torch's own products; ours have no rule for them
+    if forward_ad._current_level >= 0 or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        # tangents (jvp, jacfwd, hessian) travel through torch's own products, ours have no rule for
+        # them; and `torch.jit.trace` records products, but no autograd function
         return execute.forward(plans.training, tensors, inputs, OPS, bias)
     if is_mapped(*arrays):
         # vmap and grad of torch.func want the saving of tensors apart from the computing

@@ -1,0 +1,97 @@
+"""What a layer is called with: everything that `torch.nn.Linear` takes, or one clear error."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch.fx import Proxy
+
+from mponet.errors import InputError
+from mponet.layers.checks import check_real, check_width
+from mponet_torch.ops.arrays import Array
+from mponet_torch.ops.contraction import apply
+
+
+def linear(layer: Any, inputs: Array) -> Array:
+    """``inputs @ W + b`` of a layer, ``(..., in_features)`` to ``(..., out_features)``.
+
+    Raises:
+        ShapeError: the last dimension is not ``in_features``.
+        InputError: the inputs are no tensor, or complex, sparse or masked.
+    """
+    if isinstance(inputs, Proxy):
+        return _leaf(layer, inputs)
+    check_inputs(inputs)
+    if inputs.is_nested:
+        return _nested(layer, inputs)
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if not tracing:  # sizes are tensors then, and a comparison would be recorded as a constant
+        check_width(layer.shape, inputs.shape)
+    rows, bias, tensors = autocast(flattened(inputs), layer.bias, layer.tensors)
+    open_batch = tracing or torch.compiler.is_compiling()
+    plans = layer.plans(None if open_batch else rows.shape[0], rows.dtype)
+    return unflattened(apply(plans, rows, tensors, bias, layer.cache), inputs)
+
+
+def check_inputs(inputs: Any) -> None:
+    """Refuse what is no plain or nested tensor of real numbers.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if not isinstance(inputs, torch.Tensor):
+        found = f"{type(inputs).__module__.partition('.')[0]}.{type(inputs).__name__}"
+        raise InputError(f"inputs are a {found}; expected a torch.Tensor; convert them: torch.as_tensor(inputs)")
+    if inputs.is_complex():
+        check_real(str(inputs.dtype).removeprefix("torch."), "inputs")
+    if inputs.layout not in (torch.strided, torch.jagged):
+        raise InputError(f"inputs have the layout {inputs.layout}; expected a dense tensor; use inputs.to_dense()")
+    if type(inputs).__name__ == "MaskedTensor":
+        raise InputError("inputs are a MaskedTensor; expected a plain tensor; use inputs.to_tensor(0.0)")
+
+
+def flattened(inputs: Array) -> Array:
+    """``(rows, features)``; the inputs themselves where they are that, or autograd would record a view."""
+    return inputs if inputs.ndim == 2 else inputs.reshape(prod(inputs.shape[:-1]), inputs.shape[-1])
+
+
+def unflattened(outputs: Array, inputs: Array) -> Array:
+    """Rows of outputs with the leading dimensions of the inputs, after `flattened`."""
+    return outputs if inputs.ndim == 2 else outputs.reshape(*inputs.shape[:-1], outputs.shape[-1])
+
+
+def autocast(inputs: Array, bias: Array | None, tensors: Sequence[Array]) -> tuple[Array, Array | None, list[Array]]:
+    """Under autocast, everything in its dtype but float64, which torch leaves alone as well.
+
+    Casts outside of our operation have torch's own gradients.
+    """
+    kind = inputs.device.type
+    if kind == "meta" or not torch.is_autocast_enabled(kind):
+        return inputs, bias, list(tensors)
+    dtype = torch.get_autocast_dtype(kind)
+    return _cast(inputs, dtype), None if bias is None else _cast(bias, dtype), [_cast(one, dtype) for one in tensors]
+
+
+def _cast(array: Array, dtype: torch.dtype) -> Array:
+    return array.to(dtype) if array.is_floating_point() and array.dtype != torch.float64 else array
+
+
+def _leaf(layer: Any, inputs: Proxy) -> Any:
+    """The layer as one node of a graph that `torch.fx` records, as the layers of torch are."""
+    tracer: Any = inputs.tracer
+    if tracer.root is layer:
+        raise InputError(
+            "torch.fx traces a single layer of mponet; expected a module that holds it, which records it as one node; "
+            "wrap it: torch.nn.Sequential(layer)"
+        )
+    return tracer.create_proxy("call_module", tracer.path_of_module(layer), (inputs,), {})
+
+
+def _nested(layer: Any, inputs: Array) -> Array:
+    """A nested tensor of outputs; jagged ones keep their offsets, so that they still add to others of the batch."""
+    if inputs.layout == torch.jagged and inputs.lengths() is None and inputs._ragged_idx < inputs.ndim - 1:  # type: ignore[attr-defined]
+        values = layer(inputs.values())
+        return torch.nested.nested_tensor_from_jagged(values, inputs.offsets(), jagged_dim=inputs._ragged_idx)  # type: ignore[attr-defined]
+    parts = [layer(part) for part in inputs.unbind()]
+    return torch.nested.as_nested_tensor(parts, layout=inputs.layout)
