@@ -19,6 +19,7 @@ import numpy as np
 from mponet.display import NotebookRepr
 from mponet.errors import GraphError, ShapeError
 from mponet.operators.arrays import Array, as_float64
+from mponet.operators.axes import arranged, is_ring
 from mponet.operators.nodes import LEG, Node, dangling, graph
 
 
@@ -184,6 +185,39 @@ def from_nodes(nodes: Sequence[Node]) -> tuple[NetworkShape, tuple[Array, ...]]:
     tensors = tuple(np.array(as_float64(np.asarray(node.tensor), f"node {node.name!r}")) for node in nodes)
     edges = tuple(tuple(called[id(edge)] for edge in node.edges) for node in nodes)
     return NetworkShape(tuple(_node_names(nodes)), edges, tuple(tensor.shape for tensor in tensors)), tensors
+
+
+def from_ring(
+    cores: Sequence[Any], axes: str | Sequence[str] = "left input output right"
+) -> tuple[NetworkShape, tuple[Array, ...]]:
+    """The network of a periodic chain, and its tensors; ``NetworkLinear`` takes both.
+
+    Args:
+        cores: one array per site, at least two, of any framework.
+        axes: the names of the axes in the order in which the cores have them.
+
+    Raises:
+        ShapeError: a core has other axes, or neighbouring bonds differ.
+        GraphError: there is one core only.
+        InputError: a core holds complex or non-finite numbers.
+
+    Example:
+        >>> import numpy as np
+        >>> from mponet.operators.topology import from_ring
+        >>> shape, tensors = from_ring([np.ones((3, 2, 2, 3))] * 2)
+        >>> print(shape)
+        core1(bond2:3 in1:2 out1:2 bond1:3), core2(bond1:3 in2:2 out2:2 bond2:3)
+    """
+    tensors = tuple(arranged(cores, axes))
+    sizes = [tensor.shape for tensor in tensors]
+    if not is_ring(sizes):
+        raise ShapeError(
+            f"cores have the shapes {sizes} as (left, input, output, right); expected equal neighbouring bonds, the "
+            "last and the first included"
+        )
+    sites = range(1, len(tensors) + 1)
+    edges = tuple((f"bond{k - 1 or len(tensors)}", f"in{k}", f"out{k}", f"bond{k}") for k in sites)
+    return NetworkShape(tuple(f"core{k}" for k in sites), edges, tuple(sizes)), tensors
 
 
 def to_nodes(wiring: NetworkShape, tensors: Sequence[Any]) -> tuple[Node, ...]:
