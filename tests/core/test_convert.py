@@ -56,10 +56,10 @@ def test_a_library_gets_the_matrix_and_gives_it_back(library, mpo):
 
 
 def test_an_object_is_read_by_its_attribute():
-    class TTMatrix:
+    class Theirs:
         factors = MPO.from_matrix(np.arange(12.0).reshape(4, 3), (2, 2), (3, 1)).cores
 
-    assert np.allclose(from_library("tensorly", TTMatrix()).to_matrix(), np.arange(12.0).reshape(4, 3))
+    assert np.allclose(from_library("tensorly", Theirs()).to_matrix(), np.arange(12.0).reshape(4, 3))
 
 
 def test_a_library_that_is_not_known_is_refused():
