@@ -74,11 +74,11 @@ def read(name: str) -> dict[str, Any]:
     return found | {"layers": layers}
 
 
-def ratio(layer: dict[str, Any], which: str, name: str = OURS, beside: str = DENSE) -> float:
+def ratio(layer: dict[str, Any], which: str, name: str = OURS, over: str = DENSE) -> float:
     """The ratio of the medians; not a number if one of the two was not measured."""
     if name not in layer or which not in layer[name]:
         return nan
-    return float(layer[name][which]["median"] / layer[beside][which]["median"])
+    return float(layer[name][which]["median"] / layer[over][which]["median"])
 
 
 def order(row: str) -> list[int]:

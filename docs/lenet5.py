@@ -1,8 +1,8 @@
 """The accuracy of LeNet-5 with the authors' recipe, with momentum, and with higher rates.
 
-Usage: ``python docs/lenet5.py FOLDER`` with MPONET_DATA naming the folder of MNIST; trainings in
-FOLDER are gone on with.  Each cell is the best test accuracy, as the paper has it, of a recipe
-whose 500 epochs are made 20: the rate falls to the same end, 25 times as fast.
+Usage: ``python docs/lenet5.py FOLDER``, where MPONET_DATA names the folder of MNIST.  Unfinished
+trainings in FOLDER are continued.  Each cell is the best test accuracy, as in the paper.  The
+recipes have 20 epochs instead of 500; the learning rate falls to the same end, 25 times as fast.
 """
 
 import sys

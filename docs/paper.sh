@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes docs/paper.md: the paper's MNIST experiments by its own recipe, and short ones on CIFAR-10.  Many hours on two cores; whatever is there
-# is gone on with.  MPONET_DATA names the folder of the data; RUNS, where to train; EPOCHS, of the CIFAR-10 part, for fewer than the preset's; MODELS, its networks.
+# Makes docs/paper.md: the MNIST experiments of the paper with its recipe, and short ones on CIFAR-10.
+# It takes many hours on two cores, and continues what exists.  Variables: MPONET_DATA, the folder of
+# the data; RUNS, the folder of the trainings; EPOCHS, for fewer epochs on CIFAR-10; MODELS, its networks.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 runs="${RUNS:-runs/paper}"

@@ -276,7 +276,7 @@ def page(files: Iterable[str | Path]) -> Iterator[str]:
             yield from plumbing(found)
             continue
         if not isinstance(found, dict) or found.get("bench") not in PAGES:
-            sys.exit(f"{file} is no file of mponet bench; expected one written with --json")
+            sys.exit(f"{file} was not written by mponet bench; expected a file written with --json")
         if found["bench"] != last:
             last = found["bench"]
             yield f"\n## {last.capitalize()}\n\n    mponet bench {last}\n\n{HEADS[last]}"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes docs/measurements.md and its charts from the files in docs/measured.  One that is not there is measured first: all of them take about an
-# hour and a half, on a machine that does nothing else, with the peers of benchmarks/peers.txt installed.
+# Makes docs/measurements.md and its charts from the files in docs/measured.  Missing files are
+# measured first.  All of them take about an hour and a half on a machine that does nothing else, with
+# the packages of benchmarks/peers.txt installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 runs=docs/measured

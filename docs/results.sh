@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes docs/results.md: trains on MNIST with every framework, moves each checkpoint to the others, writes the tables.
-# MPONET_DATA names the folder of the data; RUNS, where to train (a run that is there is taken as it is, or resumed).
+# Makes docs/results.md: trains on MNIST with every framework, evaluates each checkpoint in the
+# others, writes the tables.  Variables: MPONET_DATA, the folder of the data; RUNS, the folder of the
+# trainings, which are resumed if they exist.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 runs="${RUNS:-runs/results}"
