@@ -1,4 +1,4 @@
-"""A contraction plan as a picture and as text: which cores are merged, the order of the sweep, the cost."""
+"""A contraction plan as a picture and as text: merged cores, order of the sweep, cost."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,15 +26,15 @@ WIDTH = COLUMNS[-1] + BAR + 56
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one step of the sweep does.
+    """One step of the sweep.
 
     Attributes:
-        step: its number, from 1.
-        cores: that its group holds: ``3`` or ``3-4``.
-        side: that it takes them from.
+        step: number of the step, from 1.
+        cores: cores of its group: ``3`` or ``3-4``.
+        side: side from which the group is taken.
         product: sizes of its product.
-        multiplications: for one row of the batch.
-        share: of those of all steps.
+        multiplications: multiplications for one row of the batch.
+        share: share in the multiplications of all steps.
     """
 
     step: int
@@ -62,7 +62,7 @@ def rows(plan: Plan) -> tuple[Row, ...]:
 
 
 def notes(plan: Plan) -> list[str]:
-    """What there is to say about a plan beside its steps."""
+    """Cost, merging, transposition and tiles of a plan in words."""
     shape = plan.shape
     sweep, dense = plan.sweep_multiplications, shape.dense_parameters
     merged = [_cores(span) for span in plan.spans if span[1] - span[0] > 1]
@@ -81,7 +81,7 @@ def plan_svg(plan: Plan, title: str = "", theme: Theme = "auto") -> Markup:
 
     Args:
         plan: the plan.
-        title: above the picture; the plan in words if left out.
+        title: title of the picture; empty for the plan in words.
         theme: light, dark, or as the screen is.
     """
     drawing = plan_drawing(plan)
@@ -119,7 +119,7 @@ FRAMES = "Frames: cores merged before the sweep; numbers: the order in which the
 
 
 def plan_text(plan: Plan) -> str:
-    """A plan as text of at most 80 columns for usual sizes; no final newline."""
+    """A plan as text, without a final newline; at most 80 columns for common sizes."""
     lines = [
         f"{plan.shape}",
         f"{plan}",
@@ -135,7 +135,7 @@ def plan_text(plan: Plan) -> str:
 
 
 def _inputs(prefix: int, inner: int, suffix: int) -> str:
-    """What the weight of a step is multiplied with, for one row of the batch."""
+    """The operand of the weight of a step, for one row of the batch."""
     times = f"{prefix} {TIMES} " if prefix > 1 else ""
     return f"@ {times}({inner}{TIMES}{suffix})"
 
@@ -146,7 +146,7 @@ def _cores(span: tuple[int, int]) -> str:
 
 
 def _hulls(plan: Plan, boxes: Sequence[Box]) -> Iterator[tuple[int, float, float, float, float]]:
-    """Step and corners around the boxes of each group, one for each row that the group is in."""
+    """Step and corners of the frame around each group, one per row of the diagram."""
     for number, group in enumerate(plan.order, start=1):
         first, end = plan.spans[group]
         for y in sorted({box.y for box in boxes[first:end]}):

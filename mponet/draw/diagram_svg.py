@@ -33,7 +33,7 @@ ARROW = 6.0
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """Elements and the room that they take from (0, 0) on.
+    """Elements and their size from (0, 0) on.
 
     Attributes:
         width: in pixels.
@@ -55,12 +55,12 @@ def diagram(
     theme: Theme = "auto",
     per_row: int = PER_ROW,
 ) -> Markup:
-    """A picture of a network: its title, the diagram, and below it how to read it.
+    """A picture of a network: title, diagram and legend.
 
     Args:
         graph: the network.
-        title: above the diagram.
-        overlay: amounts to colour it by.
+        title: title above the diagram.
+        overlay: amounts that colour the diagram.
         notes: lines below the title.
         theme: light, dark, or as the screen is.
         per_row: nodes of a chain in one row.
@@ -80,11 +80,11 @@ def diagram(
 
 
 def draw(graph: Graph, overlay: Overlay | None = None, per_row: int = PER_ROW) -> Drawing:
-    """The diagram alone.
+    """The diagram without title and legend.
 
     Args:
         graph: the network.
-        overlay: amounts to colour it by.
+        overlay: amounts that colour the diagram.
         per_row: nodes of a chain in one row.
     """
     amounts = overlay.edges.values() if overlay else ()
@@ -100,12 +100,12 @@ def draw(graph: Graph, overlay: Overlay | None = None, per_row: int = PER_ROW) -
 
 
 def heading(title: str, notes: Sequence[str], width: float) -> Drawing:
-    """A title, in as many lines as it needs, and smaller lines under it.
+    """A title, wrapped to the width, and smaller lines below it.
 
     Args:
-        title: broken behind commas and blanks where it is too long.
-        notes: never broken.
-        width: in pixels, that the title should keep to.
+        title: title, broken after commas and blanks where it is too long.
+        notes: lines, which are not broken.
+        width: largest width of the title in pixels.
     """
     lines = [(line, "title", 9.6) for line in broken(title, int(width / 9.6))]
     lines += [(note, "muted", 7.2) for note in notes]
@@ -114,7 +114,7 @@ def heading(title: str, notes: Sequence[str], width: float) -> Drawing:
 
 
 def broken(text: str, columns: int) -> list[str]:
-    """A text in lines of at most ``columns`` characters, behind commas and blanks where there are any."""
+    """A text in lines of at most ``columns`` characters, broken after commas and blanks if possible."""
     lines = [""]
     for piece in re.findall(rf"[^ ,]{{,{columns}}}[ ,]?", text):
         if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > columns:
@@ -129,7 +129,7 @@ def shifted(drawing: Drawing, x: float, y: float) -> Markup:
 
 
 def legend(graph: Graph, overlay: Overlay | None = None) -> Drawing:
-    """How to read a diagram: only what is in it."""
+    """The legend of a diagram, with the elements that it contains."""
     lines = reading(graph)
     parts = [element("text", line, x=0, y=12 + LINE * k, class_="muted") for k, line in enumerate(lines)]
     height, width = LINE * len(lines), max(len(line) for line in lines) * 6.6
@@ -157,7 +157,7 @@ def scale(overlay: Overlay) -> Drawing:
 
 
 def alt_text(graph: Graph) -> str:
-    """The network in words, for those who do not see it."""
+    """The network in words, for screen readers."""
     nodes = ", ".join(node.name for node in graph.nodes)
     edges = ", ".join(f"{edge.name} {edge.dim}" for edge in graph.edges)
     return f"{nodes}; {edges}"
@@ -184,7 +184,7 @@ def _edge(edge: Edge, wire: Wire, overlay: Overlay | None) -> Markup:
     line = element(
         "path", element("title", what), d=path, class_=f"edge {_kind(edge)}{colour}{trivial}", stroke_width=width
     )
-    # faint shades have an outline, to stand out from the ground
+    # light shades have an outline, to stand out from the background
     return joined([element("path", d=path, class_="edge", stroke_width=width + 3), line]) if colour else line
 
 
@@ -200,8 +200,8 @@ def _path(wire: Wire) -> str:
 def _rounded(points: Sequence[Point], radius: float = 8.0) -> str:
     """A line with round corners."""
     parts = [f"M{number(points[0][0])} {number(points[0][1])}"]
-    for before, corner, behind in zip(points, points[1:], points[2:], strict=False):
-        start, end = _towards(corner, before, radius), _towards(corner, behind, radius)
+    for before, corner, after in zip(points, points[1:], points[2:], strict=False):
+        start, end = _towards(corner, before, radius), _towards(corner, after, radius)
         parts.append(f"L{number(start[0])} {number(start[1])}")
         parts.append(f"Q{number(corner[0])} {number(corner[1])} {number(end[0])} {number(end[1])}")
     return " ".join([*parts, f"L{number(points[-1][0])} {number(points[-1][1])}"])
@@ -215,7 +215,7 @@ def _towards(start: Point, end: Point, distance: float) -> Point:
 
 
 def _arrows(graph: Graph, places: Geometry) -> Iterator[Markup]:
-    """A triangle on every bond that an isometry leads into, beside its box and pointing away from it."""
+    """A triangle on the bond of every isometry, next to its box and pointing away from it."""
     for node, k in sorted(graph.arrows):
         points = places.wires[k].points
         start, onward = points[:2] if graph.edges[k].ends[0] == node else points[:-3:-1]

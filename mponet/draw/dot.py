@@ -1,6 +1,6 @@
-"""Networks for Graphviz: what TensorNetwork's ``to_graphviz`` writes, with dimensions, and the same bytes every time.
+"""Networks for Graphviz, as TensorNetwork's ``to_graphviz`` writes them, with dimensions and stable names.
 
-``to_graphviz`` names nodes by their place in memory and knows no dimensions; a test compares the
+``to_graphviz`` names nodes by their addresses in memory and has no dimensions; a test compares the
 rest.
 """
 
@@ -26,8 +26,8 @@ def statements(graph: Graph, prefix: str = "", joint: str = "--") -> Iterator[st
 
     Args:
         graph: the network.
-        prefix: in front of the names of the nodes, where several networks share a file.
-        joint: what joins two nodes: ``--``, or ``->`` in a directed graph.
+        prefix: prefix of the names of nodes, for several networks in one file.
+        joint: sign between two nodes: ``--``, or ``->`` in a directed graph.
     """
     for k, node in enumerate(graph.nodes):
         yield f"  {prefix}node{k} [label={quoted(_visible(node.name))}, shape=box, style=rounded]"
@@ -42,7 +42,7 @@ def statements(graph: Graph, prefix: str = "", joint: str = "--") -> Iterator[st
 
 
 def model(network: Model, options: DrawOptions) -> str:
-    """A whole network, its layers from top to bottom and each operator beside its layer; ends in a newline.
+    """A whole network, its layers from top to bottom and each operator next to its layer; ends in a newline.
 
     Args:
         network: the network.
@@ -59,7 +59,7 @@ def model(network: Model, options: DrawOptions) -> str:
 
 
 def plan(contraction: Plan) -> str:
-    """A contraction plan as a tree: cores merge into groups, the batch meets one group after the other."""
+    """A contraction plan as a tree: cores are merged into groups, and the batch is multiplied by each group in turn."""
     lines = [f"digraph {quoted(str(contraction))} {{", "  rankdir=BT", "  node [shape=box, style=rounded]", "  batch"]
     for group, (first, end) in enumerate(contraction.spans):
         if end - first > 1:
@@ -77,10 +77,10 @@ def plan(contraction: Plan) -> str:
 
 
 def _layer(group: Sequence[Line], name: str, options: DrawOptions) -> Iterator[str]:
-    """A layer as a node; a block lists the layers inside, an operator has its network beside it."""
+    """A layer as a node; a block lists the layers inside, an operator has its network next to it."""
     first = group[0]
-    inside = [f"{one.name} {one.title} {one.output}" for branch in first.branches for one in branch]
-    title = f"{first.name} {', '.join(one.title for one in group)} {group[-1].output}"
+    inside = [f"{inner.name} {inner.title} {inner.output}" for branch in first.branches for inner in branch]
+    title = f"{first.name} {', '.join(line.title for line in group)} {group[-1].output}"
     yield f"  {name} [label={quoted(chr(10).join([title.strip(), *(f'  {text.strip()}' for text in inside)]))}]"
     for number, operator in enumerate(_operators(first)):
         prefix = f"{name}_{number}_"
@@ -101,7 +101,7 @@ def _operators(line: Line) -> Iterator[Operator]:
 
 
 def quoted(text: str) -> str:
-    """A text as DOT writes it."""
+    """A text as a quoted string of DOT."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
 

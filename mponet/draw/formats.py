@@ -1,4 +1,4 @@
-"""One picture of anything that has one, in the format asked for."""
+"""The picture of any value that has one, in every format."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,13 +37,13 @@ FORMATS = ("txt", "svg", "png", "html", "dot")
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture that is drawn when it is asked for, in one of several forms.
+    """A picture that is drawn when one of its formats is called.
 
     Attributes:
-        text: unicode text, no final newline.
-        svg: an SVG document in a theme.
-        html: a page.
-        dot: for Graphviz.
+        text: returns unicode text without a final newline.
+        svg: returns an SVG document in a theme.
+        html: returns a page.
+        dot: returns a graph for Graphviz.
     """
 
     text: Callable[[], str]
@@ -55,24 +55,28 @@ class Picture:
 def render(
     thing: Any, format: str = "svg", *, options: DrawOptions | None = None, theme: Theme = "auto", name: str = ""
 ) -> str | bytes:
-    """The picture of a thing.
+    """The picture of a value.
 
     Args:
         thing: an `MPO`, an `MPOShape`, a `NetworkShape`, a `Model`, a `Plan`, a layer of any
             framework, or TensorNetwork nodes.
         format: one of `FORMATS`.
-        options: how operators are coloured; see `mponet.draw.options.DrawOptions`.
+        options: how operators are coloured; None for `DrawOptions` with its defaults.
         theme: ``auto`` follows the screen, ``light`` and ``dark`` are fixed; for ``svg`` and
             ``png``.
-        name: of an operator or of a network of nodes, for its title.
+        name: name of an operator or of a network of nodes, for its title.
 
     Returns:
-        Bytes for ``png``, else text.  The same thing gives the same bytes every time.
+        Bytes for ``png``, else text.  Equal values give equal bytes.
 
     Raises:
-        InputError: there is no picture of such a thing, no such format, or the options needs cores.
-        GraphError: the nodes are no network.
-        BackendError: ``png`` without its converter.
+        InputError: there is no picture of such a value, the format is unknown, or the options need
+            cores.
+        GraphError: the nodes are not a network.
+        BackendError: the converter for ``png`` is not installed.
+
+    >>> print(render(MPOShape.from_factors((4, 4), (4, 4), 3), "txt").splitlines()[1])
+    16 → 16; 96 weights for 256
     """
     drawn = picture(thing, options or DrawOptions(), name)
     match format:
@@ -92,11 +96,15 @@ def render(
 def save(
     thing: Any, path: Path | str, *, options: DrawOptions | None = None, theme: Theme = "auto", name: str = ""
 ) -> None:
-    """Write the picture of a thing to a file, whole or not at all; the ending of its name is the format.
+    """Write the picture of a value to a file, atomically; the ending of its name is the format.
 
     Raises:
         CheckpointError: the file cannot be written.
-        InputError: as for `render`.
+        InputError: see `render`.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     save(MPOShape.from_factors((4, 4), (4, 4), 3), Path(folder, "operator.svg"))
     """
     path = Path(path)
     drawn = render(thing, path.suffix.removeprefix(".").lower(), options=options, theme=theme, name=name)
@@ -105,11 +113,11 @@ def save(
 
 
 def picture(thing: Any, options: DrawOptions, name: str = "") -> Picture:
-    """The picture of a thing, not yet drawn.
+    """The picture of a value, not drawn yet.
 
     Raises:
-        InputError: there is none.
-        GraphError: the nodes are no network.
+        InputError: there is no picture of such a value.
+        GraphError: the nodes are not a network.
     """
     if isinstance(thing, Model):
         return _of_model(thing, options)
@@ -126,7 +134,7 @@ def picture(thing: Any, options: DrawOptions, name: str = "") -> Picture:
     if isinstance(thing, NetworkShape):
         return _of_graph(of_wiring(thing), name or "Tensor network", [_weights(thing)], None)
     if isinstance(thing, Sequence | set | frozenset) and thing and all(hasattr(node, "edges") for node in thing):
-        # a set has another order in every process
+        # the order of a set differs from process to process
         nodes = thing if isinstance(thing, Sequence) else sorted(thing, key=lambda node: str(node.name))
         return _of_graph(of_nodes(nodes), name or "Tensor network", [], None)
     raise InputError(
@@ -136,12 +144,12 @@ def picture(thing: Any, options: DrawOptions, name: str = "") -> Picture:
 
 
 def notebook_svg(thing: Any) -> str | None:
-    """The picture of a value of ours in a notebook; None for a layer whose shape is not known yet."""
+    """The SVG that a notebook shows for a value; None for a layer whose shape is not known yet."""
     return None if _unbuilt(thing) else picture(thing, DrawOptions()).svg("auto")
 
 
 def notebook_html(thing: Any) -> str | None:
-    """The same as HTML: a network as its page in a frame of its own, so that neither styles the other."""
+    """The HTML that a notebook shows; a network is its page in a frame, so that styles do not mix."""
     if _unbuilt(thing):
         return None
     if isinstance(thing, Model):
@@ -151,7 +159,7 @@ def notebook_html(thing: Any) -> str | None:
 
 
 def _unbuilt(thing: Any) -> bool:
-    """Keras makes the cores of a layer when it first sees inputs."""
+    """Whether a layer has no cores yet; Keras makes them when it first gets inputs."""
     return getattr(thing, "built", True) is False
 
 
@@ -204,7 +212,7 @@ def _weights(shape: MPOShape | NetworkShape) -> str:
 
 
 def _page(graph: Graph, title: str, notes: Sequence[str], overlay: Overlay | None) -> str:
-    """A network in a page: its diagram, how to read it, and its nodes in words."""
+    """A page with the diagram of a network, its legend, and a list of its nodes."""
     body = (
         element("h1", title),
         *(element("p", note) for note in notes),

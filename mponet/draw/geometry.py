@@ -1,4 +1,4 @@
-"""Positions of everything in a diagram: boxes for tensors, outputs up, inputs down, bonds between, a label for each."""
+"""Positions of all parts of a diagram: boxes of tensors, legs, bonds and labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,14 +11,14 @@ from mponet.draw.ports import Ports, Routing, route_edges
 from mponet.draw.spacing import GAP, HEIGHT, LEG, PORT, Spacing
 
 Point = tuple[float, float]
-#: Where a label stands: above a leg, below one, around a level bond, or in the middle of any other
-#: line.
+#: Position of a label: above a leg, below a leg, around a horizontal bond, or in the middle of any
+#: other line.
 Placing = Literal["above", "below", "around", "within"]
 
-CHANNEL = 46.0  # room for a bond that goes around below a row
+CHANNEL = 46.0  # space for a bond that passes below a row
 MARGIN = 14.0
-TURN = 76.0  # room for a bond that turns from one row into the next, with its label
-AROUND = 18.0  # how far out a bond goes that goes around
+TURN = 76.0  # space for a bond between the same ends of two rows, with its label
+AROUND = 18.0  # distance from the boxes of a bond that goes around
 SPACE = 18.0  # between two rows
 #: Nodes of a chain in one row, for about a thousand pixels.
 PER_ROW = 8
@@ -26,7 +26,7 @@ PER_ROW = 8
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A rectangle by its middle and its size."""
+    """A rectangle, given by its centre and its size."""
 
     x: float
     y: float
@@ -39,10 +39,10 @@ class Wire:
     """An edge.
 
     Attributes:
-        points: from the first end to the second, or to the free end.
-        label: where its label stands.
-        placing: how the label stands there.
-        curved: whether the points are those of a Bézier curve instead of corners.
+        points: points from the first end to the second, or to the free end.
+        label: position of the label.
+        placing: placing of the label.
+        curved: whether the points define a Bézier curve instead of corners.
     """
 
     points: tuple[Point, ...]
@@ -56,10 +56,10 @@ class Geometry:
     """A diagram with its upper left corner at (0, 0).
 
     Attributes:
-        width: of all.
-        height: of all.
-        boxes: of the nodes, in their order.
-        wires: of the edges, in their order.
+        width: width of the diagram.
+        height: height of the diagram.
+        boxes: boxes of the nodes, in their order.
+        wires: wires of the edges, in their order.
     """
 
     width: float
@@ -70,7 +70,7 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A band of columns with its boxes, and the levels at which it and the bonds that go around below it end."""
+    """A band of columns with its boxes, and the levels at which it and the bonds below it end."""
 
     boxes: dict[int, Box]
     right: float
@@ -80,7 +80,7 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """Everything that the lines need to know."""
+    """What the positions of wires depend on."""
 
     graph: Graph
     places: Placement
@@ -96,7 +96,7 @@ def compute_geometry(graph: Graph, per_row: int = PER_ROW, gap: float = GAP) -> 
     Args:
         graph: the network.
         per_row: nodes of a chain in one row.
-        gap: least room between neighbours, for what is written at their bonds.
+        gap: smallest distance between neighbours, for the labels of their bonds.
     """
     places = place_nodes(graph, per_row)
     routing = route_edges(graph, places)
@@ -131,7 +131,7 @@ def _row(spacing: Spacing, places: Placement, b: int, left: float, top: float) -
     over = max(spacing.over(node) for column in columns for node in column)
     tallest = max(spacing.size(node)[1] for column in columns for node in column)
     under = max(spacing.under(node) for column in columns for node in column)
-    # one level for all boxes of a row, so that its bonds are straight
+    # all boxes of a row at one level, so that its bonds are straight
     total = over + tallest + under if level else max(heights)
     boxes: dict[int, Box] = {}
     x = left
@@ -148,7 +148,7 @@ def _row(spacing: Spacing, places: Placement, b: int, left: float, top: float) -
 
 
 def _stacked(spacing: Spacing, column: Sequence[int]) -> float:
-    """Height of the boxes of a column and of the spaces between them."""
+    """Height of the boxes of a column with the spaces between them."""
     return sum(spacing.size(node)[1] for node in column) + SPACE * (len(column) - 1)
 
 
@@ -164,16 +164,16 @@ def _column(spacing: Spacing, column: Sequence[int], x: float, y: float) -> dict
 
 
 def _hub(spacing: Spacing, hub: int, left: float, width: float, height: float) -> Box:
-    """The bar below the chain that hangs on it."""
-    own = max(width - left, spacing.size(hub)[0])
-    return Box(left + own / 2, height - SPACE + 4 + HEIGHT / 2, own, HEIGHT)
+    """The hub, a bar below the chain that it is joined to."""
+    length = max(width - left, spacing.size(hub)[0])
+    return Box(left + length / 2, height - SPACE + 4 + HEIGHT / 2, length, HEIGHT)
 
 
 # ---------------------------------------------------------------- lines
 
 
 def _ordered(graph: Graph, routing: Routing, boxes: dict[int, Box]) -> Routing:
-    """The same sides with bonds in the order of what they lead to, so that they do not cross."""
+    """The routing with bonds sorted by the height of their other ends, so that they do not cross."""
 
     def ordered(node: int, ports: Ports) -> Ports:
         return ports.sorted(lambda k: inf if k in routing.around else boxes[graph.other(node, k)].y)
@@ -182,7 +182,7 @@ def _ordered(graph: Graph, routing: Routing, boxes: dict[int, Box]) -> Routing:
 
 
 def _out_of(graph: Graph, routing: Routing, k: int) -> int:
-    """The end of a bond that goes around at which it leaves to the right."""
+    """The end at which a bond that goes around leaves to the right."""
     first, second = graph.edges[k].ends
     return first if k in routing.ports[first].right else second
 
@@ -219,7 +219,7 @@ def _leg(placed: _Placed, k: int, node: int, *, up: bool) -> Wire:
 
 
 def _onward(placed: _Placed, k: int) -> Wire:
-    """To the next column."""
+    """A bond to the next column."""
     first, second = placed.graph.edges[k].ends
     onward = k in placed.routing.ports[first].right
     start = _port(placed, first, k, "right" if onward else "left")
@@ -231,7 +231,7 @@ def _onward(placed: _Placed, k: int) -> Wire:
 
 
 def _hanging(placed: _Placed, k: int, hub: int) -> Wire:
-    """From a node of the chain down to the bar."""
+    """A bond from a node of the chain down to the hub."""
     node = placed.graph.other(hub, k)
     start = _leg(placed, k, node, up=False).points[0]
     end = (start[0], placed.boxes[hub].y - HEIGHT / 2)
@@ -240,7 +240,7 @@ def _hanging(placed: _Placed, k: int, hub: int) -> Wire:
 
 
 def _loop(placed: _Placed, k: int) -> Wire:
-    """Out to the right, below the row, and back to the left."""
+    """A bond out to the right, below the row, and back to the left."""
     out = _out_of(placed.graph, placed.routing, k)
     start, end = _port(placed, out, k, "right"), _port(placed, placed.graph.other(out, k), k, "left")
     right, left = start[0] + AROUND, end[0] - AROUND * (1 + placed.routing.around.index(k))
@@ -251,7 +251,7 @@ def _loop(placed: _Placed, k: int) -> Wire:
 
 
 def _turn(placed: _Placed, k: int) -> Wire:
-    """From one end of a row to the same end of another."""
+    """A bond from one end of a row to the same end of another."""
     first, second = placed.graph.edges[k].ends
     side: Literal["left", "right"] = "left" if k in placed.routing.ports[first].left else "right"
     start, end = _port(placed, first, k, side), _port(placed, second, k, side)
@@ -260,12 +260,12 @@ def _turn(placed: _Placed, k: int) -> Wire:
 
 
 def _bulge(placed: _Placed, k: int) -> Wire:
-    """Between two nodes of a column, around what is between them."""
+    """A bond between two nodes of a column, around the nodes between them."""
     first, second = placed.graph.edges[k].ends
     same_column = placed.routing.same_column
     start, end = _port(placed, first, k, "right"), _port(placed, second, k, "right")
     out = max(start[0], end[0]) + 46 + 26 * same_column.index(k)
-    # beside the middle in turns, so that labels do not meet
-    beside = 18 * (same_column.index(k) % 3 - 1) if len(same_column) > 1 else 0
-    middle = (max(start[0], end[0]) * 0.25 + out * 0.75, (start[1] + end[1]) / 2 + beside)
+    # alternating around the middle, so that labels do not overlap
+    offset = 18 * (same_column.index(k) % 3 - 1) if len(same_column) > 1 else 0
+    middle = (max(start[0], end[0]) * 0.25 + out * 0.75, (start[1] + end[1]) / 2 + offset)
     return Wire((start, (out, start[1]), (out, end[1]), end), middle, "within", curved=True)

@@ -1,8 +1,8 @@
-"""What a diagram shows: the nodes and edges of a tensor network, as values.
+"""The nodes and edges of a tensor network, as a diagram shows them.
 
-`of_nodes` reads them off TensorNetwork nodes, the definition of a layer.  `of_shape` gives the same
-for an operator without cores, since a drawing needs neither memory for them nor TensorNetwork; a
-test compares the two.
+`of_nodes` reads them from TensorNetwork nodes, which define a layer.  `of_shape` gives the same for
+an operator without cores, since a drawing needs neither memory for them nor TensorNetwork; a test
+compares the two.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,8 +18,8 @@ from mponet.operators.mpo import MPO
 from mponet.operators.shape import MPOShape
 from mponet.operators.topology import NetworkShape
 
-#: Largest error of an entry of ``A^T A`` with which a core counts as an isometry: cores of layers
-#: are float32.
+#: Largest error of an entry of ``A^T A`` for which a core counts as an isometry; cores of layers are
+#: float32.
 ISOMETRY = 1e-5
 
 
@@ -28,7 +28,7 @@ class Node:
     """A tensor.
 
     Attributes:
-        name: of the node.
+        name: name of the node.
         edges: indices of its edges in `Graph.edges`, in the order of its axes.
     """
 
@@ -41,8 +41,8 @@ class Edge:
     """A leg or a bond.
 
     Attributes:
-        name: of the edge.
-        dim: its dimension.
+        name: name of the edge.
+        dim: dimension.
         ends: indices of the nodes that it joins: one for a leg, two for a bond.
     """
 
@@ -87,8 +87,8 @@ def of_shape(shape: MPOShape) -> Graph:
     axes: list[list[tuple[str, int]]] = []
     for k, (left, i, j, right) in enumerate(shape.core_shapes, start=1):
         before = [] if k == 1 else [(f"bond{k - 1}", left)]
-        behind = [] if k == shape.sites else [(f"bond{k}", right)]
-        axes.append([*before, (f"in{k}", i), (f"out{k}", j), *behind])
+        after = [] if k == shape.sites else [(f"bond{k}", right)]
+        axes.append([*before, (f"in{k}", i), (f"out{k}", j), *after])
     return _graph([f"core{k}" for k in range(1, shape.sites + 1)], axes)
 
 
@@ -108,21 +108,23 @@ def of_nodes(nodes: Sequence[Any]) -> Graph:
     Legs whose names begin with ``in`` are drawn downwards, all others but ``batch`` upwards.
 
     Raises:
-        GraphError: there are no nodes, one has an edge to itself, or one of their edges leads to a
-            node not given.
+        GraphError: there are no nodes, a node has an edge to itself, or an edge leads to a node
+            that is not given.
     """
     if not nodes:
         raise GraphError("the graph has no nodes; expected at least one")
     place = {id(node): k for k, node in enumerate(nodes)}
-    found: dict[int, int] = {}
+    index: dict[int, int] = {}
     edges: list[Edge] = []
     for node in nodes:
         for edge in node.edges:
-            if id(edge) not in found:
-                found[id(edge)] = len(edges)
+            if id(edge) not in index:
+                index[id(edge)] = len(edges)
                 edges.append(_edge(edge, place))
-    axes = [tuple(found[id(edge)] for edge in node.edges) for node in nodes]
-    graph = Graph(tuple(Node(str(n.name), own) for n, own in zip(nodes, axes, strict=True)), tuple(edges))
+    axes = [tuple(index[id(edge)] for edge in node.edges) for node in nodes]
+    graph = Graph(
+        tuple(Node(str(node.name), edges_of) for node, edges_of in zip(nodes, axes, strict=True)), tuple(edges)
+    )
     return _oriented(graph, [np.asarray(node.tensor) for node in nodes])
 
 
@@ -138,33 +140,33 @@ def upward(edge: Edge) -> bool:
 
 
 def neighbours(graph: Graph) -> tuple[dict[int, list[int]], ...]:
-    """Of every node, the nodes that it is joined to, each with the bonds between the two."""
-    found: tuple[dict[int, list[int]], ...] = tuple({} for _ in graph.nodes)
+    """The neighbours of every node, each with the bonds between the two."""
+    joined: tuple[dict[int, list[int]], ...] = tuple({} for _ in graph.nodes)
     for bond in graph.bonds:
         first, second = graph.edges[bond].ends
-        found[first].setdefault(second, []).append(bond)
-        found[second].setdefault(first, []).append(bond)
-    return found
+        joined[first].setdefault(second, []).append(bond)
+        joined[second].setdefault(first, []).append(bond)
+    return joined
 
 
 def node_text(graph: Graph, node: int) -> str:
-    """All about a node in one line: ``core2: bond1 16, in2 7, out2 4, bond2 16; 7168 numbers``."""
+    """A node in one line: ``core2: bond1 16, in2 7, out2 4, bond2 16; 7168 numbers``."""
     axes = ", ".join(f"{graph.edges[k].name} {graph.edges[k].dim}" for k in graph.nodes[node].edges)
     return f"{graph.nodes[node].name}: {axes}; {graph.size(node)} numbers"
 
 
 def _graph(names: Sequence[str], axes: Sequence[Sequence[tuple[str, int]]]) -> Graph:
-    """The graph whose axes of one name are one edge."""
+    """The graph in which axes of equal names are one edge."""
     index: dict[str, int] = {}
     dims: dict[str, int] = {}
     ends: dict[str, list[int]] = {}
-    for node, own in enumerate(axes):
-        for name, dim in own:
+    for node, axes_of in enumerate(axes):
+        for name, dim in axes_of:
             index.setdefault(name, len(index))
             dims[name] = dim
             ends.setdefault(name, []).append(node)
     edges = tuple(Edge(name, dims[name], tuple(ends[name])) for name in index)
-    nodes = (Node(name, tuple(index[axis] for axis, _ in own)) for name, own in zip(names, axes, strict=True))
+    nodes = (Node(name, tuple(index[axis] for axis, _ in axes_of)) for name, axes_of in zip(names, axes, strict=True))
     return Graph(tuple(nodes), edges)
 
 
@@ -190,14 +192,14 @@ def _oriented(graph: Graph, tensors: Sequence[Array]) -> Graph:
 
 def _is_isometry(tensor: Array, axis: int) -> bool:
     columns = np.moveaxis(tensor, axis, -1).reshape(-1, tensor.shape[axis])
-    norms = np.linalg.norm(columns, axis=0)  # far cheaper than the product, and nearly always enough to say no
+    norms = np.linalg.norm(columns, axis=0)  # cheaper than the product, and nearly always enough
     if columns.shape[0] < columns.shape[1] or np.abs(norms - 1).max() > ISOMETRY:
         return False
     return bool(np.abs(columns.conj().T @ columns - np.eye(columns.shape[1])).max() <= ISOMETRY)
 
 
 def _center(graph: Graph, arrows: Iterable[tuple[int, int]]) -> int | None:
-    """The node of a tree that every other node's arrow leads to; the first, if several would do."""
+    """The node of a tree that all arrows lead to; the first if there are several."""
     known, joined = set(arrows), neighbours(graph)
     if len(graph.nodes) < 2 or len(graph.bonds) != len(graph.nodes) - 1:
         return None
@@ -205,7 +207,7 @@ def _center(graph: Graph, arrows: Iterable[tuple[int, int]]) -> int | None:
 
 
 def _leads(center: int, arrows: set[tuple[int, int]], joined: Sequence[Mapping[int, Sequence[int]]]) -> bool:
-    """Whether all nodes are reached from ``center`` against arrows."""
+    """Whether all nodes are reached from ``center`` against the arrows."""
     reached, pending = {center}, [center]
     while pending:
         node = pending.pop()

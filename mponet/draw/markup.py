@@ -1,4 +1,4 @@
-"""SVG and HTML as text, made from elements: whatever comes in as plain text is escaped, so names can hold anything.
+"""SVG and HTML as text, made of elements; plain text is escaped, so that names may contain any character.
 
 >>> element("text", "<script>", x=1.5, class_="label")
 '<text x="1.5" class="label">&lt;script&gt;</text>'
@@ -10,16 +10,16 @@ from html import escape
 
 #: Elements that HTML writes without an end.
 VOID = frozenset({"br", "hr", "img", "input", "link", "meta", "col"})
-#: Elements of SVG that usually hold nothing, and then are closed at once.
+#: Elements of SVG that are closed at once if they are empty.
 SHAPES = frozenset({"circle", "ellipse", "line", "path", "polygon", "polyline", "rect", "use"})
-#: What neither XML nor HTML can hold, not even escaped.
+#: Characters that neither XML nor HTML allows, not even escaped.
 UNWRITABLE = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 Value = str | float | bool | None
 
 
 class Markup(str):
-    """Text that is markup already: it is not escaped again.  Only for what this program wrote itself."""
+    """Text that is markup already and is not escaped again; only for text that this program wrote."""
 
     __slots__ = ()
 
@@ -28,8 +28,8 @@ def element(name: str, /, *children: str, **attributes: Value) -> Markup:
     """An element of SVG or HTML.
 
     Args:
-        name: of the element.
-        children: what is in it; plain text is escaped, `Markup` is not.
+        name: name of the element.
+        children: contents; plain text is escaped, `Markup` is not.
         attributes: names with ``_`` for ``-``, a last ``_`` dropped (``class_``, ``stroke_width``);
             None and False leave one out, True is an attribute without a value, numbers are written
             by `number`.
@@ -43,17 +43,17 @@ def element(name: str, /, *children: str, **attributes: Value) -> Markup:
 
 
 def joined(parts: Iterable[str], separator: str = "") -> Markup:
-    """Parts one after the other; plain text is escaped, `Markup` is not."""
+    """The concatenated parts; plain text is escaped, `Markup` is not."""
     return Markup(separator.join(part if isinstance(part, Markup) else escaped(part) for part in parts))
 
 
 def escaped(text: str) -> Markup:
-    """Plain text as markup, with signs in place of characters that cannot be written."""
+    """Plain text as markup, with replacement characters for those that are not allowed."""
     return Markup(escape(UNWRITABLE.sub("\N{REPLACEMENT CHARACTER}", text)))
 
 
 def number(value: float) -> str:
-    """A length or position, to a hundredth and without zeros behind: the same bytes on every machine."""
+    """A length or position, rounded to hundredths, without trailing zeros."""
     text = f"{value:.2f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
 

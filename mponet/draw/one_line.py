@@ -13,15 +13,20 @@ WIDTH = 80
 def line(graph: Graph, width: int = WIDTH) -> str:
     """A chain in one line, with its gauge: ``>`` and ``<`` for isometries to the right and to the left.
 
-    A centre that all arrows lead to, and every core that is no isometry, is ``●``.  A chain longer
-    than ``width`` goes on in the next line.
+    The centre that all arrows lead to, and every core that is not an isometry, is ``●``.  A chain
+    longer than ``width`` continues in the next line.
 
     Args:
-        graph: a chain in the order of its nodes, such as an operator's.
+        graph: a chain in the order of its nodes, such as an operator.
         width: largest number of columns.
 
     Raises:
-        GraphError: it is no chain.
+        GraphError: the graph is not a chain.
+
+    >>> from mponet.draw.graph import of_shape
+    >>> from mponet.operators.shape import MPOShape
+    >>> print(line(of_shape(MPOShape.from_factors((4, 7), (4, 4), 3))))
+    ●─3─●  in 4·7  out 4·4
     """
     joined = neighbours(graph)
     if any(set(others) != {k - 1, k + 1} & set(range(len(joined))) for k, others in enumerate(joined)):
@@ -39,7 +44,7 @@ def line(graph: Graph, width: int = WIDTH) -> str:
 
 
 def _rows(pieces: Sequence[str], width: int) -> list[str]:
-    """Pieces one behind the other, in rows of at most ``width`` columns."""
+    """Pieces in rows of at most ``width`` columns."""
     rows = [""]
     for piece in pieces:
         if len(rows[-1]) + len(piece) > width:
@@ -49,10 +54,10 @@ def _rows(pieces: Sequence[str], width: int) -> list[str]:
 
 
 def _mark(graph: Graph, node: int) -> str:
-    """A node by its gauge."""
+    """The sign of a node."""
     if node == graph.center:
         return "●"
-    towards = {graph.other(node, edge) > node for one, edge in graph.arrows if one == node}
+    towards = {graph.other(node, edge) > node for start, edge in graph.arrows if start == node}
     return {frozenset({True}): ">", frozenset({False}): "<"}.get(frozenset(towards), "●")
 
 

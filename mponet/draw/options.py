@@ -1,4 +1,4 @@
-"""How the operators of a network are drawn: coloured by what, for which batch, with which cores."""
+"""Options of drawings: what colours show, the batch of the plans, and the cores of operators."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,19 +19,22 @@ from mponet.operators.shape import MPOShape
 
 @dataclass(frozen=True, slots=True)
 class DrawOptions:
-    """Settings of a drawing.
+    """Options of a drawing.
 
     Attributes:
-        colour: what shades show: ``share`` of the parameters, entanglement ``entropy``, ``error``
-            of a cut; or None.
-        cut: the bond dimension whose error is shown; needed for ``error`` alone.
-        operators: cores by name of the layer, where there are any; they give entropies, errors and
-            arrows.
-        batch: examples at a time that plans are chosen for.
-        top: the amount of the strongest shade; None takes the largest of each operator.
+        colour: quantity shown by shades: ``share`` of the parameters, entanglement ``entropy``,
+            ``error`` of a cut, or None.
+        cut: bond dimension to cut to, with ``error`` only.
+        operators: operators with cores by name of the layer; entropies, errors and arrows need
+            them.
+        batch: examples per batch that plans are chosen for.
+        top: amount of the strongest shade; None for the largest amount of each operator.
 
     Raises:
-        InputError: an unknown colour, ``error`` without a cut, or a cut for anything else.
+        InputError: the colour is unknown, or a cut is missing or given with another colour.
+
+    >>> DrawOptions("error", cut=4).cut
+    4
     """
 
     colour: Kind | None = None
@@ -52,7 +55,7 @@ class DrawOptions:
             raise InputError(f"cut is {self.cut}; expected a bond dimension of at least 1")
 
     def network(self, operator: Operator) -> tuple[Graph, Overlay | None]:
-        """The graph of a layer's operator, and what colours it.
+        """The graph of a layer's operator, and the amounts that colour it.
 
         Raises:
             InputError: the colour needs cores, and there are none.
@@ -61,10 +64,10 @@ class DrawOptions:
         return self.shape(operator.shape, operator.name) if mpo is None else self.operator(mpo)
 
     def shape(self, shape: MPOShape, name: str) -> tuple[Graph, Overlay | None]:
-        """The graph of an operator without cores, and what colours it.
+        """The graph of an operator without cores, and the amounts that colour it.
 
         Raises:
-            InputError: the colour needs cores; ``name`` says whose.
+            InputError: the colour needs cores; the message contains ``name``.
         """
         if self.colour in ("entropy", "error"):
             raise InputError(
@@ -75,7 +78,7 @@ class DrawOptions:
         return graph, self._scaled(overlay.share(graph)) if self.colour == "share" else None
 
     def operator(self, mpo: MPO) -> tuple[Graph, Overlay | None]:
-        """The graph of an operator, and what colours it."""
+        """The graph of an operator, and the amounts that colour it."""
         graph = of_mpo(mpo)
         match self.colour:
             case None:
@@ -89,7 +92,7 @@ class DrawOptions:
                 return graph, self._scaled(overlay.error(mpo, self.cut))
 
     def for_model(self, model: Model) -> "DrawOptions":
-        """The same with one scale of shades for all operators of a network."""
+        """These options with one scale of shades for all operators of a network."""
         if self.colour is None:
             return self
         overlays = [self.network(operator)[1] for operator in shapes.operators(model)]
@@ -100,5 +103,16 @@ class DrawOptions:
 
 
 def operators(model: Model, parameters: Mapping[str, ArrayLike]) -> dict[str, MPO]:
-    """The operators of a network by name of the layer, from its parameters by name (canonical layout)."""
+    """The operators of a network by name of the layer.
+
+    Args:
+        model: the network.
+        parameters: values by name, in the canonical layout.
+
+    >>> from mponet.models import build
+    >>> from mponet.models.init import start
+    >>> model = build("fc2")
+    >>> list(operators(model, start(model, seed=0)))
+    ['fc1', 'fc2']
+    """
     return {operator.name: operator.mpo(parameters) for operator in shapes.operators(model)}

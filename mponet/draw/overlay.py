@@ -1,4 +1,4 @@
-"""What a diagram may show beside the network: an amount for each bond or each node, as a shade and as a number."""
+"""Amounts that a diagram shows for bonds or nodes, as shades and as numbers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,12 +16,12 @@ class Overlay:
     """Amounts that colour a diagram.
 
     Attributes:
-        title: what they are.
+        title: name of the quantity.
         nodes: amount by index of the node.
         edges: amount by name of the edge.
-        symbol: what is written in front of an amount.
-        percent: whether they are shares, written in per cent.
-        top: the amount that the strongest shade stands for; None takes the largest.
+        symbol: text before an amount.
+        percent: whether amounts are shares, written in per cent.
+        top: amount of the strongest shade; None for the largest amount.
     """
 
     title: str
@@ -33,7 +33,7 @@ class Overlay:
 
     @property
     def largest(self) -> float:
-        """What the strongest shade stands for."""
+        """The amount of the strongest shade."""
         return self.top if self.top is not None else max((*self.nodes.values(), *self.edges.values()), default=0.0)
 
     def share(self, amount: float) -> float:
@@ -41,13 +41,13 @@ class Overlay:
         return min(max(amount / self.largest, 0.0), 1.0) if self.largest > 0 else 0.0
 
     def text(self, amount: float) -> str:
-        """An amount as it is written."""
-        rounded = amount if abs(amount) >= 1e-12 else 0.0  # what is below is rounding
+        """An amount as text."""
+        rounded = amount if abs(amount) >= 1e-12 else 0.0  # smaller amounts are rounding errors
         return self.symbol + (f"{100 * rounded:.3g} %" if self.percent else f"{rounded:.3g}")
 
 
 def share(graph: Graph) -> Overlay:
-    """The share that each node has in the numbers of the network."""
+    """The share of each node in the number of parameters."""
     sizes = [graph.size(node) for node in range(len(graph.nodes))]
     shares = {node: size / sum(sizes) for node, size in enumerate(sizes)}
     return Overlay("share of the parameters", nodes=shares, percent=True)
@@ -62,7 +62,7 @@ def error(mpo: MPO, bond: int) -> Overlay:
     """The error of cutting each bond alone to ``bond``, as a share of the operator's norm.
 
     Raises:
-        ShapeError: ``bond`` is no positive whole number.
+        ShapeError: ``bond`` is not a positive whole number.
     """
     errors = mpo.truncation_error(bond, relative=True)
     return Overlay(f"error of a cut to bond {bond}", edges=_by_bond(errors), symbol="ε ", percent=True)

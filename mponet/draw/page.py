@@ -1,11 +1,11 @@
-"""The frame of a page: one file that needs no network, light and dark, for wide and narrow screens and for print."""
+"""The frame of an HTML page in one file, for light and dark, wide and narrow screens and for print."""
 
 from collections.abc import Sequence
 
 from mponet.draw.markup import Markup, element, joined
 from mponet.draw.theme import FONT, MONOSPACE, css, variables
 
-#: Nothing is fetched and nothing is sent, whatever a name in the page may hold.
+#: The page loads and sends nothing, whatever names it contains.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
 STYLE = (
@@ -33,13 +33,13 @@ STYLE = (
 
 
 def page(title: str, *body: str, style: Sequence[str] = (), script: str = "") -> str:
-    """A page in one file, ending in a newline.
+    """An HTML page in one file, ending in a newline.
 
     Args:
-        title: of the window.
-        body: what is in the page; plain text is escaped.
-        style: more rules, with colours as ``$ink``; see `mponet.draw.theme`.
-        script: a program of ours that runs when the page is there.
+        title: title of the window.
+        body: contents of the page; plain text is escaped.
+        style: further style rules, with colours as ``$ink``; see `mponet.draw.theme`.
+        script: script that runs when the page is loaded.
     """
     sheet = "\n".join((variables(), css((*STYLE, *style), "page")))
     head = (

@@ -1,7 +1,6 @@
-"""Which place each tensor of a network gets: chains and rings in rows, everything else in columns by distance.
+"""Places of the tensors of a network: chains and rings in rows, all other graphs in columns by distance.
 
-The same graph gets the same places every time: whatever is equally good goes to the node listed
-first.
+Equal graphs have equal places: between equally good places the node that is listed first decides.
 """
 
 from bisect import bisect_right, insort
@@ -13,7 +12,7 @@ from itertools import pairwise
 from mponet.draw.graph import Graph, neighbours, upward
 from mponet.operators.nodes import LEG
 
-#: Rounds of sorting columns by their neighbours; a tree needs none.
+#: Rounds of sorting columns by their neighbours; trees need none.
 ROUNDS = 8
 Joined = Sequence[Mapping[int, Sequence[int]]]
 Column = list[int]
@@ -75,19 +74,19 @@ def place_nodes(graph: Graph, per_row: int) -> Placement:
 
 
 def crossings(band: Sequence[Sequence[int]], joined: Joined) -> int:
-    """How many pairs of bonds between neighbouring columns cross."""
+    """Number of pairs of bonds between neighbouring columns that cross."""
     return sum(_crossings(left, right, joined) for left, right in pairwise(band))
 
 
 def _wrapped(row: Sequence[int], per_row: int) -> list[Band]:
-    """A row as rows of nearly the same length."""
+    """A row, broken into rows of nearly equal length."""
     count = -(-len(row) // max(per_row, 1))
     ends = [-(-len(row) * k // count) for k in range(count + 1)]
     return [[[node] for node in row[a:b]] for a, b in pairwise(ends)]
 
 
 def _folded(row: Sequence[int], per_row: int) -> list[Band]:
-    """A ring as one row, or there and back."""
+    """A ring as one row, or as two of which the second runs back."""
     if len(row) <= per_row:
         return _wrapped(row, per_row)
     half = -(-len(row) // 2)
@@ -95,17 +94,17 @@ def _folded(row: Sequence[int], per_row: int) -> list[Band]:
 
 
 def _key(graph: Graph, node: int) -> tuple[int, int]:
-    """Sites go by the smallest number of their legs, others by their place in the list."""
+    """Sort key: the smallest number of the legs of a site, or the index of the node."""
     numbers = [
-        int(found[2])
+        int(match[2])
         for k in graph.nodes[node].edges
-        if len(graph.edges[k].ends) == 1 and (found := LEG.fullmatch(graph.edges[k].name))
+        if len(graph.edges[k].ends) == 1 and (match := LEG.fullmatch(graph.edges[k].name))
     ]
     return min(numbers, default=node), node
 
 
 def _hub(graph: Graph, joined: Joined, per_row: int) -> int | None:
-    """A node joined once to each of a chain of two or more others, if the chain fits a row."""
+    """The node that is joined once to every node of a chain of two or more, if the chain fits a row."""
     count = len(graph.nodes)
     if not 3 <= count <= per_row + 1:
         return None
@@ -118,7 +117,7 @@ def _hub(graph: Graph, joined: Joined, per_row: int) -> int | None:
 
 
 def _without(joined: Joined, node: int) -> list[dict[int, Sequence[int]]]:
-    return [{other: bonds for other, bonds in one.items() if other != node} for one in joined]
+    return [{other: bonds for other, bonds in others.items() if other != node} for others in joined]
 
 
 def _components(joined: Joined) -> list[list[int]]:
@@ -137,18 +136,18 @@ def _layers(joined: Joined, root: int) -> list[list[int]]:
     """Nodes by their distance from ``root``."""
     seen, layers = {root}, [[root]]
     while layers[-1]:
-        found = []
+        reached = []
         for node in layers[-1]:
             for other in joined[node]:
                 if other not in seen:
                     seen.add(other)
-                    found.append(other)
-        layers.append(found)
+                    reached.append(other)
+        layers.append(reached)
     return layers[:-1]
 
 
 def _path(joined: Joined, part: Sequence[int], graph: Graph) -> list[int] | None:
-    """The nodes of a chain in order, or None if the part is none."""
+    """The nodes of a chain in order, or None if the part is not a chain."""
     ends = [node for node in part if len(joined[node]) <= 1]
     if len(part) == 1:
         return list(part)
@@ -158,7 +157,7 @@ def _path(joined: Joined, part: Sequence[int], graph: Graph) -> list[int] | None
 
 
 def _ring(joined: Joined, part: Sequence[int], graph: Graph) -> list[int] | None:
-    """The nodes of a ring in order, or None if the part is none."""
+    """The nodes of a ring in order, or None if the part is not a ring."""
     if len(part) < 3 or any(len(joined[node]) != 2 for node in part):
         return None
     start = min(part, key=lambda node: _key(graph, node))
@@ -170,7 +169,7 @@ def _is_ring(joined: Joined, row: Sequence[int]) -> bool:
 
 
 def _walk(joined: Joined, start: int, before: int | None, count: int) -> list[int] | None:
-    """``count`` nodes from ``start`` on, never back to the one before."""
+    """``count`` nodes from ``start`` on, without turning back."""
     walked, node = [start], start
     while len(walked) < count:
         onward = [other for other in joined[node] if other != before]
@@ -183,7 +182,7 @@ def _walk(joined: Joined, start: int, before: int | None, count: int) -> list[in
 
 @lru_cache(maxsize=32)  # a page tries several widths, which change nothing here
 def _columns(graph: Graph, part: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """Columns by distance from the node where that takes the fewest crossings, then the least height."""
+    """Columns by distance from the root with the fewest crossings, then the smallest height."""
     joined = neighbours(graph)
     options = (
         _sorted(band, joined) for root in part for band in (_layers(joined, root), _two_sided(graph, joined, root))
@@ -193,9 +192,9 @@ def _columns(graph: Graph, part: tuple[int, ...]) -> tuple[tuple[int, ...], ...]
 
 
 def _two_sided(graph: Graph, joined: Joined, root: int) -> Band:
-    """Columns to both sides of a node: what hangs on it with inputs alone to the left, all else to the right."""
-    apart = (part for part in _components(_without(joined, root)) if root not in part and _takes(graph, part))
-    left = {node for part in apart for node in part}
+    """Columns on both sides of a node: parts that have only inputs to the left, all others to the right."""
+    inputs_only = (part for part in _components(_without(joined, root)) if root not in part and _takes(graph, part))
+    left = {node for part in inputs_only for node in part}
     layers = _layers(joined, root)
     sides = ([[n for n in layer if (n in left) == before] for layer in layers[1:]] for before in (True, False))
     inputs, others = ([column for column in side if column] for side in sides)
@@ -209,19 +208,19 @@ def _takes(graph: Graph, part: Sequence[int]) -> bool:
 
 
 def _inside(band: Band, joined: Joined) -> int:
-    """How many bonds join nodes of one column."""
+    """Number of bonds within columns."""
     return sum(other in column for column in band for node in column for other in joined[node])
 
 
 def _sorted(band: Band, joined: Joined) -> Band:
-    """The columns in an order of few crossings: sorted by the mean place of their neighbours, to and fro."""
+    """The columns in an order of few crossings: sorted by the mean place of neighbours, in both directions."""
     best, least = band, crossings(band, joined)
     for turn in range(ROUNDS):
         if least == 0:
             break
         band = _swept(band, joined) if turn % 2 == 0 else _swept(band[::-1], joined)[::-1]
-        if (found := crossings(band, joined)) < least:
-            best, least = band, found
+        if (count := crossings(band, joined)) < least:
+            best, least = band, count
     return best
 
 
@@ -242,8 +241,8 @@ def _crossings(left: Sequence[int], right: Sequence[int], joined: Joined) -> int
     place = {node: row for row, node in enumerate(right)}
     lines = sorted((row, place[other]) for row, node in enumerate(left) for other in joined[node] if other in place)
     seen: list[int] = []
-    found = 0
+    crossed = 0
     for _, end in lines:
-        found += len(seen) - bisect_right(seen, end)  # those that start above and end below
+        crossed += len(seen) - bisect_right(seen, end)  # lines that start above and end below
         insort(seen, end)
-    return found
+    return crossed

@@ -1,4 +1,4 @@
-"""SVG pictures as PNG, by resvg: one wheel without anything of the system, but its fonts."""
+"""SVG pictures as PNG, by resvg, a wheel that needs only fonts of the system."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -8,7 +8,7 @@ from mponet.draw.svg import svg
 from mponet.draw.theme import FONT
 from mponet.errors import BackendError, InputError
 
-#: Pixels of the PNG for one of the SVG: sharp in print.
+#: Pixels of the PNG per pixel of the SVG, for sharp prints.
 SCALE = 2.0
 
 
@@ -17,11 +17,11 @@ def png(picture: str, scale: float = SCALE) -> bytes:
 
     Args:
         picture: an SVG document.
-        scale: pixels of the PNG for one of the SVG.
+        scale: pixels of the PNG per pixel of the SVG.
 
     Raises:
         BackendError: the converter is not installed.
-        InputError: it finds no font on this machine, and would leave all text out.
+        InputError: no font is found on this machine, so that all text would be missing.
     """
     try:
         from resvg_py import svg_to_bytes
@@ -37,6 +37,6 @@ def png(picture: str, scale: float = SCALE) -> bytes:
 
 @lru_cache(maxsize=1)
 def _finds_fonts(convert: Callable[..., bytes]) -> bool:
-    """Whether a letter leaves a trace; a converter without one of our fonts draws none, and does not say so."""
+    """Whether a letter is drawn; without one of our fonts the converter omits text silently."""
     blank, letter = (bytes(convert(svg_string=svg(9, 9, "", element("text", text, y=9)))) for text in " M")
     return blank != letter

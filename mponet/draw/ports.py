@@ -1,4 +1,4 @@
-"""At which side of its box each edge leaves, and which way a bond goes."""
+"""The side of a box at which each edge leaves, and the route of each bond."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -17,17 +17,17 @@ class Ports:
     right: tuple[int, ...] = ()
 
     def sorted(self, key: Callable[[int], float]) -> "Ports":
-        """The same with the edges to the left and to the right in another order."""
+        """These ports with the edges at the left and at the right sorted by a key."""
         return replace(self, left=tuple(sorted(self.left, key=key)), right=tuple(sorted(self.right, key=key)))
 
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """The sides of all edges.
+    """The sides and routes of all edges.
 
     Attributes:
-        ports: of each node.
-        around: bonds that go around: out to the right, below the row, and back from the left.
+        ports: ports of each node.
+        around: bonds that leave to the right, pass below the row and come back from the left.
         same_end: bonds between the same ends of two rows.
         same_column: bonds between nodes of one column.
     """
@@ -39,7 +39,7 @@ class Routing:
 
 
 def route_edges(graph: Graph, placement: Placement) -> Routing:
-    """The sides of all edges of a network whose nodes have their places."""
+    """The routing of a network whose nodes have their places."""
     ends: list[tuple[int, str, int]] = []  # node, side, edge
     ways: dict[str, list[int]] = {"around": [], "same_end": [], "same_column": [], "": []}
     places = placement.places
@@ -49,9 +49,9 @@ def route_edges(graph: Graph, placement: Placement) -> Routing:
         elif placement.hub is not None and placement.hub in edge.ends:
             ends.append((graph.other(placement.hub, k), "down", k))
         else:
-            way, taken = _bond(edge, placement, places)
+            way, sides = _bond(edge, placement, places)
             ways[way].append(k)
-            ends += [(node, side, k) for node, side in taken]
+            ends += [(node, side, k) for node, side in sides]
     at: dict[tuple[int, str], tuple[int, ...]] = {}
     for node, side, k in ends:
         at[node, side] = (*at.get((node, side), ()), k)
@@ -63,7 +63,7 @@ def route_edges(graph: Graph, placement: Placement) -> Routing:
 def _bond(
     edge: Edge, placement: Placement, places: Mapping[int, tuple[int, int, int]]
 ) -> tuple[str, tuple[tuple[int, str], tuple[int, str]]]:
-    """Which way a bond goes, and at which sides of its two nodes."""
+    """The route of a bond, and the sides of its two nodes."""
     first, second = sorted(edge.ends, key=places.__getitem__)
     (band1, column1, _), (band2, column2, _) = places[first], places[second]
     if band1 == band2 and column1 == column2:
@@ -79,6 +79,6 @@ def _bond(
 
 
 def _end(placement: Placement, band: int, column: int) -> str:
-    """Which end of its row a column is; a single column is neither."""
+    """The end of its row that a column is; empty for columns in the middle and for a single column."""
     last = len(placement.bands[band]) - 1
     return "" if last == 0 or 0 < column < last else "right" if column else "left"

@@ -1,4 +1,4 @@
-"""The sheet of a network as SVG: from the image to the logits, each operator unfolded to its diagram."""
+"""A network as SVG, from the image to the logits, each operator with its diagram."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ WIDTH = 1000.0
 INDENT = 34.0
 ROW = 28.0
 GAP = 12.0  # of the wire between two cards
-SIDE = 300.0  # room for the facts beside a diagram
+SIDE = 300.0  # width of the facts next to a diagram
 #: Ends of the columns of numbers, from the right.
 COLUMNS = (250.0, 130.0, 14.0)
 REPEATED = f"{TIMES}N: blocks that are alike, drawn once; their numbers are those of all of them."
@@ -37,13 +37,13 @@ REPEATED = f"{TIMES}N: blocks that are alike, drawn once; their numbers are thos
 
 @dataclass(frozen=True, slots=True)
 class _Pen:
-    """Where a part of the sheet stands, and how it is drawn.
+    """Position and options of a part of the sheet.
 
     Attributes:
-        left: of its cards.
-        wire: how far the wire is in front of them.
-        options: settings.
-        right: end of the cards.
+        left: left edge of its cards.
+        wire: distance of the wire from that edge.
+        options: options of the drawing.
+        right: right edge of its cards.
     """
 
     left: float
@@ -87,18 +87,18 @@ def sheet_svg(model: Model, options: DrawOptions | None = None, theme: Theme = "
 
 
 def fitting(drawn: Callable[[int], Drawing], width: float) -> Drawing:
-    """A diagram with as many nodes in a row as fit the width, but at least one.
+    """The diagram with as many nodes per row as fit the width, at least one.
 
     Args:
-        drawn: gives the diagram with so many nodes in a row at most.
-        width: in pixels.
+        drawn: returns the diagram for a number of nodes per row.
+        width: largest width in pixels.
     """
     drawings = (drawn(per_row) for per_row in range(PER_ROW, 0, -1))
     return next((drawing for drawing in drawings if drawing.width <= width), drawn(1))
 
 
 def _chain(lines: Sequence[Sequence[Line]], pen: _Pen, top: float) -> tuple[Markup, float]:
-    """Layers one below the other, a piece of wire above each; where they end."""
+    """Layers from top to bottom, a piece of wire above each, and the level at which they end."""
     parts = []
     for group in lines:
         drawing = _layer(group, pen, top + GAP)
@@ -135,7 +135,7 @@ def _operators(group: Sequence[Line], pen: _Pen, top: float) -> Drawing:
 
 
 def _block(line: Line, pen: _Pen, top: float) -> Drawing:
-    """A frame around the layers of a block, a second wire for the way around them."""
+    """A frame around the layers of a block, with a second wire that goes around them."""
     inner = replace(pen, left=pen.left + 2 * INDENT, wire=INDENT / 2 + 6, right=pen.right - 10)
     body, *shortcut = line.branches
     inside, bottom = _chain(grouped(body), inner, top + ROW)
@@ -168,11 +168,11 @@ def _block(line: Line, pen: _Pen, top: float) -> Drawing:
 def _texts(group: Sequence[Line], pen: _Pen, top: float) -> Markup:
     """Name, title and numbers of a row."""
     line = group[0]
-    title = ", ".join(one.title for one in group)
+    title = ", ".join(part.title for part in group)
     name = f"{shown_name(line)}  " if line.name else ""
     parts = [element("tspan", name, class_="strong"), element("tspan", title)]
-    size = sum(one.parameters for one in group)
-    work = sum(flops(info, pen.options.batch) for one in group for info in one.infos)
+    size = sum(part.parameters for part in group)
+    work = sum(flops(info, pen.options.batch) for part in group for info in part.infos)
     numbers = (group[-1].output, count(size) if size else "", count(work) if work else "")
     what = f"{line.name or line.title}: {input_and_output(line)}"
     texts = element("text", element("title", what), *parts, x=pen.left + 12, y=top + 18.5)
@@ -187,7 +187,7 @@ def _columns(texts: Iterable[str], pen: _Pen, y: float, class_name: str) -> Mark
 
 
 def _facts(facts: Facts) -> Drawing:
-    """Facts one below the other, each broken to fit the side."""
+    """Facts from top to bottom, wrapped to the width of the side."""
     parts, y = [], 12.0
     for name, value in facts:
         parts.append(element("text", name, x=0, y=y, class_="muted"))
@@ -199,7 +199,7 @@ def _facts(facts: Facts) -> Drawing:
 
 
 def _end(name: str, shape: str, pen: _Pen, top: float) -> Drawing:
-    """The first or last row: what goes in, what comes out."""
+    """The first or the last row: the image or the logits."""
     text = element("text", name, x=pen.left - 6, y=top + 18.5, class_="strong")
     return Drawing(WIDTH, ROW, joined([text, _columns((shape, "", ""), pen, top + 18.5, "end")], "\n"))
 
@@ -210,7 +210,7 @@ def _lines(*points: tuple[float, float]) -> Markup:
 
 
 def _wire(pen: _Pen, top: float, bottom: float) -> Markup:
-    """The wire beside the cards, which all of them hang on."""
+    """The wire that all cards are joined to."""
     x = pen.left - pen.wire
     return _lines((x, top), (x, bottom))
 
@@ -221,7 +221,7 @@ def _tip(pen: _Pen, y: float) -> Markup:
 
 
 def _key(model: Model, lines: Iterable[Sequence[Line]], options: DrawOptions) -> Drawing:
-    """How to read the sheet: only what is in it."""
+    """The legend of the sheet, with the elements that it contains."""
     operators = shapes.operators(model)
     key = legend(*options.network(operators[0])) if operators else Drawing(0, 0, Markup(""))
     if all(len(line.infos) == 1 for line, *_ in lines):

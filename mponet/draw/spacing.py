@@ -1,4 +1,4 @@
-"""How much room everything in a diagram takes, in pixels."""
+"""Sizes and distances in a diagram, in pixels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ GAP, WIDE = 58.0, 100.0  # smallest room between columns: of one node each, or m
 
 
 def thickness(dim: int) -> float:
-    """Width of the line of an edge: grows with the logarithm of its dimension."""
+    """Width of the line of an edge, which grows with the logarithm of its dimension."""
     return min(1.25 + 0.85 * log2(dim), 16.0)
 
 
 def text_width(text: str, size: float = 13.0) -> float:
-    """A cautious guess of the width of a text."""
+    """An upper estimate of the width of a text."""
     return 0.64 * size * len(text)
 
 
 def shown(name: str) -> str:
-    """A name as it is drawn: the default names of TensorNetwork not at all, long ones shortened."""
+    """A name as it is drawn: empty for default names of TensorNetwork, shortened if it is long."""
     if name.startswith("__"):
         return ""
     return name if len(name) <= 24 else f"{name[:23]}…"
@@ -32,12 +32,12 @@ def shown(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Spacing:
-    """Sizes of boxes and of what is around them.
+    """Sizes of boxes and of the space around them.
 
     Attributes:
         graph: the network.
-        routing: where its edges leave the boxes.
-        gap: least room between neighbours, for what is written at their bonds.
+        routing: routing of its edges.
+        gap: smallest distance between neighbours, for the labels of their bonds.
     """
 
     graph: Graph
@@ -45,7 +45,7 @@ class Spacing:
     gap: float
 
     def pitch(self, legs: Sequence[int]) -> float:
-        """From one leg to the next at the same side."""
+        """Distance between two legs at the same side."""
         edges = [self.graph.edges[k] for k in legs]
         return max((text_width(text, 12) + 10 for e in edges for text in (shown(e.name), str(e.dim))), default=0.0)
 
@@ -57,15 +57,15 @@ class Spacing:
         return max(BOX, label, legs), max(HEIGHT, PORT * max(len(ports.left), len(ports.right)))
 
     def over(self, node: int) -> float:
-        """Above a box, for its outputs."""
+        """Space above a box for its outputs."""
         return LEG + LABEL if self.routing.ports[node].up else 0.0
 
     def under(self, node: int) -> float:
-        """Below a box, for its inputs."""
+        """Space below a box for its inputs."""
         return LEG + LABEL if self.routing.ports[node].down else 0.0
 
     def after_column(self, columns: Sequence[Sequence[int]], c: int) -> float:
-        """Behind a column: for what goes on to the next one, and for bonds within it, with their labels."""
+        """Space after a column for bonds to the next one and bonds within it, with their labels."""
         following = columns[c + 1] if c + 1 < len(columns) else ()
         single = len(columns[c]) == 1 and len(following) <= 1
         onward = [k for node in columns[c] for k in self.routing.ports[node].right if self._leads(node, k, following)]

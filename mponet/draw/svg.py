@@ -1,4 +1,4 @@
-"""The frame of an SVG picture: its size, ground, title and style."""
+"""The frame of an SVG picture: size, background, title and style."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from mponet.draw.markup import Markup, element, joined, number
 from mponet.draw.theme import FONT, Theme, css
 
 NAMESPACE = "http://www.w3.org/2000/svg"
-#: Every rule names the class of the picture: pictures in one page share their styles.
+#: Every rule names the class of the picture, since pictures in one page share their styles.
 BASE = (
     f".mponet {{ font-family: {FONT}; font-size: 13px }}",
     ".mponet text { fill: $ink }",
@@ -20,15 +20,15 @@ BASE = (
 def svg(
     width: float, height: float, title: str, *body: str, style: Sequence[str] = (), theme: Theme = "auto"
 ) -> Markup:
-    """An SVG picture, for a file of its own or within a page.
+    """An SVG picture, for a file or within a page.
 
     Args:
         width: in pixels.
         height: in pixels.
-        title: read to those who do not see it, and shown by browsers.
+        title: title, which browsers show and screen readers read.
         body: elements.
-        style: rules beside `BASE`, each under ``.mponet``, with colours as ``$ink``.
-        theme: ``page`` leaves the style out: the page has it.
+        style: rules in addition to `BASE`, each below ``.mponet``, with colours as ``$ink``.
+        theme: theme; ``page`` omits the style, which the page has.
     """
     rules = [] if theme == "page" else [element("style", Markup(f"\n{css((*BASE, *style), theme)}\n"))]
     ground = element("rect", class_="ground", width=width, height=height)

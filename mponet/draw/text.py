@@ -1,8 +1,8 @@
 """Diagrams in unicode text, at most 80 columns wide, the same for the same network every time.
 
-An operator is drawn as physicists do: a box per core, output legs up, input legs down, bonds
-between neighbours, each with its dimension.  Long chains get smaller boxes, then further rows; a
-bond that ends in ``▸`` goes on below.
+An operator is a box per core with the output leg up, the input leg down and bonds between
+neighbours, each with its dimension.  Long chains have smaller boxes, then several rows; a bond that
+ends in ``▸`` continues in the next row.
 """
 
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ MARGIN = max(map(len, LEGS)) + 2
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One node of a chain, as the graph of `mponet.operators.nodes` has it.
+    """A node of a chain, as in the graph of `mponet.operators.nodes`.
 
     Attributes:
-        name: of the node.
+        name: name of the node.
         output_dim: dimension of its output leg.
         input_dim: dimension of its input leg.
         bond_dim: dimension of the bond to the next node; None at the end of the chain.
@@ -44,7 +44,7 @@ class Style:
     """Measures of a chain in characters.
 
     Attributes:
-        labels: what stands in the boxes.
+        labels: text in the boxes.
         box: width of a box; odd, so that its legs are in the middle.
         bond: width of a bond.
     """
@@ -54,7 +54,7 @@ class Style:
     bond: int
 
     def width(self, count: int) -> int:
-        """Width of a row of ``count`` sites; a part of the chain needs room for the bonds to the rows around it."""
+        """Width of a row of ``count`` sites, with space for bonds to other rows if there are any."""
         joints = 2 * len(ONWARD) + 1 + self.bond if count < len(self.labels) else 0
         return count * self.box + (count - 1) * self.bond + joints
 
@@ -62,8 +62,8 @@ class Style:
 def sites(shape: MPOShape) -> tuple[Site, ...]:
     """The nodes of an operator's graph.
 
-    From the shape, not from `mponet.operators.nodes.network`: a drawing needs no memory for cores
-    and no TensorNetwork.  A test compares the two.
+    They come from the shape instead of `mponet.operators.nodes.network`, since a drawing needs
+    neither memory for cores nor TensorNetwork.  A test compares the two.
     """
     bonds = (*shape.bond_dims[1:-1], None)
     legs = zip(shape.output_dims, shape.input_dims, bonds, strict=True)
@@ -74,11 +74,20 @@ def diagram(shape: MPOShape, width: int = WIDTH) -> str:
     """The tensor diagram of an operator.
 
     Args:
-        shape: of the operator.
+        shape: shape of the operator.
         width: largest number of columns; a single site may be wider.
 
     Returns:
         Lines without trailing blanks or a final newline.
+
+    >>> print(diagram(MPOShape.from_factors((4, 7), (4, 4), 3)))
+    outputs       4             4
+                  │             │
+             ┌────┴────┐   ┌────┴────┐
+             │  core1  ├─3─┤  core2  │
+             └────┬────┘   └────┬────┘
+                  │             │
+    inputs        4             7
     """
     chain = sites(shape)
     style = _style(chain, width - MARGIN)
@@ -88,13 +97,17 @@ def diagram(shape: MPOShape, width: int = WIDTH) -> str:
 
 
 def sheet(model: Model) -> str:
-    """The network from top to bottom: shapes, numbers of parameters, and each operator's diagram.
+    """A network from top to bottom, with shapes, numbers of parameters and the diagrams of operators.
 
-    A layer with layers inside is a second wire beside the first, which is the way around it; blocks
-    that are alike are drawn once, and counted together.
+    A layer with layers inside has a second wire next to the first, which goes around it.  Blocks
+    that are alike are drawn once and counted together.
 
     Returns:
         Lines without trailing blanks or a final newline.
+
+    >>> from mponet.models import build
+    >>> print(sheet(build("fc2", "dense")).splitlines()[-1])
+    203 264 parameters, 0 of them biases
     """
     layers = outline(model)
     lines = [_columns(f"{model}", "shape", "parameters"), "", _columns("  image", dimensions(model.input_shape), "")]
@@ -105,7 +118,7 @@ def sheet(model: Model) -> str:
 
 
 def _style(chain: Sequence[Site], width: int) -> Style:
-    """The roomiest style in which the chain fits one row, else the smallest."""
+    """The widest style in which the chain fits one row, else the narrowest."""
     names = tuple(site.name for site in chain)
     bond = max((len(str(site.bond_dim)) for site in chain if site.bond_dim), default=0)
     legs = max(len(str(dim)) for site in chain for dim in (site.input_dim, site.output_dim))
@@ -143,16 +156,16 @@ def _row(chain: Sequence[Site], first: int, end: int, style: Style) -> str:
 
 
 def _box(chain: Sequence[Site], index: int, style: Style) -> str:
-    """The middle line of a box, and the bond behind it."""
+    """The middle line of a box, and the bond after it."""
     bond = chain[index].bond_dim
     left, right = "┤" if index else "│", "│" if bond is None else "├"
-    apart = f" {bond} " if style.bond >= len(str(bond)) + 4 else str(bond)
-    behind = "" if bond is None else apart.center(style.bond, "─")
-    return f"{left}{style.labels[index].center(style.box - 2)}{right}{behind}"
+    label = f" {bond} " if style.bond >= len(str(bond)) + 4 else str(bond)
+    after = "" if bond is None else label.center(style.bond, "─")
+    return f"{left}{style.labels[index].center(style.box - 2)}{right}{after}"
 
 
 def _layer(line: Line, wires: str) -> list[str]:
-    """The line of a layer and what is under it: the diagram of its operator, or the layers inside."""
+    """The line of a layer, followed by the diagrams of its operators or by the layers inside."""
     head = _titled(line, f"{wires}├─{'─┐' * bool(line.branches)} ")
     if line.branches:
         return [head, *_block(line, wires)]
@@ -160,7 +173,7 @@ def _layer(line: Line, wires: str) -> list[str]:
 
 
 def _block(line: Line, wires: str) -> list[str]:
-    """The body on a wire of its own, then the shortcut on the wire that goes around it, then where the two meet."""
+    """The body on its own wire, then the shortcut on the wire around it, then the place where they meet."""
     body, *shortcut = line.branches
     inside = [text for layer in body for text in _layer(layer, f"{wires}│  ")]
     around = [text for layers in shortcut for layer in layers for text in _around(layer, wires)]
@@ -181,7 +194,7 @@ def _operators(info: LayerInfo, wires: str) -> list[str]:
 
 
 def _titled(line: Line, lead: str) -> str:
-    """The line of a layer, with as much of the operator's notation as there is room for."""
+    """The line of a layer, with the notation of its operators if it fits."""
     name = f"{line.name}: " if line.name else ""
     title = f"{lead}{name}{line.title}"
     if operators := line.first.operators:

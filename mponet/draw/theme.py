@@ -1,9 +1,9 @@
-"""Colours and type of everything drawn, light and dark, in one place.
+"""Colours and fonts of all drawings, light and dark.
 
-The hues are those of Okabe and Ito, which people with any colour blindness can tell apart; nothing
-is said by colour alone.  Rules of style name a colour as ``$ink``.  A picture of its own gets them
-as literal colours, since converters know no variables, and a second time for dark screens; a page
-gets them as variables.  Print is always light.
+The hues are those of Okabe and Ito, which can be told apart with any colour blindness, and no
+information is given by colour alone.  Style rules name a colour as ``$ink``.  A picture in a file
+has literal colours, since converters do not support variables, and a second set for dark screens; a
+page has variables.  Print is always light.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ DARK = "@media screen and (prefers-color-scheme: dark)"
 
 @dataclass(frozen=True, slots=True)
 class Colour:
-    """One colour as hex code, on light and on dark ground."""
+    """A colour as hex code, on a light and on a dark background."""
 
     light: str
     dark: str
@@ -41,7 +41,7 @@ COLOURS: dict[str, Colour] = {
     "focus": Colour("#0072b2", "#8fd0ff"),
     "mark": Colour("#fff0b3", "#5c4a00"),
 }
-#: Shades for amounts, the least first: from faint to strong on either ground.
+#: Shades for amounts, from the smallest to the largest.
 SHADES: tuple[Colour, ...] = (
     Colour("#c9dff2", "#22344a"),
     Colour("#93bfe2", "#2f5479"),
@@ -57,7 +57,7 @@ ON_SHADES: tuple[Colour, ...] = (
     Colour("#ffffff", "#14171c"),
     Colour("#ffffff", "#14171c"),
 )
-#: Several things side by side, such as curves: in this order.
+#: Colours of several curves, in this order.
 SERIES: tuple[Colour, ...] = (
     Colour("#0072b2", "#56b4e9"),
     Colour("#d55e00", "#f0a03c"),
@@ -69,17 +69,17 @@ SERIES: tuple[Colour, ...] = (
 
 
 def palette() -> dict[str, Colour]:
-    """Every colour by the name that rules call it: those of `COLOURS`, ``shade0 ..``, ``on0 ..``, ``series0 ..``."""
+    """Every colour by its name in rules: those of `COLOURS`, ``shade0 ..``, ``on0 ..``, ``series0 ..``."""
     named = {"shade": SHADES, "on": ON_SHADES, "series": SERIES}
     return COLOURS | {f"{name}{k}": colour for name, colours in named.items() for k, colour in enumerate(colours)}
 
 
 def css(rules: Sequence[str], theme: Theme = "auto") -> str:
-    """Rules of style with their colours filled in.
+    """Style rules with their colours filled in.
 
     Args:
         rules: such as ``.edge { stroke: $line }``.
-        theme: where the colours come from.
+        theme: theme whose colours are used.
     """
     colours = palette()
     light = {name: colour.light for name, colour in colours.items()}
@@ -103,7 +103,7 @@ def variables() -> str:
 
 
 def shade(share: float) -> int:
-    """Which of the shades stands for an amount, given as its share in [0, 1] of the largest."""
+    """Index of the shade of an amount, which is given as its share in [0, 1] of the largest."""
     return min(int(share * len(SHADES)), len(SHADES) - 1)
 
 

@@ -1,4 +1,4 @@
-"""The sheet of a network as a page in one file: fold, unfold, search, hover, by pointer or by keyboard."""
+"""A network as an HTML page in one file that folds, unfolds and searches, by pointer or by keyboard."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -83,11 +83,11 @@ HELP = (
 def sheet_page(model: Model, options: DrawOptions | None = None) -> str:
     """The page of a whole network, ending in a newline.
 
-    Blocks that stand for several begin folded, operators and single blocks unfolded.
+    Repeated blocks are folded at first, operators and single blocks unfolded.
 
     Args:
         model: the network.
-        options: how its operators are drawn.
+        options: options of the drawing.
     """
     options = (options or DrawOptions()).for_model(model)
     lines = grouped(outline(model))
@@ -127,12 +127,12 @@ def plan_page(plan: Plan) -> str:
 
 
 def figure(graph: Graph, overlay: Overlay | None, words: str) -> Markup:
-    """A diagram in a page, once for wide and once for narrow screens; the page has `STYLE`."""
+    """A diagram in a page with `STYLE`, once for wide and once for narrow screens."""
     return _figure(lambda per_row: draw(graph, overlay, per_row), words)
 
 
 def key(words: Sequence[str], overlay: Overlay | None) -> Markup:
-    """How to read a diagram: words, and the scale of its shades."""
+    """The legend of a diagram: words, and the scale of its shades."""
     parts = [element("p", joined(words, " "), class_="muted")] if words else []
     if overlay is not None:
         drawing = scale(overlay)
@@ -141,16 +141,16 @@ def key(words: Sequence[str], overlay: Overlay | None) -> Markup:
 
 
 def _figure(drawn: Callable[[int], Drawing], words: str) -> Markup:
-    found = []
+    pictures = []
     for width, class_name in ((WIDE, "wide"), (NARROW, "narrow")):
         drawing = fitting(drawn, width)
         picture = svg(drawing.width, drawing.height, words, drawing.body, theme="page")
-        found.append(element("div", picture, class_=class_name))
-    return element("figure", *found)
+        pictures.append(element("div", picture, class_=class_name))
+    return element("figure", *pictures)
 
 
 def _tools() -> Markup:
-    """The search and the buttons; hidden where no script shows them."""
+    """The search and the buttons, which are hidden without scripts."""
     keys = [joined([element("kbd", keys), f" {words}"]) for keys, words in HELP]
     tools = element(
         "div",
@@ -170,13 +170,13 @@ def _layers(lines: Sequence[Sequence[Line]], options: DrawOptions) -> Iterator[M
 
 
 def _layer(group: Sequence[Line], options: DrawOptions) -> Markup:
-    """A row that unfolds to what is in it."""
+    """A row that unfolds to the details of its layer."""
     line = group[0]
-    title = ", ".join(one.title for one in group)
+    title = ", ".join(part.title for part in group)
     kind = "block" if line.branches else "operator" if line.first.operators else "plain"
     content = {"block": _block, "operator": _operators, "plain": _plain}[kind](line, options)
-    size = sum(one.parameters for one in group)
-    work = sum(flops(info, options.batch) for one in group for info in one.infos)
+    size = sum(part.parameters for part in group)
+    work = sum(flops(info, options.batch) for part in group for info in part.infos)
     numbers = (group[-1].output, count(size) if size else "", count(work) if work else "")
     amounts = zip(numbers, ("out", "parameters", "flops"), strict=True)
     name = element("b", shown_name(line)) if line.name else Markup("")
@@ -205,7 +205,7 @@ def _first(line: Line) -> list[tuple[str, str]]:
 
 
 def _words(line: Line, title: str) -> str:
-    """What a search finds a layer by: its names, kind, shapes and factors, not those of layers inside."""
+    """The text that a search looks at: names, kind, shapes and factors, without those of layers inside."""
     notation = [str(operator.shape) for info in line.infos for operator in info.operators]
     names = [] if line.branches else [name for name, _ in sizes(line)]
     return " ".join([line.name, title, input_and_output(line), *notation, *names]).lower()
@@ -213,9 +213,9 @@ def _words(line: Line, title: str) -> str:
 
 def _plain(line: Line, options: DrawOptions) -> Markup:
     """Shapes of a layer without operator."""
-    found = list(sizes(line))
+    parameters = list(sizes(line))
     passed = element("p", input_and_output(line))
-    return joined([passed, _table(("parameter", "shape"), found)] if found else [passed])
+    return joined([passed, _table(("parameter", "shape"), parameters)] if parameters else [passed])
 
 
 def _operators(line: Line, options: DrawOptions) -> Markup:
@@ -234,7 +234,7 @@ def _operators(line: Line, options: DrawOptions) -> Markup:
 
 
 def _steps(plan: Plan) -> Markup:
-    """The steps of a plan, and what there is to say about it."""
+    """The steps of a plan, and notes on it."""
     heads = ("step", "cores", "from", "product for one row", "products", "share")
     cells = [
         (str(r.step), r.cores, r.side, r.product, count(r.multiplications), f"{100 * r.share:.0f} %")
@@ -244,7 +244,7 @@ def _steps(plan: Plan) -> Markup:
 
 
 def _block(line: Line, options: DrawOptions) -> Markup:
-    """The way through the body, the way around it, and where they meet."""
+    """The body, the way around it, and the place where they meet."""
     body, *shortcut = line.branches
     inside = element("ol", *_layers(grouped(body), options))
     ways = element("div", element("div", class_="around"), inside, class_="ways")
@@ -264,7 +264,7 @@ def _block(line: Line, options: DrawOptions) -> Markup:
 
 
 def _more(title: str, content: Markup) -> Markup:
-    """Something that most readers leave folded."""
+    """Details that are folded at first."""
     return element("details", element("summary", title), element("div", content, class_="rows"), class_="more")
 
 
@@ -279,9 +279,9 @@ def _list(facts: Facts, class_name: str) -> Markup:
 
 
 def _key(model: Model, lines: Iterable[Sequence[Line]], options: DrawOptions) -> Markup:
-    """How to read the sheet: only what is in it."""
+    """The legend of the sheet, with the elements that it contains."""
     operators = shapes.operators(model)
     graph, overlay = options.network(operators[0]) if operators else (None, None)
-    said = [] if graph is None else reading(graph)
-    said += [REPEATED] if any(len(line.infos) > 1 for line, *_ in lines) else []
-    return key(said, overlay)
+    lines_of_key = [] if graph is None else reading(graph)
+    lines_of_key += [REPEATED] if any(len(line.infos) > 1 for line, *_ in lines) else []
+    return key(lines_of_key, overlay)
