@@ -81,13 +81,13 @@ def diagram(shape: MPOShape, width: int = WIDTH) -> str:
         Lines without trailing blanks or a final newline.
 
     >>> print(diagram(MPOShape.from_factors((4, 7), (4, 4), 3)))
-    outputs       4             4
-                  │             │
-             ┌────┴────┐   ┌────┴────┐
-             │  core1  ├─3─┤  core2  │
-             └────┬────┘   └────┬────┘
-                  │             │
-    inputs        4             7
+    outputs      4             4
+                 │             │
+             ┌───┴───┐     ┌───┴───┐
+             │ core1 ├─ 3 ─┤ core2 │
+             └───┬───┘     └───┬───┘
+                 │             │
+    inputs       4             7
     """
     chain = sites(shape)
     style = _style(chain, width - MARGIN)
