@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,7 @@ class _Header:
 
 
 def _check_regular(path: Path) -> None:
-    if not exists(path) or not path.is_file():
+    if not exists(path) or not S_ISREG(path.stat().st_mode):
         raise CheckpointError(f"{path} is no file; expected a checkpoint; look for {NAME} in the folder of a run")
 
 

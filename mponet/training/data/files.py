@@ -89,7 +89,8 @@ def data_root(root: Path | None) -> Path:
     if root is not None:
         return Path(root)
     if chosen := os.environ.get("MPONET_DATA", "").strip():
-        return Path(chosen).expanduser()
+        # os.path.expanduser: unlike Path.expanduser, it leaves the name of an unknown user as it is
+        return Path(os.path.expanduser(chosen))  # noqa: PTH111
     return Path(experiments_module("pooch", "to find the cache folder").os_cache("mponet"))
 
 
@@ -183,7 +184,8 @@ def _write(path: Path, payload: bytes) -> None:
 def _find(root: Path, relative: str) -> Path | None:
     """The file itself or, failing that, its `.gz`."""
     plain = root / relative
-    return next((p for p in (plain, plain.with_name(f"{plain.name}.gz")) if p.is_file()), None)
+    # os.path.isfile: unlike Path.is_file it raises nothing, whatever the folder is
+    return next((path for path in (plain, plain.with_name(f"{plain.name}.gz")) if os.path.isfile(path)), None)  # noqa: PTH113
 
 
 def _check_digest(payload: bytes, relative: str, origin: str) -> None:
