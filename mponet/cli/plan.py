@@ -12,8 +12,8 @@ from mponet.contraction.program import DEFAULT_BATCH
 from mponet.contraction.search import AnyPlan
 from mponet.operators.shape import MPOShape
 
-#: More sites have more plans than can be listed in seconds.
-MAX_SITES, MAX_FACTOR = 10, 99_999_999
+#: Plans of more sites take seconds and hundreds of megabytes.
+MAX_SITES, MAX_FACTOR = 32, 99_999_999
 MAX_BATCH = 1 << 40
 
 
