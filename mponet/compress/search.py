@@ -15,6 +15,7 @@ from mponet.compress.hull import Curve, Option, Options
 from mponet.compress.speed import multiplications
 from mponet.compress.structures import Layout
 from mponet.compress.target import Target
+from mponet.errors import CompressionError
 from mponet.operators.fit import fit
 from mponet.operators.metric import Metric, OutputSpectrum
 from mponet.operators.shape import MPOShape
@@ -36,7 +37,6 @@ def search(
     metric: Metric,
     spectrum: OutputSpectrum | None,
     layouts: Sequence[Layout],
-    largest: float = 1.0,
 ) -> Options:
     """The options of a layer.
 
@@ -46,18 +46,38 @@ def search(
         metric: of its inputs.
         spectrum: of its outputs; needed where a layout is a product of two matrices.
         layouts: what is offered.
-        largest: share of the dense weights above which no option is of use.
     """
-    dense = Option(None, (), target.weights, target.multiplications, 0.0)
+    dense = dense_option(target)
     curves = [low_rank_curve(target, layout, spectrum) for layout in layouts if layout.is_low_rank and spectrum]
     rivals = [layout for layout in layouts if not layout.is_low_rank]
     if target.kind != "convolution":
         rivals = screened(matrix, rivals, against_low_rank=bool(curves))
     for layout in rivals:
-        ladder = bond_ladder(matrix, layout, [share for share in LADDER if share <= largest])
+        ladder = bond_ladder(matrix, layout, LADDER)
         if len(ladder):
             curves.append(fitted_curve(target, layout, matrix, metric, ladder))
     return Options(dense, tuple(curves))
+
+
+def single(target: Target, matrix: Array, metric: Metric, layout: Layout, bonds: tuple[int, ...]) -> Options:
+    """The one option of a layer whose factors and bonds are given.
+
+    Raises:
+        CompressionError: the operator has more weights than the layer.
+    """
+    shape = layout.shape(bonds)
+    if shape.parameters >= target.weights:
+        raise CompressionError(
+            f"{target.name} has {target.weights} weights, and {shape} has {shape.parameters}; expected fewer; choose "
+            "smaller bonds"
+        )
+    ladder = np.array([shape.bond_dims[1:-1]], dtype=np.int64)
+    return Options(dense_option(target), (fitted_curve(target, layout, matrix, metric, ladder),))
+
+
+def dense_option(target: Target) -> Option:
+    """The layer as it is."""
+    return Option(None, (), target.weights, target.multiplications, 0.0)
 
 
 def low_rank_curve(target: Target, layout: Layout, spectrum: OutputSpectrum) -> Curve:

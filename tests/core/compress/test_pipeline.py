@@ -250,3 +250,8 @@ def test_windows_of_convolutions_are_fitted_in_the_order_of_their_axes():
 def test_rows_of_a_layer_plan_are_consistent():
     with pytest.raises(CompressionError, match="expected a layout"):
         LayerPlan(name="a", kind="linear", type_name="Linear", dense_weights=4, dense_multiplications=4)
+
+
+def test_bonds_that_are_asked_for_save_weights_or_are_refused():
+    with pytest.raises(CompressionError, match="expected fewer"):
+        plan_of(keep=0.9, overrides={r".*0\.fc": Override(input_dims=(6, 8), output_dims=(6, 8), bond=36)})

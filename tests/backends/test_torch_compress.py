@@ -1,0 +1,233 @@
+"""Compression of PyTorch modules: what is found, what is gathered, what is put in its place."""
+
+import numpy as np
+import pytest
+
+from mponet.compress import CompressConfig, CompressionPlan, Override
+from mponet.errors import CompressionError
+
+torch = pytest.importorskip("torch")
+from torch import nn  # noqa: E402
+
+from mponet_torch import MPOLinear  # noqa: E402
+from mponet_torch.compress import calibrate, compress, plan  # noqa: E402
+
+
+class Attention(nn.Module):
+    """Three layers that read one tensor, and one that reads what they made."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(size, size, bias=k > 0) for k in range(3))
+        self.output = nn.Linear(size, size)
+
+    def forward(self, inputs):
+        mixed = torch.softmax(self.query(inputs) @ self.key(inputs).transpose(-1, -2), -1) @ self.value(inputs)
+        return inputs + self.output(mixed)
+
+
+class Language(nn.Module):
+    """An embedding tied to the head, with attention in between."""
+
+    def __init__(self, words=50, size=32):
+        super().__init__()
+        self.embed = nn.Embedding(words, size)
+        self.attention = Attention(size)
+        self.norm = nn.LayerNorm(size)
+        self.head = nn.Linear(size, words, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, tokens):
+        return self.head(self.norm(self.attention(self.embed(tokens))))
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    network = Language().double()
+    for layer in (network.attention.query, network.attention.output):  # falling spectra, as trained weights have
+        u, _, vh = torch.linalg.svd(layer.weight.detach())
+        layer.weight.data = u * torch.arange(1.0, 33.0).double() ** -1.5 @ vh
+    return network
+
+
+@pytest.fixture
+def data():
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randint(0, 50, (4, 20), generator=generator) for _ in range(5)]
+
+
+CONFIG = CompressConfig(keep=0.5, min_weights=100, structures=("low-rank",))
+
+
+def test_the_original_is_untouched_and_the_copy_has_operators(model, data):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    small, report = compress(model, CONFIG, data)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert small is not model
+    assert report.plan.keep <= 0.5
+    assert {layer.name for layer in report.plan.replaced} == {
+        name for name, module in small.named_modules() if isinstance(module, MPOLinear)
+    }
+    assert report.plan.network_weights == sum(p.numel() for p in small.parameters())
+    assert report.plan.dense_network_weights == sum(p.numel() for p in model.parameters())
+    assert small(data[0]).shape == model(data[0]).shape
+    assert report.deviation < 0.05
+
+
+def test_in_place_changes_the_model_itself(model, data):
+    same, _ = compress(model, CONFIG, data, in_place=True)
+    assert same is model
+    assert any(isinstance(module, MPOLinear) for module in model.modules())
+
+
+def test_layers_that_read_one_tensor_share_sums(model, data):
+    sums = calibrate(model, CONFIG, data)
+    assert sums.inputs["attention.query"] == sums.inputs["attention.key"] == sums.inputs["attention.value"]
+    assert set(sums.sums) == {"attention.query", "attention.output"}
+    inputs = torch.cat([model.embed(batch) for batch in data]).reshape(-1, 32).detach().numpy()
+    np.testing.assert_allclose(sums.of("attention.value").products, inputs.T @ inputs, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(sums.of("attention.value").mean, inputs.mean(0), rtol=1e-12, atol=1e-12)
+    assert sums.of("attention.query").count == 400
+
+
+def test_gradients_are_those_of_the_summed_loss(model, data):
+    def loss(outputs, tokens):
+        return nn.functional.cross_entropy(outputs[:, :-1].flatten(0, 1), tokens[:, 1:].flatten(), reduction="sum")
+
+    sums = calibrate(model, CONFIG, data, loss=loss)
+    squares = []
+    for tokens in data:  # by hand: the gradient at the attention's output is that of the residual branch
+        kept = {}
+        handle = model.attention.output.register_forward_hook(lambda *a, kept=kept: kept.update(y=a[2]))
+        value = loss(model(tokens), tokens)
+        squares.append(torch.autograd.grad(value, kept["y"])[0].square().mean())
+        handle.remove()
+    assert sums.gradients["attention.output"] == pytest.approx(float(torch.stack(squares).mean()), rel=1e-9)
+    assert all(value > 0 for value in sums.gradients.values())
+
+
+@pytest.mark.parametrize("keep", [0.7, 0.4])
+def test_predicted_errors_are_those_of_the_layers_outputs(model, data, keep):
+    small, report = compress(model, CompressConfig(keep=keep, min_weights=100, bias_correction=False), data)
+    seen = {}
+    for name in report.output_errors:
+        hook = lambda _, inputs, outputs, name=name: seen.setdefault(name, []).append((inputs[0], outputs))  # noqa: E731
+        model.get_submodule(name).register_forward_hook(hook)
+    with torch.no_grad():
+        for batch in data:
+            model(batch)
+        for name, pairs in seen.items():
+            layer, dense = small.get_submodule(name), model.get_submodule(name)
+            bias = 0 if dense.bias is None else dense.bias
+            wanted = torch.cat([outputs - bias for _, outputs in pairs])
+            got = torch.cat([layer(inputs) - bias for inputs, _ in pairs])
+            error = float((wanted - got).norm() / wanted.norm())
+            assert report.output_errors[name] == pytest.approx(error, rel=1e-6)
+            assert report.plan[name].output_error == pytest.approx(error, rel=0.05)
+
+
+def test_a_matrix_of_low_rank_is_found_and_replaced_exactly(model, data):
+    model.attention.key.weight.data = torch.randn(32, 5).double() @ torch.randn(5, 32).double()
+    small, report = compress(model, CompressConfig(error=1e-7, min_weights=100, structures=("low-rank",)), data)
+    assert report.plan["attention.key"].bonds == (5,)
+    assert [layer.name for layer in report.plan.replaced] == ["attention.key"]
+    torch.testing.assert_close(small(data[0]), model(data[0]), rtol=1e-12, atol=1e-12)
+
+
+def test_mode_gradients_dtype_and_names_are_kept(model, data):
+    model.float().train()
+    model.attention.value.requires_grad_(False)
+    small, _ = compress(model, CONFIG, data)
+    assert small.training
+    assert not any(p.requires_grad for p in small.attention.value.parameters())
+    assert all(p.requires_grad for p in small.attention.output.parameters())
+    assert all(p.dtype == torch.float32 for p in small.parameters())
+    assert all(module.training for module in small.modules())
+    assert small.head.weight is small.embed.weight
+
+
+def test_a_tied_head_is_left_with_its_embedding(model, data):
+    made = plan(model, CONFIG, data)
+    assert made["embed"].reason == "torch.nn.Embedding is not supported"
+    assert made["head"].reason == "shares its weight with embed (torch.nn.Embedding is not supported)"
+
+
+def test_modules_with_a_forward_of_their_own_are_left_with_the_reason(data):
+    class Scaled(nn.Linear):
+        def forward(self, inputs):
+            return 2 * super().forward(inputs)
+
+    network = nn.Sequential(nn.Linear(32, 32), Scaled(32, 32), nn.MultiheadAttention(32, 4))
+    made = plan(network[:2], CONFIG, [torch.randn(50, 32)])
+    assert made["1"].reason == "Scaled has a forward of its own"
+    names = {layer.name: layer.reason for layer in plan(network, CONFIG)}
+    assert "outside of its forward" in names["2.out_proj"]
+
+
+def test_a_module_used_twice_is_replaced_in_both_places():
+    layer = nn.Linear(24, 24)
+    network = nn.Sequential(layer, nn.ReLU(), layer)
+    small, report = compress(network, CompressConfig(keep=0.5, min_weights=1), [torch.randn(200, 24)])
+    assert isinstance(small[0], MPOLinear)
+    assert small[0] is small[2]
+    assert len(report.plan.replaced) == 1
+
+
+def test_plans_are_carried_out_after_editing_and_saving(model, data, tmp_path):
+    made = plan(model, CONFIG, data)
+    made.replace("attention.query", bond=3).save(tmp_path / "plan.json")
+    small, report = compress(model, CompressionPlan.load(tmp_path / "plan.json"), data)
+    assert small.attention.query.shape.bond_dims == (1, 3, 1)
+    assert set(report.output_errors) == {layer.name for layer in report.plan.replaced}
+
+
+@pytest.mark.parametrize("batch", [lambda x: x, lambda x: (x,), lambda x: {"input": x}])
+def test_batches_are_tensors_tuples_or_mappings(batch):
+    network = nn.Sequential(nn.Linear(16, 16))
+    config = CompressConfig(keep=0.5, min_weights=1)
+    if isinstance(batch(torch.zeros(1)), dict):
+        network = nn.ModuleDict({"layer": network})
+        network.forward = lambda input: network["layer"](input)
+    assert calibrate(network, config, [batch(torch.randn(40, 16))]).sums
+
+
+def test_mistakes_leave_the_model_as_it_was(model, data):
+    model.train()
+    wanted = [p.requires_grad for p in model.parameters()]
+    for call, text in (
+        (lambda: compress(model, CONFIG, [], in_place=True), "holds no batch"),
+        (lambda: compress(model, CompressConfig(keep=0.5, include=["quary"]), data, in_place=True), "attention.query"),
+        (lambda: compress(model, CompressConfig(keep=0.0001, min_weights=100), data, in_place=True), "budget"),
+    ):
+        with pytest.raises(CompressionError, match=text):
+            call()
+    model.attention.output.weight.data[0, 0] = float("nan")
+    with pytest.raises(CompressionError, match="not finite"):
+        compress(model, CONFIG, data, in_place=True)
+    assert not any(isinstance(module, MPOLinear) for module in model.modules())
+    assert all(module.training for module in model.modules())
+    assert [p.requires_grad for p in model.parameters()] == wanted
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_given_factors_and_bonds(model, data):
+    overrides = {r".*query": Override(input_dims=(4, 8), output_dims=(8, 4), bond=6)}
+    small, _ = compress(model, CompressConfig(keep=0.6, min_weights=100, overrides=overrides), data)
+    assert str(small.attention.query.shape) == "M^{8,4}_{4,8}(6)"
+
+
+def test_layers_of_hugging_face_with_transposed_weights(data):
+    pytest.importorskip("transformers")
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_positions=32, n_embd=32, n_layer=2, n_head=2)).eval()
+    small, report = compress(model, CompressConfig(keep=0.6, min_weights=100, structures=("low-rank",)), data)
+    assert {layer.type_name for layer in report.plan.replaced} == {"Conv1D"}
+    layer = model.transformer.h[0].mlp.c_fc
+    layer.weight.data = torch.randn(32, 5) @ torch.randn(5, 128)
+    same, report = compress(model, CompressConfig(error=1e-4, min_weights=100, structures=("low-rank",)), data)
+    assert report.plan["transformer.h.0.mlp.c_fc"].bonds == (5,)
+    torch.testing.assert_close(same(data[0]).logits, model(data[0]).logits, rtol=1e-4, atol=1e-5)
+    assert torch.isfinite(small.generate(data[0][:, :4], max_new_tokens=4)).all()
