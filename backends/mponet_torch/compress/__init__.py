@@ -14,7 +14,7 @@ from mponet.compress.report import Report
 from mponet.compress.run import compress as compress_network
 from mponet.compress.run import gathered
 from mponet.compress.run import plan as plan_network
-from mponet_torch.compress.network import TorchNetwork
+from mponet_torch.compress.network import NativeNetwork
 from mponet_torch.compress.streaming import LossFunction
 
 
@@ -51,7 +51,7 @@ def compress(
         >>> report.plan.keep <= 0.5, sum(p.numel() for p in small.parameters()) < 0.52 * 12448
         (True, True)
     """
-    network = TorchNetwork(model if in_place else deepcopy(model), loss)
+    network = NativeNetwork(model if in_place else deepcopy(model), loss)
     report = compress_network(network, config, calibration, progress=progress)
     return network.model, report
 
@@ -76,7 +76,7 @@ def plan(
     Raises:
         CompressionError: patterns or budget do not fit the model.
     """
-    return plan_network(TorchNetwork(model, loss), config, calibration, progress=progress)[0]
+    return plan_network(NativeNetwork(model, loss), config, calibration, progress=progress)[0]
 
 
 def calibrate(
@@ -93,7 +93,7 @@ def calibrate(
     Raises:
         CompressionError: a pattern does not fit the model, or values are not finite.
     """
-    network = TorchNetwork(model, loss)
+    network = NativeNetwork(model, loss)
     sums = gathered(network, network.targets(), config, data)
     assert sums is not None
     return sums

@@ -1,4 +1,4 @@
-"""`TorchNetwork`: a `torch.nn.Module` as `mponet.compress` sees it."""
+"""`NativeNetwork`: a `torch.nn.Module` as `mponet.compress` sees it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace as replaced
@@ -13,7 +13,7 @@ from mponet_torch.compress.modules import OPERATORS, kind_of, type_name
 from mponet_torch.compress.streaming import LossFunction, stream
 
 
-class TorchNetwork:
+class NativeNetwork:
     """The two ends of compression for a module (`mponet.compress.adapter.CompressAdapter`).
 
     Attributes:
