@@ -8,7 +8,6 @@ from flax import nnx
 
 from mponet.contraction.planner import plans_for
 from mponet.layers.chain import ChainLayer
-from mponet.layers.checks import check_width
 from mponet.operators.shape import MPOShape
 from mponet_jax.nn.parameters import ParameterAccess
 from mponet_jax.ops.arrays import Array
@@ -70,9 +69,8 @@ class MPOLinear(ParameterAccess, ChainLayer, nnx.Module):
         Raises:
             ShapeError: the last dimension is not ``in_features``.
         """
-        check_width(self.shape, inputs.shape)
-        leading = inputs.shape[:-1]
         inputs, bias, cores = self._promoted(inputs)
+        leading = inputs.shape[:-1]
         rows = inputs.reshape(prod(leading), self.in_features)
         batch = rows.shape[0] if isinstance(rows.shape[0], int) else None
         # not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a plan is no array

@@ -6,7 +6,7 @@ from typing import Any, Self
 from flax import nnx
 
 from mponet.contraction.planner import plans_for
-from mponet.layers.checks import check_names, check_width
+from mponet.layers.checks import check_names
 from mponet.layers.network import NetworkLayer
 from mponet.operators.topology import NetworkShape
 from mponet_jax.nn.parameters import ParameterAccess
@@ -65,9 +65,8 @@ class NetworkLinear(ParameterAccess, NetworkLayer, nnx.Module):
         Raises:
             ShapeError: the last dimension is not ``in_features``.
         """
-        check_width(self.shape, inputs.shape)
-        leading = inputs.shape[:-1]
         inputs, bias, tensors = self._promoted(inputs)
+        leading = inputs.shape[:-1]
         rows = inputs.reshape(prod(leading), self.in_features)
         batch = rows.shape[0] if isinstance(rows.shape[0], int) else None
         # not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a plan is no array

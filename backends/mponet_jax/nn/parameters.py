@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mponet.contraction.planner import PlanningContext
 from mponet.errors import InputError
+from mponet.layers.checks import check_initializer, check_real, check_width
 from mponet.layers.operator import DenseWeights, OperatorLayer
 from mponet_jax.ops.arrays import PRECISION, Array, accumulator, from_numpy, supported, to_numpy
 from mponet_jax.ops.planning import planner
@@ -31,6 +32,9 @@ class ParameterAccess(OperatorLayer):
 
     def _make_parameters(self, use_bias: bool, dtype: Any, param_dtype: Any, rngs: nnx.Rngs) -> None:
         """Make the parameters with starting values; they depend on ``rngs.params()`` only."""
+        check_initializer(self.initializer)  # type: ignore[attr-defined]
+        for given in (dtype, param_dtype):
+            check_real(jnp.dtype(given or jnp.float32).name, "the layer")
         self.use_bias, self.dtype = use_bias, dtype
         self.param_dtype = supported(accumulator(dtype or jnp.float32) if param_dtype is None else param_dtype)
         for name, value in zip(self.parameter_names, self._start(rngs), strict=True):
@@ -64,7 +68,16 @@ class ParameterAccess(OperatorLayer):
         return str(jnp.dtype(self.dtype or self.param_dtype).name), planner()
 
     def _promoted(self, inputs: Array) -> tuple[Array, Array | None, list[Array]]:
-        """Inputs, bias and tensors in the dtype that the layer computes in."""
+        """Inputs, bias and tensors in the dtype that the layer computes in.
+
+        Raises:
+            InputError: the inputs are no array, or complex.
+            ShapeError: their last dimension is not ``in_features``.
+        """
+        if not isinstance(inputs, jax.Array | np.ndarray):
+            raise InputError(f"inputs are a {type(inputs).__name__}; expected a JAX or numpy array; use jnp.asarray")
+        check_real(inputs.dtype.name, "inputs")
+        check_width(self.shape, inputs.shape)
         bias = None if self.bias is None else self.bias[...]
         arrays: tuple[Any, ...] = (inputs, bias, *(tensor[...] for tensor in self.tensors))
         inputs, bias, *tensors = promote_dtype(arrays, dtype=self.dtype)
@@ -75,9 +88,14 @@ class ParameterAccess(OperatorLayer):
         if not isinstance(dense, nnx.Linear):
             raise InputError(f"dense is a {type(dense).__name__}; expected a flax.nnx.Linear")
         kernel = dense.kernel[...]
+        check_real(kernel.dtype.name, "dense")
+        matrix = to_numpy(kernel)
+        if isinstance(dense, nnx.LoRALinear):  # the adapter is part of what the layer computes
+            down, up = (to_numpy(part[...]).astype(np.float64) for part in (dense.lora.lora_a, dense.lora.lora_b))
+            matrix = matrix + down @ up
         bias = None if dense.bias is None else to_numpy(dense.bias[...])
         options = {"dtype": dense.dtype, "param_dtype": kernel.dtype}
-        return DenseWeights(to_numpy(kernel), bias, options, jax.default_device(_device(kernel)))
+        return DenseWeights(matrix, bias, options, jax.default_device(_device(kernel)))
 
     def _make_dense(self, matrix: NDArray[Any], bias: NDArray[Any] | None) -> nnx.Linear:
         first = self.tensors[0][...]

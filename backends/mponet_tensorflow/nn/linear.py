@@ -7,8 +7,9 @@ from typing import Any, Self
 from mponet.errors import ShapeError
 from mponet.layers.chain import ChainLayer
 from mponet.operators.shape import MPOShape
-from mponet_tensorflow.nn.parameters import ParameterAccess, as_leading, as_rows
-from mponet_tensorflow.ops.arrays import Array, keras, tf
+from mponet_tensorflow.nn.options import WeightOptions
+from mponet_tensorflow.nn.parameters import ParameterAccess, as_leading, as_rows, real
+from mponet_tensorflow.ops.arrays import Array, keras
 from mponet_tensorflow.ops.contraction import apply
 
 Size = int | Sequence[int]
@@ -38,7 +39,9 @@ class MPODense(ParameterAccess, ChainLayer, keras.layers.Layer):
         initializer: variance of the entries of ``W``, met exactly: ``glorot``, ``he``, ``lecun`` or
             a number.
         seed: seed of the starting values; None draws one, so `keras.utils.set_random_seed` governs.
-        **kwargs: ``name``, ``dtype``, ... as for every `keras.layers.Layer`.
+        **kwargs: those of `keras.layers.Dense` (``kernel_initializer``, ``kernel_regularizer``,
+            ``kernel_constraint``, ... see `mponet_tensorflow.nn.options.WeightOptions`) and those
+            of every `keras.layers.Layer` (``name``, ``dtype``, ...).
 
     Raises:
         ShapeError: sizes, factors and bonds do not fit together.
@@ -57,16 +60,15 @@ class MPODense(ParameterAccess, ChainLayer, keras.layers.Layer):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
+        options = WeightOptions.taken_from(kwargs)
         super().__init__(**kwargs)
+        self._take(activation, use_bias, initializer, seed, options)
         # sizes that are wrong whatever the inputs are refused here, not at the first call
         self.units = MPOShape.from_sizes(1 if input_dims is None else input_dims, units, 1, sites).out_features
         self.output_dims = tuple(units) if isinstance(units, Sequence) else None
         self.bond = tuple(bond) if isinstance(bond, Sequence) else bond
-        self.activation = keras.activations.get(activation)
-        self.use_bias, self.initializer, self.seed = use_bias, initializer, seed
         self.sites = sites
         self.input_dims = None if input_dims is None else tuple(input_dims)
-        self.supports_masking = True
         self._shape = None if input_dims is None else self._shape_for(prod(input_dims))
 
     def build(self, input_shape: Sequence[int | None]) -> None:
@@ -101,8 +103,8 @@ class MPODense(ParameterAccess, ChainLayer, keras.layers.Layer):
         Raises:
             ShapeError: the last dimension is not the number of inputs.
         """
-        # Keras itself casts floating-point numbers only
-        rows = as_rows(tf.cast(inputs, self.compute_dtype), self.shape)
+        inputs = real(inputs, self.compute_dtype)
+        rows = as_rows(inputs, self.shape)
         outputs = apply(self.plans(rows.shape[0]), rows, self.cores, self.bias)
         return self.activation(as_leading(outputs, inputs))
 

@@ -6,8 +6,9 @@ from typing import Any, Self
 from mponet.layers.checks import check_names, check_width
 from mponet.layers.network import NetworkLayer
 from mponet.operators.topology import NetworkShape
-from mponet_tensorflow.nn.parameters import ParameterAccess, as_leading, as_rows
-from mponet_tensorflow.ops.arrays import Array, keras, tf
+from mponet_tensorflow.nn.options import WeightOptions
+from mponet_tensorflow.nn.parameters import ParameterAccess, as_leading, as_rows, real
+from mponet_tensorflow.ops.arrays import Array, keras
 from mponet_tensorflow.ops.contraction import apply
 
 
@@ -32,7 +33,9 @@ class NetworkDense(ParameterAccess, NetworkLayer, keras.layers.Layer):
         initializer: variance of the entries of ``W``, met exactly: ``glorot``, ``he``, ``lecun`` or
             a number.
         seed: seed of the starting values; None draws one, so `keras.utils.set_random_seed` governs.
-        **kwargs: ``name``, ``dtype``, ... as for every `keras.layers.Layer`.
+        **kwargs: those of `keras.layers.Dense` (``kernel_initializer``, ``kernel_regularizer``,
+            ``kernel_constraint``, ... see `mponet_tensorflow.nn.options.WeightOptions`) and those
+            of every `keras.layers.Layer` (``name``, ``dtype``, ...).
 
     Raises:
         GraphError: a node has the name of an attribute of the layer.
@@ -48,12 +51,11 @@ class NetworkDense(ParameterAccess, NetworkLayer, keras.layers.Layer):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
+        options = WeightOptions.taken_from(kwargs)
         super().__init__(**kwargs)
+        self._take(activation, use_bias, initializer, seed, options)
         self.shape = shape
         self.units = shape.out_features
-        self.activation = keras.activations.get(activation)
-        self.use_bias, self.initializer, self.seed = use_bias, initializer, seed
-        self.supports_masking = True
         check_names(shape, self)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
@@ -78,8 +80,8 @@ class NetworkDense(ParameterAccess, NetworkLayer, keras.layers.Layer):
         Raises:
             ShapeError: the last dimension is not the number of inputs.
         """
-        # Keras itself casts floating-point numbers only
-        rows = as_rows(tf.cast(inputs, self.compute_dtype), self.shape)
+        inputs = real(inputs, self.compute_dtype)
+        rows = as_rows(inputs, self.shape)
         outputs = apply(self.plans(rows.shape[0]), rows, self.tensors, self.bias)
         return self.activation(as_leading(outputs, inputs))
 

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from mponet.contraction.planner import PlanningContext
 from mponet.errors import InputError, ShapeError
-from mponet.layers.checks import check_width
+from mponet.layers.checks import check_initializer, check_real, check_width
 from mponet.layers.operator import DenseWeights, OperatorLayer
 from mponet.operators.shape import MPOShape
 from mponet.operators.topology import NetworkShape
+from mponet_tensorflow.nn.options import KernelPenalty, WeightOptions, variance_of
 from mponet_tensorflow.ops.arrays import Array, from_numpy, keras, tf, to_numpy
 from mponet_tensorflow.ops.planning import planner
 
@@ -30,14 +31,43 @@ class ParameterAccess(OperatorLayer):
     use_bias: bool
     seed: int | None
     activation: Any
+    options: WeightOptions
+
+    def _take(
+        self, activation: Any, use_bias: bool, initializer: Any, seed: int | None, options: WeightOptions
+    ) -> None:
+        """Keep the arguments that both kinds of layer have.
+
+        Raises:
+            InputError: the layer computes in complex numbers, or an initializer has no variance.
+        """
+        check_real(self.compute_dtype, "the layer")  # type: ignore[attr-defined]
+        check_initializer(initializer)
+        self.activation = keras.activations.get(activation)
+        self.use_bias, self.initializer, self.seed, self.options = use_bias, initializer, seed, options
+        if options.kernel_initializer is not None:
+            variance_of(options.kernel_initializer, 1, 1)  # refused here, not at the first call
+        self.supports_masking = True
 
     def _make_parameters(self) -> None:
         """Add the weights with starting values; a seed is drawn as Keras draws those of its initialisers."""
         seed = random.randint(1, 10**9) if self.seed is None else self.seed
+        options = self.options
+        if options.kernel_initializer is not None:
+            self.initializer = variance_of(options.kernel_initializer, self.in_features, self.units)
         values = self.initial_values(np.random.default_rng(seed))
+        penalty = None if options.kernel_regularizer is None else KernelPenalty(self, options.kernel_regularizer)
         for name, value in zip(self.parameter_names, values, strict=True):
-            setattr(self, name, self.add_weight(name=name, shape=value.shape, initializer=_given(value)))  # type: ignore[attr-defined]
-        self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros") if self.use_bias else None  # type: ignore[attr-defined]
+            weight = self._add(name, value.shape, _given(value), penalty, options.kernel_constraint)
+            setattr(self, name, weight)
+            penalty = None  # one variable carries it for all
+        self.bias = None
+        if self.use_bias:
+            start, penalty, held = options.bias_initializer, options.bias_regularizer, options.bias_constraint
+            self.bias = self._add("bias", (self.units,), start, penalty, held)
+
+    def _add(self, name: str, shape: tuple[int, ...], start: Any, penalty: Any, held: Any) -> keras.Variable:
+        return self.add_weight(name=name, shape=shape, initializer=start, regularizer=penalty, constraint=held)  # type: ignore[attr-defined]
 
     @property
     def tensors(self) -> tuple[keras.Variable, ...]:
@@ -71,11 +101,27 @@ class ParameterAccess(OperatorLayer):
                 f"{dense.name} has no weights yet; expected a built layer; call it, or build((None, inputs))"
             )
         bias = None if dense.bias is None else to_numpy(dense.bias)
-        return DenseWeights(to_numpy(dense.kernel), bias, {"activation": dense.activation, "dtype": dense.dtype_policy})
+        matrix, policy = _kernel_of(dense)
+        options = {"name": dense.name, "activation": dense.activation, "dtype": policy}
+        return DenseWeights(matrix, bias, options | WeightOptions.of_layer(dense))
+
+    def _adopt(self, dense: keras.layers.Dense) -> None:
+        self.trainable = dense.trainable
+        self.activity_regularizer = dense.activity_regularizer
 
     def _make_dense(self, matrix: NDArray[Any], bias: NDArray[Any] | None) -> keras.layers.Dense:
-        dense = keras.layers.Dense(self.units, self.activation, use_bias=bias is not None, dtype=self.dtype_policy)  # type: ignore[attr-defined]
+        options = WeightOptions.of_layer(self.options)
+        dense = keras.layers.Dense(
+            self.units,
+            self.activation,
+            use_bias=bias is not None,
+            dtype=self.dtype_policy,  # type: ignore[attr-defined]
+            name=self.name,
+            activity_regularizer=self.activity_regularizer,
+            **options,
+        )
         dense.build((None, self.in_features))
+        dense.trainable = self.trainable
         self._write(dense.kernel, matrix)
         if bias is not None:
             self._write(dense.bias, bias)
@@ -92,7 +138,40 @@ class ParameterAccess(OperatorLayer):
             "use_bias": self.use_bias,
             "initializer": self.initializer,  # type: ignore[attr-defined]
             "seed": self.seed,
+            **self.options.config(),
         }
+
+
+def _kernel_of(dense: keras.layers.Dense) -> tuple[NDArray[Any], Any]:
+    """The kernel of a dense layer as it acts, LoRA merged and int8 scaled; and the policy of its numbers.
+
+    Raises:
+        InputError: it is quantised in a way that is not read here.
+    """
+    mode = dense.quantization_mode
+    if mode is None:
+        return to_numpy(tf.convert_to_tensor(dense.kernel)), dense.dtype_policy  # merges LoRA
+    if mode != "int8" or dense.lora_enabled:
+        raise InputError(
+            f"{dense.name} is quantised to {mode}{' with LoRA' if dense.lora_enabled else ''}; expected float "
+            "weights or int8 without LoRA; make the operator before quantising"
+        )
+    scale = to_numpy(dense.kernel_scale)
+    source = dense.dtype_policy.name.partition("_from_")[2] or "float32"
+    return to_numpy(dense.kernel) / scale, keras.dtype_policies.get(source)
+
+
+def real(inputs: Any, dtype: str) -> Array:
+    """Inputs in the dtype that a layer computes in.
+
+    Raises:
+        InputError: they are complex, or sparse or ragged.
+    """
+    if isinstance(inputs, tf.SparseTensor | tf.RaggedTensor):
+        raise InputError(f"inputs are a {type(inputs).__name__}; expected a dense tensor; use tf.sparse.to_dense")
+    inputs = tf.convert_to_tensor(inputs)
+    check_real(inputs.dtype.name, "inputs")
+    return tf.cast(inputs, dtype)  # Keras itself casts floating-point numbers only
 
 
 def as_rows(inputs: Array, shape: MPOShape | NetworkShape) -> Array:
