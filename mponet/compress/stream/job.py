@@ -1,0 +1,236 @@
+"""Compress a checkpoint as files: plan, one part per matrix, then the new files, the description last.
+
+In the folder of the result while the work goes on::
+
+    .parts/plan.json                  what becomes of every matrix
+    .parts/<number>.safetensors       the cores and the bias of one matrix, renamed into place
+    *.safetensors                     the new files
+    mponet.json                       written last: the result is whole
+
+A job that was killed goes on where it stopped and gives the same bytes: parts and plan are taken as
+they are when they belong to the same job.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from hashlib import sha256
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from mponet.compress.calibrate import Calibration, InputSums
+from mponet.compress.config import CompressConfig
+from mponet.compress.fitting import fit_layer
+from mponet.compress.layer_plan import LayerPlan
+from mponet.compress.pipeline import Progress, make_plan
+from mponet.compress.plan import CompressionPlan
+from mponet.compress.stream.header import Entry, read_header
+from mponet.compress.stream.rules import Matrix, matrices, targets
+from mponet.compress.stream.sources import INDEX, Source, open_source, read_json
+from mponet.compress.stream.writing import Piece, encoded, write_safetensors
+from mponet.compress.target import Target
+from mponet.errors import CheckpointError
+from mponet.files import write_json, writing
+
+PARTS = ".parts"
+DESCRIPTION = "mponet.json"
+SINGLE = "model.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One compression of one checkpoint.
+
+    Attributes:
+        source: the checkpoint.
+        out: folder of the result.
+        config: what to compress, and to what budget.
+        calibration: sums over the inputs; None takes the plain weights.
+        found: the matrices of the checkpoint.
+        targets: the same as `mponet.compress` sees them.
+    """
+
+    source: Source
+    out: Path
+    config: CompressConfig
+    calibration: Calibration | None
+    found: tuple[Matrix, ...] = field(repr=False)
+    targets: tuple[Target, ...] = field(repr=False)
+
+    @property
+    def parts(self) -> Path:
+        """The folder of what is done so far."""
+        return self.out / PARTS
+
+    @property
+    def fingerprint(self) -> str:
+        """What the parts belong to: the checkpoint's headers, sizes and times, the config and the sums."""
+        entries = [(e.name, e.dtype, e.shape, e.begin, e.end) for e in self.source.entries.values()]
+        files = sorted({entry.file for entry in self.source.entries.values()})
+        stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        sums = None if self.calibration is None else sorted((k, s.count) for k, s in self.calibration.sums.items())
+        return sha256(repr((entries, stamps, self.config.summary(), sums)).encode()).hexdigest()
+
+
+def open_job(path: Path, out: Path, config: CompressConfig, calibration: Calibration | None = None) -> Job:
+    """Open a checkpoint for compression; headers are read, tensors are not.
+
+    Raises:
+        CheckpointError: the checkpoint is not usable, or holds a compressed network.
+    """
+    source = open_source(path)
+    described = {file.name: file for file in source.carried}
+    if DESCRIPTION in described or "mponet" in source.metadata:
+        raise CheckpointError(f"{path} is compressed already; expected a dense checkpoint; merge it first")
+    settings = read_json(described["config.json"]) if "config.json" in described else {}
+    found = matrices(source, settings)
+    return Job(source, out, config, calibration, found, targets(source, found))
+
+
+def plan_job(job: Job, progress: Progress | None = None) -> CompressionPlan:
+    """What `run_job` would do.  Nothing is written.
+
+    Raises:
+        CompressionError: a pattern matches nothing, or the budget cannot be met.
+    """
+    owned = {matrix.tensor for matrix in job.found}
+    other = sum(entry.size for name, entry in job.source.entries.items() if name not in owned)
+    return make_plan(job.targets, job.config, job.calibration, other_weights=other, progress=progress)
+
+
+def run_job(job: Job, *, processes: int = 1, progress: Progress | None = None) -> CompressionPlan:
+    """Compress a checkpoint, or go on where an earlier call was killed.
+
+    Args:
+        job: what to do.
+        processes: number of processes that fit matrices.
+        progress: called with a step's name, how many are done and how many there are.
+
+    Returns:
+        The plan that was carried out.
+
+    Raises:
+        CheckpointError: the folder holds something else, or a file cannot be read or written.
+        CompressionError: a pattern matches nothing, or the budget cannot be met.
+    """
+    plan = _begun(job, progress)
+    rows = [layer for layer in plan.replaced if not layer.tied_to]
+    known = {target.name: target for target in job.targets}
+    kinds = {matrix.module: job.source.entries[matrix.tensor].dtype for matrix in job.found}
+    tasks = [
+        (known[row.name], row, _sums(job, row), job.config, kinds[row.name], str(job.parts / _part(k)))
+        for k, row in enumerate(rows)
+        if not (job.parts / _part(k)).is_file()
+    ]
+    for done, _ in enumerate(_each(_fit_part, tasks, processes), start=len(rows) - len(tasks) + 1):
+        if progress is not None:
+            progress("fit", done, len(rows))
+    _write_files(job, plan, rows)
+    shutil.rmtree(job.parts)
+    return plan
+
+
+def _begun(job: Job, progress: Progress | None) -> CompressionPlan:
+    """The plan of an earlier call of the same job, or a new one."""
+    if (job.out / DESCRIPTION).exists():
+        raise CheckpointError(f"{job.out} holds a compressed network; expected a new folder; choose another")
+    with writing(job.out):
+        job.parts.mkdir(parents=True, exist_ok=True)
+    marker, saved = job.parts / "job.json", job.parts / "plan.json"
+    if marker.is_file() and read_json(marker).get("fingerprint") != job.fingerprint:
+        raise CheckpointError(
+            f"{job.out} holds parts of another job; expected none; choose another folder"
+        )
+    if saved.is_file():
+        return CompressionPlan.load(saved)
+    plan = plan_job(job, progress)
+    write_json(marker, {"fingerprint": job.fingerprint})
+    plan.save(saved)
+    return plan
+
+
+def _sums(job: Job, row: LayerPlan) -> InputSums | None:
+    return None if job.calibration is None else job.calibration.of(row.name)
+
+
+def _part(number: int) -> str:
+    return f"{number:06d}.safetensors"
+
+
+def _each(function: Callable[[Any], None], tasks: list[Any], processes: int) -> Iterable[None]:
+    if processes <= 1 or len(tasks) <= 1:
+        return map(function, tasks)
+    pool = ProcessPoolExecutor(min(processes, len(tasks)), mp_context=get_context("spawn"), initializer=_one_thread)
+    with pool:
+        return list(pool.map(function, tasks))
+
+
+def _one_thread() -> None:
+    """Processes share the cores already; threads of the linear algebra would only wait for one another."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def _fit_part(task: tuple[Target, LayerPlan, InputSums | None, CompressConfig, str, str]) -> None:
+    """Fit one matrix and write its part."""
+    target, row, sums, config, dtype, path = task
+    fitted = fit_layer(target, row, sums, metric=config.metric, correct_bias=config.bias_correction)
+    values = {f"{row.name}.core{k}": core for k, core in enumerate(fitted.mpo.cores, start=1)}
+    if fitted.bias is not None:
+        values[f"{row.name}.bias"] = fitted.bias
+    pieces = [Piece(name, dtype, value.shape, encoded(value, dtype)) for name, value in values.items()]
+    write_safetensors(Path(path), pieces, {"output_error": repr(fitted.output_error)})
+
+
+def _write_files(job: Job, plan: CompressionPlan, rows: list[LayerPlan]) -> None:
+    """The new files, shard by shard, then the index, the carried files and the description."""
+    described = plan.to_json()
+    parts = {row.name: read_header(job.parts / _part(k)).entries for k, row in enumerate(rows)}
+    replaced = {matrix.tensor: parts[matrix.module] for matrix in job.found if matrix.module in parts}
+    dropped = {f"{name}.bias" for name, entries in parts.items() if f"{name}.bias" in entries}
+    shards: dict[str, list[Piece]] = {}
+    for name, entry in job.source.entries.items():
+        file = entry.file.name if entry.file.suffix == ".safetensors" else SINGLE
+        pieces = shards.setdefault(file, [])
+        if name in replaced:
+            pieces += [_piece(core) for core in replaced[name].values()]
+        elif name not in dropped:
+            pieces.append(_copied(job.source, entry))
+    single = len(shards) == 1
+    metadata = {**job.source.metadata, **({"mponet": described} if single else {})}
+    for name, pieces in sorted(shards.items()):
+        write_safetensors(job.out / name, pieces, metadata)
+    if not single:
+        _write_index(job.out, shards)
+    for carried in job.source.carried:
+        _carry(carried, job.out, described)
+    write_json(job.out / DESCRIPTION, json.loads(described))
+
+
+def _piece(entry: Entry) -> Piece:
+    return Piece(entry.name, entry.dtype, entry.shape, entry)
+
+
+def _copied(source: Source, entry: Entry) -> Piece:
+    """A tensor that stays: its bytes from a safetensors file, its values from any other."""
+    if entry.file.suffix == ".safetensors":
+        return _piece(entry)
+    return Piece(entry.name, entry.dtype, entry.shape, source.raw(entry.name))
+
+
+def _write_index(out: Path, shards: Mapping[str, list[Piece]]) -> None:
+    places = {piece.name: file for file, pieces in shards.items() for piece in pieces}
+    total = sum(piece.nbytes for pieces in shards.values() for piece in pieces)
+    write_json(out / INDEX, {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))})
+
+
+def _carry(file: Path, out: Path, described: str) -> None:
+    """Copy a configuration or tokenizer file; ``config.json`` also says what was done."""
+    with writing(out / file.name):
+        if file.name == "config.json":
+            write_json(out / file.name, {**read_json(file), "mponet": json.loads(described)})
+        else:
+            shutil.copyfile(file, out / file.name)
