@@ -85,9 +85,24 @@ def parts(backend: str, row: Row) -> tuple[dict[str, Call], dict[str, int], Plan
     def both(x: Any, slope: Any, *cores: Any) -> Any:
         return execute.forward(plan, cores, x, ops), execute.backward(plan, cores, x, slope, ops)
 
+    if backend == "jax":  # which differentiates the forward pass itself
+        both = differentiated(plan)
     calls["step"] = ready(backend, both, x, slope, *cores)
     counts["step"] = 3 * counts["forward"]
     return calls, counts, plan
+
+
+def differentiated(plan: Any) -> Any:
+    """A step of JAX: outputs, and gradients of inputs and cores."""
+    import jax
+
+    from mponet_jax.ops.contraction import recomputed
+
+    def both(x: Any, slope: Any, *cores: Any) -> Any:
+        outputs, pull_back = jax.vjp(lambda x, *cores: recomputed(plan, x, cores, None), x, *cores)
+        return outputs, pull_back(slope)
+
+    return both
 
 
 def main() -> None:

@@ -8,13 +8,13 @@ that of a dense layer, where automatic differentiation through a broadcast produ
 from collections.abc import Sequence
 from functools import partial
 
-from mponet.contraction.ops import A, Ops
+from mponet.contraction.ops import A, ForwardOps, Ops
 from mponet.contraction.program import BasePlan, Program
 from mponet.contraction.rows import backward_rows, forward_rows, over_rows
 from mponet.contraction.weights import merged, tensor_gradients, weights
 
 
-def forward(plan: BasePlan, tensors: Sequence[A], inputs: A, ops: Ops[A], bias: A | None = None) -> A:
+def forward(plan: BasePlan, tensors: Sequence[A], inputs: A, ops: ForwardOps[A], bias: A | None = None) -> A:
     """``inputs @ W + bias``.
 
     Args:
@@ -30,12 +30,12 @@ def forward(plan: BasePlan, tensors: Sequence[A], inputs: A, ops: Ops[A], bias: 
     return sweep(plan, weights_of(plan, tensors, ops), inputs, ops, bias)
 
 
-def weights_of(plan: BasePlan, tensors: Sequence[A], ops: Ops[A]) -> list[A]:
+def weights_of(plan: BasePlan, tensors: Sequence[A], ops: ForwardOps[A]) -> list[A]:
     """The weights of the plan's steps: all that `sweep` needs of the tensors."""
     return weights(plan.program, merged(plan.program, tensors, ops), ops)
 
 
-def dense_matrix(plan: BasePlan, tensors: Sequence[A], ops: Ops[A]) -> A:
+def dense_matrix(plan: BasePlan, tensors: Sequence[A], ops: ForwardOps[A]) -> A:
     """``W``, ``(in_features, out_features)``, by a plan that rebuilds it."""
     program: Program = plan.program
     (matrix,) = weights_of(plan, tensors, ops)
@@ -49,7 +49,7 @@ def dense_matrix(plan: BasePlan, tensors: Sequence[A], ops: Ops[A]) -> A:
     return matrix
 
 
-def sweep(plan: BasePlan, weights: Sequence[A], inputs: A, ops: Ops[A], bias: A | None = None) -> A:
+def sweep(plan: BasePlan, weights: Sequence[A], inputs: A, ops: ForwardOps[A], bias: A | None = None) -> A:
     """`forward` with given weights."""
     program: Program = plan.program
     if plan.tile is None and _is_dense(program):
@@ -122,6 +122,6 @@ def _is_dense(program: Program) -> bool:
     return len(program.steps) == 1 and step.prefix == step.suffix == 1 and not program.orders and not step.transposition
 
 
-def _flat(array: A, like: A, features: int, ops: Ops[A]) -> A:
+def _flat(array: A, like: A, features: int, ops: ForwardOps[A]) -> A:
     """``(batch, features)`` again, with as many rows as ``like``."""
     return ops.reshape(array, (ops.batch_size(like), features))

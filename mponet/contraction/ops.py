@@ -26,8 +26,8 @@ class Body(Protocol[A]):
         """One block."""
 
 
-class Ops(Protocol[A]):
-    """Reshape, transpose, products and sums: nothing else.
+class ForwardOps(Protocol[A]):
+    """What a forward pass takes: reshape, transpose and products.
 
     A library that writes in place makes use of ``out``; others ignore it and give new arrays.
     """
@@ -47,15 +47,6 @@ class Ops(Protocol[A]):
     def add(self, array: A, bias: A) -> A:
         """``array + bias``, in the memory of ``array`` where the library can: the caller owns it."""
 
-    def accumulate_gradient(self, total: A | None, a: A, b: A) -> A:
-        """``total`` plus ``a.T @ b`` for ``(n, k), (n, m)``, or ``sum_p a[p] @ b[p].T`` for ``(p, k, q), (p, m, q)``.
-
-        The library keeps totals in a form of its own until `finalize` makes arrays of them.
-        """
-
-    def finalize(self, total: A, like: A) -> A:
-        """The total as an array of the dtype of ``like``."""
-
     def matmul_permuted(self, a: A, b: A, sizes: tuple[int, ...], axes: tuple[int, ...], shape: tuple[int, ...]) -> A:
         """``a @ b`` as ``sizes``, its axes in another order, as ``shape``; shares no memory with any other array."""
 
@@ -66,3 +57,16 @@ class Ops(Protocol[A]):
         self, body: Body[A], arrays: tuple[A, ...], widths: Sequence[int], tile: int
     ) -> tuple[tuple[A, ...], Totals[A]]:
         """``body`` over blocks of ``tile`` rows, the last may be shorter: row results ``(rows, width)``, and sums."""
+
+
+class Ops(ForwardOps[A], Protocol[A]):
+    """What a backward pass takes, too: sums of products."""
+
+    def accumulate_gradient(self, total: A | None, a: A, b: A) -> A:
+        """``total`` plus ``a.T @ b`` for ``(n, k), (n, m)``, or ``sum_p a[p] @ b[p].T`` for ``(p, k, q), (p, m, q)``.
+
+        The library keeps totals in a form of its own until `finalize` makes arrays of them.
+        """
+
+    def finalize(self, total: A, like: A) -> A:
+        """The total as an array of the dtype of ``like``."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Self
 
-from mponet.contraction.ops import A, Ops
+from mponet.contraction.ops import A, ForwardOps
 from mponet.display import NotebookRepr
 from mponet.errors import PlanError
 
@@ -46,11 +46,11 @@ class Unfolding:
         moved = [axis for axis in axes if sizes[axis] > 1]
         return cls(sizes, None if moved == sorted(moved) else axes, shape)
 
-    def apply(self, array: A, ops: Ops[A]) -> A:
+    def apply(self, array: A, ops: ForwardOps[A]) -> A:
         """The tensor, unfolded."""
         return ops.reshape(array if self.axes is None else ops.transpose(array, self.axes), self.shape)
 
-    def undo(self, array: A, ops: Ops[A]) -> A:
+    def undo(self, array: A, ops: ForwardOps[A]) -> A:
         """The tensor that `apply` makes ``array`` of."""
         ordered = ops.reshape(array, self.ordered)
         return ordered if self.axes is None else ops.transpose(ordered, self.inverse)
@@ -110,15 +110,15 @@ class Transposition:
         """Elements moved for each row of the batch."""
         return self.lead * prod(self.sizes)
 
-    def apply(self, state: A, rows: int, ops: Ops[A]) -> A:
+    def apply(self, state: A, rows: int, ops: ForwardOps[A]) -> A:
         """The state of ``rows`` rows of a batch (-1: unknown), transposed."""
         return self._moved(state, rows, self.sizes, self.axes, ops)
 
-    def undo(self, state: A, rows: int, ops: Ops[A]) -> A:
+    def undo(self, state: A, rows: int, ops: ForwardOps[A]) -> A:
         """The state that `apply` makes ``state`` of."""
         return self._moved(state, rows, self.ordered, self.inverse, ops)
 
-    def _moved(self, state: A, rows: int, sizes: Axes, axes: Axes, ops: Ops[A]) -> A:
+    def _moved(self, state: A, rows: int, sizes: Axes, axes: Axes, ops: ForwardOps[A]) -> A:
         first = rows * self.lead if rows >= 0 else -1  # explicit sizes keep empty batches legal
         return ops.transpose(ops.reshape(state, (first, *sizes)), (0, *(axis + 1 for axis in axes)))
 

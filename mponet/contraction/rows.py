@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from mponet.contraction.ops import A, Body, Ops, Totals
+from mponet.contraction.ops import A, Body, ForwardOps, Ops, Totals
 from mponet.contraction.program import Program, Step
 
 
 def over_rows(
-    tile: int | None, body: Body[A], arrays: tuple[A, ...], widths: Sequence[int], ops: Ops[A]
+    tile: int | None, body: Body[A], arrays: tuple[A, ...], widths: Sequence[int], ops: ForwardOps[A]
 ) -> tuple[tuple[A, ...], Totals[A]]:
     """``body`` over all rows at once, or over blocks of ``tile`` rows where there are more."""
     if tile is None or 0 <= ops.batch_size(arrays[0]) <= tile:
@@ -18,7 +18,7 @@ def over_rows(
 def forward_rows(
     program: Program,
     weights: Sequence[A],
-    ops: Ops[A],
+    ops: ForwardOps[A],
     bias: A | None,
     blocks: tuple[A, ...],
     out: tuple[A | None, ...],
@@ -66,7 +66,7 @@ def backward_rows(
     )
 
 
-def _states(program: Program, weights: Sequence[A], block: A, ops: Ops[A]) -> list[A]:
+def _states(program: Program, weights: Sequence[A], block: A, ops: ForwardOps[A]) -> list[A]:
     """What each step multiplies its weight with."""
     rows, state = ops.batch_size(block), block
     states: list[A] = []
@@ -86,7 +86,7 @@ def _state_shape(step: Step, rows: int, size: int) -> tuple[int, ...]:
     return (prefix, size) if step.suffix == 1 else (prefix, size, step.suffix)
 
 
-def _product(step: Step, weight: A, state: A, ops: Ops[A], out: A | None = None) -> A:
+def _product(step: Step, weight: A, state: A, ops: ForwardOps[A], out: A | None = None) -> A:
     return ops.matmul(state, weight, out) if step.suffix == 1 else ops.matmul(weight, state, out)
 
 

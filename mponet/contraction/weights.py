@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from mponet.contraction.ops import A, Ops
+from mponet.contraction.ops import A, ForwardOps
 from mponet.contraction.program import Program, Unfolding, WeightProduct
 
 
-def merged(program: Program, tensors: Sequence[A], ops: Ops[A], *, final: bool = True) -> dict[int, A]:
+def merged(program: Program, tensors: Sequence[A], ops: ForwardOps[A], *, final: bool = True) -> dict[int, A]:
     """The tensors and every product of them by its number; without ``final`` only what others are made of."""
     found = dict(enumerate(tensors))
     for number, product in enumerate(program.products, start=len(tensors)):
@@ -20,13 +20,13 @@ def merged(program: Program, tensors: Sequence[A], ops: Ops[A], *, final: bool =
     return found
 
 
-def weights(program: Program, found: Mapping[int, A], ops: Ops[A]) -> list[A]:
+def weights(program: Program, found: Mapping[int, A], ops: ForwardOps[A]) -> list[A]:
     """Each step's weight: ``(inner, rows)`` where nothing is carried along (a suffix of 1), else ``(rows, inner)``."""
     return [_unfolded(found[step.weight], step.unfolding, ops) for step in program.steps]
 
 
 def tensor_gradients(
-    program: Program, found: Mapping[int, A], weight_gradients: Sequence[A], ops: Ops[A]
+    program: Program, found: Mapping[int, A], weight_gradients: Sequence[A], ops: ForwardOps[A]
 ) -> tuple[A, ...]:
     """Gradients of the tensors from those of the weights: `merged` and `weights` backwards."""
     gradients = {
@@ -36,7 +36,9 @@ def tensor_gradients(
     return merge_backward(program, found, gradients, ops)
 
 
-def merge_backward(program: Program, found: Mapping[int, A], gradients: Mapping[int, A], ops: Ops[A]) -> tuple[A, ...]:
+def merge_backward(
+    program: Program, found: Mapping[int, A], gradients: Mapping[int, A], ops: ForwardOps[A]
+) -> tuple[A, ...]:
     """Gradients of the tensors from those of the products that are weights, by number: `merged` backwards."""
     known = dict(gradients)
     count = len(program.tensor_shapes)
@@ -52,7 +54,7 @@ def merge_backward(program: Program, found: Mapping[int, A], gradients: Mapping[
     return tuple(ops.reshape(known[k], shape) for k, shape in enumerate(program.tensor_shapes))
 
 
-def _operands(product: WeightProduct, found: Mapping[int, A], ops: Ops[A]) -> tuple[A, A]:
+def _operands(product: WeightProduct, found: Mapping[int, A], ops: ForwardOps[A]) -> tuple[A, A]:
     """The two tensors as matrices with the contracted axes inside."""
     return (
         _unfolded(found[product.left], product.left_unfolding, ops),
@@ -60,5 +62,5 @@ def _operands(product: WeightProduct, found: Mapping[int, A], ops: Ops[A]) -> tu
     )
 
 
-def _unfolded(tensor: A, unfolding: Unfolding | None, ops: Ops[A]) -> A:
+def _unfolded(tensor: A, unfolding: Unfolding | None, ops: ForwardOps[A]) -> A:
     return tensor if unfolding is None else unfolding.apply(tensor, ops)

@@ -1,6 +1,6 @@
 """JAX arrays: as an array library for plans, and to and from numpy."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -21,12 +21,10 @@ DTYPES: dict[str, Any] = {
 }
 #: JAX rounds float32 products to TF32 (or bfloat16 on a TPU) unless told not to.
 PRECISION = lax.Precision.HIGHEST
-#: Results and sums of the rows done so far.
-_Carried = tuple[tuple[Array, ...], tuple[Array, ...]]
 
 
 class Ops:
-    """`mponet.contraction.execute.Ops` of JAX."""
+    """`mponet.contraction.ops.ForwardOps` of JAX; JAX differentiates them itself."""
 
     def reshape(self, array: Array, shape: tuple[int, ...]) -> Array:
         """The array with another shape."""
@@ -37,30 +35,20 @@ class Ops:
         return jnp.transpose(array, axes)
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        """``(m, k) @ (k, n)`` or ``(m, k) @ (p, k, n)``."""
+        """``(m, k) @ (k, n)`` or ``(m, k) @ (p, k, n)``, in the narrower dtype of the two."""
         # dot_general and einsum compile to the same or slower; an expanded batch copies the small
         # factor p times
-        return jnp.matmul(a, b, precision=PRECISION)
+        return jnp.matmul(*_alike(a, b), precision=PRECISION)
 
     def linear(self, a: Array, b: Array, bias: Array | None) -> Array:
         """``(m, k) @ (k, n) + (n)``."""
         product = self.matmul(a, b)
-        return product if bias is None else product + bias
+        return product if bias is None else self.add(product, bias)
 
     def add(self, array: Array, bias: Array) -> Array:
-        """``array + bias``."""
-        return array + bias
-
-    def accumulate_gradient(self, total: Array | None, a: Array, b: Array) -> Array:
-        """``total`` plus ``a.T @ b``, or for three axes ``sum_p a[p] @ b[p].T``; 16-bit numbers in float32."""
-        summed = ((0,), (0,)) if a.ndim == 2 else ((0, 2), (0, 2))
-        wide = accumulator(a.dtype)
-        product = lax.dot_general(a, b, (summed, ((), ())), precision=PRECISION, preferred_element_type=wide)
-        return product if total is None else total + product
-
-    def finalize(self, total: Array, like: Array) -> Array:
-        """The sum, in the dtype of ``like``."""
-        return total.astype(like.dtype)
+        """``array + bias``, in the dtype of ``array``."""
+        # the bias is spread out before it is narrowed: its gradient is then summed in the wide dtype
+        return array + jnp.broadcast_to(bias.reshape(1, -1), array.shape).astype(array.dtype)
 
     def matmul_permuted(
         self, a: Array, b: Array, sizes: tuple[int, ...], axes: tuple[int, ...], shape: tuple[int, ...]
@@ -75,33 +63,42 @@ class Ops:
     def map_tiles(
         self, body: Body[Array], arrays: tuple[Array, ...], widths: Sequence[int], tile: int
     ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        """``body`` over blocks of ``tile`` rows: a loop over full tiles, then what is left, if anything is."""
-        nowhere = (None,) * len(widths)
-        count, left = divmod(self.batch_size(arrays[0]), tile)
-        tiles = (jax.ShapeDtypeStruct((tile, *array.shape[1:]), array.dtype) for array in arrays)
-        rows, sums = jax.eval_shape(lambda *tiles: body(tiles, nowhere, None), *tiles)
+        """``body`` over blocks of ``tile`` rows; its states are computed again when it is differentiated."""
+        (inputs,) = arrays
 
-        def write(carried: _Carried, start: Array | int, size: int) -> _Carried:
-            blocks = tuple(lax.dynamic_slice_in_dim(array, start, size) for array in arrays)
-            rows, totals = body(blocks, nowhere, carried[1])
-            written = (lax.dynamic_update_slice_in_dim(*pair, start, 0) for pair in zip(carried[0], rows, strict=True))
-            return tuple(written), totals
+        @jax.checkpoint
+        def block(rows: Array) -> Array:
+            return body((rows,), (None,), None)[0][0]
 
-        carried = _unwritten(arrays, rows), tuple(jnp.zeros(total.shape, total.dtype) for total in sums)
-        carried = lax.fori_loop(0, count, lambda k, carried: write(carried, k * tile, tile), carried)
-        return write(carried, count * tile, left) if left else carried
+        # rows of a batch may lie on several devices: then every block takes some of each device's
+        return ((_strided if jax.device_count() > 1 else _consecutive)(block, inputs, tile),), ()
 
 
-def _unwritten(arrays: tuple[Array, ...], rows: tuple[Any, ...]) -> tuple[Array, ...]:
-    """Arrays for the results of a loop: zeros, or in a backward pass the inputs, whose gradient takes their place.
+def _consecutive(block: Callable[[Array], Array], inputs: Array, tile: int) -> Array:
+    """Blocks of neighbouring rows, then what is left, if anything is."""
+    rows, width = inputs.shape
+    whole = rows - rows % tile
+    done = lax.map(block, inputs[:whole].reshape(-1, tile, width))
+    results = done.reshape(whole, done.shape[-1])
+    return jnp.concatenate([results, block(inputs[whole:])]) if whole < rows else results
 
-    Zeros of the same shape in a forward and a backward pass would be made once, and copied, an
-    array more at the peak.
-    """
-    shapes = [(arrays[0].shape[0], *part.shape[1:]) for part in rows]
-    if len(arrays) > 1 and all(array.shape == shape for array, shape in zip(arrays, shapes, strict=False)):
-        return arrays[: len(rows)]
-    return tuple(jnp.zeros(shape, part.dtype) for shape, part in zip(shapes, rows, strict=True))
+
+def _strided(block: Callable[[Array], Array], inputs: Array, tile: int) -> Array:
+    """Blocks of every n-th row, so that a batch that is sharded over its rows stays where it is."""
+    rows, width = inputs.shape
+    count = -(-rows // tile)
+    size = -(-rows // count)
+    padded = jnp.pad(inputs, ((0, size * count - rows), (0, 0))) if rows % count else inputs
+    done = lax.map(block, padded.reshape(size, count, width).swapaxes(0, 1))
+    return done.swapaxes(0, 1).reshape(size * count, done.shape[-1])[:rows]
+
+
+def _alike(a: Array, b: Array) -> tuple[Array, Array]:
+    """Both in the narrower dtype."""
+    if a.dtype == b.dtype:
+        return a, b
+    narrow = min(a.dtype, b.dtype, key=lambda dtype: dtype.itemsize)
+    return a.astype(narrow), b.astype(narrow)
 
 
 OPS = Ops()

@@ -1,16 +1,27 @@
-"""``inputs @ W + b`` as one differentiable operation: the core's plan forward, the core's plan backward."""
+"""``inputs @ W + b`` by a plan, differentiated by JAX itself.
+
+The products are ordinary JAX operations, so every transformation works: forward and reverse mode,
+`jax.vmap`, `jax.linear_transpose`, `jax.shard_map` and sharding by a mesh.  `jax.checkpoint` keeps
+only the inputs and the tensors between the passes; the states are computed again.  XLA forms the
+weights' gradients as single products over batch and carried axes, so no ``(batch, M, K)`` array is
+made.
+"""
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, PartitionSpec
 
 from mponet.contraction import execute
 from mponet.contraction.planner import PlanSet
-from mponet_jax.ops.arrays import OPS, Array
+from mponet.contraction.program import BasePlan
+from mponet_jax.ops.arrays import OPS, Array, accumulator
 
 Tensors = tuple[Array, ...]
-Saved = tuple[Array, Tensors, Array | None]
+Primals = tuple[Array, Tensors, Array | None]
 
 
 def apply(plans: PlanSet, inputs: Array, tensors: Sequence[Array], bias: Array | None = None) -> Array:
@@ -23,26 +34,44 @@ def apply(plans: PlanSet, inputs: Array, tensors: Sequence[Array], bias: Array |
         bias: ``(out_features,)``, the dtype of the tensors; None for none.
 
     Returns:
-        ``(batch, out_features)``.
+        ``(batch, out_features)``, sharded over the batch as the inputs are.
     """
-    return _apply(plans, inputs, tuple(tensors), bias)
+    arrays = inputs, tuple(tensors), bias
+    mesh = jax.typeof(inputs).sharding.mesh
+    if mesh.empty or AxisType.Explicit not in mesh.axis_types:
+        return _apply(plans, *arrays)
+    # a mesh with explicit axes wants the sharding of every reshape: inside, XLA finds those itself
+    batch = PartitionSpec(jax.typeof(inputs).sharding.spec[0], None)
+    automatic: Any = jax.sharding.auto_axes(partial(_apply, plans), out_sharding=batch)  # type: ignore[no-untyped-call]
+    return automatic(*arrays)  # type: ignore[no-any-return]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def recomputed(plan: BasePlan, inputs: Array, tensors: Tensors, bias: Array | None) -> Array:
+    """A forward pass whose states are computed again when it is differentiated.
+
+    Weights and bias are widened before the batch is led through them, so that the gradients of
+    16-bit numbers are summed in float32.
+    """
+
+    def run(inputs: Array, tensors: Tensors, bias: Array | None) -> Array:
+        weights = [_wide(weight) for weight in execute.weights_of(plan, tensors, OPS)]
+        return execute.sweep(plan, weights, inputs, OPS, None if bias is None else _wide(bias))
+
+    result: Array = jax.checkpoint(run)(inputs, tensors, bias)
+    return result
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _apply(plans: PlanSet, inputs: Array, tensors: Tensors, bias: Array | None) -> Array:
     return execute.forward(plans.forward, tensors, inputs, OPS, bias)
 
 
-def _forward(plans: PlanSet, inputs: Array, tensors: Tensors, bias: Array | None) -> tuple[Array, Saved]:
-    """Saves the inputs and the tensors, nothing between."""
-    return execute.forward(plans.training, tensors, inputs, OPS, bias), (inputs, tensors, bias)
+@_apply.defjvp
+def _differentiated(plans: PlanSet, primals: Primals, tangents: Primals) -> tuple[Array, Array]:
+    """Differentiated, the plan of training is run: the rule only says so, the derivative is JAX's own."""
+    outputs, change = jax.jvp(partial(recomputed, plans.training), primals, tangents)
+    return outputs, change
 
 
-def _backward(plans: PlanSet, saved: Saved, gradient: Array) -> tuple[Array | None, Tensors, Array | None]:
-    inputs, tensors, bias = saved
-    # a gradient of the inputs that is not used is dropped by the compiler
-    by_inputs, by_tensors = execute.backward(plans.training, tensors, inputs, gradient, OPS)
-    return by_inputs, by_tensors, None if bias is None else gradient.sum(0)
-
-
-_apply.defvjp(_forward, _backward)
+def _wide(array: Array) -> Array:
+    return array.astype(accumulator(array.dtype)) if jnp.dtype(array.dtype).itemsize < 4 else array

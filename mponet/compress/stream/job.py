@@ -142,9 +142,7 @@ def _begun(job: Job, progress: Progress | None) -> CompressionPlan:
         job.parts.mkdir(parents=True, exist_ok=True)
     marker, saved = job.parts / "job.json", job.parts / "plan.json"
     if marker.is_file() and read_json(marker).get("fingerprint") != job.fingerprint:
-        raise CheckpointError(
-            f"{job.out} holds parts of another job; expected none; choose another folder"
-        )
+        raise CheckpointError(f"{job.out} holds parts of another job; expected none; choose another folder")
     if saved.is_file():
         return CompressionPlan.load(saved)
     plan = plan_job(job, progress)
