@@ -57,8 +57,8 @@ DIFFERENCES = (
     (
         "mponet_jax",
         "ops/contraction.py",
-        "Tensors Saved",
-        "custom_vjp hands what is saved from one function to another",
+        "Primals Tensors recomputed",
+        "JAX differentiates the forward pass itself, its states computed again",
     ),
     ("mponet_jax", "nn/linear.py", "MPOLinear.__init__", "the arguments of nnx.Linear"),
     ("mponet_jax", "nn/parameters.py", "put", "arrays cannot be written to, and keep the device they were put on"),
@@ -124,6 +124,8 @@ DIFFERENCES = (
     ("mponet_tensorflow", "bench/peers.py", "dense_mpo", "a package for TensorFlow"),
     ("mponet_jax", "train.py", "Leaves", "a compiled step takes and gives the parameters as a tuple"),
     ("mponet_tensorflow", "nn/parameters.py", "as_rows as_leading", "leading dimensions may be unknown while tracing"),
+    ("mponet_tensorflow", "nn/parameters.py", "ParameterAccess.options real", "the arguments and casts of Keras"),
+    ("mponet_jax", "ops/arrays.py", "Ops.accumulate_gradient Ops.finalize", "JAX sums the gradients itself"),
     ("mponet_tensorflow", "nn/network.py", "NetworkLinear.__init__", "the arguments of keras.layers.Dense"),
     ("mponet_tensorflow", "nn/linear.py", "MPOLinear.__init__ Size", "the arguments of keras.layers.Dense"),
     ("mponet_tensorflow", "nn/linear.py", "MPOLinear.shape", "known only when the layer is built"),
@@ -139,6 +141,7 @@ OWN_FILES = {
     ("mponet_torch", "compress/modules.py"): "likewise",
     ("mponet_torch", "compress/network.py"): "likewise",
     ("mponet_torch", "compress/streaming.py"): "likewise",
+    ("mponet_tensorflow", "nn/options.py"): "the arguments of keras.layers.Dense that concern weights",
 }
 
 
@@ -171,8 +174,8 @@ def docstrings(tree):
 
 
 def is_module_name(value):
-    """Whether a constant is a dotted name below ``mponet``; the entry-point group is not one."""
-    return isinstance(value, str) and bool(re.fullmatch(r"mponet(?!\.backends$)(\.[a-z_0-9]+)+\.?", value))
+    """Whether a constant is a dotted name below ``mponet``; the entry-point group and a file are none."""
+    return isinstance(value, str) and bool(re.fullmatch(r"mponet(?!\.(backends|json)$)(\.[a-z_0-9]+)+\.?", value))
 
 
 def imports(name, path):
