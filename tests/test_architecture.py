@@ -125,6 +125,7 @@ DIFFERENCES = (
     ("mponet_jax", "train.py", "Leaves", "a compiled step takes and gives the parameters as a tuple"),
     ("mponet_tensorflow", "nn/parameters.py", "as_rows as_leading", "leading dimensions may be unknown while tracing"),
     ("mponet_tensorflow", "nn/parameters.py", "ParameterAccess.options real", "the arguments and casts of Keras"),
+    ("mponet_torch", "nn/parameters.py", "ParameterAccess.kernel", "torch says weight, and keeps it (out, in)"),
     ("mponet_jax", "ops/arrays.py", "Ops.accumulate_gradient Ops.finalize", "JAX sums the gradients itself"),
     ("mponet_tensorflow", "nn/network.py", "NetworkLinear.__init__", "the arguments of keras.layers.Dense"),
     ("mponet_tensorflow", "nn/linear.py", "MPOLinear.__init__ Size", "the arguments of keras.layers.Dense"),

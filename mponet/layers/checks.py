@@ -39,20 +39,6 @@ def check_real(dtype: str, what: str) -> None:
         raise InputError(f"{what} has dtype {dtype}; expected real numbers; pass the real and imaginary parts apart")
 
 
-def check_initializer(initializer: object) -> None:
-    """Refuse an initializer that is no variance.
-
-    Raises:
-        InputError: it is neither a name nor a number.
-    """
-    if isinstance(initializer, bool) or not isinstance(initializer, str | int | float):
-        name = getattr(initializer, "__name__", type(initializer).__name__)
-        raise InputError(
-            f"initializer is {name}; expected the variance of the matrix: 'glorot', 'he', 'lecun' or a number; "
-            "to start from values of your own, use from_matrix or assign"
-        )
-
-
 def check_operator(shape: MPOShape, mpo: MPO) -> None:
     """Refuse an operator of another shape than the layer's.
 

@@ -11,11 +11,12 @@ from flax.nnx import reprlib
 from flax.nnx.nn.dtypes import promote_dtype
 from numpy.typing import ArrayLike, NDArray
 
+from mponet.contraction import execute
 from mponet.contraction.planner import PlanningContext
 from mponet.errors import InputError
-from mponet.layers.checks import check_initializer, check_real, check_width
+from mponet.layers.checks import check_real, check_width
 from mponet.layers.operator import DenseWeights, OperatorLayer
-from mponet_jax.ops.arrays import PRECISION, Array, accumulator, from_numpy, supported, to_numpy
+from mponet_jax.ops.arrays import OPS, PRECISION, Array, accumulator, from_numpy, supported, to_numpy
 from mponet_jax.ops.planning import planner
 
 
@@ -32,7 +33,6 @@ class ParameterAccess(OperatorLayer):
 
     def _make_parameters(self, use_bias: bool, dtype: Any, param_dtype: Any, rngs: nnx.Rngs) -> None:
         """Make the parameters with starting values; they depend on ``rngs.params()`` only."""
-        check_initializer(self.initializer)  # type: ignore[attr-defined]
         for given in (dtype, param_dtype):
             check_real(jnp.dtype(given or jnp.float32).name, "the layer")
         self.use_bias, self.dtype = use_bias, dtype
@@ -55,6 +55,11 @@ class ParameterAccess(OperatorLayer):
         like = tuple(jax.ShapeDtypeStruct(size, self.param_dtype) for size in self.parameter_shapes)  # type: ignore[no-untyped-call]
         traced: tuple[Array, ...] = jax.pure_callback(drawn, like, words, vmap_method="sequential")
         return traced
+
+    @property
+    def kernel(self) -> Array:
+        """The dense matrix ``(in_features, out_features)`` of `flax.nnx.Linear`; read-only, differentiable."""
+        return execute.dense_matrix(self.dense_plan, [tensor[...] for tensor in self.tensors], OPS)
 
     @staticmethod
     def _to_numpy(array: Any) -> NDArray[Any]:

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mponet.contraction import execute
 from mponet.contraction.planner import PlanningContext
 from mponet.errors import InputError, ShapeError
-from mponet.layers.checks import check_initializer, check_real, check_width
+from mponet.layers.checks import check_real, check_width
 from mponet.layers.operator import DenseWeights, OperatorLayer
 from mponet.operators.shape import MPOShape
 from mponet.operators.topology import NetworkShape
 from mponet_tensorflow.nn.options import KernelPenalty, WeightOptions, variance_of
-from mponet_tensorflow.ops.arrays import Array, from_numpy, keras, tf, to_numpy
+from mponet_tensorflow.ops.arrays import OPS, Array, from_numpy, keras, tf, to_numpy
 from mponet_tensorflow.ops.planning import planner
 
 
@@ -39,10 +40,9 @@ class ParameterAccess(OperatorLayer):
         """Keep the arguments that both kinds of layer have.
 
         Raises:
-            InputError: the layer computes in complex numbers, or an initializer has no variance.
+            InputError: the layer computes in complex numbers, or ``kernel_initializer`` has no variance.
         """
         check_real(self.compute_dtype, "the layer")  # type: ignore[attr-defined]
-        check_initializer(initializer)
         self.activation = keras.activations.get(activation)
         self.use_bias, self.initializer, self.seed, self.options = use_bias, initializer, seed, options
         if options.kernel_initializer is not None:
@@ -81,6 +81,16 @@ class ParameterAccess(OperatorLayer):
                 f"{self.name} has no weights yet; expected a built layer; call it, or build((None, inputs))"
             )
         return super().tensors
+
+    @property
+    def kernel(self) -> Array:
+        """The dense matrix ``(inputs, units)`` that `keras.layers.Dense` would have; read-only, differentiable.
+
+        Raises:
+            ShapeError: the layer is not built.
+        """
+        tensors = [tf.convert_to_tensor(tensor) for tensor in self.tensors]
+        return execute.dense_matrix(self.dense_plan, tensors, OPS)
 
     @staticmethod
     def _to_numpy(array: Any) -> NDArray[Any]:
