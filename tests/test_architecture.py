@@ -40,12 +40,23 @@ TWINS = ("mponet_torch", "mponet_jax", "mponet_tensorflow")
 MAX_LINES = 400
 
 #: The same thing under the name that its framework would give it.
-SYNONYMS = {"MPODense": "MPOLinear", "NetworkDense": "NetworkLinear", "__call__": "forward", "call": "forward"}
+SYNONYMS = {
+    "MPODense": "MPOLinear",
+    "NetworkDense": "NetworkLinear",
+    "MPOConv1D": "MPOConv1d",
+    "MPOConv2D": "MPOConv2d",
+    "MPOEmbed": "MPOEmbedding",
+    "__call__": "forward",
+    "call": "forward",
+}
 #: Methods that a framework asks of its layers, and the others do not know.
 HOOKS = {
     "mponet_torch": {"extra_repr"},
     "mponet_jax": set(),
-    "mponet_tensorflow": {"build", "call", "compute_output_shape", "get_config", "from_config"},
+    "mponet_tensorflow": {
+        *("build", "call", "compute_mask", "compute_output_shape", "compute_output_spec"),
+        *("get_config", "from_config"),
+    },
 }
 #: Parameters that say where and in what numbers, each framework in words of its own.
 PLACEMENT = {"device", "dtype", "param_dtype", "**kwargs"}
@@ -131,6 +142,33 @@ DIFFERENCES = (
     ("mponet_tensorflow", "nn/linear.py", "MPOLinear.__init__ Size", "the arguments of keras.layers.Dense"),
     ("mponet_tensorflow", "nn/linear.py", "MPOLinear.shape", "known only when the layer is built"),
     ("mponet_tensorflow", "lower.py", "images", "NHWC is its native order"),
+    ("mponet_jax", "__init__.py", "MPOConv MPOConv1d MPOConv2d", "nnx has one class for any number of spatial axes"),
+    ("mponet_jax", "nn/convolution.py", "MPOConv MPOConv1d MPOConv2d", "nnx has one class, as above"),
+    (
+        "mponet_jax",
+        "nn/embedding.py",
+        "MPOEmbedding.__init__ MPOEmbedding.features MPOEmbedding.embedding MPOEmbedding.attend",
+        "the names of nnx.Embed",
+    ),
+    (
+        "mponet_torch",
+        "__init__.py",
+        "TiedHead",
+        "a module of torch has one forward; nnx has attend, Keras reverse=True",
+    ),
+    ("mponet_torch", "nn/embedding.py", "TiedHead", "a module of torch has one forward"),
+    (
+        "mponet_torch",
+        "nn/embedding.py",
+        "MPOEmbedding.__init__ MPOEmbedding.embedding_dim MPOEmbedding.padding_row MPOEmbedding.reset_parameters",
+        "the names of torch.nn.Embedding, and its row that is not trained",
+    ),
+    (
+        "mponet_tensorflow",
+        "nn/embedding.py",
+        "MPOEmbedding.__init__ MPOEmbedding.num_embeddings MPOEmbedding.embeddings MPOEmbedding.forward",
+        "the names of keras.layers.Embedding, and reverse=True as its ReversibleEmbedding has",
+    ),
 )
 #: Files that a twin has alone, and why.
 OWN_FILES = {

@@ -26,14 +26,19 @@ class ChainLayer(OperatorLayer):
     initializer: str | float
 
     @property
+    def chain_shape(self) -> MPOShape:
+        """Factors and bonds of the chain: those of the layer, unless a kind of layer knows more than a matrix."""
+        return self.shape
+
+    @property
     def parameter_names(self) -> tuple[str, ...]:
         """``("core1", ..., "coreN")``."""
-        return tuple(f"core{k}" for k in range(1, self.shape.sites + 1))
+        return tuple(f"core{k}" for k in range(1, self.chain_shape.sites + 1))
 
     @property
     def parameter_shapes(self) -> tuple[tuple[int, ...], ...]:
         """``(D_{k-1}, I_k, J_k, D_k)`` of each core."""
-        return self.shape.core_shapes
+        return self.chain_shape.core_shapes
 
     @property
     def cores(self) -> tuple[Any, ...]:
@@ -43,11 +48,11 @@ class ChainLayer(OperatorLayer):
     @property
     def dense_plan(self) -> Plan:
         """The plan that rebuilds the dense matrix."""
-        return rebuilt(self.shape)
+        return rebuilt(self.chain_shape)
 
     def initial_values(self, rng: np.random.Generator) -> tuple[Array, ...]:
         """Random cores; the entries of ``W`` have the variance of the initializer exactly."""
-        return exact_variance(self.shape, rng, self.initializer).cores
+        return exact_variance(self.chain_shape, rng, self._variance).cores
 
     @classmethod
     def from_mpo(cls, mpo: MPO, bias: Any = None, **options: Any) -> Self:
@@ -77,7 +82,7 @@ class ChainLayer(OperatorLayer):
 
     def to_mpo(self) -> MPO:
         """The operator, float64 numpy."""
-        return MPO(self.shape, tuple(np.asarray(self._to_numpy(core), np.float64) for core in self.cores))
+        return MPO(self.chain_shape, tuple(np.asarray(self._to_numpy(core), np.float64) for core in self.cores))
 
     def to_nodes(self) -> tuple[Any, ...]:
         """TensorNetwork nodes ``core1, core2, ...``, float64 numpy."""
@@ -87,8 +92,13 @@ class ChainLayer(OperatorLayer):
         """``W``, ``(in_features, out_features)``, float64 numpy."""
         return to_matrix(self.to_mpo())
 
+    @property
+    def _variance(self) -> str | float:
+        """Variance of the entries of the matrix, or the name of a rule for it."""
+        return self.initializer
+
     def _checked(self, operator: Any) -> Sequence[Array]:
         if not isinstance(operator, MPO):
             return self._checked(MPO.from_cores([self._to_numpy(core) for core in operator]))
-        check_operator(self.shape, operator)
+        check_operator(self.chain_shape, operator)
         return operator.cores

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import Literal, get_args
+from typing import get_args
 
+from mponet.contraction.cost import Purpose
 from mponet.contraction.machine import Machine
 from mponet.contraction.planner import ITEMSIZE, PlanningContext, rounded, time_text
 from mponet.errors import PlanError
@@ -13,7 +14,6 @@ from mponet.layers.conv_plan import ConvPlan, ConvStep, candidates
 from mponet.layers.convolution import ConvShape
 from mponet.layers.window import Window
 
-Purpose = Literal["forward", "training"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 #: Batch and length of each spatial axis that are assumed while they are not known.
 DEFAULT_BATCH = 32
@@ -43,11 +43,11 @@ class ConvRequest:
     def seconds(self, plan: ConvPlan, purpose: Purpose) -> float:
         """Predicted time: merging the cores, then for each step its products, what it moves, and its calls.
 
-        Training does three times the work of a forward pass: the gradients of the state and of the
-        kernel are convolutions of the same size.
+        In inference the kernels are kept.  Training does three times the work of a forward pass: the
+        gradients of the state and of the kernel are convolutions of the same size.
         """
         passes = 3 if purpose == "training" else 1
-        total = self._merging(plan)
+        total = 0.0 if purpose == "inference" else self._merging(plan)
         for step, (before, after) in zip(plan.steps, plan.maps(self.sizes, self.window), strict=True):
             total += self._step(step, before, after)
         return passes * total
@@ -58,16 +58,16 @@ class ConvRequest:
         return sum(self.batch * prod(after) * step.out_channels for step, (_, after) in states) * self.itemsize
 
     @property
-    def room(self) -> int:
+    def memory_limit(self) -> int:
         """Bytes that a plan may keep: as much as the inputs, the outputs, and the kernel with its gradient."""
         after = self.window.output_sizes(self.sizes)
         maps = prod(self.sizes) * self.shape.in_channels + prod(after) * self.shape.out_channels
         return (self.batch * maps + 2 * self.shape.dense_parameters) * self.itemsize
 
     def ranked(self, purpose: Purpose) -> list[ConvPlan]:
-        """The candidates, best first: those that keep within the room by predicted time, then the others by it."""
+        """The candidates, best first: those within the memory limit by predicted time, then the others by it."""
         return sorted(
-            candidates(self.shape), key=lambda plan: (self.kept(plan) > self.room, self.seconds(plan, purpose))
+            candidates(self.shape), key=lambda plan: (self.kept(plan) > self.memory_limit, self.seconds(plan, purpose))
         )
 
     def _step(self, step: ConvStep, before: Sequence[int], after: Sequence[int]) -> float:
@@ -100,11 +100,13 @@ class ConvPlanSet:
     Attributes:
         forward: for a forward pass alone.
         training: for a forward and a backward pass.
+        inference: for a forward pass whose kernels are kept, since no core changes.
         request: what was asked.
     """
 
     forward: ConvPlan
     training: ConvPlan
+    inference: ConvPlan
     request: ConvRequest
 
     def explain(self, purpose: Purpose = "training", top: int = 8) -> str:
@@ -115,12 +117,12 @@ class ConvPlanSet:
         """
         if purpose not in PURPOSES:
             raise PlanError(f"unknown purpose {purpose!r}; use {' or '.join(map(repr, PURPOSES))}")
-        request, chosen = self.request, self.forward if purpose == "forward" else self.training
+        request, chosen = self.request, getattr(self, purpose)
         options = request.ranked(purpose)
         maps = "x".join(map(str, request.sizes))
         lines = [
-            f"{request.shape}, {request.batch} maps of {maps}, {purpose}: {len(options)} candidates, room for "
-            f"{request.room / 1e6:.2f} MB",
+            f"{request.shape}, {request.batch} maps of {maps}, {purpose}: {len(options)} candidates, memory limit "
+            f"{request.memory_limit / 1e6:.2f} MB",
             f"  {'plan':<60}{'predicted':>11}{'10^6 mult.':>12}{'kept MB':>9}",
         ]
         for plan in options[:top]:
@@ -128,9 +130,9 @@ class ConvPlanSet:
             lines.append(
                 f"{'>' if plan == chosen else ' '} {plan!s:<60}{time_text(request.seconds(plan, purpose)):>11}"
                 f"{plan.multiplications(request.sizes, request.window) / 1e6:>12.2f}{kept / 1e6:>9.2f}"
-                f"{' over the room' if kept > request.room else ''}"
+                f"{' over the limit' if kept > request.memory_limit else ''}"
             )
-        return "\n".join([*lines, "> is predicted to be the fastest of those that keep within the room"])
+        return "\n".join([*lines, "> is predicted to be the fastest of those that keep within the memory limit"])
 
 
 @lru_cache(maxsize=4096)
@@ -156,8 +158,10 @@ def conv_plans(
         ShapeError: the window is larger than the padded maps.
     """
     rows = DEFAULT_BATCH if batch is None else rounded(batch)
-    known = tuple(DEFAULT_SIZE if size is None else size for size in sizes)
+    spans = (gap * (length - 1) + 1 for gap, length in zip(window.dilation, window.size, strict=True))
+    known = tuple(max(DEFAULT_SIZE, span) if size is None else size for size, span in zip(sizes, spans, strict=True))
     if rows != batch or known != sizes:
         return conv_plans(shape, window, rows, known, dtype, context)
     request = ConvRequest(shape, window, rows, known, ITEMSIZE.get(dtype, 4), context.machine(dtype))
-    return ConvPlanSet(request.ranked("forward")[0], request.ranked("training")[0], request)
+    best = {purpose: request.ranked(purpose)[0] for purpose in PURPOSES}
+    return ConvPlanSet(**best, request=request)

@@ -156,6 +156,11 @@ class ConvPlan:
                 right -= 1
         return tuple(steps)
 
+    @property
+    def weights_key(self) -> tuple[object, ...]:
+        """What makes the kernels of one plan of a convolution differ from another's."""
+        return self.groups, self.reverse
+
     def multiplications(self, sizes: Sequence[int], window: Window) -> int:
         """Multiplications of a forward pass for one map of these sizes; those that merge cores not counted."""
         maps = self.maps(sizes, window)
@@ -187,16 +192,15 @@ class ConvPlan:
 
 
 def kernels(plan: ConvPlan, cores: Sequence[A], ops: Ops[A]) -> list[A]:
-    """The kernel of each step, ``(*window, inner, rows)``, of cores of any framework; arguments as for `run`."""
+    """The kernel of each step, ``(*window, inner, rows)``, of cores ``(D_{k-1}, I_k, J_k, D_k)`` of any framework."""
     return [_kernel(plan, step, cores, ops) for step in plan.steps]
 
 
 def run(
     plan: ConvPlan,
     window: Window,
-    cores: Sequence[A],
+    kernels: Sequence[A],
     inputs: A,
-    ops: Ops[A],
     convolve: Callable[[A, A, ConvStep, Window], A],
 ) -> A:
     """The convolution of ``inputs`` by a plan.
@@ -204,14 +208,13 @@ def run(
     Args:
         plan: the plan.
         window: how the whole window moves.
-        cores: ``(D_{k-1}, I_k, J_k, D_k)`` each.
+        kernels: as `kernels` makes them.
         inputs: feature maps, laid out as ``convolve`` takes them, already padded where the mode is
             not zeros.
-        ops: the framework's operations.
         convolve: ``(state, kernel, step, window) -> state``: one step, which folds the channels that
             are carried along into the batch.
     """
-    for step, kernel in zip(plan.steps, kernels(plan, cores, ops), strict=True):
+    for step, kernel in zip(plan.steps, kernels, strict=True):
         inputs = convolve(inputs, kernel, step, window.along(step.axes))
     return inputs
 

@@ -120,6 +120,22 @@ class ConvShape:
         mpo = MPOShape.from_factors(input_dims or rows, output_dims or columns, bond)
         return cls(window, in_channels, out_channels, groups, structure, mpo)
 
+    @classmethod
+    def from_mpo(
+        cls, mpo: MPOShape, kernel_size: int | Sequence[int], *, structure: str = "separable", groups: int = 1
+    ) -> Self:
+        """The shape of an operator that is the matrix of a kernel; the channels follow from its sizes.
+
+        Raises:
+            ShapeError: the rows or columns are no multiple of the spatial axes in them.
+        """
+        window = (kernel_size,) if isinstance(kernel_size, int) else tuple(kernel_size)
+        _check_sizes(window, groups, groups, groups, structure)
+        rows, columns = _axes(len(window), structure)
+        spatial = [prod(window[axis] for axis in axes if axis < len(window)) for axes in (rows, columns)]
+        inputs, outputs = mpo.in_features // spatial[0], mpo.out_features // spatial[1]
+        return cls(window, max(inputs, 1) * groups, max(outputs, 1), groups, structure, mpo)
+
     @property
     def rank(self) -> int:
         """Number of spatial axes."""

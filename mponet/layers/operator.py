@@ -118,6 +118,11 @@ class OperatorLayer(NotebookRepr):
     def _checked(self, operator: Any) -> Sequence[Array]:
         """The numbers of an operator that fits this layer."""
 
+    @property
+    def _planned_shape(self) -> Any:
+        """The shape that plans are made for: the layer's, unless it does more than a product with a matrix."""
+        return self.shape
+
     # ------------------------------------------------------------ what all layers offer
 
     @property
@@ -238,7 +243,7 @@ class OperatorLayer(NotebookRepr):
 
     def plans(self, batch: int | None) -> PlanSet:
         """The plans in use for a batch of so many rows; None while tracing, where the batch may vary."""
-        return plans_for(self.shape, batch, *self._planning())
+        return plans_for(self._planned_shape, batch, *self._planning())
 
     def explain(self, batch: int | None = DEFAULT_BATCH) -> str:
         """The products of a training step on a batch of so many rows, and what else was considered."""

@@ -115,6 +115,11 @@ class Window:
             raise ShapeError(f"maps are {tuple(sizes)}, smaller than the window {self.size}; expected larger maps")
         return outputs
 
+    @property
+    def unpadded(self) -> "Window":
+        """The window on maps that are padded already."""
+        return Window(self.size, self.stride, self.dilation, ((0, 0),) * len(self.size))
+
     def along(self, axes: Sequence[int]) -> "Window":
         """The window along these axes alone; along others it has length 1 and does nothing."""
         kept = [axis in axes for axis in range(len(self.size))]
@@ -126,6 +131,12 @@ class Window:
         if padding != "same":
             padding = tuple(pair if keep else (0, 0) for pair, keep in zip(padding, kept, strict=True))
         return Window(size, stride, dilation, padding, self.mode)
+
+    def __str__(self) -> str:
+        parts = [f"stride={self.stride}", f"padding={self.padding!r}"]
+        parts += [f"dilation={self.dilation}"] if max(self.dilation) > 1 else []
+        parts += [f"mode={self.mode!r}"] if self.mode != "zeros" else []
+        return ", ".join(parts)
 
 
 def convolve(inputs: Array, kernel: Array, window: Window, groups: int = 1) -> Array:

@@ -109,7 +109,7 @@ def test_every_plan_is_the_convolution_with_the_kernel(data, rank, seed):
     options = list(candidates(shape))
     assert options[0].groups == (shape.sites,)
     for plan in options:
-        found = run(plan, window, mpo.cores, inputs, OPS, step_in_numpy)
+        found = run(plan, window, kernels(plan, mpo.cores, OPS), inputs, step_in_numpy)
         np.testing.assert_allclose(found, wanted, atol=1e-12 * max(1.0, np.abs(wanted).max()) * shape.parameters)
 
 
@@ -129,7 +129,7 @@ def test_a_plan_counts_the_multiplications_that_its_convolutions_do(data, rank, 
             return result
 
         if window.mode == "zeros":
-            run(plan, window, mpo.cores, inputs, OPS, counted)
+            run(plan, window, kernels(plan, mpo.cores, OPS), inputs, counted)
             assert plan.multiplications(inputs.shape[1:-1], window) == done
 
 
@@ -231,11 +231,11 @@ def test_outputs_of_a_grouped_convolution_stay_together():
     assert [plan.groups for plan in candidates(shape)] == [(2,)]
 
 
-def test_the_choice_is_the_fastest_that_keeps_within_the_room():
+def test_the_choice_is_the_fastest_that_keeps_within_the_limit():
     shape = ConvShape.from_sizes(64, 64, (3, 3), 16)
     plans = conv_plans(shape, Window.of((3, 3), padding="same"), 32, (32, 32), "float32", CONTEXT)
     request = plans.request
-    allowed = [plan for plan in candidates(shape) if request.kept(plan) <= request.room]
+    allowed = [plan for plan in candidates(shape) if request.kept(plan) <= request.memory_limit]
     assert plans.training == min(allowed, key=lambda plan: request.seconds(plan, "training"))
     assert str(plans.training) == "1x3 to 16 channels, 3x1 to 64"  # an eighth of the multiplications
     text = plans.explain()
@@ -249,7 +249,7 @@ def test_a_full_bond_is_rebuilt():
     """A chain that has more weights than the kernel is never a chain of convolutions."""
     shape = ConvShape.from_sizes(64, 64, (3, 3), 10_000)
     plans = conv_plans(shape, Window.of((3, 3), padding="same"), 32, (32, 32), "float32", CONTEXT)
-    assert plans.training.groups == plans.forward.groups == (2,)
+    assert plans.training.groups == plans.forward.groups == plans.inference.groups == (2,)
 
 
 def test_unknown_sizes_are_planned_for():

@@ -21,7 +21,7 @@ def linear(layer: Any, inputs: Array) -> Array:
         InputError: the inputs are no tensor, or complex, sparse or masked.
     """
     if isinstance(inputs, Proxy):
-        return _leaf(layer, inputs)
+        return leaf(layer, inputs)
     check_inputs(inputs)
     if inputs.is_nested:
         return _nested(layer, inputs)
@@ -77,7 +77,7 @@ def _cast(array: Array, dtype: torch.dtype) -> Array:
     return array.to(dtype) if array.is_floating_point() and array.dtype != torch.float64 else array
 
 
-def _leaf(layer: Any, inputs: Proxy) -> Any:
+def leaf(layer: Any, inputs: Proxy) -> Any:
     """The layer as one node of a graph that `torch.fx` records, as the layers of torch are."""
     tracer: Any = inputs.tracer
     if tracer.root is layer:

@@ -33,7 +33,7 @@ def dense_weights(dense: nn.Module) -> DenseWeights:
     if isinstance(dense, nn.modules.lazy.LazyModuleMixin) and dense.has_uninitialized_params():
         raise ShapeError(f"{_kind(dense)} has no weight yet; expected known sizes; call it on a batch first")
     weight = _matrix(dense)
-    _check(dense, weight)
+    check_weight(dense, weight)
     bias = getattr(dense, "bias", None)
     if isinstance(dense, nn.Linear) and type(dense).forward is not nn.Linear.forward:
         _try(dense, weight, bias)
@@ -88,7 +88,7 @@ def _matrix(dense: Any) -> Array:
     raise InputError(f"{_kind(dense)} is no layer of a matrix and a bias; {hint}")
 
 
-def _check(dense: nn.Module, weight: Array) -> None:
+def check_weight(dense: nn.Module, weight: Array) -> None:
     """Refuse weights whose numbers are not those that the layer multiplies with."""
     if not isinstance(weight, torch.Tensor) or type(dense.weight) not in (torch.Tensor, nn.Parameter):
         raise InputError(

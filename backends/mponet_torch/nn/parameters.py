@@ -46,11 +46,14 @@ class ParameterAccess(nn.Module, OperatorLayer):
             self.register_parameter(name, made)
         self._deferred = self.tensors[0].is_meta
         self.reset_parameters()
-        self._plans, self._kept = PlanCache(self.shape), WeightCache()
-        # made now, because a compiler that traces the layer must not trace the search
-        self._traced_plans = plans_for(self.shape, None, *self._planning())
-        self._rebuild = self.dense_plan
+        self._kept, self._rebuild = WeightCache(), self.dense_plan
         _ = self._rebuild.program
+        self._prepare_plans()
+
+    def _prepare_plans(self) -> None:
+        """Make what `plans` gives while tracing: a compiler that traces the layer must not trace the search."""
+        self._plans = PlanCache(self._planned_shape)
+        self._traced_plans = plans_for(self._planned_shape, None, *self._planning())
 
     # ------------------------------------------------------------ starting values
 
@@ -101,15 +104,15 @@ class ParameterAccess(nn.Module, OperatorLayer):
 
     @property
     def weight(self) -> Array:
-        """The dense matrix ``(out_features, in_features)`` that `torch.nn.Linear` would have; read-only.
+        """The weight that a dense layer of torch would have, as ``(out_features, in_features)``; read-only.
 
         It is built each time it is used, with gradients that reach the parameters.  Shape, dtype
         and device are known without.
         """
         if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
-            return self._dense_matrix()
+            return self._dense_weight()
         wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in self.tensors)
-        return DenseWeight(self.tensors[0], (self.out_features, self.in_features), wanted, self._dense_matrix)  # type: ignore[no-any-return]
+        return DenseWeight(self.tensors[0], self._weight_shape, wanted, self._dense_weight)  # type: ignore[no-any-return]
 
     def plans(self, batch: int | None, dtype: torch.dtype | None = None) -> PlanSet:
         """The plans in use for a batch of so many rows; None while tracing, where the batch may vary.
@@ -134,8 +137,13 @@ class ParameterAccess(nn.Module, OperatorLayer):
             self._kept.clear()
         return super().train(mode)
 
-    def _dense_matrix(self) -> Array:
-        """``(out_features, in_features)``, with gradients that reach the parameters."""
+    @property
+    def _weight_shape(self) -> tuple[int, ...]:
+        """Shape of `weight`."""
+        return self.out_features, self.in_features
+
+    def _dense_weight(self) -> Array:
+        """`weight`, with gradients that reach the parameters."""
         return execute.dense_matrix(self._rebuild, self.tensors, OPS).T
 
     def extra_repr(self) -> str:
