@@ -9,7 +9,11 @@ import shutil
 import pytest
 from hypothesis import settings
 
+from core.faults.toys import SHORT
 from core.published import PUBLISHED, place, published_payloads, sign
+from core.toy import FAMILY
+from mponet.models import FAMILIES
+from mponet.recipe import PRESETS
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -40,3 +44,10 @@ def synthetic(tmp_path, monkeypatch):
         sign(monkeypatch, payloads)
         place(tmp_path, payloads)
     return tmp_path
+
+
+@pytest.fixture
+def toy_runs(monkeypatch):
+    """A network called toy, with recipes of 40 steps."""
+    monkeypatch.setitem(FAMILIES, "toy", FAMILY)
+    monkeypatch.setitem(PRESETS, "toy", {"short": SHORT, "paper": SHORT})

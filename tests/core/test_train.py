@@ -72,6 +72,15 @@ def test_a_slow_model_reports_before_its_block_ends(arrays, monkeypatch):
     assert [record.step for record in records] == list(range(1, 121))
 
 
+def test_the_records_that_are_kept_do_not_depend_on_the_clock(arrays, monkeypatch):
+    fast, _ = trained(arrays)
+    monkeypatch.setattr(loop, "PATIENCE", 0.0)
+    slow, _ = trained(arrays)
+    kept = [record for record in slow if not record.interim]
+    assert len(slow) > len(kept) and not any(record.interim for record in fast)
+    assert [(one.step, one.loss, one.accuracy) for one in kept] == [(one.step, one.loss, one.accuracy) for one in fast]
+
+
 def test_warming_up_is_not_timed(arrays, monkeypatch):
     ticks = iter(range(10_000))
     monkeypatch.setattr(loop, "perf_counter", lambda: 0.01 * next(ticks))
