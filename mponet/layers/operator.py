@@ -13,9 +13,9 @@ from mponet.contraction.planner import PlanningContext, PlanSet, mode, plans_for
 from mponet.contraction.program import DEFAULT_BATCH, BasePlan
 from mponet.display import NotebookRepr
 from mponet.layers.checks import check_bias
+from mponet.layers.sizes import factors_for
 from mponet.operators.decompose import from_matrix
 from mponet.operators.mpo import MPO
-from mponet.operators.shape import MPOShape
 
 Array = NDArray[np.float64]
 
@@ -203,7 +203,7 @@ class OperatorLayer(NotebookRepr):
         """
         weights = cls._dense_weights(dense)
         inputs, outputs = weights.matrix.shape
-        factors = MPOShape.from_sizes(input_dims or inputs, output_dims or outputs, 1, sites)
+        factors = factors_for(input_dims or inputs, output_dims or outputs, max_bond or 1, sites)
         with weights.place:
             layer = cls.from_matrix(
                 weights.matrix,

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import permutations
+from math import prod
 from typing import Literal, get_args
 from warnings import warn
 
@@ -132,6 +133,23 @@ def choose_factors(
     padded = PaddedShape(rows, columns, MPOShape.from_factors(inputs, outputs, bond))
     warn_if_larger(padded.shape, rows * columns)
     return padded
+
+
+def fewest_parameters(in_features: int, out_features: int, bond: int, sites: int) -> MPOShape:
+    """The shape with the fewest core entries, without padding; `choose_factors` without its warning."""
+    inputs, outputs = _fewest(in_features, out_features, bond, sites, "parameters", 0.0)
+    return MPOShape.from_factors(inputs, outputs, bond)
+
+
+def factors_well(size: int, sites: int) -> bool:
+    """Whether padding would not make the factors of a size much more alike.
+
+    Example:
+        >>> from mponet.operators.padding import factors_well
+        >>> factors_well(1000, 2), factors_well(997, 2)
+        (True, False)
+    """
+    return prod(padded_factors(size, sites, MAX_PADDING)) == size
 
 
 def warn_if_larger(shape: MPOShape, dense_parameters: int | None = None) -> None:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from mponet import MPO, MPOShape, choose_factors
 from mponet.errors import InputError, ShapeError, SizeWarning
+from mponet.layers.sizes import chain_shape
 from mponet.operators.factors import factorize, padded_factors, padding_limit
-from mponet.operators.padding import MAX_PADDING, warn_if_larger
+from mponet.operators.padding import MAX_PADDING, factors_well, warn_if_larger
 
 sizes = st.integers(1, 40)
 #: What case 43 of people's sizes asks for: (inputs, outputs), larger than a million or not.
@@ -161,3 +162,29 @@ def test_options_that_mean_nothing_are_refused():
         choose_factors(4, 4, 2, objective="speed")
     with pytest.raises(InputError, match="max_padding"):
         choose_factors(4, 4, 2, max_padding=-0.1)
+
+
+# ---------------------------------------------------------------- shapes of layers
+
+
+@pytest.mark.parametrize(("rows", "columns"), AWKWARD)
+def test_a_layer_of_awkward_sizes_has_few_weights_without_padding(rows, columns):
+    shape = chain_shape(rows, columns, 16)
+    dense = rows * columns
+    assert (shape.in_features, shape.out_features) == (rows, columns)
+    assert shape.parameters < (0.1 if dense > 10**6 else 0.3) * dense
+
+
+@given(st.integers(1, 2000), st.integers(1, 2000), st.sampled_from([1, 4, 16]))
+def test_sizes_that_factor_well_keep_balanced_factors(rows, columns, bond):
+    balanced, shape = MPOShape.from_sizes(rows, columns, bond), chain_shape(rows, columns, bond)
+    if all(factors_well(size, balanced.sites) for size in (rows, columns)):
+        assert shape == balanced
+    assert shape.parameters <= balanced.parameters
+
+
+def test_factors_that_are_given_are_taken():
+    assert chain_shape((127, 1), (113, 1), 16).input_dims == (127, 1)
+    assert chain_shape((127, 1), 113, 16).input_dims == (127, 1)
+    with pytest.warns(SizeWarning, match="14352 weights, the dense matrix 14351"):
+        chain_shape((127, 1), (113, 1), 8)

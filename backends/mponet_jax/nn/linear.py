@@ -8,6 +8,7 @@ from flax import nnx
 
 from mponet.contraction.planner import plans_for
 from mponet.layers.chain import ChainLayer
+from mponet.layers.sizes import chain_shape
 from mponet.operators.shape import MPOShape
 from mponet_jax.nn.parameters import ParameterAccess
 from mponet_jax.ops.arrays import Array
@@ -54,7 +55,7 @@ class MPOLinear(ParameterAccess, ChainLayer, nnx.Module):
         param_dtype: Any = None,
         rngs: nnx.Rngs,
     ) -> None:
-        self.shape = MPOShape.from_sizes(in_features, out_features, bond, sites)
+        self.shape = chain_shape(in_features, out_features, bond, sites)
         self.initializer = initializer
         self._make_parameters(use_bias, dtype, param_dtype, rngs)
 

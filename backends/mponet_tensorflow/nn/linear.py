@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from mponet.errors import ShapeError
 from mponet.layers.chain import ChainLayer
+from mponet.layers.sizes import chain_shape
 from mponet.operators.shape import MPOShape
 from mponet_tensorflow.nn.options import WeightOptions
 from mponet_tensorflow.nn.parameters import ParameterAccess, as_leading, as_rows, real
@@ -122,7 +123,7 @@ class MPODense(ParameterAccess, ChainLayer, keras.layers.Layer):
     def _shape_for(self, features: int) -> MPOShape:
         inputs = features if self.input_dims is None else self.input_dims
         outputs = self.units if self.output_dims is None else self.output_dims
-        shape = MPOShape.from_sizes(inputs, outputs, self.bond, self.sites)
+        shape = chain_shape(inputs, outputs, self.bond, self.sites)
         if shape.in_features != features:
             raise ShapeError(f"{self.name} is built for {features} inputs; expected {shape.in_features} for {shape}")
         return shape

@@ -6,6 +6,7 @@ from typing import Any, Self
 import torch
 
 from mponet.layers.chain import ChainLayer
+from mponet.layers.sizes import chain_shape
 from mponet.operators.shape import MPOShape
 from mponet_torch.nn.calls import linear
 from mponet_torch.nn.parameters import ParameterAccess
@@ -52,7 +53,7 @@ class MPOLinear(ParameterAccess, ChainLayer):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.shape = MPOShape.from_sizes(in_features, out_features, bond, sites)
+        self.shape = chain_shape(in_features, out_features, bond, sites)
         self.initializer, self.seed = initializer, seed
         self._make_parameters(bias, device, dtype)
 
