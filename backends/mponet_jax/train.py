@@ -24,7 +24,7 @@ Leaves = tuple[Array, ...]
 
 def predict(native: nnx.Module, images: Numbers, masks: Masks = ()) -> Numbers:
     """Logits ``(batch, classes)`` in inference mode of images NHWC; with ``masks``, dropout is active all the same."""
-    native.eval()  # type: ignore[no-untyped-call]
+    native.eval()
     return to_numpy(_logits(native, images, masks))
 
 
@@ -32,7 +32,7 @@ def gradients(
     native: nnx.Module, images: Numbers, labels: NDArray[np.int64], masks: Masks = ()
 ) -> tuple[float, dict[str, Numbers]]:
     """Mean cross-entropy in training mode, and its gradient by parameter name; running statistics stay as they are."""
-    native.train()  # type: ignore[no-untyped-call]
+    native.train()
     anatomy, parameters, others = _apart(native)
     (loss, after), slopes = _slopes(anatomy, _raw(parameters), _raw(others), images, labels, masks)
     for variable, value in zip(others, after, strict=True):
@@ -52,7 +52,7 @@ class Trainer:
     """
 
     def __init__(self, native: nnx.Module, recipe: Recipe) -> None:
-        native.train()  # type: ignore[no-untyped-call]
+        native.train()
         self.native = native
         self.optimizer = _optimizer(recipe.momentum, recipe.nesterov, recipe.weight_decay, recipe.clip)
         anatomy, self._parameters, self._others = _apart(native)

@@ -165,7 +165,8 @@ def _conv(layer: spec.Conv2D, info: LayerInfo) -> nn.Module:
     kind = nn.Conv2d if symmetric else PaddedConv2d
     conv = kind(info.input_shape[2], layer.features, layer.kernel, stride=layer.stride, bias=layer.bias, **options)
     # not for the whole model: the cores of an operator have four axes as well
-    return conv.to(memory_format=torch.channels_last)
+    laid_out: nn.Module = conv.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return laid_out
 
 
 def _slots(module: nn.Module) -> dict[str, Slot]:
@@ -173,6 +174,7 @@ def _slots(module: nn.Module) -> dict[str, Slot]:
     match module:
         case BatchNorm():
             found = {"scale": Slot(module.weight, (0,)), "shift": Slot(module.bias, (0,))}
+            assert module.running_mean is not None and module.running_var is not None  # ours always has them
             statistics = {"mean": module.running_mean, "variance": module.running_var}
             return found | {own: Slot(value, (0,), trainable=False) for own, value in statistics.items()}
         case MPOLinear():

@@ -76,7 +76,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         with full_precision(self.native):
             loss = _loss(self.native, images, labels, masks)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
         if self.recipe.clip:
             self._clip()
         self.optimizer.step()

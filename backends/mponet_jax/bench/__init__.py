@@ -23,7 +23,8 @@ class Passes:
 
         def apply(leaves: list[Array], inputs: Array) -> Array:
             with jax.default_matmul_precision("highest"):  # a GPU rounds the factors to TF32 unless told not to
-                return nnx.merge(graph, jax.tree.unflatten(structure, leaves))(inputs)
+                outputs: Array = nnx.merge(graph, jax.tree.unflatten(structure, leaves))(inputs)
+                return outputs
 
         def step(leaves: list[Array], inputs: Array, gradients: Array) -> tuple[Array, Any]:
             outputs, pull = jax.vjp(apply, leaves, inputs)
@@ -33,11 +34,13 @@ class Passes:
 
     def forward(self) -> Array:
         """The outputs."""
-        return jax.block_until_ready(self._forward(self.leaves, self.inputs))
+        outputs: Array = jax.block_until_ready(self._forward(self.leaves, self.inputs))
+        return outputs
 
     def step(self) -> tuple[Array, Any]:
         """The outputs, and the gradients by every parameter and by the inputs."""
-        return jax.block_until_ready(self._step(self.leaves, self.inputs, self.gradients))
+        results: tuple[Array, Any] = jax.block_until_ready(self._step(self.leaves, self.inputs, self.gradients))
+        return results
 
     def outputs(self) -> Numbers:
         """The outputs, numpy."""
@@ -73,4 +76,5 @@ def ours(mpo: MPO, bias: Numbers) -> nnx.Module:
 
 def dense(mpo: MPO, bias: Numbers) -> nnx.Module:
     """The layer of flax with the same matrix."""
-    return MPOLinear.from_mpo(mpo, bias).to_dense()
+    layer: nnx.Module = MPOLinear.from_mpo(mpo, bias).to_dense()
+    return layer

@@ -3,7 +3,9 @@
 Packages are imported when a layer of theirs is made.
 """
 
+from collections.abc import Callable
 from functools import cache, partial
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -59,7 +61,7 @@ class Einsum(nnx.Module):
         self.bias = _parameter(bias)
         if package == "opt_einsum":
             sum_of = partial(jnp.einsum, equation(mpo.shape.sites), optimize="optimal")
-            self.expression = lambda batch: sum_of
+            self.expression: Callable[[int], Callable[..., Any]] = lambda batch: sum_of
         else:
             self.expression = cache(lambda batch: einsum_expression(mpo.shape, batch, package))
 
@@ -67,7 +69,7 @@ class Einsum(nnx.Module):
         """``inputs @ W + b``."""
         batch = inputs.shape[0]
         cores = [core[...] for core in self.cores]
-        outputs = self.expression(batch)(inputs.reshape(batch, *self.dims), *cores)
+        outputs: Array = self.expression(batch)(inputs.reshape(batch, *self.dims), *cores)
         return outputs.reshape(batch, -1) + self.bias[...]
 
 

@@ -155,7 +155,7 @@ class MaxPool(nnx.Module):
     def __call__(self, inputs: Array) -> Array:
         """``(batch, height, width, channels)`` to fewer rows and columns."""
         window, strides = (self.size, self.size), (self.stride, self.stride)
-        pooled: Array = nnx.max_pool(inputs, window, strides, "VALID")  # type: ignore[no-untyped-call]
+        pooled: Array = nnx.max_pool(inputs, window, strides, "VALID")
         return pooled
 
 
@@ -169,7 +169,7 @@ class AvgPool(nnx.Module):
     def __call__(self, inputs: Array) -> Array:
         """``(batch, height, width, channels)`` to fewer rows and columns."""
         window, strides = (self.size, self.size), (self.stride, self.stride)
-        pooled: Array = nnx.avg_pool(inputs, window, strides, "VALID")  # type: ignore[no-untyped-call]
+        pooled: Array = nnx.avg_pool(inputs, window, strides, "VALID")
         return pooled
 
 

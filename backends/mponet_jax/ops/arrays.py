@@ -89,7 +89,7 @@ def _strided(block: Callable[[Array], Array], inputs: Array, tile: int) -> Array
     count = -(-rows // tile)
     size = -(-rows // count)
     padded = jnp.pad(inputs, ((0, size * count - rows), (0, 0))) if rows % count else inputs
-    done = lax.map(block, padded.reshape(size, count, width).swapaxes(0, 1))
+    done: Array = lax.map(block, padded.reshape(size, count, width).swapaxes(0, 1))
     return done.swapaxes(0, 1).reshape(size * count, done.shape[-1])[:rows]
 
 

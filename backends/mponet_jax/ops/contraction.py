@@ -42,7 +42,7 @@ def apply(plans: PlanSet, inputs: Array, tensors: Sequence[Array], bias: Array |
         return _apply(plans, *arrays)
     # a mesh with explicit axes wants the sharding of every reshape: inside, XLA finds those itself
     batch = PartitionSpec(jax.typeof(inputs).sharding.spec[0], None)
-    automatic: Any = jax.sharding.auto_axes(partial(_apply, plans), out_sharding=batch)  # type: ignore[no-untyped-call]
+    automatic: Any = jax.sharding.auto_axes(partial(_apply, plans), out_sharding=batch)
     return automatic(*arrays)  # type: ignore[no-any-return]
 
 

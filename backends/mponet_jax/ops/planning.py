@@ -29,7 +29,7 @@ def runner(plan: BasePlan, batch: int, purpose: Purpose, dtype: str) -> Callable
     def both(inputs: Array, gradient: Array, *tensors: Array) -> object:
         if purpose != "training":
             return execute.forward(plan, tensors, inputs, OPS)
-        outputs, pull_back = jax.vjp(lambda *arrays: recomputed(plan, *arrays, None), inputs, tensors)
+        outputs, pull_back = jax.vjp(lambda inputs, tensors: recomputed(plan, inputs, tensors, None), inputs, tensors)
         return outputs, pull_back(gradient)
 
     def sweep(inputs: Array, *weights: Array) -> object:

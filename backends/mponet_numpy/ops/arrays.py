@@ -51,7 +51,7 @@ class Ops:
 
     def batch_size(self, array: Array) -> int:
         """Length of the first axis."""
-        return array.shape[0]
+        return int(array.shape[0])
 
     def map_tiles(
         self, body: Body[Array], arrays: tuple[Array, ...], widths: Sequence[int], tile: int

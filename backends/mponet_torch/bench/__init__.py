@@ -70,7 +70,8 @@ def ours(mpo: MPO, bias: Numbers) -> nn.Module:
 
 def dense(mpo: MPO, bias: Numbers) -> nn.Module:
     """PyTorch's own layer with the same matrix."""
-    return MPOLinear.from_mpo(mpo, bias, dtype=torch.float32).to_dense()
+    layer: nn.Module = MPOLinear.from_mpo(mpo, bias, dtype=torch.float32).to_dense()
+    return layer
 
 
 def _done(array: Array) -> Array:

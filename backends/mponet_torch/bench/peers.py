@@ -6,6 +6,7 @@ Packages are imported when a layer of theirs is made.
 from contextlib import redirect_stdout
 from functools import cache, partial
 from io import StringIO
+from typing import Any
 
 import torch
 from torch import nn
@@ -59,7 +60,7 @@ class Einsum(nn.Module):
     def forward(self, inputs: Array) -> Array:
         """``inputs @ W + b``."""
         batch = inputs.shape[0]
-        outputs = self.expression(batch)(inputs.reshape(batch, *self.dims), *self.cores)
+        outputs: Array = self.expression(batch)(inputs.reshape(batch, *self.dims), *self.cores)
         return outputs.reshape(batch, -1) + self.bias
 
 
@@ -68,7 +69,7 @@ def tensorly(mpo: MPO, bias: Numbers, implementation: str) -> nn.Module:
     import tltorch
 
     shape = mpo.shape
-    layer = tltorch.FactorizedLinear(
+    layer: Any = tltorch.FactorizedLinear(
         shape.input_dims,
         shape.output_dims,
         factorization="blocktt",
@@ -79,7 +80,8 @@ def tensorly(mpo: MPO, bias: Numbers, implementation: str) -> nn.Module:
         for factor, core in zip(layer.weight.factors, mpo.cores, strict=True):
             factor.copy_(torch.tensor(core.transpose(0, 2, 1, 3)))
         layer.bias.copy_(torch.tensor(bias))
-    return layer
+    made: nn.Module = layer
+    return made
 
 
 def tednet(mpo: MPO, bias: Numbers) -> nn.Module:
@@ -90,13 +92,14 @@ def tednet(mpo: MPO, bias: Numbers) -> nn.Module:
     if shape.sites < 2:
         raise ShapeError(f"operator is {shape}; expected at least 2 sites")
     with redirect_stdout(StringIO()):  # it prints when it is made
-        layer = TTLinear(list(shape.input_dims), list(shape.output_dims), list(shape.bond_dims[1:-1]))
+        layer: Any = TTLinear(list(shape.input_dims), list(shape.output_dims), list(shape.bond_dims[1:-1]))
     with torch.no_grad():
         for k, core in enumerate(mpo.cores):
             node = getattr(layer, f"node{k}")
             node.copy_(torch.tensor(core.transpose(1, 2, 0, 3).reshape(node.shape)))
         layer.bias.copy_(torch.tensor(bias))
-    return layer
+    made: nn.Module = layer
+    return made
 
 
 def _parameter(values: Numbers) -> nn.Parameter:

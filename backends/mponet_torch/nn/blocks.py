@@ -49,6 +49,7 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
             )
         # a tensor of its own: autograd holds what batch_norm was given, and refuses to see it
         # change
+        assert self.running_var is not None and self.momentum is not None  # they may be in torch's own, not here
         variance = self.running_var * (count / (count - 1))
         outputs = functional.batch_norm(
             inputs, self.running_mean, variance, self.weight, self.bias, True, self.momentum, self.eps
@@ -108,7 +109,8 @@ class ReshapeNHWC(nn.Module):
 
     def forward(self, inputs: Array) -> Array:
         """``(batch, height * width * channels)`` to ``(batch, channels, height, width)``, channels-last, no copy."""
-        return _rows(inputs).unflatten(1, self.shape).permute(0, 3, 1, 2)
+        maps: Array = _rows(inputs).unflatten(1, self.shape)
+        return maps.permute(0, 3, 1, 2)
 
     def extra_repr(self) -> str:
         """The shape."""
@@ -150,7 +152,7 @@ class PaddedConv2d(nn.Conv2d):
 
     def extra_repr(self) -> str:
         """What torch says, and the padding."""
-        return f"{super().extra_repr()}, pads={self.pads}"
+        return f"{super().extra_repr()}, pads={self.pads}"  # type: ignore[no-untyped-call]
 
 
 class Residual(nn.Module):
