@@ -86,7 +86,10 @@ def _consecutive(block: Callable[[Array], Array], inputs: Array, tile: int) -> A
 def _strided(block: Callable[[Array], Array], inputs: Array, tile: int) -> Array:
     """Blocks of every n-th row, so that a batch that is sharded over its rows stays where it is."""
     rows, width = inputs.shape
-    count = -(-rows // tile)
+    least = -(-rows // tile)
+    # blocks of equal size that every device has a part of; padding would move rows between devices
+    even = (count for count in range(least, 2 * least) if rows % (count * jax.device_count()) == 0)
+    count = next(even, least)
     size = -(-rows // count)
     padded = jnp.pad(inputs, ((0, size * count - rows), (0, 0))) if rows % count else inputs
     done: Array = lax.map(block, padded.reshape(size, count, width).swapaxes(0, 1))
