@@ -76,6 +76,7 @@ def _torch():
     return SimpleNamespace(
         network=NetworkLinear,
         apply=apply,
+        array=tensor,
         wired=lambda wiring, **options: NetworkLinear(wiring, **options),
         slopes=slopes,
         reloaded=reloaded,
@@ -148,6 +149,7 @@ def _jax():
     return SimpleNamespace(
         network=NetworkLinear,
         apply=apply,
+        array=jnp.asarray,
         wired=lambda wiring, seed=0, **options: NetworkLinear(wiring, rngs=nnx.Rngs(seed), **options),
         slopes=slopes,
         reloaded=reloaded,
@@ -221,6 +223,7 @@ def _tensorflow():
     return SimpleNamespace(
         network=NetworkDense,
         apply=apply,
+        array=tf.constant,
         wired=wired,
         slopes=slopes,
         reloaded=reloaded,

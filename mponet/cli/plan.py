@@ -90,7 +90,7 @@ def plan(
     """
     shape = MPOShape.from_factors(inputs, outputs, bond[0] if len(bond) == 1 else bond)
     planner = load(backend).planner
-    request = PlanRequest(shape, rounded(batch), ITEMSIZE[dtype], planner.machine(dtype))
+    request = PlanRequest(shape, rounded(batch), ITEMSIZE[dtype], planner.machine(dtype), planner.purposes)
     plans = PlanSet.of(request, planner.runner if measure or mode() == "measure" else None, dtype)
     if as_json:
         print_json({"backend": planner.name, **_facts(plans, request, purpose, top)})

@@ -35,12 +35,29 @@ class PlanRequest:
         batch: rows; None while tracing, where the batch may vary.
         itemsize: bytes per number.
         machine: the constants of the cost model.
+        purposes: the passes for which the framework runs a plan of its own; training is one.
     """
 
     shape: Shape
     batch: int | None
     itemsize: int = 4
     machine: Machine = DEFAULT_COSTS
+    purposes: tuple[Purpose, ...] = PURPOSES
+
+    def run_as(self, purpose: Purpose) -> Purpose:
+        """The purpose whose plan runs: inference without kept weights is a forward pass.
+
+        Where a framework does not tell whether a gradient follows, a forward pass is half of a
+        training step.
+
+        Raises:
+            PlanError: there is no such purpose.
+        """
+        if purpose not in PURPOSES:
+            raise PlanError(f"unknown purpose {purpose!r}; use {', '.join(PURPOSES)}")
+        if purpose == "inference" and purpose not in self.purposes:
+            purpose = "forward"
+        return purpose if purpose in self.purposes else "training"
 
     @property
     def rows(self) -> int:
@@ -104,7 +121,7 @@ class PlanSet:
         """The answer; with a ``runner`` the best few are timed, and the fastest wins."""
         best: dict[Purpose, AnyPlan] = {}
         seconds: dict[tuple[Purpose, AnyPlan], float] = {}
-        for purpose in PURPOSES:
+        for purpose in request.purposes:
             options = request.ranked(purpose, 1 if runner is None else FINALISTS)
             if runner is not None:
                 finalists = [plan for plan in options if request.fits(plan, purpose)]
@@ -112,7 +129,8 @@ class PlanSet:
                 seconds |= {(purpose, plan): time for plan, time in times.items()}
                 options = sorted(times, key=lambda plan: times[plan])
             best[purpose] = options[0]
-        return cls(best["forward"], best["training"], best["inference"], request, seconds)
+        forward, training, inference = (best[request.run_as(purpose)] for purpose in PURPOSES)
+        return cls(forward, training, inference, request, seconds)
 
     @property
     def rows(self) -> int:
@@ -123,26 +141,36 @@ class PlanSet:
         """The best candidates as a table: predicted and measured time, where it goes, memory taken, and why one won.
 
         Raises:
-            PlanError: nobody chose these plans, or there is no such purpose.
+            PlanError: the plans were made by hand, or there is no such purpose.
         """
-        if self.request is None or purpose not in PURPOSES:
+        if self.request is None:
             raise PlanError(
-                f"plans for {purpose!r} are to be explained; expected one of {', '.join(PURPOSES)}, and plans that a "
-                "layer chose: layer.plans(batch).explain('training')"
+                "these plans were made by hand; expected plans that a layer chose, as in layer.plans(batch).explain()"
             )
         return _table(self, self.request, purpose, top)
 
 
-@lru_cache(maxsize=4096)
 def plans_for(shape: Shape, batch: int | None, dtype: str, backend: "PlanningContext") -> PlanSet:
-    """The plans of a backend's layer; batches within an eighth of one another share a choice, so that few are made."""
-    rows = None if batch is None else rounded(batch)
-    if rows != batch:
-        return plans_for(shape, rows, dtype, backend)
+    """The plans of a backend's layer; batches within an eighth of one another share a choice, so that few are made.
+
+    Args:
+        shape: the operator.
+        batch: rows; None while tracing, where the batch may vary.
+        dtype: of the computation.
+        backend: what the plans are chosen by.
+    """
+    return _plans_for(shape, None if batch is None else rounded(batch), dtype, backend)
+
+
+@lru_cache(maxsize=1024)
+def _plans_for(shape: Shape, rows: int | None, dtype: str, backend: "PlanningContext") -> PlanSet:
     machine = backend.machine(dtype)
     if rows is None:  # it is being traced, and kernels take no part in that
         machine = replace(machine, kernel_flops=0.0)
-    request = PlanRequest(shape, rows, ITEMSIZE.get(dtype, 4), machine)
+    purposes = backend.purposes
+    if rows is None:
+        purposes = tuple(purpose for purpose in purposes if purpose != "inference")  # a trace keeps no weights
+    request = PlanRequest(shape, rows, ITEMSIZE.get(dtype, 4), machine, purposes)
     return PlanSet.of(request, backend.runner if mode() == "measure" and rows is not None else None, dtype)
 
 
@@ -157,6 +185,7 @@ class PlanningContext:
         device: ``cuda``, ``gpu``; empty for a processor.
         fuses: whether it has kernels for `mponet.contraction.kernels.fusable` plans of 16-bit
             numbers.
+        purposes: the passes for which it runs a plan of its own.
     """
 
     name: str
@@ -164,6 +193,7 @@ class PlanningContext:
     runner: Runner
     device: str = ""
     fuses: bool = False
+    purposes: tuple[Purpose, ...] = PURPOSES
 
     def key(self, dtype: str) -> str:
         """What its constants are called, like ``torch`` or ``torch-cuda-16bit``."""
@@ -210,13 +240,15 @@ def timed(options: list[AnyPlan], batch: int, purpose: Purpose, dtype: str, runn
 
 def _table(plans: PlanSet, request: PlanRequest, purpose: Purpose, top: int) -> str:
     """What `PlanSet.explain` gives."""
+    asked, purpose = purpose, request.run_as(purpose)
+    note = "" if asked == purpose else f" (here the plan of {purpose} runs)"
     options = request.ranked(purpose, top)
     chosen: AnyPlan = getattr(plans, purpose)
     shown = options if chosen in options else [*options[: top - 1], chosen]
     allowed = request.memory_limit(purpose)
     matrix = ", that of a dense matrix included" if allowed > request.share(purpose) else ""
     lines = [
-        f"{request.shape}, batch {'unknown' if request.batch is None else request.batch}, {purpose}: "
+        f"{request.shape}, batch {'unknown' if request.batch is None else request.batch}, {asked}{note}: "
         f"{request.count(purpose)} candidates, memory limit {allowed / 1e6:.2f} MB{matrix}",
         f"  {'plan':<44}{'predicted':>11}{'measured':>11}{'merging':>10}{'products':>10}{'moving':>10}{'calls':>10}"
         f"{'MB':>8}",

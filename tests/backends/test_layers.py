@@ -161,7 +161,7 @@ def test_from_sizes_clamps_and_starts_at_the_target_variance(lab):
 def test_repr_names_the_plan_that_a_step_runs(lab, kind, tuned, monkeypatch):
     if tuned:  # as constants measured here would do: calls are so slow that one product is best
         monkeypatch.setattr(planner, "machine_of", lambda *_: replace(DEFAULT_COSTS, call_overhead=1.0))
-        planner.plans_for.cache_clear()
+        planner._plans_for.cache_clear()
     layer = lab.sized((64, 64), (64, 64), 4) if kind == "operator" else lab.wired(graphs.WIRINGS["ring"])
     ran = []
     for module in (execute, execute):
@@ -173,7 +173,7 @@ def test_repr_names_the_plan_that_a_step_runs(lab, kind, tuned, monkeypatch):
                 monkeypatch.setattr(module, name, watched)
     inputs = np.random.default_rng(0).normal(size=(128, layer.in_features)).astype(np.float32)
     lab.gradients(layer, inputs, np.ones((128, layer.out_features), np.float32))
-    planner.plans_for.cache_clear()
+    planner._plans_for.cache_clear()
     assert len(ran) >= 1
     assert {f"plan='{plan} (batch 128)'" for plan in ran} == {re.search(r"plan='[^']*'", repr(layer))[0]}
     assert not tuned or "rebuild W" in ran[0]

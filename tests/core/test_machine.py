@@ -7,7 +7,7 @@ import pytest
 
 import mponet.contraction.machine
 from mponet.contraction.machine import DEFAULT_COSTS, DEFAULTS, Machine, fingerprint, machine_of, path, save
-from mponet.contraction.planner import PlanningContext, plans_for
+from mponet.contraction.planner import PlanningContext, _plans_for, plans_for
 from mponet.errors import CheckpointError
 from mponet.operators.shape import MPOShape
 
@@ -127,12 +127,12 @@ def test_a_fingerprint_names_what_constants_depend_on():
 def test_layers_make_use_of_them():
     """Where each operation takes a second, the plan with the fewest wins."""
     planner, shape = PlanningContext("made-up", lambda: VERSIONS, None), MPOShape.from_factors((16, 16), (16, 16), 2)
-    plans_for.cache_clear()
+    _plans_for.cache_clear()
     usual = plans_for(shape, 4, "float32", planner)
     save("made-up", VERSIONS, replace(MEASURED, call_overhead=1.0))
-    plans_for.cache_clear()
+    _plans_for.cache_clear()
     measured = plans_for(shape, 4, "float32", planner)
-    plans_for.cache_clear()
+    _plans_for.cache_clear()
     assert (usual.request.machine, measured.request.machine.call_overhead) == (DEFAULT_COSTS, 1.0)
     assert measured.forward.groups == (2,)
 

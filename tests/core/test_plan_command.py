@@ -7,7 +7,7 @@ import pytest
 import mponet.contraction.calibrate
 from core.command import facts, failing, run
 from mponet.contraction.machine import DEFAULT_COSTS, Machine, machine_of
-from mponet.contraction.planner import PURPOSES, PlanRequest, PlanSet, plans_for, rounded
+from mponet.contraction.planner import PURPOSES, PlanRequest, PlanSet, _plans_for, plans_for, rounded
 from mponet.operators.shape import MPOShape
 from mponet_numpy.ops.planning import planner, versions
 
@@ -22,9 +22,9 @@ def folder(monkeypatch, tmp_path):
     """An empty cache, and no choices of other tests."""
     monkeypatch.delenv("MPONET_PLAN", raising=False)
     monkeypatch.setenv("MPONET_CACHE", str(tmp_path / "cache"))
-    plans_for.cache_clear()
+    _plans_for.cache_clear()
     yield tmp_path / "cache"
-    plans_for.cache_clear()
+    _plans_for.cache_clear()
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from mponet.contraction.planner import (
     PlanningContext,
     PlanRequest,
     PlanSet,
+    _plans_for,
     mode,
     plans_for,
     rounded,
@@ -65,9 +66,9 @@ def _undisturbed(monkeypatch, tmp_path):
     """No choice of another test, no constants of this machine."""
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setenv("MPONET_CACHE", str(tmp_path))
-    plans_for.cache_clear()
+    _plans_for.cache_clear()
     yield
-    plans_for.cache_clear()
+    _plans_for.cache_clear()
 
 
 @pytest.fixture

@@ -15,6 +15,9 @@ from mponet.contraction.program import BasePlan
 from mponet_jax.ops.arrays import OPS, Array, dtype_of, from_numpy
 from mponet_jax.ops.contraction import recomputed
 
+#: Weights are merged in every call of a compiled function; a pass that is not differentiated is known.
+PURPOSES: tuple[Purpose, ...] = ("forward", "training")
+
 
 def versions() -> dict[str, str]:
     """Versions of the packages underneath."""
@@ -56,5 +59,5 @@ def _with_device() -> dict[str, str]:
 def planner() -> PlanningContext:
     """What plans are chosen by; asked for with the first layer, because it starts JAX's devices."""
     if jax.default_backend() == "gpu":
-        return PlanningContext("jax", _with_device, runner, "gpu")
-    return PlanningContext("jax", versions, runner)
+        return PlanningContext("jax", _with_device, runner, "gpu", purposes=PURPOSES)
+    return PlanningContext("jax", versions, runner, purposes=PURPOSES)

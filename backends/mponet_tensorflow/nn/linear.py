@@ -98,7 +98,7 @@ class MPODense(ParameterAccess, ChainLayer, keras.layers.Layer):
         layer.build((None, shape.in_features))
         return layer
 
-    def call(self, inputs: Array) -> Array:
+    def call(self, inputs: Array, training: bool | None = None) -> Array:
         """``activation(inputs @ W + b)``, ``(..., inputs)`` to ``(..., units)``.
 
         Raises:
@@ -106,7 +106,7 @@ class MPODense(ParameterAccess, ChainLayer, keras.layers.Layer):
         """
         inputs = real(inputs, self.compute_dtype)
         rows = as_rows(inputs, self.shape)
-        outputs = apply(self.plans(rows.shape[0]), rows, self.cores, self.bias)
+        outputs = apply(self.plans(rows.shape[0]), rows, self.cores, self.bias, training=training)
         return self.activation(as_leading(outputs, inputs))
 
     def get_config(self) -> dict[str, Any]:

@@ -11,6 +11,9 @@ from mponet.contraction.planner import PlanningContext
 from mponet.contraction.program import BasePlan
 from mponet_tensorflow.ops.arrays import OPS, Array, dtype_of, from_numpy, keras, tf
 
+#: Weights are merged in every call; a layer that is called with ``training=False`` runs the forward plan.
+PURPOSES: tuple[Purpose, ...] = ("forward", "training")
+
 
 def versions() -> dict[str, str]:
     """Versions of the packages underneath."""
@@ -46,4 +49,4 @@ def runner(plan: BasePlan, batch: int, purpose: Purpose, dtype: str) -> Callable
 @cache
 def planner() -> PlanningContext:
     """What plans are chosen by."""
-    return PlanningContext("tensorflow", versions, runner)
+    return PlanningContext("tensorflow", versions, runner, purposes=PURPOSES)

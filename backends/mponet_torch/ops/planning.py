@@ -13,6 +13,9 @@ from mponet.contraction.search import Shape
 from mponet_torch.ops.arrays import IN_PLACE, device_of, dtype_of
 from mponet_torch.ops.contraction import backward, sweep, weights_of
 
+#: An eager layer knows whether it is differentiated, and keeps its weights in eval mode.
+PURPOSES: tuple[Purpose, ...] = ("forward", "training", "inference")
+
 
 def versions() -> dict[str, str]:
     """Versions of the packages underneath."""
@@ -83,7 +86,9 @@ def _with_device() -> dict[str, str]:
 @cache
 def _gpu() -> PlanningContext:
     """Asked for with the first layer on a GPU: an import must not start a device."""
-    return PlanningContext("torch", _with_device, runner, "cuda", fuses=kernels.available())
+    return PlanningContext(
+        "torch", _with_device, runner, "cuda", kernels.available(), PURPOSES[:2]
+    )  # no weights are kept on a GPU
 
 
-_CPU = PlanningContext("torch", versions, runner)
+_CPU = PlanningContext("torch", versions, runner, purposes=PURPOSES)
