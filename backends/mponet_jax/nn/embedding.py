@@ -10,8 +10,7 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
 from numpy.typing import NDArray
 
-from mponet.contraction.execute import weights_of
-from mponet.contraction.plan import rebuilt
+from mponet.contraction import execute
 from mponet.contraction.planner import plans_for
 from mponet.errors import InputError, ShapeError
 from mponet.layers.embedding import EmbeddingShape
@@ -94,8 +93,13 @@ class MPOEmbed(ParameterAccess, EmbeddingLayer, nnx.Module):
 
         It is differentiable in the cores; writing to it does not change them.
         """
-        (matrix,) = weights_of(rebuilt(self.shape.mpo), [core[...] for core in self.cores], OPS)
-        return matrix[: self.num_embeddings]
+        table = execute.dense_matrix(self.dense_plan, [core[...] for core in self.cores], OPS)
+        return table[: self.num_embeddings]
+
+    @property
+    def kernel(self) -> Array:
+        """The table, under the name that all layers have."""
+        return self.embedding
 
     @classmethod
     def _new(cls, shape: EmbeddingShape, bias: bool, **options: Any) -> Self:
@@ -152,7 +156,7 @@ class MPOEmbed(ParameterAccess, EmbeddingLayer, nnx.Module):
         if not query.ndim or query.shape[-1] != self.features:
             raise ShapeError(f"query has the shape {query.shape}; expected (..., {self.features})")
         leading = query.shape[:-1]
-        query, _, cores = self._promoted(query)
+        query, *cores = promote_dtype((query, *(core[...] for core in self.cores)), dtype=self.dtype)
         rows = query.reshape(prod(leading), self.features)
         batch = rows.shape[0] if isinstance(rows.shape[0], int) else None
         # not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a plan is no array

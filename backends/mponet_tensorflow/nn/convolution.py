@@ -1,6 +1,7 @@
 """`MPOConv1D`, `MPOConv2D`: convolutions whose kernel is a chain of cores."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any, Self
 
 from numpy.typing import NDArray
@@ -11,7 +12,8 @@ from mponet.layers.conv_plan import ConvPlan, ConvStep, kernels, run
 from mponet.layers.convolution import ConvShape
 from mponet.layers.operator import DenseWeights
 from mponet.layers.window import Window
-from mponet_tensorflow.nn.parameters import ParameterAccess
+from mponet_tensorflow.nn.options import WeightOptions
+from mponet_tensorflow.nn.parameters import ParameterAccess, real
 from mponet_tensorflow.ops.arrays import OPS, Array, keras, tf, to_numpy
 
 Sizes = int | Sequence[int]
@@ -44,7 +46,9 @@ class _MPOConv(ParameterAccess, ConvLayer, keras.layers.Layer):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
+        options = WeightOptions.taken_from(kwargs)
         super().__init__(**kwargs)
+        self._take(activation, use_bias, initializer, seed, options)
         self.units = self.filters = filters
         self.kernel_size = (kernel_size,) * self._rank if isinstance(kernel_size, int) else tuple(kernel_size)
         if len(self.kernel_size) != self._rank:
@@ -61,8 +65,6 @@ class _MPOConv(ParameterAccess, ConvLayer, keras.layers.Layer):
         self.groups, self.structure, self.sites = groups, structure, sites
         self.input_dims = None if input_dims is None else tuple(input_dims)
         self.output_dims = None if output_dims is None else tuple(output_dims)
-        self.activation = keras.activations.get(activation)
-        self.use_bias, self.initializer, self.seed = use_bias, initializer, seed
         self._shape: ConvShape | None = None
         # sizes that are wrong whatever the inputs are refused here, not at the first call
         ConvShape.from_sizes(groups, filters, self.kernel_size, 1, groups=groups, structure=structure)
@@ -122,10 +124,11 @@ class _MPOConv(ParameterAccess, ConvLayer, keras.layers.Layer):
             raise InputError(f"conv is a {type(dense).__name__}; expected a keras.layers.{wanted.__name__}")
         if not dense.built:
             raise ShapeError(f"{dense.name} has no weights yet; expected a built layer; call it on maps first")
-        names = ("strides", "padding", "data_format", "dilation_rate", "groups", "activation")
-        options = {name: getattr(dense, name) for name in names}
+        names = ("name", "strides", "padding", "data_format", "dilation_rate", "groups", "activation")
+        options = {name: getattr(dense, name) for name in names} | {"dtype": dense.dtype_policy}
+        kernel = to_numpy(tf.convert_to_tensor(dense.kernel))  # merges LoRA
         bias = None if dense.bias is None else to_numpy(dense.bias)
-        return DenseWeights(to_numpy(dense.kernel), bias, {**options, "dtype": dense.dtype_policy})
+        return DenseWeights(kernel, bias, options | WeightOptions.of_layer(dense))
 
     def _make_dense(self, matrix: NDArray[Any], bias: NDArray[Any] | None) -> Any:
         dense = _DENSE[self._rank](
@@ -139,8 +142,12 @@ class _MPOConv(ParameterAccess, ConvLayer, keras.layers.Layer):
             self.activation,
             bias is not None,
             dtype=self.dtype_policy,
+            name=self.name,
+            activity_regularizer=self.activity_regularizer,
+            **WeightOptions.of_layer(self.options),
         )
         dense.build(self._maps((None,) * self._rank, self.shape.in_channels))
+        dense.trainable = self.trainable
         self._write(dense.kernel, matrix)
         if bias is not None:
             self._write(dense.bias, bias)
@@ -151,9 +158,10 @@ class _MPOConv(ParameterAccess, ConvLayer, keras.layers.Layer):
 
         Raises:
             ShapeError: the inputs have other channels or axes, or are smaller than the window.
+            InputError: they are complex, or sparse or ragged.
         """
         check_maps(self.shape, tuple(inputs.shape), self._channel_axis - self._rank - 2, batched=True)
-        maps = tf.cast(inputs, self.compute_dtype)  # Keras itself casts floating-point numbers only
+        maps = real(inputs, self.compute_dtype)
         last = self.data_format == "channels_last"
         maps = maps if last else tf.transpose(maps, (0, *range(2, self._rank + 2), 1))
         cores = [tf.convert_to_tensor(core) for core in self.cores]
@@ -184,6 +192,11 @@ class _MPOConv(ParameterAccess, ConvLayer, keras.layers.Layer):
         if not self.built:
             return f"<{name} name={self.name}, filters={self.filters}, bond={self.bond}, built=False>"
         return f"<{name} name={self.name}, {self._description('use_bias')}, {self.window}>"
+
+    @property
+    def _fans(self) -> tuple[int, int]:
+        *window, inputs, _ = self.shape.kernel_shape
+        return prod(window) * inputs, prod(window) * self.filters
 
     @property
     def _channel_axis(self) -> int:
@@ -260,7 +273,8 @@ class MPOConv2D(_MPOConv):
         initializer: variance of the entries of the kernel, met exactly: ``glorot``, ``he``,
             ``lecun`` or a number.
         seed: seed of the starting values; None draws one, so `keras.utils.set_random_seed` governs.
-        **kwargs: ``name``, ``dtype``, ... as for every `keras.layers.Layer`.
+        **kwargs: those of `keras.layers.Conv2D` (``kernel_initializer``, ``kernel_regularizer``, ...
+            see `mponet_tensorflow.nn.options.WeightOptions`) and those of every `keras.layers.Layer`.
 
     Raises:
         ShapeError: sizes, factors and bonds do not fit together.

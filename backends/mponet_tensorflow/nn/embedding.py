@@ -5,13 +5,13 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from mponet.contraction.execute import weights_of
-from mponet.contraction.plan import rebuilt
+from mponet.contraction import execute
 from mponet.errors import InputError, ShapeError
 from mponet.layers.embedding import EmbeddingShape
 from mponet.layers.embedding_layer import EmbeddingLayer
 from mponet.layers.lookup import lookup
 from mponet.layers.operator import DenseWeights
+from mponet_tensorflow.nn.options import WeightOptions
 from mponet_tensorflow.nn.parameters import ParameterAccess, as_leading, as_rows
 from mponet_tensorflow.ops.arrays import OPS, Array, keras, tf, to_numpy
 from mponet_tensorflow.ops.contraction import apply
@@ -41,7 +41,9 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer, keras.layers.Layer):
         initializer: variance of the entries of the table, met exactly: a number, ``glorot``, ``he``
             or ``lecun``; that of `keras.layers.Embedding`, which is uniform within 0.05.
         seed: seed of the starting values; None draws one, so `keras.utils.set_random_seed` governs.
-        **kwargs: ``name``, ``dtype``, ... as for every `keras.layers.Layer`.
+        **kwargs: ``embeddings_initializer``, ``embeddings_regularizer`` and
+            ``embeddings_constraint`` as for `keras.layers.Embedding` (see
+            `mponet_tensorflow.nn.options.WeightOptions`), and those of every `keras.layers.Layer`.
 
     Raises:
         ShapeError: sizes, factors and bonds do not fit together.
@@ -67,15 +69,15 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer, keras.layers.Layer):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
+        options = WeightOptions.taken_from(_renamed(kwargs, "embeddings_", "kernel_"))
         super().__init__(**kwargs)
+        self._take(None, False, initializer, seed, options)
         self.shape = EmbeddingShape.from_sizes(
             input_dim, output_dim, bond, sites=sites, input_dims=input_dims, output_dims=output_dims
         )
         self.input_dim, self.output_dim = input_dim, output_dim
         self.mask_zero = self.supports_masking = mask_zero
-        self.initializer, self.seed = initializer, seed
-        # integers must not be cast to the dtype of the layer
-        self.autocast, self.use_bias, self.activation = False, False, None
+        self.autocast = False  # integers must not be cast to the dtype of the layer
         self.units = output_dim
 
     def build(self, input_shape: Sequence[int | None] | None = None) -> None:
@@ -91,8 +93,12 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer, keras.layers.Layer):
         It is differentiable in the cores; writing to it does not change them.
         """
         cores = [tf.convert_to_tensor(core) for core in self.cores]
-        (matrix,) = weights_of(rebuilt(self.shape.mpo), cores, OPS)
-        return matrix[: self.input_dim]
+        return execute.dense_matrix(self.dense_plan, cores, OPS)[: self.input_dim]
+
+    @property
+    def kernel(self) -> Array:
+        """The table, under the name that all layers have."""
+        return self.embeddings
 
     @classmethod
     def _new(cls, shape: EmbeddingShape, bias: bool, **options: Any) -> Self:
@@ -109,14 +115,27 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer, keras.layers.Layer):
             raise InputError(f"embedding is a {type(dense).__name__}; expected a keras.layers.Embedding")
         if not dense.built:
             raise ShapeError(f"{dense.name} has no weights yet; expected a built layer; call it, or build()")
-        options = {"mask_zero": dense.mask_zero, "dtype": dense.dtype_policy}
-        return DenseWeights(to_numpy(tf.convert_to_tensor(dense.embeddings)), None, options)
+        if dense.quantization_mode is not None:
+            raise InputError(
+                f"{dense.name} is quantised to {dense.quantization_mode}; expected float weights; make the operator "
+                "before quantising"
+            )
+        names = ("name", "mask_zero", "embeddings_regularizer", "embeddings_constraint")
+        options = {name: getattr(dense, name) for name in names} | {"dtype": dense.dtype_policy}
+        return DenseWeights(to_numpy(tf.convert_to_tensor(dense.embeddings)), None, options)  # merges LoRA
 
     def _make_dense(self, matrix: NDArray[Any], bias: NDArray[Any] | None) -> Any:
         dense = keras.layers.Embedding(
-            self.input_dim, self.output_dim, mask_zero=self.mask_zero, dtype=self.dtype_policy
+            self.input_dim,
+            self.output_dim,
+            embeddings_regularizer=self.options.kernel_regularizer,
+            embeddings_constraint=self.options.kernel_constraint,
+            mask_zero=self.mask_zero,
+            dtype=self.dtype_policy,
+            name=self.name,
         )
         dense.build()
+        dense.trainable = self.trainable
         self._write(dense.embeddings, matrix)
         return dense
 
@@ -171,9 +190,16 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer, keras.layers.Layer):
             "output_dims": mpo.output_dims,
             "initializer": self.initializer,
             "seed": self.seed,
+            **_renamed(self.options.config(), "kernel_", "embeddings_"),
         }
 
     def __repr__(self) -> str:
         if not self.built:
             return f"<MPOEmbedding name={self.name}, {self.shape}, built=False>"
         return f"<MPOEmbedding name={self.name}, {self._description('use_bias')}, mask_zero={self.mask_zero}>"
+
+
+def _renamed(arguments: dict[str, Any], before: str, after: str) -> dict[str, Any]:
+    """The options for the table under other names; they are taken out of the arguments."""
+    found = [name for name in arguments if name.startswith(before)]
+    return {name.replace(before, after): arguments.pop(name) for name in found}

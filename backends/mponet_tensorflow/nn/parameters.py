@@ -54,7 +54,7 @@ class ParameterAccess(OperatorLayer):
         seed = random.randint(1, 10**9) if self.seed is None else self.seed
         options = self.options
         if options.kernel_initializer is not None:
-            self.initializer = variance_of(options.kernel_initializer, self.in_features, self.units)
+            self.initializer = variance_of(options.kernel_initializer, *self._fans)
         values = self.initial_values(np.random.default_rng(seed))
         penalty = None if options.kernel_regularizer is None else KernelPenalty(self, options.kernel_regularizer)
         for name, value in zip(self.parameter_names, values, strict=True):
@@ -65,6 +65,11 @@ class ParameterAccess(OperatorLayer):
         if self.use_bias:
             start, penalty, held = options.bias_initializer, options.bias_regularizer, options.bias_constraint
             self.bias = self._add("bias", (self.units,), start, penalty, held)
+
+    @property
+    def _fans(self) -> tuple[int, int]:
+        """Inputs and outputs that a unit of the kernel has, for initialisers that scale by them."""
+        return self.in_features, self.units
 
     def _add(self, name: str, shape: tuple[int, ...], start: Any, penalty: Any, held: Any) -> keras.Variable:
         return self.add_weight(name=name, shape=shape, initializer=start, regularizer=penalty, constraint=held)  # type: ignore[attr-defined]
