@@ -163,7 +163,8 @@ DIFFERENCES = (
     (
         "mponet_torch",
         "nn/embedding.py",
-        "MPOEmbedding.__init__ MPOEmbedding.embedding_dim MPOEmbedding.padding_row MPOEmbedding.reset_parameters",
+        "MPOEmbedding.__init__ MPOEmbedding.embedding_dim MPOEmbedding.kernel MPOEmbedding.padding_row "
+        "MPOEmbedding.reset_parameters",
         "the names of torch.nn.Embedding, and its row that is not trained",
     ),
     (
