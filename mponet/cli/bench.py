@@ -1,4 +1,4 @@
-"""``mponet bench``: how fast are the layers, beside the framework's own and beside other packages?"""
+"""``mponet bench``: how fast are the layers, compared with dense layers and other packages?"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -41,7 +41,7 @@ Measure on a machine that does nothing else.
 """
 )
 def bench() -> None:
-    """Measure speed and memory beside dense layers and other packages."""
+    """Compare speed and memory with dense layers and other packages."""
 
 
 def _common(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -94,7 +94,7 @@ def _rows(known: Sequence[Row] | Sequence[Network]) -> Callable[..., Any]:
     return click.option("--rows", metavar="A,B,...", help=f"Rows to measure, of {names}.  Default: all.")
 
 
-@bench.command(short_help="Time layers beside dense ones and peers.")
+@bench.command(short_help="Time layers, dense layers and peers.")
 @_common
 @_patience
 @_rounds
@@ -141,7 +141,7 @@ def memory(backends: Sequence[str], rows: str | None, peers: bool, json_file: Pa
     _end("memory", before, json_file, broken, rows=found)
 
 
-@bench.command(short_help="Time whole networks beside their dense counterparts.")
+@bench.command(short_help="Time MPO networks and their dense counterparts.")
 @_common
 @_rounds
 @_rows(NETWORKS)
@@ -254,7 +254,7 @@ def backends_of(names: str | None) -> list[str]:
     wrong = [name for name in found if name not in TRAINABLE or not installed(name)]
     if wrong or not found:
         raise BackendError(
-            f"there is no {', '.join(wrong) or 'framework'} to measure; expected some of {', '.join(TRAINABLE)}, "
+            f"{', '.join(wrong) or 'no framework'} cannot be measured; expected some of {', '.join(TRAINABLE)}, "
             "installed; for example: pip install 'mponet[torch]'"
         )
     return found

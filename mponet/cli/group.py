@@ -17,7 +17,7 @@ from mponet.errors import MPONetError
 #: command of that name.
 COMMANDS = {
     "run": "Train a network, and record what happened.",
-    "suite": "Train the paper's networks over several seeds, and tabulate them beside its figures.",
+    "suite": "Train the paper's networks over several seeds, and compare them with its figures.",
     "report": "Make one page of a suite or a run, with tables, curves and spectra.",
     "evaluate": "Measure a trained network on its test set.",
     "info": "Show the layers, counts and compression ratios of a network.",
@@ -26,7 +26,7 @@ COMMANDS = {
     "tune": "Measure this machine for the choice of plans.",
     "backends": "Show which frameworks are installed, and which one is used.",
     "crosscheck": "Prove that the frameworks compute the same numbers.",
-    "bench": "Measure speed and memory beside dense layers and other packages.",
+    "bench": "Compare speed and memory with dense layers and other packages.",
 }
 
 

@@ -20,9 +20,9 @@ from mponet.training.run import Result
 
 CURVES = 5  # lines
 FEWEST, MOST = 3, 12  # evaluations in the table
-AROUND = 8  # lines beside curves and table: title, bar, blanks, titles and ends of curves, headings, the cursor
+AROUND = 8  # lines other than curves and table: title, bar, blanks, titles and ends of curves, headings, the cursor
 WIDEST = 120  # wider than that, numbers that belong together are far apart
-LABEL = 8  # characters beside a curve
+LABEL = 8  # characters left of a curve
 NARROWEST = 8  # characters of a curve; on a narrower terminal there are none
 
 

@@ -30,7 +30,7 @@ class Factors(click.ParamType):  # type: ignore[type-arg]
         try:
             return tuple(map(int, parts))
         except ValueError:
-            self.fail(f"{value!r} is no list of whole numbers; expected for example 4,7,7,4", param, ctx)
+            self.fail(f"{value!r} is not a list of whole numbers; expected for example 4,7,7,4", param, ctx)
 
 
 FACTORS = Factors()

@@ -105,7 +105,7 @@ class SuiteProgress:
 
 
 def clock(seconds: float) -> str:
-    """``12 s``, ``3:05``, ``2:03:05``; ``unknown`` for what is no time."""
+    """``12 s``, ``3:05``, ``2:03:05``; ``unknown`` for a number that is not a time."""
     if not 0 <= seconds < FOREVER:
         return "unknown"
     whole = round(seconds)

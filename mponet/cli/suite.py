@@ -95,7 +95,7 @@ def suite(
     status: Path | None,
     as_json: bool,
 ) -> None:
-    """Train the paper's networks over several seeds, and tabulate them beside its figures.
+    """Train the paper's networks over several seeds, and compare them with its figures.
 
     Every network is trained dense and MPO.  DIR gets one run folder per training, and
     tables.md, tables.csv and tables.json after each.  A training that breaks or diverges does not
@@ -183,7 +183,7 @@ class _Named:
 
 
 def _suite_progress(planned: Suite, folder: Path, number: int) -> SuiteProgress:
-    """What there is to do beside the ``number``-th training."""
+    """What remains to be done besides the ``number``-th training."""
     cells = states(planned, folder)
     others = [state for place, state in enumerate(cells, 1) if place != number and not state.finished]
     known = [state.left for state in others if state.left is not None]

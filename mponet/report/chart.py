@@ -1,6 +1,6 @@
 """Charts by matplotlib as SVG in the page, in the colours of the page, light and dark, and the same bytes every time.
 
-Matplotlib knows no variables: a chart is drawn in colours that stand for those of
+Matplotlib does not know CSS variables: a chart is drawn in colours that represent those of
 `mponet.draw.theme`, and they are exchanged in the text of the SVG.  Letters stay text, in the type
 of the page.
 """

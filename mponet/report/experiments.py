@@ -25,7 +25,7 @@ class Experiment:
         preset: name of the recipe.
         suite: its settings; None for a run.
         trainings: in order.
-        rows: the table beside the paper's figures.
+        rows: the table, with the paper's figures.
     """
 
     label: str

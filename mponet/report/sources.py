@@ -51,7 +51,7 @@ class Sources:
         title: name of the folder.
         suites: folders of suites.
         runs: folders of runs that belong to no suite.
-        documents: JSON files beside them, and those that were given.
+        documents: JSON files in the same folders, and those that were given.
         omitted: a line for everything that is damaged, foreign or out of reach, and why.
     """
 
@@ -76,7 +76,7 @@ def find(folder: Path, given: Sequence[Path] = ()) -> Sources:
     search = _Search()
     search.visit(folder, "", DEPTH)
     if not search.suites and not search.runs:
-        what = "holds neither a suite nor a run" if os.path.isdir(folder) else "is no folder"  # noqa: PTH112 - never raises
+        what = "holds neither a suite nor a run" if os.path.isdir(folder) else "is not a folder"  # noqa: PTH112 - never raises
         why = f" ({search.omitted[0]})" if search.omitted else ""
         raise CheckpointError(
             f"{folder} {what}{why}; expected the folder of one, or one that has such folders in it; make one with: "

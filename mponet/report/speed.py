@@ -88,7 +88,7 @@ def ratio_charts(documents: Sequence[Document]) -> Iterator[Markup]:
 
 
 def ratios(document: Document) -> list[Ratio]:
-    """The measurements of a document; none if it is no benchmark."""
+    """The measurements of a document; none if it is not a benchmark."""
     content = document.content
     rows = content.get("rows") if isinstance(content, Mapping) else content
     if not isinstance(rows, list):

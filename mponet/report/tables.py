@@ -1,4 +1,4 @@
-"""The tables of a report: ours beside the paper's, every training, versions and commands."""
+"""The tables of a report: ours and the paper's, every training, versions and commands."""
 
 import shlex
 from collections import Counter
@@ -83,7 +83,7 @@ def versions(experiments: Sequence[Experiment]) -> Markup:
 
 
 def command(experiment: Experiment) -> str:
-    """What the experiment was trained by, without the folders that nobody else has."""
+    """The command that trained the experiment, without folders of this machine."""
     options: tuple[tuple[str, str | int | None], ...]
     if experiment.suite is not None:
         suite = experiment.suite

@@ -34,7 +34,7 @@ def report(folder: Path, given: Sequence[Path] = ()) -> str:
     warning, names each.
 
     Raises:
-        CheckpointError: there is no training that has begun, or a file that was given is of no use.
+        CheckpointError: no training has begun, or a file that was given cannot be used.
         InputError: matplotlib is missing.
     """
     sources = find(folder, given)

@@ -112,7 +112,7 @@ class _Header:
 
 def _check_regular(path: Path) -> None:
     if not exists(path) or not S_ISREG(path.stat().st_mode):
-        raise CheckpointError(f"{path} is no file; expected a checkpoint; look for {NAME} in the folder of a run")
+        raise CheckpointError(f"{path} is not a file; expected a checkpoint; look for {NAME} in the folder of a run")
 
 
 def _belongings(metadata: Mapping[str, str], path: Path) -> Checkpoint:
@@ -134,8 +134,8 @@ def _check_format(metadata: Mapping[str, str], path: Path) -> None:
     found = metadata.get("format"), metadata.get("format_version")
     if found[0] != FORMAT:
         raise CheckpointError(
-            f"{path} has the format {found[0]!r} in its metadata; expected {FORMAT!r}; it is no checkpoint of mponet: "
-            f"take one, such as {NAME} in the folder of a run"
+            f"{path} has the format {found[0]!r} in its metadata; expected {FORMAT!r}; it is not an mponet "
+            f"checkpoint: take one, such as {NAME} in the folder of a run"
         )
     if found[1] != FORMAT_VERSION:
         raise CheckpointError(

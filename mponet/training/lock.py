@@ -85,7 +85,7 @@ def _is_same(handle: int, path: Path) -> bool:
 
 
 def _try_lock(handle: int, *, exclusive: bool) -> bool | None:
-    """Try to take the lock: True if another has it, None if there are no locks here."""
+    """Try to take the lock: True if another has it, None if the file system has no locks."""
     if fcntl is None:  # pragma: no cover - see above
         return None
     try:

@@ -124,8 +124,8 @@ def test_growth_and_crossover_print_tables_and_draw(tasks, tmp_path):
 def test_an_unknown_row_or_framework_is_one_clear_line():
     failing(run("bench", "layers", "--rows", "fc2-d4,nonsense"), "--rows names nonsense", "expected some of", "fc2-d16")
     failing(run("bench", "layers", "--rows", ","), "--rows names nothing")
-    failing(run("bench", "layers", "--backends", "jax"), "there is no jax to measure", "pip install")
-    failing(run("bench", "layers", "--backends", "numpy"), "there is no numpy to measure")
+    failing(run("bench", "layers", "--backends", "jax"), "jax cannot be measured", "pip install")
+    failing(run("bench", "layers", "--backends", "numpy"), "numpy cannot be measured")
 
 
 def test_a_process_that_fails_stops_no_other(tasks, monkeypatch, tmp_path):
@@ -188,7 +188,7 @@ def test_markdown_of_something_else_is_refused(tmp_path):
     file = tmp_path / "other.json"
     file.write_text("{}", encoding="utf-8")
     refused = markdown(file)
-    assert refused.returncode == 1 and "other.json is no file of mponet bench" in refused.stderr
+    assert refused.returncode == 1 and "other.json was not written by mponet bench" in refused.stderr
 
 
 def markdown(*files):

@@ -91,8 +91,8 @@ def refused(path, message):
 
 
 def test_an_absent_file_is_refused(tmp_path):
-    refused(tmp_path / "none", "is no file")
-    refused(tmp_path, "is no file")
+    refused(tmp_path / "none", "is not a file")
+    refused(tmp_path, "is not a file")
 
 
 @pytest.mark.parametrize("content", [b"", b"\0", b"hello world, hello world", pickle.dumps({"a": 1}), b"\xff" * 64])

@@ -173,7 +173,7 @@ def test_truncated_idx(cut):
 
 @pytest.mark.parametrize("payload", [b"", b"\0\0", b"\0\0\x08\x01" + IDX[4:], b"<html>", IDX[::-1]])
 def test_wrong_idx_magic(payload):
-    with pytest.raises(DataError, match=r"file is no IDX file.*expected 00 00 08 03"):
+    with pytest.raises(DataError, match=r"file is not an IDX file.*expected 00 00 08 03"):
         parse_idx(payload, 3, "file")
 
 

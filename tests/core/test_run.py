@@ -307,7 +307,7 @@ def test_evaluate_takes_a_file_a_variant_or_a_run(command):
     status, _, err = command("evaluate", "nowhere")
     assert (status, err) == (
         1,
-        "error: nowhere is no file; expected a checkpoint; look for checkpoint.safetensors in the folder of a run\n",
+        "error: nowhere is not a file; expected a checkpoint; look for checkpoint.safetensors in the folder of a run\n",
     )
     (run_command.Path("empty")).mkdir()
     assert "expected the folder of a run" in command("evaluate", "empty")[2]

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from mponet.errors import DataError, InputError
 from mponet.training.data.optional import experiments_module
 
-# `digits` stands in for larger images where there is no network, so it takes any size.  A published
-# benchmark keeps its own: MNIST stretched to 32x32 is no longer MNIST, and nobody would notice.
+# `digits` replaces larger images where no network is available, so it is resized to any size.
+# Published benchmarks are not: MNIST stretched to 32x32 is another data set under the same name.
 _TAKES_ANY_SIZE = frozenset({"digits"})
 
 
@@ -110,7 +110,7 @@ def resized(dataset: Dataset, height: int, width: int) -> Dataset:
     """The data set with images of `height` x `width`, bilinear, rounded to uint8.
 
     Pixels are areas, not points (the half-pixel convention of PIL and of frameworks'
-    `align_corners=False`).  There is no anti-aliasing: shrinking by more than two skips pixels.
+    `align_corners=False`).  Nothing is anti-aliased: shrinking by more than two skips pixels.
 
     Args:
         dataset: what to resize; returned unchanged if it has this size.

@@ -33,7 +33,7 @@ def parse_idx(payload: bytes, ndim: int, origin: str) -> NDArray[np.uint8]:
     magic, start = bytes([0, 0, _IDX_UINT8, ndim]), 4 + 4 * ndim
     if payload[:4] != magic:
         raise DataError(
-            f"{origin} is no IDX file of {ndim}-dimensional uint8 data: it starts with "
+            f"{origin} is not an IDX file of {ndim}-dimensional uint8 data: it starts with "
             f"{payload[:4].hex(' ') or 'nothing'}, expected {magic.hex(' ')}; replace the file"
         )
     sizes = [int.from_bytes(payload[k : k + 4], "big") for k in range(4, start, 4)]
@@ -57,7 +57,7 @@ def parse_cifar(payload: bytes, origin: str) -> tuple[NDArray[np.uint8], NDArray
         Images, uint8 `(N, 32, 32, 3)`, and labels, uint8 `(N,)`.
 
     Raises:
-        DataError: the length is no whole positive number of 3,073-byte records.
+        DataError: the length is not a positive multiple of 3,073 bytes.
     """
     if not payload or len(payload) % _CIFAR_RECORD:
         raise DataError(

@@ -33,7 +33,7 @@ class Normalization:
         a pixel that never changes is divided by 1.
 
         Raises:
-            InputError: there is no such kind.
+            InputError: an unknown kind.
         """
         if kind == "unit":
             return cls(np.float32(0), np.float32(255))  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
 """A run: variants of a model trained in one folder, which a killed run continues from.
 
-In the order of the flow: `resolve` gives the `Settings` behind a command line; `run` trains, tells
+In the order of the flow: `resolve` makes the `Settings` of a command line; `run` trains, tells
 a `Reporter`, and gives a `Result` per variant.  In the folder::
 
     config.json                        settings; and, per start, backend, device and versions

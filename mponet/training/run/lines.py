@@ -52,7 +52,7 @@ def line(values: Mapping[str, Any]) -> str:
 
 
 def complete_lines(path: Path) -> list[bytes] | None:
-    """The lines of a file, without a last one that a kill left incomplete; None if there is no file.
+    """The lines of a file, without a last one that a kill left incomplete; None if the file is absent.
 
     Raises:
         CheckpointError: the file cannot be read, or is too large to be one of ours.

@@ -12,7 +12,7 @@ def check_memory(model: Model, recipe: Recipe) -> None:
     """Compare what the parameters need with the memory of this machine.
 
     Counted are the starting values in float64 and, in float32, parameters, gradients and what the
-    optimiser keeps; activations come on top, so passing is no promise.
+    optimiser keeps; activations need more, so training may still run out of memory.
 
     Raises:
         RecipeError: they need more than there is; says how much.

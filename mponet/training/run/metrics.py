@@ -75,7 +75,7 @@ def truncate_after(path: Path, step: int) -> list[Record]:
     last = records[-1].step if records else 0
     if last != step:
         raise CheckpointError(
-            f"{path} ends at step {last}; expected {step}, that of the checkpoint beside it; put the right file back, "
+            f"{path} ends at step {last}; expected {step}, that of its checkpoint; put the right file back, "
             "or start the run anew in another folder"
         )
     with writing(path):

@@ -93,7 +93,7 @@ def resolve(
     bond: int | None = None,
     seed: int = 0,
 ) -> Settings:
-    """The settings behind a command line.
+    """The settings that a command line specifies.
 
     Args:
         model: a name of `mponet.models.build`.

@@ -1,4 +1,4 @@
-"""What the operators of a network hold, as JSON lines beside the metrics: one line per evaluation, one for the start.
+"""Spectra of the operators of a network as JSON lines: one line at the start, one per evaluation.
 
 A line names step and epoch and, for each operator, what `mponet.operators.measure` says of every
 inner bond: entanglement entropy (at most ``ln D``) and singular values, descending::

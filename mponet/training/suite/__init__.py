@@ -1,7 +1,7 @@
 """The paper's experiments: networks, dense and MPO, over seeds, in one folder that a killed suite continues from.
 
-In the order of the flow: `plan` gives the `Suite` behind a command line, its `Suite.trainings` are the
-trainings; `run_suite` trains those that are not finished; `report` makes the table beside the
+In the order of the flow: `plan` makes the `Suite` of a command line, its `Suite.trainings` are the
+trainings; `run_suite` trains those that are not finished; `report` compares them with the
 published figures.  In the folder::
 
     suite.json                             what the suite is

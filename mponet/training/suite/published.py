@@ -13,7 +13,7 @@ from mponet.models.spec import PAPER, Model
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A mean with its deviation, shares from 0 to 1; None where there is no deviation."""
+    """A mean with its deviation, shares from 0 to 1; None where a deviation is not given."""
 
     mean: float
     deviation: float | None

@@ -154,10 +154,10 @@ def data_of(model: str, data: str | None) -> str:
 
 
 def networks(entries: Sequence[str]) -> tuple[Network, ...]:
-    """The networks behind ``NAME`` and ``NAME:BOND``, each once.
+    """The networks that ``NAME`` and ``NAME:BOND`` specify, each once.
 
     Raises:
-        ModelError: there is no such network, or the bond is no whole number of at least 1.
+        ModelError: an unknown network, or a bond that is not a whole number of at least 1.
     """
     return tuple(dict.fromkeys(_network(entry.strip()) for entry in entries if entry.strip()))
 
@@ -173,7 +173,7 @@ def plan(
     epochs: int | None = None,
     steps: int | None = None,
 ) -> Suite:
-    """The suite behind a command line.
+    """The suite that a command line specifies.
 
     Args:
         entries: networks, ``NAME`` or ``NAME:BOND``; a bond is that of the MPO variant.

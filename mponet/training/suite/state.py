@@ -27,7 +27,7 @@ class Failure:
     traceback: tuple[Text, ...] = ()
 
 
-SILENCE = 600.0  # seconds without a record after which a training counts as stopped, where there are no locks to ask
+SILENCE = 600.0  # seconds without a record after which a training counts as stopped, on file systems without locks
 
 
 @dataclass(frozen=True, slots=True)

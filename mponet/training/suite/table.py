@@ -1,4 +1,4 @@
-"""The table of a suite: our accuracies over the seeds, and the paper's beside them.
+"""The table of a suite: our accuracies over the seeds, and those of the paper.
 
 It says nothing of time and place, so that a suite that was killed and one that was not have the
 same table.
