@@ -3,8 +3,8 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from mponet.errors import CheckpointError
+from mponet.errors import CheckpointError, MPONetError
 from mponet.files import check_writable, to_json
 from mponet.models import FAMILIES, VARIANTS, full_name
 from mponet.models.outline import count as count
@@ -124,6 +124,18 @@ def print_status(message: str) -> None:
 def fail(message: str) -> None:
     """One red line on standard error."""
     _print_error(Text(f"error: {message}", style="red"))
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Files and arguments that cannot be used: one line and exit status 2 (``MPONET_DEBUG=1``: with its traceback)."""
+    try:
+        yield
+    except MPONetError as error:
+        if os.environ.get("MPONET_DEBUG", "") not in ("", "0"):
+            raise
+        fail(str(error))
+        raise click.exceptions.Exit(2) from error
 
 
 def print_json(value: Mapping[str, Any]) -> None:

@@ -33,7 +33,7 @@ from mponet.compress.stream.rules import Matrix, matrices, targets
 from mponet.compress.stream.sources import INDEX, Source, open_source, read_json
 from mponet.compress.stream.writing import Piece, encoded, write_safetensors
 from mponet.compress.target import Target
-from mponet.errors import CheckpointError
+from mponet.errors import CheckpointError, CompressionError
 from mponet.files import write_json, writing
 
 PARTS = ".parts"
@@ -117,6 +117,16 @@ def run_job(job: Job, *, processes: int = 1, progress: Progress | None = None) -
         CheckpointError: the folder holds something else, or a file cannot be read or written.
         CompressionError: a pattern matches nothing, or the budget cannot be met.
     """
+    fresh = not job.out.exists()
+    try:
+        return _run(job, processes, progress)
+    except (CheckpointError, CompressionError):
+        if fresh:  # a checkpoint that turns out unusable leaves nothing
+            shutil.rmtree(job.out, ignore_errors=True)
+        raise
+
+
+def _run(job: Job, processes: int, progress: Progress | None) -> CompressionPlan:
     plan = _begun(job, progress)
     rows = [layer for layer in plan.replaced if not layer.tied_to]
     known = {target.name: target for target in job.targets}
@@ -138,14 +148,14 @@ def _begun(job: Job, progress: Progress | None) -> CompressionPlan:
     """The plan of an earlier call of the same job, or a new one."""
     if (job.out / DESCRIPTION).exists():
         raise CheckpointError(f"{job.out} holds a compressed network; expected a new folder; choose another")
-    with writing(job.out):
-        job.parts.mkdir(parents=True, exist_ok=True)
     marker, saved = job.parts / "job.json", job.parts / "plan.json"
     if marker.is_file() and read_json(marker).get("fingerprint") != job.fingerprint:
         raise CheckpointError(f"{job.out} holds parts of another job; expected none; choose another folder")
     if saved.is_file():
         return CompressionPlan.load(saved)
     plan = plan_job(job, progress)
+    with writing(job.out):
+        job.parts.mkdir(parents=True, exist_ok=True)
     write_json(marker, {"fingerprint": job.fingerprint})
     plan.save(saved)
     return plan
@@ -202,9 +212,9 @@ def _write_files(job: Job, plan: CompressionPlan, rows: list[LayerPlan]) -> None
     for name, pieces in sorted(shards.items()):
         write_safetensors(job.out / name, pieces, metadata)
     if not single:
-        _write_index(job.out, shards)
+        write_index(job.out, shards)
     for carried in job.source.carried:
-        _carry(carried, job.out, described)
+        carry(carried, job.out, described)
     write_json(job.out / DESCRIPTION, json.loads(described))
 
 
@@ -219,16 +229,18 @@ def _copied(source: Source, entry: Entry) -> Piece:
     return Piece(entry.name, entry.dtype, entry.shape, source.raw(entry.name))
 
 
-def _write_index(out: Path, shards: Mapping[str, list[Piece]]) -> None:
+def write_index(out: Path, shards: Mapping[str, list[Piece]]) -> None:
+    """Write which file holds which tensor."""
     places = {piece.name: file for file, pieces in shards.items() for piece in pieces}
     total = sum(piece.nbytes for pieces in shards.values() for piece in pieces)
     write_json(out / INDEX, {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))})
 
 
-def _carry(file: Path, out: Path, described: str) -> None:
-    """Copy a configuration or tokenizer file; ``config.json`` also says what was done."""
+def carry(file: Path, out: Path, described: str | None) -> None:
+    """Copy a configuration or tokenizer file; ``config.json`` also says what was done, if anything was."""
     with writing(out / file.name):
         if file.name == "config.json":
-            write_json(out / file.name, {**read_json(file), "mponet": json.loads(described)})
+            settings = {name: value for name, value in read_json(file).items() if name != "mponet"}
+            write_json(out / file.name, settings | ({} if described is None else {"mponet": json.loads(described)}))
         else:
             shutil.copyfile(file, out / file.name)

@@ -76,9 +76,18 @@ def matrices(source: Source, config: Mapping[str, Any]) -> tuple[Matrix, ...]:
             kind, why_not = "convolution", "convolutions are compressed in a framework, where their strides are known"
         elif kind == "embedding":
             why_not = "embeddings are compressed in a framework, where their use is known"
-        conv1d = config.get("model_type") in CONV1D_MODELS and CONV1D.fullmatch(module) is not None
-        found.append(Matrix(module, name, kind, kind == "linear" and not conv1d, why_not))
+        found.append(Matrix(module, name, kind, kind == "linear" and is_transposed(module, config), why_not))
     return tuple(found)
+
+
+def is_transposed(module: str, config: Mapping[str, Any]) -> bool:
+    """Whether a linear module keeps its weight as ``(out, in)``.
+
+    Args:
+        module: its name.
+        config: the folder's ``config.json``; empty if there is none.
+    """
+    return config.get("model_type") not in CONV1D_MODELS or CONV1D.fullmatch(module) is None
 
 
 def targets(source: Source, found: Iterable[Matrix]) -> tuple[Target, ...]:

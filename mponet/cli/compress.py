@@ -1,0 +1,96 @@
+"""``mponet compress``: a checkpoint of matrices to one of operators, without a framework."""
+
+from pathlib import Path
+
+import click
+
+from mponet.cli.output import error_console, json_option, print_json, refusing
+from mponet.compress.calibrate import Calibration
+from mponet.compress.config import CompressConfig
+from mponet.compress.plan import CompressionPlan
+from mponet.compress.stream.job import open_job, plan_job, run_job
+from mponet.compress.structures import structure_names
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  mponet compress model small --keep 0.5 --dry-run
+  mponet compress model small --keep 0.5 --exclude '.*lm_head'
+  mponet compress model small --error 0.1 --calibration sums.safetensors --jobs 2
+"""
+)
+@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
+@click.option("--keep", type=float, metavar="SHARE", help="Share of the matched weights that is left, such as 0.5.")
+@click.option("--error", type=float, metavar="E", help="Largest relative error of any matrix, such as 0.1.")
+@click.option("--include", multiple=True, metavar="REGEX", help="Compress only these modules.  May be repeated.")
+@click.option("--exclude", multiple=True, metavar="REGEX", help="Leave these modules dense.  May be repeated.")
+@click.option(
+    "--structure", "structures", multiple=True, type=click.Choice(structure_names()), help="Operators allowed."
+)
+@click.option("--min-weights", type=int, default=4096, show_default=True, metavar="N", help="Leave smaller ones dense.")
+@click.option("--calibration", type=click.Path(path_type=Path), metavar="FILE", help="Sums that an adapter gathered.")
+@click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, metavar="N", help="Processes.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
+@json_option
+def compress(
+    source: Path,
+    out: Path,
+    keep: float | None,
+    error: float | None,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    structures: tuple[str, ...],
+    min_weights: int,
+    calibration: Path | None,
+    jobs: int,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Replace the matrices of a checkpoint with operators.
+
+    IN is a safetensors file, a folder of them, or an .npz, .pt or .gguf file.  OUT is a new folder.
+    One tensor is in memory at a time.  A command that was stopped goes on when it is given again.
+    """
+    with refusing():
+        config = CompressConfig(
+            keep=keep,
+            error=error,
+            include=_pattern(include),
+            exclude=_pattern(exclude) or (),
+            min_weights=min_weights,
+            **({"structures": structures} if structures else {}),  # type: ignore[arg-type]
+        )
+        sums = None if calibration is None else Calibration.load(calibration)
+        job = open_job(source, out, config, sums)
+        with error_console().status("reading") as status:
+
+            def progress(step: str, done: int, count: int) -> None:
+                status.update(f"{step} {done} of {count}")
+
+            plan = plan_job(job, progress) if dry_run else run_job(job, processes=jobs, progress=progress)
+    _show(plan, None if dry_run else out, as_json)
+
+
+def _pattern(patterns: tuple[str, ...]) -> str | None:
+    """One regular expression for several; None for none."""
+    return "|".join(f"(?:{pattern})" for pattern in patterns) or None
+
+
+def _show(plan: CompressionPlan, out: Path | None, as_json: bool) -> None:
+    if as_json:
+        layers = {layer.name: {"keep": layer.keep, "output_error": layer.output_error} for layer in plan.replaced}
+        print_json(
+            {
+                "keep": plan.keep,
+                "network_keep": plan.network_keep,
+                "weights": plan.network_weights,
+                "dense_weights": plan.dense_network_weights,
+                "replaced": layers,
+                "out": None if out is None else str(out),
+            }
+        )
+        return
+    click.echo(plan)
+    click.echo("nothing was written" if out is None else f"written to {out}")
