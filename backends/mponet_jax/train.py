@@ -57,6 +57,7 @@ class Trainer:
         self.optimizer = _optimizer(recipe.momentum, recipe.nesterov, recipe.weight_decay, recipe.clip)
         anatomy, self._parameters, self._others = _apart(native)
         self._step = _compiled(anatomy, self.optimizer)
+        self._initial = _initial_state(self.optimizer, bool(recipe.average))
         named = {id(slot.parameter): (name, slot) for name, slot in slots(native).items()}
         self.slots: dict[str, Slot] = dict(named[id(parameter)] for parameter in self._parameters)
         self._rate = np.dtype(accumulator(self._parameters[0].dtype))
@@ -74,7 +75,7 @@ class Trainer:
     ) -> Any:
         """One step on a batch NHWC; the mean cross-entropy before it."""
         parameters = _raw(self._parameters)
-        state = self._fresh(parameters) if self._state is None else self._state
+        state = self._initial(parameters) if self._state is None else self._state
         # arrays, not constants: a new learning rate, share or mask compiles nothing
         rate, share = self._rate.type(learning_rate), self._rate.type(share)
         loss, parameters, others, self._state = self._step(
@@ -111,23 +112,20 @@ class Trainer:
         if not state:
             self._state = None
             return
-        optimizer, averages = self._fresh(_raw(self._parameters))
+        optimizer, averages = self._initial(_raw(self._parameters))
         if self.recipe.momentum:
             optimizer = optax.tree_utils.tree_set(optimizer, trace=tuple(self._restored(VELOCITY, state)))
         if self.recipe.average:
             averages = tuple(self._restored(AVERAGE, state))
         self._state = optimizer, averages
 
-    def _fresh(self, parameters: Leaves) -> tuple[Any, Leaves]:
-        # halves would lose what a small share adds to an average
-        averages = [jnp.zeros_like(leaf, accumulator(leaf.dtype)) for leaf in parameters if self.recipe.average]
-        return self.optimizer.init(parameters), tuple(averages)
-
     def _restored(self, kind: str, state: Parameters) -> Iterator[Array]:
         for name, slot in self.slots.items():
             like = slot.parameter.get_raw_value()
             dtype = accumulator(like.dtype) if kind == AVERAGE else like.dtype
-            yield from_numpy(native_order(slot, state[kind + name]), dtype, like.sharding)
+            # committed like the parameter: a step with both kinds would be compiled a second time for its results
+            device = like.sharding if like.committed else None
+            yield from_numpy(native_order(slot, state[kind + name]), dtype, device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +177,18 @@ def _optimizer(momentum: float, nesterov: bool, weight_decay: float, clip: float
         optax.add_decayed_weights(weight_decay) if weight_decay else optax.identity(),
         optax.trace(momentum, nesterov) if momentum else optax.identity(),
     )
+
+
+@lru_cache(maxsize=64)
+def _initial_state(optimizer: optax.GradientTransformation, averaging: bool) -> Callable[[Leaves], tuple[Any, Leaves]]:
+    """The state before the first step, compiled once for all parameters instead of once per shape."""
+
+    def initial(parameters: Leaves) -> tuple[Any, Leaves]:
+        # halves would lose what a small share adds to an average
+        averages = [jnp.zeros_like(leaf, accumulator(leaf.dtype)) for leaf in parameters if averaging]
+        return optimizer.init(parameters), tuple(averages)
+
+    return jax.jit(initial, keep_unused=True)  # zeros are committed where the parameters are
 
 
 @lru_cache(maxsize=64)

@@ -328,3 +328,18 @@ def test_a_state_of_another_recipe_or_shape_is_refused_and_none_is_a_fresh_start
         assert kept in expected and dropped not in expected
     trainer.restore({})
     assert trainer.state() == {}
+
+
+@pytest.mark.parametrize("placed", [False, True], ids=["anywhere", "on a device"])
+def test_a_restored_state_is_committed_as_the_parameters_are_so_that_the_step_compiles_once(placed):
+    device = "cpu" if placed else None
+    natives = [mponet_jax.backend.build(FC2, small.values(FC2), device=device) for _ in range(2)]
+    images, labels, _ = small.batch(FC2)
+    recipe = replace(RECIPE, weight_decay=0.0123)  # of no other test, whose compilations would be counted as well
+    first, resumed = (mponet_jax.backend.trainer(native, recipe) for native in natives)
+    first.step(images, labels, 0.1, share=0.5)
+    resumed.restore(first.state())
+    for _ in range(2):
+        resumed.step(images, labels, 0.1, share=0.5)
+    assert first._step is resumed._step
+    assert resumed._step._cache_size() == 1 + placed  # the parameters of the other case were placed otherwise
