@@ -29,6 +29,8 @@ def linear(layer: Any, inputs: Array) -> Array:
     if not tracing:  # sizes are tensors then, and a comparison would be recorded as a constant
         check_width(layer.shape, inputs.shape)
     rows, bias, tensors = autocast(flattened(inputs), layer.bias, layer.tensors)
+    if tensors[0].is_complex():
+        check_real(str(tensors[0].dtype).removeprefix("torch."), "the layer")
     open_batch = tracing or torch.compiler.is_compiling()
     plans = layer.plans(None if open_batch else rows.shape[0], rows.dtype)
     return unflattened(apply(plans, rows, tensors, bias, layer.cache), inputs)

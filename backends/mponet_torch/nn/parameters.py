@@ -137,6 +137,11 @@ class ParameterAccess(nn.Module, OperatorLayer):
             self._kept.clear()
         return super().train(mode)
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._prepare_plans()  # of the new dtype and device
+        return self
+
     @property
     def _weight_shape(self) -> tuple[int, ...]:
         """Shape of `weight`."""

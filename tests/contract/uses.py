@@ -1,0 +1,73 @@
+"""What a layer of mponet must survive where it replaces a dense layer: the rows of the table in docs/layers.md.
+
+Each framework has a module here, `contract.torch_uses` and so on, with one function for each use,
+named as the use.  It takes a `Kind` of layer and asserts.  A use that a framework does not have is
+listed in its ``ABSENT`` with the reason.
+"""
+
+import ast
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FRAMEWORKS = {"torch": "PyTorch", "jax": "JAX", "tensorflow": "Keras"}
+#: Use to what is asserted, in the order of the table.
+USES = {
+    "outputs": "Outputs and gradients of the inputs are those of the dense layer from `to_dense()`",
+    "training": "An optimiser lowers the loss",
+    "inference": "Inference gives what training gives, also after parameters were written to directly",
+    "frozen": "Frozen parameters get no gradients, the inputs do",
+    "second_derivative": "Gradients of gradients",
+    "forward_mode": "Forward-mode derivatives, Jacobians, Hessians, Hessian-vector products",
+    "batched_gradients": "Many backward passes at once, vectorised Jacobians",
+    "mapped": "Vectorised mapping, and gradients of each sample",
+    "recomputed": "Activations computed again in the backward pass (checkpointing, remat)",
+    "mixed_precision": "Mixed precision by the rules of the framework; float64 keeps its precision",
+    "compiled": "Compiled training and inference, compiled before any other call, without graph breaks",
+    "exported": "Export with an open batch",
+    "traced": "Older tracers: `torch.jit.trace`, `torch.fx.symbolic_trace`",
+    "without_numbers": "Built without numbers (meta device, fake tensors, abstract shapes), initialised later",
+    "saved": "Saved and loaded; a dense layer refuses the file",
+    "copied": "Copied, pickled, shared with other processes",
+    "averaged": "Moving averages of the parameters",
+    "threads": "One layer, several threads and batch sizes",
+    "many_batches": "Thousands of batch sizes; caches stay small",
+    "hooks": "Hooks and observers, and their owners, survive `from_dense`",
+    "kept": "`from_dense` keeps trainability, mode, dtype and device; `to_dense` gives them back",
+    "sources": "`from_dense` takes every layer that is a matrix, and refuses others with one error",
+    "weight_readers": "Modules that read the dense weight; writes to it are refused",
+    "parametrised": "Parametrisation and pruning of the parameters; `assign` refuses what it cannot write",
+    "adapters": "Low-rank adapters on top of the layer",
+    "odd_inputs": "Ragged inputs; complex, sparse, masked and foreign ones are refused with one error",
+    "sharded": "Parameters or batch sharded",
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of layer.
+
+    Attributes:
+        name: name in test ids.
+        make: makes a layer in float64 with fixed starting values, from the arguments of the layer.
+        inputs: makes a batch of so many samples for a layer, float64 of the framework.
+    """
+
+    name: str
+    make: Callable[..., Any]
+    inputs: Callable[..., Any]
+
+
+def cells() -> dict[str, dict[str, str]]:
+    """Use to framework to ``tested``, or the reason why it is not; read from the source, nothing is imported."""
+    table = {use: dict.fromkeys(FRAMEWORKS, "") for use in USES}
+    for framework in FRAMEWORKS:
+        tree = ast.parse((Path(__file__).parent / f"{framework}_uses.py").read_text(encoding="utf-8"))
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef) and node.name in USES:
+                table[node.name][framework] = "tested"
+            elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ABSENT":
+                for use, reason in ast.literal_eval(node.value).items():
+                    table[use][framework] = reason
+    return table
