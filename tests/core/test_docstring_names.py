@@ -11,7 +11,7 @@ from references import NAME, identifiers, modules, problem, tree
 
 REFERENCE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 #: Names of other libraries and of files, commands and formats that are written like ours.
-FOREIGN = {"Any", "float", "int", "str"}
+FOREIGN = {"Any", "float", "int", "str", "transformers"}
 
 
 def texts(module):

@@ -45,7 +45,7 @@ class DenseWeight(torch.Tensor):
                 return func(*args, **kwargs)
         first = args[0] if args else next(iter(kwargs.values()), None)
         if isinstance(first, cls):
-            if func == _DATA:  # the same without gradients, so that `weight.data.mul_` is refused as well
+            if func == _DATA:  # the same without gradients, so that ``weight.data.mul_`` is refused as well
                 return cls(first, tuple(first.shape), False, lambda: first._build().detach())
             _refuse_writes(func)
         if isinstance(kwargs.get("out"), cls):
