@@ -9,10 +9,11 @@ other topics and the GNU GPL are held out.  Run from the root of the repository:
 
 import argparse
 import resource
+import sys
 from importlib.util import find_spec
 from math import exp
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 
 import torch
 
@@ -74,6 +75,12 @@ def next_token_loss(outputs, batch):
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="sum")
 
 
+def show(step, done, total):
+    """Progress on standard error."""
+    if done % 30 == 0:
+        print(f"  {step} {done} of {total}, {process_time():.0f} s of processor", file=sys.stderr, flush=True)
+
+
 def main():
     """Print one line for each budget and allocation."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -113,7 +120,7 @@ def main():
                 structures=tuple(options.structures),
                 floor=options.floor,
             )
-            small, report = compress(model, config, sums)
+            small, report = compress(model, config, sums, progress=show)
             values = {name: perplexity(small, tokens) for name, tokens in held_out.items()}
             rise = float(torch.tensor(values["pydoc"]).log() - dense_loss["pydoc"])
             seconds = sum(report.seconds.values())

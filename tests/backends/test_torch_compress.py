@@ -153,16 +153,25 @@ def test_a_tied_head_is_left_with_its_embedding(model, data):
     assert made["head"].reason == "shares its weight with embed (torch.nn.Embedding is not supported)"
 
 
-def test_modules_with_a_forward_of_their_own_are_left_with_the_reason(data):
+def test_modules_that_cannot_be_replaced_are_left_with_the_reason():
     class Scaled(nn.Linear):
         def forward(self, inputs):
             return 2 * super().forward(inputs)
 
-    network = nn.Sequential(nn.Linear(32, 32), Scaled(32, 32), nn.MultiheadAttention(32, 4))
-    made = plan(network[:2], CONFIG, [torch.randn(50, 32)])
-    assert made["1"].reason == "Scaled has a forward of its own"
-    names = {layer.name: layer.reason for layer in plan(network, CONFIG)}
-    assert "outside of its forward" in names["2.out_proj"]
+    class Encoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.scaled = nn.Linear(32, 32), Scaled(32, 32)
+            self.attention = nn.MultiheadAttention(32, 4, batch_first=True)
+
+        def forward(self, inputs):
+            hidden = self.scaled(self.first(inputs))
+            return self.attention(hidden, hidden, hidden)[0]
+
+    made = plan(Encoder(), CONFIG, [torch.randn(4, 50, 32)])
+    assert "Scaled" in made["scaled"].reason
+    assert made["attention.out_proj"].reason == "not reached by the calibration data"
+    assert made["first"].matched
 
 
 def test_a_module_used_twice_is_replaced_in_both_places():

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from mponet.compress.fitting import FittedLayer
 from mponet.compress.target import Target
+from mponet.errors import MPONetError
+from mponet_torch.nn.dense import adopt, dense_weights
 from mponet_torch.nn.linear import MPOLinear
 from mponet_torch.nn.network import NetworkLinear
 from mponet_torch.ops.arrays import Array, to_numpy
@@ -49,31 +50,8 @@ def type_name(module: nn.Module) -> str:
     return f"torch.nn.{cls.__name__}" if cls.__module__.startswith("torch.nn.") else cls.__name__
 
 
-def matrix_of(weight: Array, *, transposed: bool) -> NDArray[np.float64]:
-    """A weight as a float64 matrix ``(in, out)``."""
-    array = to_numpy(weight).astype(np.float64)
-    return array.T if transposed else array
-
-
-def _bias_of(module: Any) -> Callable[[], NDArray[np.float64]] | None:
-    return None if module.bias is None else lambda: to_numpy(module.bias).astype(np.float64)
-
-
-def _linear_problem(module: nn.Module) -> str:
-    """Why a linear module cannot be replaced; empty if it can."""
-    if isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear):
-        return "torch reads its weight outside of its forward"
-    if isinstance(module, nn.Linear) and type(module).forward is not nn.Linear.forward:
-        return f"{type(module).__name__} has a forward of its own"
-    if getattr(module, "parametrizations", None):
-        return "its weight is parametrised; remove the parametrisation first"
-    weight = getattr(module, "weight", None)
-    if weight is None or weight.is_meta or not weight.is_floating_point():
-        return "its weight holds no plain numbers"
-    return ""
-
-
 def _describe_linear(name: str, module: Any) -> Target:
+    problem = _linear_problem(module)
     conv1d = _is_conv1d(module)  # Hugging Face keeps its weight as (in, out)
     shape = tuple(module.weight.shape) if conv1d else tuple(module.weight.shape)[::-1]
     return Target(
@@ -82,21 +60,29 @@ def _describe_linear(name: str, module: Any) -> Target:
         type_name=type_name(module),
         in_features=shape[0],
         out_features=shape[1],
-        load=lambda: matrix_of(module.weight, transposed=not conv1d),
-        load_bias=_bias_of(module),
+        load=lambda: dense_weights(module).matrix.astype(np.float64),
+        load_bias=None if module.bias is None else lambda: to_numpy(module.bias).astype(np.float64),
         itemsize=module.weight.element_size(),
-        unsupported=_linear_problem(module),
+        unsupported=problem,
     )
+
+
+def _linear_problem(module: nn.Module) -> str:
+    """Why a linear module cannot be replaced; empty if it can."""
+    if getattr(module, "parametrizations", None):
+        return "its weight is parametrised; remove the parametrisation first"
+    try:
+        dense_weights(module)
+    except MPONetError as error:
+        return str(error)
+    return ""
 
 
 def _build_linear(module: Any, fitted: FittedLayer) -> nn.Module:
     weight = module.weight
     layer = MPOLinear.from_mpo(fitted.mpo, fitted.bias, device=weight.device, dtype=weight.dtype)
-    for core in layer.cores:
-        core.requires_grad_(weight.requires_grad)
-    if layer.bias is not None:
-        layer.bias.requires_grad_(module.bias.requires_grad)
-    return layer.train(module.training)
+    adopt(layer, layer.cores, module)
+    return layer
 
 
 def _is_conv1d(module: nn.Module) -> bool:
