@@ -76,8 +76,6 @@ class CompressConfig:
         floor: smallest share of its weights that any layer keeps.
         ceiling: largest share that a replaced layer keeps; above, it is left dense.
         bias_correction: whether the mean of what a layer loses is added to its bias.
-        upstream: whether layers are fitted in order, to the inputs that the compressed network
-            gives them.
         seed: of randomised methods.
 
     Raises:
@@ -105,7 +103,6 @@ class CompressConfig:
     floor: float = 0.0
     ceiling: float = 1.0
     bias_correction: bool = True
-    upstream: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -70,6 +70,8 @@ def make_plan(
         entry.target.name: _row(entry.target, opts, index, scale if predicted else None)
         for entry, opts, index, scale in zip(matched, options, indices, losses, strict=True)
     }
+    for entry in matched:
+        rows[entry.target.name] = _refined(entry.target, rows[entry.target.name], config, calibration)
     return CompressionPlan(
         layers=tuple(_layer_plan(entry, rows) for entry in selected),
         other_weights=other_weights,
@@ -169,6 +171,16 @@ def _row(target: Target, options: Options, index: int, scale: float | None) -> L
     row = operator(base, option.layout, option.bonds)
     error = float(np.sqrt(option.error))
     return replace(row, output_error=error, loss=None if scale is None else scale * option.error)
+
+
+def _refined(target: Target, row: LayerPlan, config: CompressConfig, calibration: Calibration | None) -> LayerPlan:
+    """The row with the error of the operator itself where the search stopped early or interpolated."""
+    if row.layout is None or row.layout.is_low_rank or row.output_error is None:
+        return row
+    sums = calibration.of(target.name) if calibration else None
+    found = fit_layer(target, row, sums, metric=config.metric, correct_bias=config.bias_correction)
+    share = (found.output_error / row.output_error) ** 2 if row.output_error else 1.0
+    return replace(row, output_error=found.output_error, loss=None if row.loss is None else row.loss * share)
 
 
 def _layer_plan(entry: Selected, rows: Mapping[str, LayerPlan]) -> LayerPlan:

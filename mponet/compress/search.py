@@ -16,6 +16,7 @@ from mponet.compress.speed import multiplications
 from mponet.compress.structures import Layout
 from mponet.compress.target import Target
 from mponet.errors import CompressionError
+from mponet.layers.convolution import STRUCTURES as CONVOLUTIONS
 from mponet.operators.fit import fit
 from mponet.operators.metric import Metric, OutputSpectrum
 from mponet.operators.shape import MPOShape
@@ -50,7 +51,7 @@ def search(
     dense = dense_option(target)
     curves = [low_rank_curve(target, layout, spectrum) for layout in layouts if layout.is_low_rank and spectrum]
     rivals = [layout for layout in layouts if not layout.is_low_rank]
-    if target.kind != "convolution":
+    if rivals and rivals[0].structure not in CONVOLUTIONS:
         rivals = screened(matrix, rivals, against_low_rank=bool(curves))
     for layout in rivals:
         ladder = bond_ladder(matrix, layout, LADDER)

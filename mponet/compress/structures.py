@@ -78,7 +78,7 @@ def _low_rank(target: Target) -> Iterator[Layout]:
 
 
 def _balanced(target: Target) -> Iterator[Layout]:
-    if target.kind == "convolution":
+    if not _is_matrix(target):
         return
     for sites in sorted({2, default_sites(target.in_features, target.out_features)}):
         inputs, outputs = factorize(target.in_features, sites), factorize(target.out_features, sites)
@@ -88,7 +88,7 @@ def _balanced(target: Target) -> Iterator[Layout]:
 
 def _mpo(target: Target) -> Iterator[Layout]:
     """The balanced splits, two sites with any pair of small factors at either end, and all outputs at one site."""
-    if target.kind == "convolution":
+    if not _is_matrix(target):
         return
     n, m = target.in_features, target.out_features
     for layout in _balanced(target):
@@ -104,18 +104,24 @@ def _mpo(target: Target) -> Iterator[Layout]:
 
 
 def _window(target: Target) -> Iterator[Layout]:
-    """Splits of a kernel: a ``1 x k`` convolution before a ``k x 1`` one, or window and channels apart."""
-    if target.kind != "convolution" or len(target.input_dims) != 3:
+    """Splits of a kernel, under the names of `mponet.layers.convolution.STRUCTURES`."""
+    *window, channels = target.input_dims or (1,)
+    if target.kind != "convolution" or prod(window) == 1:
         return
-    height, width, channels = axes = target.input_dims
-    outputs = target.out_features
-    if height > 1 and width > 1:
-        yield Layout("window", (width * channels, height), (1, outputs), axes, (1, 2, 0))
-        yield Layout("window", (height * channels, width), (1, outputs), axes, (0, 2, 1))
-    if height * width > 1:
-        yield Layout("window", (height * width, channels), (1, outputs))
-        inner, outer = factorize(channels, 2), factorize(outputs, 2)
-        yield Layout("window", (height * width, *inner), (1, *outer))
+    size, outputs = prod(window), target.out_features
+    if len(window) == 2 and min(window) > 1:
+        # 1 x kw to D channels, then kh x 1
+        yield Layout("separable", (window[1] * channels, window[0]), (1, outputs), target.input_dims, (1, 2, 0))
+    # 1 x 1 to D channels, the window on them, 1 x 1 to the outputs
+    yield Layout("channel", (channels, size, 1), (1, 1, outputs), (size, channels), (1, 0))
+    inner, outer = factorize(channels, 2), factorize(outputs, 2)
+    if min(i * j for i, j in zip(inner, outer, strict=True)) > 1:
+        yield Layout("spatial", (size, *inner), (1, *outer))
+
+
+def _is_matrix(target: Target) -> bool:
+    """Whether a target is a plain matrix: a linear layer, a table, or a convolution whose window is one entry."""
+    return target.kind != "convolution" or prod(target.input_dims[:-1] or (2,)) == 1
 
 
 #: Family name to the layouts that it offers.  A new family is a new entry.

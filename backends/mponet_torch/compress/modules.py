@@ -8,18 +8,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import nn
 
+from mponet.compress.convolution import kernel_operator
 from mponet.compress.fitting import FittedLayer
 from mponet.compress.target import Target
 from mponet.errors import MPONetError
-from mponet_torch.nn.dense import adopt, dense_weights
+from mponet.layers.window import Window
+from mponet_torch.nn.convolution import MPOConv1d, MPOConv2d
+from mponet_torch.nn.dense import dense_weights
+from mponet_torch.nn.embedding import MPOEmbedding
 from mponet_torch.nn.linear import MPOLinear
 from mponet_torch.nn.network import NetworkLinear
 from mponet_torch.ops.arrays import Array, to_numpy
 
 #: Modules that are operators already.
-OPERATORS = (MPOLinear, NetworkLinear)
+OPERATORS = (MPOLinear, NetworkLinear, MPOConv1d, MPOConv2d, MPOEmbedding)
+#: ``sum x^T x``, ``sum x`` and the number of rows of some inputs.
+Sums = tuple[NDArray[np.float64], NDArray[np.float64], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +36,21 @@ class ModuleKind:
 
     Attributes:
         recognise: whether a module is of the kind.
-        describe: the target of a module and its name.
-        rows: the inputs of the module as rows ``(n, in_features)``, from its input tensor.
+        describe: the target of a module, from its name.
+        sums: sums over the rows that the module multiplies with, from its input.
         build: the module that takes the place, from the module and the fitted layer.
     """
 
     recognise: Callable[[nn.Module], bool]
-    describe: Callable[[str, nn.Module], Target]
-    rows: Callable[[nn.Module, Array], Array]
+    describe: Callable[[str, Any], Target]
+    sums: Callable[[Any, Array], Sums]
     build: Callable[[Any, FittedLayer], nn.Module]
 
 
 def kind_of(module: nn.Module) -> ModuleKind | None:
     """The kind of a module; None if it is of none."""
+    if isinstance(getattr(module, "weight", None), nn.UninitializedParameter):
+        return None
     return next((kind for kind in KINDS if kind.recognise(module)), None)
 
 
@@ -50,39 +60,32 @@ def type_name(module: nn.Module) -> str:
     return f"torch.nn.{cls.__name__}" if cls.__module__.startswith("torch.nn.") else cls.__name__
 
 
-def _describe_linear(name: str, module: Any) -> Target:
-    problem = _linear_problem(module)
-    conv1d = _is_conv1d(module)  # Hugging Face keeps its weight as (in, out)
-    shape = tuple(module.weight.shape) if conv1d else tuple(module.weight.shape)[::-1]
+def _target(name: str, module: Any, read: Callable[[Any], Any], **sizes: Any) -> Target:
+    """A target whose weight is read by ``read``; what that refuses is the reason why it is left alone."""
+    problem = ""
+    if getattr(module, "parametrizations", None):
+        problem = "its weight is parametrised; remove the parametrisation first"
+    try:
+        read(module)
+    except MPONetError as error:
+        problem = problem or str(error)
+    bias = getattr(module, "bias", None)
+
+    def load() -> NDArray[np.float64]:
+        matrix = read(module).matrix
+        return matrix.reshape(-1, matrix.shape[-1]).astype(np.float64)  # type: ignore[no-any-return]
+
     return Target(
         name=name,
-        kind="linear",
         type_name=type_name(module),
-        in_features=shape[0],
-        out_features=shape[1],
-        load=lambda: dense_weights(module).matrix.astype(np.float64),
-        load_bias=None if module.bias is None else lambda: to_numpy(module.bias).astype(np.float64),
+        load=load,
+        load_bias=None if bias is None else lambda: to_numpy(module.bias).astype(np.float64),
         itemsize=module.weight.element_size(),
-        unsupported=problem,
+        **{"unsupported": problem, **sizes},
     )
 
 
-def _linear_problem(module: nn.Module) -> str:
-    """Why a linear module cannot be replaced; empty if it can."""
-    if getattr(module, "parametrizations", None):
-        return "its weight is parametrised; remove the parametrisation first"
-    try:
-        dense_weights(module)
-    except MPONetError as error:
-        return str(error)
-    return ""
-
-
-def _build_linear(module: Any, fitted: FittedLayer) -> nn.Module:
-    weight = module.weight
-    layer = MPOLinear.from_mpo(fitted.mpo, fitted.bias, device=weight.device, dtype=weight.dtype)
-    adopt(layer, layer.cores, module)
-    return layer
+# ---------------------------------------------------------------- linear layers
 
 
 def _is_conv1d(module: nn.Module) -> bool:
@@ -90,14 +93,112 @@ def _is_conv1d(module: nn.Module) -> bool:
     return type(module).__name__ == "Conv1D" and type(module).__module__.startswith("transformers.")
 
 
-def _flat_rows(_: nn.Module, inputs: Array) -> Array:
-    return inputs.reshape(-1, inputs.shape[-1])
+def _describe_linear(name: str, module: Any) -> Target:
+    shape = tuple(module.weight.shape)  # Conv1D keeps its weight as (in, out)
+    inputs, outputs = shape if _is_conv1d(module) else shape[::-1]
+    return _target(name, module, dense_weights, kind="linear", in_features=inputs, out_features=outputs)
 
 
-def _is_linear(module: nn.Module) -> bool:
-    built = not isinstance(getattr(module, "weight", None), nn.UninitializedParameter)
-    return built and (isinstance(module, nn.Linear) or _is_conv1d(module))
+def _linear_sums(_: nn.Module, inputs: Array) -> Sums:
+    return _row_sums(inputs.reshape(-1, inputs.shape[-1]))
+
+
+def _build_linear(module: Any, fitted: FittedLayer) -> nn.Module:
+    weight = module.weight
+    return _adopted(MPOLinear.from_mpo(fitted.mpo, fitted.bias, device=weight.device, dtype=weight.dtype), module)
+
+
+# ---------------------------------------------------------------- convolutions
+
+
+def _layer_of(module: nn.Module) -> Any:
+    return MPOConv1d if isinstance(module, nn.Conv1d) else MPOConv2d
+
+
+def _describe_convolution(name: str, module: Any) -> Target:
+    inner = module.in_channels // module.groups
+    problem = {} if module.groups == 1 else {"unsupported": f"it has {module.groups} groups; only one is supported"}
+    return _target(
+        name,
+        module,
+        _layer_of(module)._dense_weights,
+        kind="convolution",
+        in_features=inner * int(np.prod(module.kernel_size)),
+        out_features=module.out_channels,
+        input_dims=(*module.kernel_size, inner),
+        **problem,
+    )
+
+
+def _convolution_sums(module: Any, inputs: Array) -> Sums:
+    """Of the patches ``(*window, channels)`` that the kernel is multiplied with."""
+    options = _layer_of(module)._dense_weights(module).options
+    window = Window.of(module.kernel_size, module.stride, options["padding"], module.dilation, module.padding_mode)
+    rank = len(module.kernel_size)
+    maps = inputs if inputs.ndim == rank + 2 else inputs[None]
+    pads = [n for pair in reversed(window.pads(tuple(maps.shape[2:]))) for n in pair]
+    mode = "constant" if window.mode == "zeros" else window.mode
+    patches = nn.functional.pad(maps, pads, mode=mode)
+    for axis, (size, stride, gap) in enumerate(zip(window.size, window.stride, window.dilation, strict=True), start=2):
+        patches = patches.unfold(axis, (size - 1) * gap + 1, stride)[..., ::gap]
+    # (batch, channels, *positions, *window) -> rows (*window, channels)
+    order = (0, *range(2, 2 + 2 * rank), 1)
+    return _row_sums(patches.permute(order).flatten(1 + rank).flatten(0, rank))
+
+
+def _build_convolution(module: Any, fitted: FittedLayer) -> nn.Module:
+    layer = _layer_of(module)
+    structure, mpo = kernel_operator(fitted)
+    options = layer._dense_weights(module).options
+    built = layer.from_mpo(mpo, fitted.bias, kernel_size=module.kernel_size, structure=structure, **options)
+    return _adopted(built, module)
+
+
+# ---------------------------------------------------------------- embeddings
+
+
+def _describe_embedding(name: str, module: Any) -> Target:
+    sizes = {"in_features": module.num_embeddings, "out_features": module.embedding_dim}
+    return _target(name, module, MPOEmbedding._dense_weights, kind="embedding", **sizes)
+
+
+def _embedding_sums(module: Any, inputs: Array) -> Sums:
+    counts = torch.bincount(inputs.reshape(-1), minlength=module.num_embeddings).cpu().numpy().astype(np.float64)
+    return counts, counts, inputs.numel()
+
+
+def _build_embedding(module: Any, fitted: FittedLayer) -> nn.Module:
+    options = MPOEmbedding._dense_weights(module).options
+    return _adopted(MPOEmbedding.from_mpo(fitted.mpo, num_embeddings=module.num_embeddings, **options), module)
+
+
+# ---------------------------------------------------------------- all kinds
+
+
+def _row_sums(rows: Array) -> Sums:
+    exact = rows.double()
+    return (exact.T @ exact).cpu().numpy(), exact.sum(0).cpu().numpy(), len(rows)
+
+
+def _adopted(layer: Any, module: nn.Module) -> nn.Module:
+    """The layer with the mode, the hooks and the requires_grad of the module."""
+    layer._adopt(module)
+    return layer  # type: ignore[no-any-return]
 
 
 #: The kinds, the first that recognises a module counts.
-KINDS: tuple[ModuleKind, ...] = (ModuleKind(_is_linear, _describe_linear, _flat_rows, _build_linear),)
+KINDS: tuple[ModuleKind, ...] = (
+    ModuleKind(
+        lambda module: isinstance(module, nn.Linear) or _is_conv1d(module),
+        _describe_linear,
+        _linear_sums,
+        _build_linear,
+    ),
+    ModuleKind(
+        lambda module: isinstance(module, nn.Conv1d | nn.Conv2d),
+        _describe_convolution,
+        _convolution_sums,
+        _build_convolution,
+    ),
+    ModuleKind(lambda module: isinstance(module, nn.Embedding), _describe_embedding, _embedding_sums, _build_embedding),
+)

@@ -12,6 +12,9 @@ from mponet.compress.target import Target
 from mponet_torch.compress.modules import OPERATORS, kind_of, type_name
 from mponet_torch.compress.streaming import LossFunction, stream
 
+#: Why a module that shares its weight is left alone.
+TIED = "it shares its weight with another module; untie them first"
+
 
 class NativeNetwork:
     """The two ends of compression for a module (`mponet.compress.adapter.CompressAdapter`).
@@ -74,7 +77,7 @@ class NativeNetwork:
                 target = _foreign(name, module)
             weight = module.weight
             owner = first.setdefault(id(weight), name)
-            yield _tied(target, owner) if owner != name else target
+            yield target if owner == name else replaced(target, tied_to=owner, unsupported=TIED)
 
 
 def _has_matrix(module: nn.Module) -> bool:
@@ -86,19 +89,13 @@ def _has_matrix(module: nn.Module) -> bool:
 def _foreign(name: str, module: Any) -> Target:
     """A module with a matrix that no kind recognises: listed with the reason."""
     weight = module.weight
-    kind = "embedding" if isinstance(module, nn.Embedding) else "convolution" if weight.ndim > 2 else "linear"
     return Target(
         name=name,
-        kind=kind,  # type: ignore[arg-type]
+        kind="convolution" if weight.ndim > 2 else "linear",
         type_name=type_name(module),
-        in_features=weight[0].numel() if kind != "embedding" else weight.shape[0],
-        out_features=weight.shape[0] if kind != "embedding" else weight.shape[1],
+        in_features=weight[0].numel(),
+        out_features=weight.shape[0],
         load=lambda: weight.detach().double().numpy(),
         itemsize=weight.element_size(),
         unsupported=f"{type_name(module)} is not supported",
     )
-
-
-def _tied(target: Target, owner: str) -> Target:
-
-    return replaced(target, tied_to=owner)

@@ -94,7 +94,7 @@ class _Watch:
         self._recent: list[tuple[Array, str]] = []
         self._handles: list[Any] = []
         self._backward = False
-        self._first = next(iter(modules), "")
+        self._rows: dict[str, int] = {}
 
     @property
     def gradient_rows(self) -> int:
@@ -135,17 +135,16 @@ class _Watch:
             return
         kind = kind_of(module)
         assert kind is not None
-        rows = kind.rows(module, inputs.detach())
-        sums = calibration.sums.get(name) or InputSums.zeros(rows.shape[1])
-        calibration.sums[name] = sums
-        exact = rows.double()
-        sums.add_sums((exact.T @ exact).cpu().numpy(), exact.sum(0).cpu().numpy(), len(rows))
+        products, total, count = kind.sums(module, inputs.detach())
+        if name not in calibration.sums:
+            calibration.sums[name] = InputSums.zeros(len(total), diagonal=products.ndim == 1)
+        calibration.sums[name].add_sums(products, total, count)
+        self._rows[name] = count
 
     def _watch_gradient(self, name: str, outputs: Array) -> Array | None:
         def add(gradient: Array) -> None:
-            features = gradient.shape[-1]
             mean_square = float(gradient.double().square().mean())
-            self.calibration.add_gradient(name, mean_square, gradient.numel() // features)
+            self.calibration.add_gradient(name, mean_square, self._rows[self.calibration.inputs[name]])
 
         changed = None
         if not outputs.requires_grad:  # parameters are frozen, so the graph begins here
