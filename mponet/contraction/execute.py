@@ -26,6 +26,14 @@ def forward(plan: BasePlan, tensors: Sequence[A], inputs: A, ops: ForwardOps[A],
 
     Returns:
         ``(batch, out_features)``.
+
+    >>> import numpy as np
+    >>> from mponet.contraction.plan import Plan
+    >>> from mponet.operators.shape import MPOShape
+    >>> from mponet_numpy.ops.arrays import OPS
+    >>> plan = Plan(MPOShape.from_factors((2, 2), (2, 3), 2), (1, 1), (1, 0))
+    >>> forward(plan, [np.ones((1, 2, 2, 2)), np.ones((2, 2, 3, 1))], np.ones((1, 4)), OPS)
+    array([[8., 8., 8., 8., 8., 8.]])
     """
     return sweep(plan, weights_of(plan, tensors, ops), inputs, ops, bias)
 

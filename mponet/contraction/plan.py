@@ -44,6 +44,12 @@ class Plan(BasePlan):
         transposed: whether the state is transposed before each product, so that none is a broadcast
             product.
 
+    >>> plan = Plan(MPOShape.from_factors((8, 4, 4), (4, 4, 8), 2), (1, 2), (1, 0), tile=16)
+    >>> print(plan)
+    sweep cores 2-3 > 1, tiles of 16
+    >>> plan.multiplications(100), 100 * plan.shape.dense_parameters
+    (1026048, 1638400)
+
     Raises:
         PlanError: the groups do not cover the sites, the order takes a group from the middle, or
             a transposed plan is no sweep from the left.

@@ -87,6 +87,10 @@ def choose(
         purpose: what is run.
         itemsize: bytes per number.
         machine: where it is run.
+
+    >>> from mponet.operators.shape import MPOShape
+    >>> print(choose(MPOShape.from_factors((64, 64), (64, 64), 4), 512, purpose="training"))
+    sweep cores 2 > 1, tiles of 16
     """
     return _chosen(shape, batch, purpose, itemsize, machine)
 

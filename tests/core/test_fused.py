@@ -6,9 +6,9 @@ import pytest
 
 from mponet.contraction.cost import cost, dense, predict, workspace
 from mponet.contraction.kernels import Sizes, fusable, multiplications, padded, speed, uses_dense_gradient
-from mponet.contraction.machine import DEFAULT_COSTS, DEFAULTS
+from mponet.contraction.machine import DEFAULTS
 from mponet.contraction.plan import Plan
-from mponet.contraction.planner import PlanningContext, plans_for
+from mponet.contraction.planner import PlanningContext, _plans_for, plans_for
 from mponet.contraction.search import choose
 from mponet.operators.shape import MPOShape
 
@@ -142,17 +142,21 @@ def test_constants_are_those_of_the_device_and_the_numbers(device, dtype, wanted
     assert one.machine(dtype) == DEFAULTS[wanted]
 
 
-def test_only_a_planner_with_kernels_plans_for_them(tmp_path, monkeypatch):
-    monkeypatch.setenv("MPONET_CACHE", str(tmp_path))
-    assert planner("cuda").machine("bfloat16") == replace(SHORT, kernel_flops=0.0)
+@pytest.mark.parametrize(("speed", "wanted"), [(1e30, True), (1e3, False)])
+def test_only_a_planner_with_kernels_plans_for_them(speed, wanted, monkeypatch):
+    """Whatever the constants: infinitely fast kernels are chosen, slow ones are not, and none without kernels."""
+    monkeypatch.setattr(
+        "mponet.contraction.planner.machine_of", lambda *_: replace(SHORT, kernel_flops=speed, call_overhead=1e-12)
+    )
+    _plans_for.cache_clear()
     shape = MPOShape.from_factors((64, 64), (64, 64), 4)
     with_kernels, without = (plans_for(shape, 4096, "bfloat16", planner("cuda", fuses=f)) for f in (True, False))
-    assert fusable(with_kernels.training)
-    # a kernel's plan within the share is faster than dense, so that no matrix is allowed on top;
-    # without there is none
-    assert with_kernels.request.share("training") == with_kernels.request.memory_limit("training")
-    assert without.request.share("training") < without.request.memory_limit("training")
-    assert DEFAULT_COSTS.kernel_flops == 0.0
+    _plans_for.cache_clear()
+    assert fusable(with_kernels.training) == fusable(with_kernels.forward) == wanted
+    slow = replace(SHORT, kernel_flops=0.0, call_overhead=1e-12)
+    assert without.request.machine == slow
+    for purpose in ("forward", "training"):
+        assert getattr(without, purpose) == choose(shape, 4096, purpose=purpose, itemsize=2, machine=slow)
 
 
 def test_what_is_traced_is_planned_without_kernels(tmp_path, monkeypatch):

@@ -16,10 +16,12 @@ from mponet.contraction import execute
 from mponet.contraction.cost import predict, workspace
 from mponet.contraction.graph_plan import GraphPlan
 from mponet.contraction.graph_search import DP_LIMIT, OPTIMAL_LIMIT, matrix_of, path
+from mponet.contraction.plan import Plan
 from mponet.contraction.planner import PURPOSES
 from mponet.contraction.search import LEFT_SWEEP_PENALTY, choose, memory_limit, ranked
 from mponet.errors import PlanError, ShapeError
 from mponet.operators.initialize import exact_tensors
+from mponet.operators.shape import MPOShape
 from mponet.operators.topology import NetworkShape
 from mponet_numpy.ops.arrays import OPS
 from mponet_numpy.ops.arrays import Ops as NumpyOps
@@ -215,6 +217,31 @@ def test_only_what_is_said_to_be_turned_is_transposed(plan):
     inputs, _ = graphs.batch_of(wiring, 11)  # no dimension of a network is 11
     execute.forward(plan.with_tile(None), graphs.tensors_of(wiring), inputs, Watching())
     assert sum(moved) == 11 * plan.transposed_size
+
+
+def sweeps(count):
+    """Every order of ``count`` nodes in which each is an end of those left."""
+    if count == 1:
+        return [(0,)]
+    shorter = sweeps(count - 1)
+    return [(0, *(k + 1 for k in order)) for order in shorter] + [(count - 1, *order) for order in shorter]
+
+
+@pytest.mark.parametrize("order", [order for count in (2, 3, 4) for order in sweeps(count)], ids=str)
+def test_a_chain_that_is_met_from_its_ends_is_never_transposed(order):
+    """The layouts of `mponet.contraction.plan` need no transposition, so a path of the same order needs none."""
+    count = len(order)
+    nodes = {f"n{k}": f"in{k + 1} out{k + 1} b{k} b{k + 1}" for k in range(count)}
+    nodes = {name: edges.replace(" b0", "").replace(f" b{count}", "") for name, edges in nodes.items()}
+    wiring = NetworkShape.from_edges(nodes, {edge: 2 for own in nodes.values() for edge in own.split()})
+    left, way = ["batch", *range(count)], []
+    for node in order:
+        way.append(tuple(sorted((left.index("batch"), left.index(node)))))
+        left = [*(other for other in left if other not in ("batch", node)), "batch"]
+    plan = GraphPlan(wiring, tuple(way))
+    assert plan.transposed_size == 0
+    chain = Plan(MPOShape.from_factors((2,) * count, (2,) * count, 2), (1,) * count, order)
+    assert [step.multiplications for step in plan.steps] == [step.multiplications for step in chain.steps]
 
 
 def operations(wiring, way, batch):
