@@ -13,7 +13,7 @@ from itertools import accumulate, combinations, pairwise
 from math import prod
 from typing import Literal, TypeVar
 
-from mponet.contraction.ops import Ops
+from mponet.contraction.ops import ForwardOps
 from mponet.errors import PlanError
 from mponet.layers.convolution import ConvShape
 from mponet.layers.window import Window
@@ -191,7 +191,7 @@ class ConvPlan:
         return ", ".join(parts)
 
 
-def kernels(plan: ConvPlan, cores: Sequence[A], ops: Ops[A]) -> list[A]:
+def kernels(plan: ConvPlan, cores: Sequence[A], ops: ForwardOps[A]) -> list[A]:
     """The kernel of each step, ``(*window, inner, rows)``, of cores ``(D_{k-1}, I_k, J_k, D_k)`` of any framework."""
     return [_kernel(plan, step, cores, ops) for step in plan.steps]
 
@@ -243,7 +243,7 @@ def candidates(shape: ConvShape) -> Iterator[ConvPlan]:
                     continue
 
 
-def _kernel(plan: ConvPlan, step: ConvStep, cores: Sequence[A], ops: Ops[A]) -> A:
+def _kernel(plan: ConvPlan, step: ConvStep, cores: Sequence[A], ops: ForwardOps[A]) -> A:
     """The merged core of a group, its axes in the order ``(*window, inner, rows)``."""
     rank = plan.shape.rank
     rows, columns = plan.pieces[step.group]
@@ -262,7 +262,7 @@ def _kernel(plan: ConvPlan, step: ConvStep, cores: Sequence[A], ops: Ops[A]) -> 
     return ops.reshape(merged, (*step.window, step.inner, step.rows))
 
 
-def _merged(plan: ConvPlan, first: int, end: int, cores: Sequence[A], ops: Ops[A]) -> A:
+def _merged(plan: ConvPlan, first: int, end: int, cores: Sequence[A], ops: ForwardOps[A]) -> A:
     """Neighbouring cores as one, its axes ``(left, inputs, outputs, right)`` flat in this order."""
     shapes = plan.shape.core_shapes[first:end]
     chain = ops.reshape(cores[first], (prod(shapes[0][:3]), shapes[0][3]))

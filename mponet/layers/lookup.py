@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, TypeVar
 
-from mponet.contraction.ops import Ops
+from mponet.contraction.ops import ForwardOps
 from mponet.layers.embedding import EmbeddingShape
 
 A = TypeVar("A")
@@ -98,7 +98,7 @@ def lookup(
     plan: LookupPlan,
     cores: Sequence[A],
     tokens: A,
-    ops: Ops[A],
+    ops: ForwardOps[A],
     gather: Callable[[A, A], A],
     matmul: Callable[[A, A], A],
 ) -> A:
@@ -137,7 +137,7 @@ def lookup(
     return ops.reshape(state, (-1, shape.out_features))
 
 
-def _shared(a: A, b: A, batched: bool, ops: Ops[A]) -> A:
+def _shared(a: A, b: A, batched: bool, ops: ForwardOps[A]) -> A:
     """``a @ b`` where only one of them has an axis of tokens: ``a`` if ``batched``."""
     if not batched:
         return ops.matmul(a, b)

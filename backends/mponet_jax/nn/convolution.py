@@ -109,7 +109,8 @@ class MPOConv(ParameterAccess, ConvLayer, nnx.Module):
         It is differentiable in the cores; writing to it does not change them.
         """
         cores = [core[...] for core in self.cores]
-        return kernels(ConvPlan(self.shape, (self.shape.sites,)), cores, OPS)[0]
+        kernel: Array = kernels(ConvPlan(self.shape, (self.shape.sites,)), cores, OPS)[0]
+        return kernel
 
     @classmethod
     def _new(cls, shape: ConvShape, bias: bool, **options: Any) -> Self:
@@ -187,7 +188,7 @@ class MPOConv(ParameterAccess, ConvLayer, nnx.Module):
             pads = ((0, 0), *window.pads(maps.shape[1:-1]), (0, 0))
             maps, window = jnp.pad(maps, pads, NUMPY_MODES[window.mode]), window.unpadded
         outputs = run(plan, window, kernels(plan, cores, OPS), maps, _convolved)
-        outputs = outputs if bias is None else outputs + bias
+        outputs = outputs if bias is None else outputs + bias.reshape(*(1 for _ in range(rank + 1)), -1)
         return outputs.reshape(*leading, *outputs.shape[1:])
 
 

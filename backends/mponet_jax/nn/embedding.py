@@ -93,7 +93,7 @@ class MPOEmbed(ParameterAccess, EmbeddingLayer, nnx.Module):
 
         It is differentiable in the cores; writing to it does not change them.
         """
-        table = execute.dense_matrix(self.dense_plan, [core[...] for core in self.cores], OPS)
+        table: Array = execute.dense_matrix(self.dense_plan, [core[...] for core in self.cores], OPS)
         return table[: self.num_embeddings]
 
     @property
@@ -105,8 +105,8 @@ class MPOEmbed(ParameterAccess, EmbeddingLayer, nnx.Module):
     def _new(cls, shape: EmbeddingShape, bias: bool, **options: Any) -> Self:
         mpo = shape.mpo
         dims: dict[str, Any] = {"input_dims": mpo.input_dims, "output_dims": mpo.output_dims}
-        sizes = shape.num_embeddings, mpo.out_features, mpo.bond_dims[1:-1]
-        return cls(*sizes, **dims, **{"rngs": nnx.Rngs(0), **options})
+        options = {"rngs": nnx.Rngs(0), **dims, **options}
+        return cls(shape.num_embeddings, mpo.out_features, mpo.bond_dims[1:-1], **options)
 
     @classmethod
     def _dense_weights(cls, dense: Any) -> DenseWeights:
@@ -144,7 +144,7 @@ class MPOEmbed(ParameterAccess, EmbeddingLayer, nnx.Module):
         tokens = inputs.reshape(-1).astype(jnp.promote_types(inputs.dtype, jnp.int32))
         tokens = jnp.where(tokens < 0, tokens + self.num_embeddings, tokens)
         cores = promote_dtype(tuple(core[...] for core in self.cores), dtype=self.dtype)
-        rows = lookup(self.lookup_plan, cores, tokens, OPS, _gathered, _multiplied)
+        rows: Array = lookup(self.lookup_plan, cores, tokens, OPS, _gathered, _multiplied)
         return rows.reshape(*inputs.shape, self.features)
 
     def attend(self, query: Array) -> Array:

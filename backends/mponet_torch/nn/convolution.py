@@ -1,7 +1,6 @@
 """`MPOConv1d`, `MPOConv2d`: convolutions whose kernel is a chain of cores."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Self
 
 import torch
@@ -172,7 +171,7 @@ class _MPOConv(ParameterAccess, ConvLayer):
             InputError: the inputs are no tensor, or complex, sparse or masked.
         """
         if isinstance(inputs, Proxy):
-            return leaf(self, inputs)  # type: ignore[no-any-return]
+            return leaf(self, inputs)
         check_inputs(inputs)
         single = inputs.ndim == self._rank + 1
         tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
@@ -202,7 +201,7 @@ class _MPOConv(ParameterAccess, ConvLayer):
             dtype: of the computation, under autocast; None for that of the parameters.
         """
         if batch is None:
-            return self._traced_plans
+            return self._traced_plans  # type: ignore[no-any-return]
         maps = batch if isinstance(batch, tuple) else (batch, *(None,) * self._rank)
         name = dtype_name(dtype or self.tensors[0].dtype)
         return conv_plans(self.shape, self.window, maps[0], maps[1:], name, planner(self.tensors[0].device))
@@ -223,11 +222,13 @@ class _MPOConv(ParameterAccess, ConvLayer):
         """The plan to run, and its kernels: kept ones where nothing is recorded, traced or mapped."""
         if torch.is_grad_enabled() and any(array.requires_grad for array in (maps, *cores)):
             return plans.training, kernels(plans.training, cores, OPS)
-        traced = torch.compiler.is_compiling() or is_mapped(maps, *cores) or forward_ad._current_level >= 0
-        if traced or self.cache is None or not self.cache.keeps(cores):
+        tracing = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined, no-untyped-call]
+        if tracing or is_mapped(maps, *cores) or forward_ad._current_level >= 0:
+            return plans.forward, kernels(plans.forward, cores, OPS)
+        if self.cache is None or not self.cache.keeps(cores):
             return plans.forward, kernels(plans.forward, cores, OPS)
         with torch.no_grad():
-            return plans.inference, self.cache.weights(plans.inference, cores, partial(kernels, ops=OPS))
+            return plans.inference, self.cache.weights(plans.inference, cores, _kernels)
 
     def extra_repr(self) -> str:
         """Sizes, shape, window, counts and the plan in use."""
@@ -317,6 +318,10 @@ def _convolved(state: Array, kernel: Array, step: ConvStep, window: Window, bias
         if bias is not None:
             result = result + bias.reshape(-1, *(1 for _ in sizes))
     return result
+
+
+def _kernels(plan: ConvPlan, cores: Sequence[Array]) -> list[Array]:
+    return kernels(plan, cores, OPS)
 
 
 def _to_weight(kernel: Array) -> Array:

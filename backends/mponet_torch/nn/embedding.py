@@ -132,7 +132,11 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer):
         if row is not None:
             nn.init.zeros_(row)
 
-    def _adopt(self, dense: nn.Embedding) -> None:
+    def _prepare_plans(self) -> None:
+        super()._prepare_plans()
+        self._lookup = self.lookup_plan
+
+    def _adopt(self, dense: Any) -> None:
         super()._adopt(dense)
         if self.padding_row is not None:
             self._write(self.padding_row, to_numpy(dense.weight[self.padding_idx]))
@@ -153,10 +157,10 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer):
             IndexError: a token is outside the vocabulary, as `torch.nn.Embedding` raises it.
         """
         if isinstance(inputs, Proxy):
-            return leaf(self, inputs)  # type: ignore[no-any-return]
+            return leaf(self, inputs)
         check_inputs(inputs)
         tokens = inputs.reshape(-1).long()
-        rows = lookup(self.lookup_plan, self.cores, tokens, OPS, _gathered, torch.matmul)
+        rows = lookup(self._lookup, self.cores, tokens, OPS, _gathered, torch.matmul)
         return self._padded(rows, tokens).reshape(*inputs.shape, self.embedding_dim)
 
     def attend(self, inputs: Array) -> Array:

@@ -1,14 +1,22 @@
 """Weights that an eager layer in eval mode keeps between calls."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 
-from mponet.contraction.program import BasePlan
 from mponet_torch.ops.arrays import Array
 
-Merge = Callable[[BasePlan, Sequence[Array]], list[Array]]
+
+class Keyed(Protocol):
+    """A plan, of a product or of a convolution."""
+
+    @property
+    def weights_key(self) -> Any:
+        """What makes the weights of one plan differ from another's."""
+
+
+Plan = TypeVar("Plan", bound=Keyed)
 
 
 class _Kept(NamedTuple):
@@ -45,7 +53,9 @@ class WeightCache:
         plain = (torch.Tensor, torch.nn.Parameter)
         return all(type(tensor) in plain and tensor.device.type == "cpu" for tensor in tensors)
 
-    def weights(self, plan: BasePlan, tensors: Sequence[Array], merge: Merge) -> list[Array]:
+    def weights(
+        self, plan: Plan, tensors: Sequence[Array], merge: Callable[[Plan, Sequence[Array]], list[Array]]
+    ) -> list[Array]:
         """The weights of a plan, kept or made by ``merge``."""
         kept = self._kept  # read once: another thread may replace it
         if kept is not None and not all(map(_is_same, kept.tensors, tensors)):
