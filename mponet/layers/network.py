@@ -31,6 +31,11 @@ class NetworkLayer(OperatorLayer):
         return self.shape.names
 
     @property
+    def fixed_names(self) -> tuple[str, ...]:
+        """Names of the copy nodes."""
+        return self.shape.copies
+
+    @property
     def parameter_shapes(self) -> tuple[tuple[int, ...], ...]:
         """Dimensions of the axes of each node."""
         return self.shape.sizes

@@ -89,6 +89,11 @@ class OperatorLayer(NotebookRepr):
         """Names of the parameters that make the operator, in order."""
 
     @property
+    def fixed_names(self) -> tuple[str, ...]:
+        """Names of those that are not trained."""
+        return ()
+
+    @property
     @abstractmethod
     def parameter_shapes(self) -> tuple[tuple[int, ...], ...]:
         """Their shapes."""

@@ -15,7 +15,7 @@ from mponet.errors import InputError
 from mponet.operators.arrays import Array
 from mponet.operators.mpo import MPO
 from mponet.operators.shape import MPOShape
-from mponet.operators.topology import NetworkShape
+from mponet.operators.topology import NetworkShape, copy_tensor
 
 #: Target variance of the entries of ``W``, from (inputs, outputs).
 VARIANCES: dict[str, Callable[[int, int], float]] = {
@@ -57,21 +57,44 @@ def exact_variance(shape: MPOShape, rng: np.random.Generator, rule: str | float 
     )
 
 
-def exact_tensors(wiring: NetworkShape, rng: np.random.Generator, rule: str | float = "glorot") -> tuple[Array, ...]:
+def exact_tensors(shape: NetworkShape, rng: np.random.Generator, rule: str | float = "glorot") -> tuple[Array, ...]:
     """`exact_variance` for any network: normal tensors, one for each node, with ``Var(W)`` equal to the target.
 
     Every entry of ``W`` is a sum over all bonds of products of one entry of each node: ``Var(W) =
     prod Var(node) * prod D`` over all nodes and bonds.  What a bond adds is taken off half by half
-    from the two nodes that it joins.
+    from the two nodes that it joins.  Copy nodes keep their tensor: the bonds that they join run
+    together.  With legs of their own, entries of ``W`` are zero, and ``Var(W)`` is the mean.
+
+    Args:
+        shape: the network.
+        rng: source of the random numbers.
+        rule: as in `exact_variance`.
 
     Raises:
         InputError: there is no such rule, or the variance is not positive and finite.
     """
-    share = _share(wiring.in_features, wiring.out_features, len(wiring.names), rule)
-    bonds = (prod(wiring.dims[edge] for edge in edges if edge in wiring.bonds) for edges in wiring.edges)
+    drawn = max(len(shape.names) - len(shape.copies), 1)
+    share = _share(shape.in_features, shape.out_features, drawn, rule)
+    bonds = [prod(shape.dims[edge] for edge in edges if edge in shape.bonds) for edges in shape.edges]
+    free = [bond for name, bond in zip(shape.names, bonds, strict=True) if name not in shape.copies]
+    if shape.copies:
+        # The square roots below take off more or less than the number of terms of the sum.
+        share *= exp((sum(map(log, free)) / 2 - log(_terms(shape))) / drawn)
     return tuple(
-        rng.normal(0.0, sqrt(share / sqrt(bond)), size) for bond, size in zip(bonds, wiring.sizes, strict=True)
+        copy_tensor(size) if name in shape.copies else rng.normal(0.0, sqrt(share / sqrt(bond)), size)
+        for name, bond, size in zip(shape.names, bonds, shape.sizes, strict=True)
     )
+
+
+def _terms(shape: NetworkShape) -> float:
+    """How many terms the sum over all bonds has that are not zero, per entry of ``W`` on average."""
+    groups: list[set[str]] = [{edge} for edge in shape.dims]
+    for name, edges in zip(shape.names, shape.edges, strict=True):
+        if name in shape.copies:  # one index on all of its edges
+            joined = [group for group in groups if group & set(edges)]
+            groups = [group for group in groups if group not in joined] + [set().union(*joined)]
+    values = prod(shape.dims[next(iter(group))] for group in groups)
+    return values / (shape.in_features * shape.out_features)
 
 
 def paper_cores(shape: MPOShape, rng: np.random.Generator) -> MPO:

@@ -116,20 +116,34 @@ def from_network(nodes: Sequence[Node]) -> MPO:
     return MPO.from_cores([_core(node, k, place) for k, node in enumerate(chain)])
 
 
-def graph(names: Sequence[str], edges: Sequence[Sequence[str]], tensors: Sequence[Array]) -> tuple[Node, ...]:
+def is_copy(node: Node) -> bool:
+    """Whether a node is TensorNetwork's ``CopyNode``."""
+    import tensornetwork as tn
+
+    return isinstance(node, tn.CopyNode)
+
+
+def graph(
+    names: Sequence[str], edges: Sequence[Sequence[str]], tensors: Sequence[Array], copies: Sequence[str] = ()
+) -> tuple[Node, ...]:
     """The nodes of any graph, float64 numpy tensors: axes whose edges have one name are joined.
 
     Args:
         names: of the nodes.
         edges: for each node the names of its axes' edges, which become those of the axes, too.
         tensors: one for each node.
+        copies: names of those that become copy nodes.
     """
     import tensornetwork as tn
 
     nodes = []
     ends: dict[str, Node] = {}
     for name, axes, tensor in zip(names, edges, tensors, strict=True):
-        node = tn.Node(np.array(tensor), name=name, axis_names=list(axes), backend="numpy")
+        options = {"name": name, "axis_names": list(axes), "backend": "numpy"}
+        if name in copies:
+            node = tn.CopyNode(tensor.ndim, tensor.shape[0], dtype=np.float64, **options)
+        else:
+            node = tn.Node(np.array(tensor), **options)
         for axis in axes:
             if axis in ends:
                 tn.connect(ends[axis][axis], node[axis], name=axis)

@@ -20,7 +20,7 @@ from mponet.display import NotebookRepr
 from mponet.errors import GraphError, ShapeError
 from mponet.operators.arrays import Array, as_float64
 from mponet.operators.axes import arranged, is_ring
-from mponet.operators.nodes import LEG, Node, dangling, graph
+from mponet.operators.nodes import LEG, Node, dangling, graph, is_copy
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,13 @@ class NetworkShape(NotebookRepr):
         edges: for each node the names of its axes' edges, in order.  A name met twice is a bond,
             one met once is a leg and called ``in1, in2, ...`` or ``out1, out2, ...``.
         sizes: for each node the dimensions of its axes.
+        copies: names of the nodes that are copy tensors: 1 where all indices are equal, else 0.
+            They have no weights, and layers do not train them.
 
     Raises:
         GraphError: no legal layer: no node, a node's name that is no name of a parameter or not its
             own, an edge of a node to itself or of more than two nodes, two dimensions on one edge,
-            legs that are missing or called otherwise.
+            legs that are missing or called otherwise, a copy node with axes of several sizes.
 
     Example:
         >>> from mponet import NetworkShape
@@ -50,8 +52,10 @@ class NetworkShape(NotebookRepr):
     names: tuple[str, ...]
     edges: tuple[tuple[str, ...], ...]
     sizes: tuple[tuple[int, ...], ...]
+    copies: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "copies", tuple(self.copies))
         object.__setattr__(self, "names", tuple(self.names))
         object.__setattr__(self, "edges", tuple(map(tuple, self.edges)))
         object.__setattr__(self, "sizes", tuple(map(_whole, self.sizes)))
@@ -68,9 +72,14 @@ class NetworkShape(NotebookRepr):
                     "no edge twice; a loop is to be traced first"
                 )
         _check_edges(self)
+        for name in self.copies:
+            if name not in self.names or len(set(self.sizes[self.names.index(name)])) != 1:
+                raise GraphError(f"copy node {name!r} is expected to be a node, all of whose axes have one size")
 
     @classmethod
-    def from_edges(cls, nodes: Mapping[str, str | Sequence[str]], dims: Mapping[str, int]) -> "NetworkShape":
+    def from_edges(
+        cls, nodes: Mapping[str, str | Sequence[str]], dims: Mapping[str, int], copies: Sequence[str] = ()
+    ) -> "NetworkShape":
         """From the edges of each node, in words or as one string of them, and the dimension of each edge.
 
         Raises:
@@ -87,7 +96,7 @@ class NetworkShape(NotebookRepr):
         missing = sorted({edge for own in edges for edge in own} - set(dims))
         if missing:
             raise GraphError(f"the edges {missing} have no dimension; expected one for each edge")
-        return cls(tuple(nodes), edges, tuple(tuple(dims[edge] for edge in own) for own in edges))
+        return cls(tuple(nodes), edges, tuple(tuple(dims[edge] for edge in own) for own in edges), tuple(copies))
 
     @cached_property
     def dims(self) -> dict[str, int]:
@@ -132,8 +141,9 @@ class NetworkShape(NotebookRepr):
 
     @property
     def parameters(self) -> int:
-        """Number of entries of all nodes."""
-        return sum(map(prod, self.sizes))
+        """Number of entries of all nodes but the copy nodes."""
+        nodes = zip(self.names, self.sizes, strict=True)
+        return sum(prod(sizes) for name, sizes in nodes if name not in self.copies)
 
     @property
     def dense_parameters(self) -> int:
@@ -145,12 +155,12 @@ class NetworkShape(NotebookRepr):
 
     def __reduce__(self) -> tuple[type["NetworkShape"], tuple[Any, ...]]:
         # without the hash: that of a string is another in every process
-        return NetworkShape, (self.names, self.edges, self.sizes)
+        return NetworkShape, (self.names, self.edges, self.sizes, self.copies)
 
     @cached_property
     def _hash(self) -> int:
         # plans are looked up by it at every call
-        return hash((self.names, self.edges, self.sizes))
+        return hash((self.names, self.edges, self.sizes, self.copies))
 
     def __str__(self) -> str:
         """``a(in1:2 out1:3 x:4), b(...)``: the nodes and their axes."""
@@ -184,7 +194,22 @@ def from_nodes(nodes: Sequence[Node]) -> tuple[NetworkShape, tuple[Array, ...]]:
     }
     tensors = tuple(np.array(as_float64(np.asarray(node.tensor), f"node {node.name!r}")) for node in nodes)
     edges = tuple(tuple(called[id(edge)] for edge in node.edges) for node in nodes)
-    return NetworkShape(tuple(_node_names(nodes)), edges, tuple(tensor.shape for tensor in tensors)), tensors
+    names = tuple(_node_names(nodes))
+    copies = tuple(name for name, node in zip(names, nodes, strict=True) if is_copy(node))
+    return NetworkShape(names, edges, tuple(tensor.shape for tensor in tensors), copies), tensors
+
+
+def copy_tensor(sizes: Sequence[int]) -> Array:
+    """1 where all indices are equal, else 0.
+
+    Example:
+        >>> from mponet.operators.topology import copy_tensor
+        >>> copy_tensor((2, 2)).tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
+    """
+    tensor = np.zeros(sizes)
+    tensor[(np.arange(sizes[0]),) * len(sizes)] = 1.0
+    return tensor
 
 
 def from_ring(
@@ -226,7 +251,7 @@ def to_nodes(wiring: NetworkShape, tensors: Sequence[Any]) -> tuple[Node, ...]:
     Raises:
         ShapeError: the tensors are not those of the wiring.
     """
-    return graph(wiring.names, wiring.edges, check_tensors(wiring, tensors))
+    return graph(wiring.names, wiring.edges, check_tensors(wiring, tensors), wiring.copies)
 
 
 def check_tensors(wiring: NetworkShape, tensors: Sequence[Any]) -> tuple[Array, ...]:
@@ -234,6 +259,7 @@ def check_tensors(wiring: NetworkShape, tensors: Sequence[Any]) -> tuple[Array, 
 
     Raises:
         ShapeError: there are more or fewer, or one has another shape.
+        GraphError: the tensor of a copy node is none.
     """
     if len(tensors) != len(wiring.names):
         raise ShapeError(f"{len(tensors)} tensors are given; expected {len(wiring.names)}: {', '.join(wiring.names)}")
@@ -241,6 +267,8 @@ def check_tensors(wiring: NetworkShape, tensors: Sequence[Any]) -> tuple[Array, 
     for name, sizes, tensor in zip(wiring.names, wiring.sizes, found, strict=True):
         if tensor.shape != sizes:
             raise ShapeError(f"node {name!r} has the shape {tensor.shape}; expected {sizes}")
+        if name in wiring.copies and not np.array_equal(tensor, copy_tensor(sizes)):
+            raise GraphError(f"node {name!r} is a copy node; expected 1 where all indices are equal, else 0")
     return found
 
 

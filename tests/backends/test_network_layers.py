@@ -13,7 +13,7 @@ from mponet.draw import render
 from mponet.errors import GraphError, ShapeError
 from mponet.operators.mpo import to_matrix
 from mponet.operators.nodes import from_network
-from mponet.operators.topology import NetworkShape, to_nodes
+from mponet.operators.topology import NetworkShape, copy_tensor, to_nodes
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 NAMES = list(graphs.WIRINGS)
@@ -107,6 +107,39 @@ def test_a_few_steps_of_training_lower_the_loss(lab, name):
     targets = (inputs @ rng.normal(size=(wiring.in_features, wiring.out_features))).astype(np.float32)
     losses = list(lab.losses(lab.wired(wiring, seed=1), inputs, targets, 40))
     assert losses[-1] < 0.9 * losses[0]
+
+
+# ---------------------------------------------------------------- copy nodes
+
+#: A canonical polyadic form: three factors that share one index.
+CP = NetworkShape.from_edges(
+    {"f": "in1 a", "g": "in2 b", "h": "out1 c", "delta": "a b c"},
+    {"in1": 4, "in2": 3, "out1": 5, "a": 4, "b": 4, "c": 4},
+    copies=("delta",),
+)
+
+
+def test_a_copy_node_is_not_trained(lab, tmp_path):
+    layer = lab.wired(CP, seed=1)
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(32, CP.in_features)).astype(np.float32)
+    targets = (inputs @ rng.normal(size=(CP.in_features, CP.out_features))).astype(np.float32)
+    before = layer.to_matrix()
+    losses = list(lab.losses(layer, inputs, targets, 40))
+    assert losses[-1] < losses[0]
+    assert not np.allclose(layer.to_matrix(), before)
+    assert np.array_equal(layer.to_nodes()[3].tensor, copy_tensor((4, 4, 4)))
+    again = lab.reloaded(layer, tmp_path)
+    assert again.shape == CP
+    assert np.allclose(lab.call(again, inputs), lab.call(layer, inputs))
+
+
+def test_a_copy_node_of_a_graph_stays_one(lab):
+    tensors = [*graphs.tensors_of(CP)[:3], copy_tensor((4, 4, 4))]
+    layer = lab.network.from_nodes(to_nodes(CP, tensors), dtype=lab.float64)
+    assert layer.shape == CP
+    expected = np.einsum("ir,jr,kr->ijk", *tensors[:3]).reshape(12, 5)
+    assert np.allclose(layer.to_matrix(), expected, atol=1e-13)
 
 
 # ---------------------------------------------------------------- to and from graphs

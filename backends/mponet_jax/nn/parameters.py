@@ -38,7 +38,7 @@ class ParameterAccess(OperatorLayer):
         self.use_bias, self.dtype = use_bias, dtype
         self.param_dtype = supported(accumulator(dtype or jnp.float32) if param_dtype is None else param_dtype)
         for name, value in zip(self.parameter_names, self._start(rngs), strict=True):
-            setattr(self, name, nnx.Param(value))
+            setattr(self, name, nnx.Variable(value) if name in self.fixed_names else nnx.Param(value))
         self.bias = nnx.Param(jnp.zeros(self.out_features, self.param_dtype)) if use_bias else nnx.data(None)
 
     def _start(self, rngs: nnx.Rngs) -> tuple[Array, ...]:

@@ -88,7 +88,7 @@ class NetworkDense(ParameterAccess, NetworkLayer, keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The arguments, for `from_config`."""
         shape = self.shape
-        sizes = {"names": shape.names, "edges": shape.edges, "sizes": shape.sizes}
+        sizes = {"names": shape.names, "edges": shape.edges, "sizes": shape.sizes, "copies": shape.copies}
         return {**super().get_config(), "shape": sizes, **self._own_config()}
 
     @classmethod

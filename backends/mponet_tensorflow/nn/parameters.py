@@ -59,6 +59,7 @@ class ParameterAccess(OperatorLayer):
         penalty = None if options.kernel_regularizer is None else KernelPenalty(self, options.kernel_regularizer)
         for name, value in zip(self.parameter_names, values, strict=True):
             weight = self._add(name, value.shape, _given(value), penalty, options.kernel_constraint)
+            weight.trainable = name not in self.fixed_names
             setattr(self, name, weight)
             penalty = None  # one variable carries it for all
         self.bias = None

@@ -43,6 +43,8 @@ class ParameterAccess(nn.Module, OperatorLayer):
         sizes = dict(zip(self._names, self.parameter_shapes, strict=True))
         for name, size in (*sizes.items(), ("bias", (self.out_features,))):
             made = nn.Parameter(torch.empty(size, device=device, dtype=dtype)) if bias or name != "bias" else None
+            if made is not None and name in self.fixed_names:
+                made.requires_grad_(False)
             self.register_parameter(name, made)
         self._deferred = self.tensors[0].is_meta
         self.reset_parameters()
