@@ -1,1 +1,1 @@
-"""Native layers and modules."""
+"""Native layers and modules for JAX."""

@@ -1,1 +1,1 @@
-"""Plans on the framework's arrays."""
+"""Plans on the arrays of PyTorch."""
