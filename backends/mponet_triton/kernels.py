@@ -3,7 +3,7 @@
 A program takes a few rows of the batch (two groups) or one (three), reads them once and writes
 their results once; the states, ``D`` times as large as the rows, stay in registers.  Sizes are
 padded to powers of two of at least 16, what a matrix unit takes.  Products add up in float32,
-states between them have the dtype of the inputs, as everywhere.
+states between them have the dtype of the inputs.
 
 The cores of the groups come as `mponet_triton.layout` gives them: ``A (D_1, J_1, I_1)`` of the
 first, ``C (D, J_n, I_n)`` of the last, ``B (D_1, D_2, J_2, I_2)`` between.
@@ -58,7 +58,7 @@ def sweep_two(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def weight_gradients_two(  # type: ignore[no-untyped-def]
-    x, g, a, c, slopes, rows, share,
+    x, g, a, c, sums, rows, share,
     a_d, a_j, a_i, c_d, c_j, c_i,
     D, I1: tl.constexpr, I2: tl.constexpr, J1: tl.constexpr, J2: tl.constexpr,
     I1P: tl.constexpr, I2P: tl.constexpr, J1P: tl.constexpr, J2P: tl.constexpr,
@@ -66,7 +66,7 @@ def weight_gradients_two(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Sums over ``share`` rows, float32, for one ``d``.
 
-    A part of the results is ``(I1, J1, D)`` and behind it ``(D, I2, J2)``: ``x[b] C_d g[b]^T`` goes
+    A part of the results is ``(I1, J1, D)`` followed by ``(D, I2, J2)``: ``x[b] C_d g[b]^T`` goes
     to ``(I1, J1, d)``, ``(A_d x[b])^T g[b]`` to ``(d, I2, J2)``.
     """
     d, part = tl.program_id(0), tl.program_id(1)
@@ -83,12 +83,12 @@ def weight_gradients_two(  # type: ignore[no-untyped-def]
     for row in range(tl.minimum(share, rows - part * share)):
         at = begin + row
         block = tl.load(x + at * (I1 * I2) + i1[:, None] * I2 + i2[None, :], mask=in_x, other=0.0)
-        slope = tl.load(g + at * (J1 * J2) + j1[:, None] * J2 + j2[None, :], mask=in_g, other=0.0)
-        back = tl.dot(slope, tl.trans(right), input_precision=PRECISION).to(x.dtype.element_ty)  # (J1, I2)
+        gradient = tl.load(g + at * (J1 * J2) + j1[:, None] * J2 + j2[None, :], mask=in_g, other=0.0)
+        back = tl.dot(gradient, tl.trans(right), input_precision=PRECISION).to(x.dtype.element_ty)  # (J1, I2)
         total_a = tl.dot(back, tl.trans(block), total_a, input_precision=PRECISION)
         ahead = tl.dot(left, block, input_precision=PRECISION).to(x.dtype.element_ty)  # (J1, I2)
-        total_c = tl.dot(tl.trans(ahead), slope, total_c, input_precision=PRECISION)
-    place = slopes + part.to(tl.int64) * (D * (I1 * J1 + I2 * J2))
+        total_c = tl.dot(tl.trans(ahead), gradient, total_c, input_precision=PRECISION)
+    place = sums + part.to(tl.int64) * (D * (I1 * J1 + I2 * J2))
     tl.store(place + (i1[None, :] * J1 + j1[:, None]) * D + d, total_a, mask=in_a)
     place += D * (I1 * J1) + d * (I2 * J2)
     tl.store(place + i2[:, None] * J2 + j2[None, :], total_c, mask=in_c)

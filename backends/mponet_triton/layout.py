@@ -27,15 +27,15 @@ def factors(plan: Plan, chains: Mapping[int, Tensor]) -> list[Tensor]:
     ]
 
 
-def to_weight_layout(plan: Plan, group: int, slope: Tensor) -> tuple[int, Tensor]:
+def to_weight_layout(plan: Plan, group: int, gradient: Tensor) -> tuple[int, Tensor]:
     """The number of a group's chain, and its gradient laid out as the chain from one ``(D_l, I, J, D_r)``."""
     chain = _chain(plan, group)
     if chain < plan.shape.sites:
-        return chain, slope
+        return chain, gradient
     left, inputs, outputs, right = plan.group_shapes[group]
     if group == len(plan.groups) - 1:  # of the first step, which carries nothing along: ``(inner, rows)``
-        return chain, slope.permute(1, 3, 0, 2).reshape(inputs * right, left * outputs)
-    return chain, slope.permute(0, 2, 1, 3).reshape(left * outputs, inputs * right)
+        return chain, gradient.permute(1, 3, 0, 2).reshape(inputs * right, left * outputs)
+    return chain, gradient.permute(0, 2, 1, 3).reshape(left * outputs, inputs * right)
 
 
 def _core(plan: Plan, group: int, chains: Mapping[int, Tensor]) -> Tensor:

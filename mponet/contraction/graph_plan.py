@@ -25,7 +25,7 @@ class GraphPlan(BasePlan):
         tile: rows of the batch led through at a time; None for all.
 
     Raises:
-        PlanError: the path does not end in one tensor, or the tile is no positive number.
+        PlanError: the path does not end in one tensor, or the tile is not a positive number.
     """
 
     shape: NetworkShape

@@ -42,7 +42,7 @@ class Machine:
         forward_memory_share: the same for a pass forward alone, which keeps nothing and gives back what it took.
         kernel_flops: floating-point operations per second, in 4-byte numbers, of kernels that keep the
             states of a sweep on the chip (`mponet.contraction.kernels`); 0 where there are none.
-        transpose_bandwidth: bytes per second at which a state is turned before a product
+        transpose_bandwidth: bytes per second at which a state is transposed before a product
             (`mponet.contraction.plan`); 0 where broadcast products are fast, and none has to be.
     """
 
@@ -98,14 +98,14 @@ _GPU = Machine(
     forward_memory_share=1.0,
 )
 #: Loops over tiles are slow where a compiler makes them, and it plans memory on its own: states may
-#: take as much again as the activations, and four times as much in a pass forward alone.
+#: take as much again as the activations, and four times as much in a forward pass alone.
 _COMPILED = replace(DEFAULT_COSTS, cache_bandwidth=4e10, training_memory_share=1.0, forward_memory_share=4.0)
 #: A call is Python and the waking of threads in torch, a node of a graph in a loop over tiles in
 #: TensorFlow and JAX. A GPU is an H200 under torch: broadcast products are nearly as fast as any,
 #: in 16-bit numbers its matrix units multiply many times faster, and a call takes less than what
 #: Python needs to start it, since work is queued.  Memory is read at 4.3 TB/s in one piece, and at
-#: less than half of that as rows are laid out here.  A turned state costs hardly more than it takes
-#: to read it in JAX, which would turn it twice for a broadcast product.
+#: less than half of that as rows are laid out here.  A transposed state costs hardly more than it takes
+#: to read it in JAX, which would transpose it twice for a broadcast product.
 DEFAULTS: Mapping[str, Machine] = {
     "torch": DEFAULT_COSTS,
     "torch-cuda": _GPU,

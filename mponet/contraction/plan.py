@@ -52,7 +52,7 @@ class Plan(BasePlan):
 
     Raises:
         PlanError: the groups do not cover the sites, the order takes a group from the middle, or
-            a transposed plan is no sweep from the left.
+            a transposed plan does not sweep from the left.
     """
 
     shape: MPOShape

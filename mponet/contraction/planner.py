@@ -51,7 +51,7 @@ class PlanRequest:
         training step.
 
         Raises:
-            PlanError: there is no such purpose.
+            PlanError: the purpose is unknown.
         """
         if purpose not in PURPOSES:
             raise PlanError(f"unknown purpose {purpose!r}; use {', '.join(PURPOSES)}")
@@ -77,7 +77,7 @@ class PlanRequest:
         return memory_limit(self.shape, self.rows, purpose, self.itemsize, self.machine)
 
     def share(self, purpose: Purpose) -> float:
-        """The part of the room that grows with the batch."""
+        """The part of the memory limit that grows with the batch, in bytes."""
         return share(self.shape, self.rows, purpose, self.itemsize, self.machine)
 
     def workspace_bytes(self, plan: AnyPlan, purpose: Purpose) -> int:
@@ -85,7 +85,7 @@ class PlanRequest:
         return workspace(plan, self.rows, purpose=purpose, machine=self.machine) * self.itemsize
 
     def fits(self, plan: AnyPlan, purpose: Purpose) -> bool:
-        """Whether a plan keeps within the room."""
+        """Whether a plan keeps within the memory limit."""
         return fits(plan, self.batch, purpose, self.itemsize, self.machine)
 
 
@@ -97,7 +97,7 @@ class PlanSet:
         forward: for a forward pass alone.
         training: for a forward and a backward pass, which runs the sweep again.
         inference: for a forward pass whose weights are kept, since no core changes.
-        request: what was asked; None for plans that somebody made.
+        request: what was asked; None for plans made by hand.
         seconds: median times of the candidates that were timed, by purpose and plan.
     """
 
@@ -141,7 +141,7 @@ class PlanSet:
         """The best candidates as a table: predicted and measured time, where it goes, memory taken, and why one won.
 
         Raises:
-            PlanError: the plans were made by hand, or there is no such purpose.
+            PlanError: the plans were made by hand, or the purpose is unknown.
         """
         if self.request is None:
             raise PlanError(
@@ -180,7 +180,7 @@ class PlanningContext:
 
     Attributes:
         name: of the backend.
-        versions: of its packages, and of the device if it is no processor.
+        versions: of its packages, and of the device if it is not a processor.
         runner: makes a pass ready to be timed.
         device: ``cuda``, ``gpu``; empty for a processor.
         fuses: whether it has kernels for `mponet.contraction.kernels.fusable` plans of 16-bit

@@ -16,7 +16,7 @@ def compiled(kernel, sizes, dtype, warps, stages, **constants):
     names = kernel.arg_names
     fixed = [name for name in names if name[0] in "IJ"]
     constants |= dict(zip(fixed, launch._constants(sizes)[len(sizes.bonds) :], strict=True))
-    pointers = dict.fromkeys(("x", "g", "a", "b", "c", "bias", "y"), f"*{dtype}") | {"slopes": "*fp32"}
+    pointers = dict.fromkeys(("x", "g", "a", "b", "c", "bias", "y"), f"*{dtype}") | {"sums": "*fp32"}
     signature = {name: "constexpr" if name in constants else pointers.get(name, "i32") for name in names}
     places = {(names.index(name),): value for name, value in constants.items()}
     source = ASTSource(fn=kernel, signature=signature, constexprs=places)
