@@ -83,7 +83,7 @@ def exported(package: str) -> dict[str, str]:
 def summary(module: str, name: str) -> str:
     """The first line of the documentation of a name."""
     for node in tree(module).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name and not is_overload(node):
             return first_line(node)
         if isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
@@ -95,6 +95,11 @@ def summary(module: str, name: str) -> str:
                 return summary(module, value.func.id)
             return comment(module, node) or f"Constant of `{module}`."
     raise LookupError(f"{module} does not define {name}")
+
+
+def is_overload(node: ast.FunctionDef | ast.ClassDef) -> bool:
+    """Whether a definition only declares one of several signatures."""
+    return any(isinstance(mark, ast.Name) and mark.id == "overload" for mark in node.decorator_list)
 
 
 def assigned(node: ast.stmt) -> str:

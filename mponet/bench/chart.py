@@ -12,7 +12,7 @@ from mponet.bench.layers import PASSES
 from mponet.errors import InputError
 from mponet.files import write_atomically, writing
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "svg.hashsalt": "mponet",
     "svg.fonttype": "none",
     "font.size": 9,

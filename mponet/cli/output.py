@@ -63,20 +63,22 @@ def _model(command: F, required: bool, paths: bool = False) -> F:
     return complete  # type: ignore[return-value]
 
 
-variant_option = click.option(
+variant_option: Callable[[F], F] = click.option(
     "--variant",
     type=click.Choice(VARIANTS),
     default="mpo",
     show_default=True,
     help="Network variant.",
 )
-bond_option = click.option(
+bond_option: Callable[[F], F] = click.option(
     "--bond",
     type=int,
     metavar="D",
     help="Bond dimension.  Default: the published one.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+json_option: Callable[[F], F] = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object and nothing else."
+)
 
 #: For docstrings of commands that take a model.
 MODELS = ", ".join(f"{family.spelling} ({family.title})" for family in FAMILIES.values())

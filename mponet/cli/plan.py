@@ -17,7 +17,7 @@ MAX_SITES, MAX_FACTOR = 32, 99_999_999
 MAX_BATCH = 1 << 40
 
 
-class Factors(click.ParamType):  # type: ignore[type-arg]
+class Factors(click.ParamType[tuple[int, ...]]):
     """``4,7,7,4``: positive whole numbers."""
 
     name = "factors"

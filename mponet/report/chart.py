@@ -34,7 +34,7 @@ STYLE = (
     ".chart * { stroke-linejoin: round; stroke-linecap: butt }",
 )
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.size": 8.5,
@@ -89,7 +89,7 @@ class Chart:
 
     def __init__(self, axes: Any) -> None:
         self.axes = axes
-        self.svg = Markup("")
+        self.svg: Markup = Markup("")
 
     def figure(self, title: str, note: str) -> Markup:
         """The picture with its title and what it shows, for the page."""

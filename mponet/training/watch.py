@@ -15,7 +15,7 @@ class Guard:
     """
 
     def __init__(self) -> None:
-        self.failed = False
+        self.failed: bool = False
 
     def call(self, method: Callable[..., Any], *arguments: Any) -> Any:
         """The result of ``method``; None if it fails or something failed before."""

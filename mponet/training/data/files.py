@@ -68,7 +68,7 @@ def _gzips(folder: str, address: str) -> tuple[Archive, ...]:
 
 
 # Data set -> its downloads.  Fashion-MNIST is published over plain http: the digests protect it.
-ARCHIVES = {
+ARCHIVES: dict[str, tuple[Archive, ...]] = {
     "mnist": _gzips("mnist", "https://ossci-datasets.s3.amazonaws.com/mnist"),
     "fashion-mnist": _gzips("fashion-mnist", "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"),
     "cifar10": (
