@@ -5,6 +5,7 @@ no number that is not finite.
 """
 
 from dataclasses import fields, is_dataclass
+from functools import lru_cache
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 from msgspec import Meta, ValidationError, convert
@@ -45,11 +46,16 @@ def convert_exactly(values: dict[str, Any], kind: type[T]) -> T:
         raise RecipeError(f"settings are not usable: {error}; expected those of a training; start it anew") from error
 
 
+@lru_cache(maxsize=16)
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
 def _unknown(values: Any, kind: Any) -> set[str]:
     """Names in ``values`` that ``kind``, or a dataclass within it, does not have."""
     if not is_dataclass(kind) or not isinstance(values, dict):
         return set()
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     known = {field.name for field in fields(kind) if field.init}
     inner = (_unknown(values[name], hints[name]) for name in known & set(values))
     return {str(name)[:40] for name in set(values) - known}.union(*inner)
