@@ -55,7 +55,7 @@ def _unknown(values: Any, kind: Any) -> set[str]:
     """Names in ``values`` that ``kind``, or a dataclass within it, does not have."""
     if not is_dataclass(kind) or not isinstance(values, dict):
         return set()
-    hints = _hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]
     known = {field.name for field in fields(kind) if field.init}
     inner = (_unknown(values[name], hints[name]) for name in known & set(values))
     return {str(name)[:40] for name in set(values) - known}.union(*inner)
