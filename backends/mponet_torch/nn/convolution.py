@@ -182,9 +182,8 @@ class _MPOConv(ParameterAccess, ConvLayer):
         if window.mode != "zeros":
             maps = functional.pad(maps, _reversed(window.pads(maps.shape[2:])), window.mode)
             window = window.unpadded
-        plans = self.plans(
-            None if torch.compiler.is_compiling() else (len(maps), *inputs.shape[-self._rank :]), maps.dtype
-        )
+        known = None if tracing or torch.compiler.is_compiling() else (maps.shape[0], *inputs.shape[-self._rank :])
+        plans = self.plans(known, maps.dtype)
         plan, kept = self._kernels(plans, maps, cores)
 
         def step(state: Array, kernel: Array, step: ConvStep, window: Window) -> Array:
