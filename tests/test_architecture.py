@@ -183,6 +183,7 @@ OWN_FILES = {
     ("mponet_torch", "compress/__init__.py"): "the other frameworks' ends of compression are being written",
     ("mponet_torch", "compress/modules.py"): "likewise",
     ("mponet_torch", "compress/network.py"): "likewise",
+    ("mponet_torch", "compress/saving.py"): "likewise",
     ("mponet_torch", "compress/streaming.py"): "likewise",
     ("mponet_tensorflow", "nn/options.py"): "the arguments of keras.layers.Dense that concern weights",
 }

@@ -83,6 +83,18 @@ def fit_layer(
     return FittedLayer(layer, found.mpo, bias, found.error)
 
 
+def unfitted(target: Target, layer: LayerPlan) -> FittedLayer:
+    """The operator that a plan names with all entries zero, to be overwritten by saved ones.
+
+    Raises:
+        CompressionError: the row leaves the layer dense, or belongs to another module.
+    """
+    if layer.shape is None or (layer.name, layer.dense_weights) != (target.name, target.weights):
+        raise CompressionError(f"the plan's {layer.name} is no replacement of {target.name}; expected its own plan")
+    bias = None if target.load_bias is None else np.zeros(target.out_features)
+    return FittedLayer(layer, MPO(layer.shape, tuple(map(np.zeros, layer.shape.core_shapes))), bias, 0.0)
+
+
 def layer_metric(target: Target, sums: InputSums | None, kind: str, correct_bias: bool) -> Metric:
     """The metric that a layer is fitted in: centred where its bias takes up the mean."""
     if sums is None:

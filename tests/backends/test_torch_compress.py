@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from mponet.compress import CompressConfig, CompressionPlan, Override
-from mponet.errors import CompressionError
+from mponet.errors import CheckpointError, CompressionError
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from mponet_torch import MPOLinear  # noqa: E402
-from mponet_torch.compress import calibrate, compress, plan  # noqa: E402
+from mponet_torch.compress import calibrate, compress, load_compressed, plan, save_compressed  # noqa: E402
 
 
 class Attention(nn.Module):
@@ -298,3 +298,24 @@ def test_grouped_convolutions_are_left_with_the_reason():
     made = plan(model, CompressConfig(keep=0.5, min_weights=1, structures=("low-rank",)), [torch.randn(9, 8, 8, 8)])
     assert "2 groups" in made["0"].reason
     assert made["1"].replaced
+
+
+def test_compressed_models_are_saved_and_loaded(model, data, tmp_path):
+    small, report = compress(model, CONFIG, data)
+    save_compressed(small, report.plan, tmp_path / "small")
+    assert {path.name for path in (tmp_path / "small").iterdir()} == {"compression_plan.json", "model.safetensors"}
+    torch.manual_seed(5)
+    again = load_compressed(Language().double(), tmp_path / "small")
+    torch.testing.assert_close(again(data[0]), small(data[0]), rtol=0, atol=0)
+    assert again.head.weight is again.embed.weight
+    with pytest.raises(CompressionError, match="model and the plan of the same compression"):
+        save_compressed(model, report.plan, tmp_path / "other")
+    with pytest.raises(CompressionError, match="attention"):
+        load_compressed(nn.Sequential(nn.Linear(4, 4)), tmp_path / "small")
+    with pytest.raises(CompressionError):
+        load_compressed(Language(size=16).double(), tmp_path / "small")
+    with pytest.raises(CheckpointError, match="does not hold the weights"):
+        load_compressed(Language(words=60).double(), tmp_path / "small")
+    (tmp_path / "small" / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match="does not hold the weights"):
+        load_compressed(Language().double(), tmp_path / "small")

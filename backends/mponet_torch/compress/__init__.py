@@ -15,6 +15,8 @@ from mponet.compress.run import compress as compress_network
 from mponet.compress.run import gathered
 from mponet.compress.run import plan as plan_network
 from mponet_torch.compress.network import NativeNetwork
+from mponet_torch.compress.saving import load_compressed as load_compressed
+from mponet_torch.compress.saving import save_compressed as save_compressed
 from mponet_torch.compress.streaming import LossFunction
 
 
