@@ -1,4 +1,6 @@
-"""Checks the conventions of other libraries against those that are installed: ``python docs/conventions.py``.
+"""Checks the conventions of the other libraries that are installed.
+
+Usage: ``python docs/conventions.py``.
 
 For each library of `mponet.operators.convert.CONVENTIONS` that can be imported: an operator is
 written to it, the library computes its dense matrix, and the cores are read back.

@@ -183,7 +183,7 @@ def quiet(found: dict[str, Any]) -> str:
 
 
 def beside_dense(row: dict[str, Any], name: str) -> str:
-    """``forward / step`` of an implementation over the dense layer's; milliseconds where there is none."""
+    """``forward / step`` over the dense layer; milliseconds where there is no dense layer."""
     times = [verdict.seconds(row, name, which) for which in PASSES]
     ratios = [verdict.ratio(row, name, which) for which in PASSES]
     if None in times:

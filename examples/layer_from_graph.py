@@ -1,7 +1,7 @@
 """Layers of any tensor network in PyTorch: a ring and a Tucker form of TensorNetwork nodes.
 
-In JAX use `mponet_jax.NetworkLinear`, in Keras `mponet_tensorflow.NetworkDense`, with the same nodes
-and names.
+In JAX use `mponet_jax.NetworkLinear`, in Keras `mponet_tensorflow.NetworkDense`, with the same
+nodes and names.
 """
 
 import numpy as np

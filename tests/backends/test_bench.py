@@ -1,4 +1,4 @@
-"""What `mponet bench` times: every implementation computes the operator, and a step gives every gradient."""
+"""What `mponet bench` times: every implementation computes the operator and all gradients."""
 
 import numpy as np
 import pytest
