@@ -18,7 +18,7 @@ from time import perf_counter, process_time
 import torch
 
 from mponet.compress import Calibration, CompressConfig
-from mponet_torch.compress import calibrate, compress
+from mponet_torch.compression import calibrate, compress
 
 WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"
 LICENSE_FILE = Path("/usr/share/common-licenses/GPL-3")

@@ -6,8 +6,8 @@
 
 Mutated documents at every file that is read back, argument lists, folders that hold something else,
 pairs of processes that start together in one folder, a kill at every file operation of a run and of
-a suite, and threads that share a layer.  Exit status 1 if anything was a fault: an exception that is
-not mponet's own, a message of several lines, more than five seconds, other bytes in the end, a
+a suite, and threads that share a layer.  Exit status 1 if anything was a fault: an exception that
+is not mponet's own, a message of several lines, more than five seconds, other bytes in the end, a
 leftover, a wrong number, or more than 400 MB.  The harness is in tests/core/faults.
 """
 

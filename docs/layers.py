@@ -1,4 +1,7 @@
-"""Makes docs/layers.md from what the contract suite runs: python docs/layers.py > docs/layers.md."""
+"""Makes docs/layers.md from what the contract suite runs.
+
+Python docs/layers.py > docs/layers.md.
+"""
 
 import sys
 from collections.abc import Iterator

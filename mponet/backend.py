@@ -1,7 +1,7 @@
 """The door to the frameworks: what an adapter offers, which are known, and which one is meant.
 
-An adapter is an ordinary package with layers and one `Backend` object: ``mponet.load("torch")`` gives
-``mponet_torch.backend``.  The core names adapters by string only.
+An adapter is an ordinary package with layers and one `Backend` object: ``mponet.load("torch")``
+gives ``mponet_torch.backend``.  The core names adapters by string only.
 """
 
 import os
@@ -42,7 +42,9 @@ class Trainer(Protocol):
         masks: Masks = (),
         share: float = 0.0,
     ) -> Any:
-        """One step on a batch ``(batch, H, W, C)``; the mean cross-entropy before it, as something ``float()`` reads.
+        """One step on a batch ``(batch, H, W, C)``.
+
+        The mean cross-entropy before it, as something ``float()`` reads.
 
         Reading waits for the device, so the loop reads seldom.
 
@@ -79,7 +81,9 @@ def state_shapes(shapes: Mapping[str, tuple[int, ...]], recipe: Recipe) -> dict[
 
 
 def check_state(state: Parameters, shapes: Mapping[str, tuple[int, ...]], recipe: Recipe) -> None:
-    """Check that ``state`` is what a trainer of these parameters may take back; an empty one starts anew.
+    """Check that ``state`` is what a trainer of these parameters may take back.
+
+    An empty one starts anew.
 
     Raises:
         CheckpointError: it belongs to other parameters, or to another recipe.
@@ -127,7 +131,10 @@ class Backend(Protocol):
         """Overwrite its parameters and running statistics."""
 
     def predict(self, native: Any, images: Numbers, masks: Masks = ()) -> Numbers:
-        """Logits ``(batch, classes)`` in inference mode; with ``masks``, dropout is active all the same."""
+        """Logits ``(batch, classes)`` in inference mode.
+
+        With ``masks``, dropout is active all the same.
+        """
 
     def gradients(
         self, native: Any, images: Numbers, labels: NDArray[np.int64], masks: Masks = ()
@@ -194,7 +201,9 @@ def normalize(name: str) -> str:
 
 
 def choose(name: str | None = None) -> Choice:
-    """The backend that is meant: the argument, else ``MPONET_BACKEND``, else the first installed framework.
+    """The backend that is meant.
+
+    The argument, else ``MPONET_BACKEND``, else the first installed framework.
 
     Raises:
         BackendError: an unknown name, or no framework installed.

@@ -40,7 +40,8 @@ def read_if_present(path: Path, limit: int = MAX_DOCUMENT) -> bytes | None:
             refuses to read it.
     """
     try:
-        # a pipe would block until somebody writes; O_NONBLOCK opens it at once, so it can be refused
+        # a pipe would block until somebody writes; O_NONBLOCK opens it at once, so it can be
+        # refused
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
         try:
             status = os.fstat(handle)
@@ -76,7 +77,8 @@ def read_json(path: Path, kind: type[T], *, limit: int = MAX_DOCUMENT, remedy: s
 
     Args:
         path: the file.
-        kind: what the document is: a dataclass, or a type made of dataclasses, ``list`` and ``dict``.
+        kind: what the document is: a dataclass, or a type made of dataclasses, ``list`` and
+            ``dict``.
         limit: the most bytes that are read.
         remedy: what to do about a damaged file, for the message.
 
@@ -91,7 +93,9 @@ def read_json(path: Path, kind: type[T], *, limit: int = MAX_DOCUMENT, remedy: s
 
 
 def parse_json(payload: bytes | str, kind: type[T]) -> T:
-    """JSON text as a value of ``kind``: types, ranges and lengths are checked, all numbers are finite.
+    """JSON text as a value of ``kind``.
+
+    Types, ranges and lengths are checked, all numbers are finite.
 
     Raises:
         ValueError: it is not JSON, is nested too deeply, or does not fit ``kind``; says where.
@@ -113,8 +117,8 @@ def exists(path: Path) -> bool:
     """Whether there is a file or folder of this name.
 
     Raises:
-        CheckpointError: the system does not say: a name too long, a folder without permission, a loop
-            of links.
+        CheckpointError: the system does not say: a name too long, a folder without permission, a
+            loop of links.
     """
     try:
         path.stat()
@@ -128,7 +132,9 @@ def exists(path: Path) -> bool:
 
 
 def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
-    """Write a file under a temporary name in the same folder, then rename: a kill leaves the old file or the new one.
+    """Write a file under a temporary name in the same folder, then rename.
+
+    A kill leaves the old file or the new one.
 
     The data is on the disk before the name points to it, and so is the name when this returns.  A
     device or a pipe, such as ``/dev/stdout``, is written to directly.
@@ -171,7 +177,10 @@ def sync_folder(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files that killed processes left in a folder; those of live processes stay."""
+    """Remove temporary files that killed processes left in a folder.
+
+    Those of live processes stay.
+    """
     with suppress(OSError):
         for entry in list(folder.iterdir()):
             match = _TEMPORARY.fullmatch(entry.name)
@@ -215,7 +224,9 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def check_writable(path: Path) -> None:
-    """See that a file can be written, before the work whose result it will hold; nothing is left behind.
+    """See that a file can be written, before the work whose result it will hold.
+
+    Nothing is left behind.
 
     Raises:
         CheckpointError: it is a folder, or its folder is absent or refuses new files.
@@ -262,7 +273,10 @@ def _is_special(path: Path) -> bool:
 
 
 def _is_alive(process: int) -> bool:
-    """Whether another process of this number runs; our own number on an old file was a killed process's."""
+    """Whether another process of this number runs.
+
+    Our own number on an old file was a killed process's.
+    """
     if process == os.getpid():
         return False
     try:

@@ -124,7 +124,9 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 def average_share(recipe: Recipe, step: int) -> float:
-    """Share of the new parameters in their moving average after step ``step``, counted from 0; 0 without one.
+    """Share of the new parameters in their moving average after step ``step``, counted from 0.
+
+    0 without one.
 
     The average is ``average <- average + share * (parameters - average)``.  The decay is ``d_t =
     min(recipe.average, (1 + t) / (10 + t))``, as in the authors' CIFAR-10 code.  The share is ``(1
@@ -217,8 +219,8 @@ SHORT_CIFAR = replace(
 CLIP = 1.0
 
 #: In the authors' code LeNet-5 starts at a rate of 0.01 without momentum; the text says that there
-#: is momentum.  Neither reaches the accuracy of Table I, dense or mpo.  FC2's rate does if gradients
-#: are clipped (docs/lenet5.py).
+#: is momentum.  Neither reaches the accuracy of Table I, dense or mpo.  FC2's rate does if
+#: gradients are clipped (docs/lenet5.py).
 CODE_LENET5 = replace(PAPER_MNIST, name="code", learning_rate=0.01)
 
 #: By family of networks, then by name of the preset.
@@ -233,10 +235,10 @@ PRESETS: dict[str, dict[str, Recipe]] = {
 }
 
 
-#: Presets that differ from `PRESETS` where a bond dimension is chosen.  At the published rate of 0.8
-#: an FC2 with operators diverges for most bonds and seeds, also with warm-up if the bond is small;
-#: with clipped gradients every one that was tried trains (docs/small_bonds.py).  Without a chosen
-#: bond the recipe is the published one, for the dense network as well.
+#: Presets that differ from `PRESETS` where a bond dimension is chosen.  At the published rate of
+#: 0.8 an FC2 with operators diverges for most bonds and seeds, also with warm-up if the bond is
+#: small; with clipped gradients every one that was tried trains (docs/small_bonds.py).  Without a
+#: chosen bond the recipe is the published one, for the dense network as well.
 PRESETS_WITH_BOND: dict[str, dict[str, Recipe]] = {"fc2": {"paper": replace(PAPER_MNIST, clip=CLIP)}}
 
 

@@ -1,8 +1,10 @@
-"""One small window onto each framework's convolutions and embeddings, so that one suite serves them all.
+"""One small window onto each framework's convolutions and embeddings.
 
-Feature maps go in and out as numpy ``(batch, *sizes, channels)``, kernels as HWIO, tables as ``(tokens,
-features)``.  Gradients are those of ``sum(slope * layer(inputs))``, by name: ``inputs``, ``core1``, ...,
-``bias``; of a dense layer ``weight``.
+So one suite serves them all.
+
+Feature maps go in and out as numpy ``(batch, *sizes, channels)``, kernels as HWIO, tables as
+``(tokens, features)``.  Gradients are those of ``sum(slope * layer(inputs))``, by name: ``inputs``,
+``core1``, ..., ``bias``; of a dense layer ``weight``.
 """
 
 from types import SimpleNamespace

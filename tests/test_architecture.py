@@ -137,6 +137,12 @@ DIFFERENCES = (
     ("mponet_tensorflow", "nn/parameters.py", "as_rows as_leading", "leading dimensions may be unknown while tracing"),
     ("mponet_tensorflow", "nn/parameters.py", "ParameterAccess.options real", "the arguments and casts of Keras"),
     ("mponet_torch", "nn/parameters.py", "ParameterAccess.kernel", "torch says weight, and keeps it (out, in)"),
+    (
+        "mponet_torch",
+        "__init__.py",
+        "calibrate compress load_compressed plan save_compressed",
+        "the other frameworks' ends of compression are being written",
+    ),
     ("mponet_jax", "ops/arrays.py", "Ops.accumulate_gradient Ops.finalize", "JAX sums the gradients itself"),
     ("mponet_tensorflow", "nn/network.py", "NetworkLinear.__init__", "the arguments of keras.layers.Dense"),
     ("mponet_tensorflow", "nn/linear.py", "MPOLinear.__init__ Size", "the arguments of keras.layers.Dense"),
@@ -180,11 +186,11 @@ OWN_FILES = {
     ("mponet_torch", "nn/calls.py"): "torch has autocast, nested tensors and symbolic tracing",
     ("mponet_torch", "nn/dense.py"): "torch has many layers that are a matrix, and hooks on them",
     ("mponet_torch", "nn/weight.py"): "code for torch reads and writes the weight of other layers",
-    ("mponet_torch", "compress/__init__.py"): "the other frameworks' ends of compression are being written",
-    ("mponet_torch", "compress/modules.py"): "likewise",
-    ("mponet_torch", "compress/network.py"): "likewise",
-    ("mponet_torch", "compress/saving.py"): "likewise",
-    ("mponet_torch", "compress/streaming.py"): "likewise",
+    ("mponet_torch", "compression/__init__.py"): "the other frameworks' ends of compression are being written",
+    ("mponet_torch", "compression/modules.py"): "likewise",
+    ("mponet_torch", "compression/network.py"): "likewise",
+    ("mponet_torch", "compression/saving.py"): "likewise",
+    ("mponet_torch", "compression/streaming.py"): "likewise",
     ("mponet_tensorflow", "nn/options.py"): "the arguments of keras.layers.Dense that concern weights",
 }
 
@@ -218,7 +224,10 @@ def docstrings(tree):
 
 
 def is_module_name(value):
-    """Whether a constant is a dotted name below ``mponet``; the entry-point group and a file are none."""
+    """Whether a constant is a dotted name below ``mponet``.
+
+    The entry-point group and a file are none.
+    """
     return isinstance(value, str) and bool(re.fullmatch(r"mponet(?!\.(backends|json)$)(\.[a-z_0-9]+)+\.?", value))
 
 

@@ -51,7 +51,10 @@ class Slot:
 
 
 def lower(model: spec.Model, dtype: Any = jnp.float32) -> Sequential:
-    """The model as native modules with parameters of that dtype, full matrices zero; `assign` sets them."""
+    """The model as native modules with parameters of that dtype, full matrices zero.
+
+    `assign` sets them.
+    """
     # one for all dropouts: each takes a stream of its own from it
     return _chain(layers(model), dtype, nnx.Rngs(0), model)
 
@@ -72,7 +75,9 @@ def slots(native: nnx.Module) -> dict[str, Slot]:
 
 @contextmanager
 def dropping(native: nnx.Module, masks: Masks | tuple[Array, ...]) -> Iterator[None]:
-    """Inside, each dropout keeps what its mask says, in the order of use; without masks nothing changes.
+    """Inside, each dropout keeps what its mask says, in the order of use.
+
+    Without masks nothing changes.
 
     Args:
         native: the model, to be used inside the function that is compiled, or given to it as an
@@ -137,7 +142,10 @@ def _module(info: LayerInfo, dtype: Any, rngs: nnx.Rngs) -> nnx.Module:
 
 
 def _options(layer: spec.Dense | spec.Conv2D, dtype: Any) -> dict[str, Any]:
-    """What every layer with a full matrix is told; random kernels would only cost a compilation for each shape."""
+    """What every layer with a full matrix is told.
+
+    Random kernels would only cost a compilation for each shape.
+    """
     return {
         "use_bias": layer.bias,
         "param_dtype": dtype,

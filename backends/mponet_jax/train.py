@@ -23,7 +23,10 @@ Leaves = tuple[Array, ...]
 
 
 def predict(native: nnx.Module, images: Numbers, masks: Masks = ()) -> Numbers:
-    """Logits ``(batch, classes)`` in inference mode of images NHWC; with ``masks``, dropout is active all the same."""
+    """Logits ``(batch, classes)`` in inference mode of images NHWC.
+
+    With ``masks``, dropout is active all the same.
+    """
     native.eval()
     return to_numpy(_logits(native, images, masks))
 
@@ -31,7 +34,10 @@ def predict(native: nnx.Module, images: Numbers, masks: Masks = ()) -> Numbers:
 def gradients(
     native: nnx.Module, images: Numbers, labels: NDArray[np.int64], masks: Masks = ()
 ) -> tuple[float, dict[str, Numbers]]:
-    """Mean cross-entropy in training mode, and its gradient by parameter name; running statistics stay as they are."""
+    """Mean cross-entropy in training mode, and its gradient by parameter name.
+
+    Running statistics stay as they are.
+    """
     native.train()
     anatomy, parameters, others = _apart(native)
     (loss, after), slopes = _slopes(anatomy, _raw(parameters), _raw(others), images, labels, masks)
@@ -123,7 +129,8 @@ class Trainer:
         for name, slot in self.slots.items():
             like = slot.parameter.get_raw_value()
             dtype = accumulator(like.dtype) if kind == AVERAGE else like.dtype
-            # committed like the parameter: a step with both kinds would be compiled a second time for its results
+            # committed like the parameter: a step with both kinds would be compiled a second time
+            # for its results
             device = like.sharding if like.committed else None
             yield from_numpy(native_order(slot, state[kind + name]), dtype, device)
 
@@ -171,7 +178,10 @@ def _raw(variables: list[Any]) -> Leaves:
 
 @lru_cache(maxsize=64)
 def _optimizer(momentum: float, nesterov: bool, weight_decay: float, clip: float) -> optax.GradientTransformation:
-    """What to subtract from the parameters for a learning rate of 1: the recipe's meaning of clipping and the rest."""
+    """What to subtract from the parameters for a learning rate of 1.
+
+    The recipe's meaning of clipping and the rest.
+    """
     return optax.chain(
         optax.clip_by_global_norm(clip) if clip else optax.identity(),
         optax.add_decayed_weights(weight_decay) if weight_decay else optax.identity(),

@@ -1,4 +1,7 @@
-"""mponet for numpy: the `backend` that ``mponet.load("numpy")`` gives, the reference of all comparisons."""
+"""mponet for numpy.
+
+The `backend` that ``mponet.load("numpy")`` gives, the reference of all comparisons.
+"""
 
 from mponet_numpy.adapter import backend as backend
 

@@ -1,4 +1,6 @@
-"""Layer specifications to plain numpy in float64, one small function per type: slow, and easy to check by eye.
+"""Layer specifications to plain numpy in float64, one small function per type.
+
+Slow, and easy to check by eye.
 
 Operators are contracted as the TensorNetwork graph that defines them, not by a plan.
 """

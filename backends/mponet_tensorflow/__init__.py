@@ -1,4 +1,7 @@
-"""mponet for TensorFlow and Keras 3: layers, and the `backend` that ``mponet.load("tensorflow")`` gives."""
+"""mponet for TensorFlow and Keras 3.
+
+Layers, and the `backend` that ``mponet.load("tensorflow")`` gives.
+"""
 
 from mponet_tensorflow.adapter import backend as backend
 from mponet_tensorflow.nn.convolution import MPOConv1D as MPOConv1D

@@ -114,7 +114,10 @@ def full_precision(native: keras.Model) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class _Making:
-    """What all layers of one model share while it is made: their dtype, and how many of each kind there are."""
+    """What all layers of one model share while it is made.
+
+    Their dtype, and how many of each kind there are.
+    """
 
     dtype: str | None
     counts: Counter[str] = field(default_factory=Counter)

@@ -15,7 +15,10 @@ from mponet_tensorflow.ops.arrays import Array, from_numpy, keras, tf, to_numpy
 
 
 def predict(native: keras.Model, images: Numbers, masks: Masks = ()) -> Numbers:
-    """Logits ``(batch, classes)`` in inference mode of images NHWC; with ``masks``, dropout is active all the same."""
+    """Logits ``(batch, classes)`` in inference mode of images NHWC.
+
+    With ``masks``, dropout is active all the same.
+    """
     images = np.asarray(images, native.inputs[0].dtype)
     with full_precision(native), dropping(native, masks):
         # compiled by Keras, kept in the model, and two to three times as fast as calling the model;
@@ -27,7 +30,10 @@ def predict(native: keras.Model, images: Numbers, masks: Masks = ()) -> Numbers:
 def gradients(
     native: keras.Model, images: Numbers, labels: NDArray[np.int64], masks: Masks = ()
 ) -> tuple[float, dict[str, Numbers]]:
-    """Mean cross-entropy in training mode, and its gradient by parameter name; running statistics stay as they are."""
+    """Mean cross-entropy in training mode, and its gradient by parameter name.
+
+    Running statistics stay as they are.
+    """
     places = slots(native)
     trained = {name: slot for name, slot in places.items() if slot.trainable}
     with full_precision(native), _unmoved([slot for slot in places.values() if not slot.trainable]):
@@ -116,7 +122,9 @@ class Trainer:
 def _apply_momentum(
     weight: tf.Variable, velocity: tf.Variable, slope: Array, learning_rate: Array, recipe: Recipe
 ) -> None:
-    """``v <- m v + g``, then ``w <- w - lr v`` or Nesterov's ``w <- w - lr (g + m v)``, in one pass over memory.
+    """``v <- m v + g``, then ``w <- w.
+
+    Lr v`` or Nesterov's ``w <- w - lr (g + m v)``, in one pass over memory.
 
     Keras' optimiser is not used: its velocity is ``v <- m v - lr g``, in which a new learning rate
     acts only as fast as the old velocity dies away.  This kernel of TensorFlow is the recipe's

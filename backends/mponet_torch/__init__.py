@@ -1,6 +1,14 @@
-"""mponet for PyTorch: layers, and the `backend` that ``mponet.load("torch")`` gives."""
+"""mponet for PyTorch.
+
+Layers, compression, and the `backend` that ``mponet.load("torch")`` gives.
+"""
 
 from mponet_torch.adapter import backend as backend
+from mponet_torch.compression import calibrate as calibrate
+from mponet_torch.compression import compress as compress
+from mponet_torch.compression import load_compressed as load_compressed
+from mponet_torch.compression import plan as plan
+from mponet_torch.compression import save_compressed as save_compressed
 from mponet_torch.nn.convolution import MPOConv1d as MPOConv1d
 from mponet_torch.nn.convolution import MPOConv2d as MPOConv2d
 from mponet_torch.nn.embedding import MPOEmbedding as MPOEmbedding
@@ -8,4 +16,17 @@ from mponet_torch.nn.embedding import TiedHead as TiedHead
 from mponet_torch.nn.linear import MPOLinear as MPOLinear
 from mponet_torch.nn.network import NetworkLinear as NetworkLinear
 
-__all__ = ["MPOConv1d", "MPOConv2d", "MPOEmbedding", "MPOLinear", "NetworkLinear", "TiedHead", "backend"]
+__all__ = [
+    "MPOConv1d",
+    "MPOConv2d",
+    "MPOEmbedding",
+    "MPOLinear",
+    "NetworkLinear",
+    "TiedHead",
+    "backend",
+    "calibrate",
+    "compress",
+    "load_compressed",
+    "plan",
+    "save_compressed",
+]

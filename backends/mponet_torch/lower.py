@@ -76,7 +76,9 @@ def slots(native: nn.Module) -> dict[str, Slot]:
 
 @contextmanager
 def dropping(native: nn.Module, masks: Masks) -> Iterator[None]:
-    """Inside, each dropout keeps what its mask says, in the order of use; without masks nothing changes.
+    """Inside, each dropout keeps what its mask says, in the order of use.
+
+    Without masks nothing changes.
 
     Args:
         native: the model.

@@ -16,7 +16,10 @@ from mponet_torch.ops.arrays import Array, from_numpy, to_numpy
 
 
 def predict(native: nn.Module, images: Numbers, masks: Masks = ()) -> Numbers:
-    """Logits ``(batch, classes)`` in inference mode of images NHWC; with ``masks``, dropout is active all the same."""
+    """Logits ``(batch, classes)`` in inference mode of images NHWC.
+
+    With ``masks``, dropout is active all the same.
+    """
     native.eval()
     with torch.no_grad(), full_precision(native), dropping(native, masks):
         return to_numpy(native(_inputs(native, images)))
@@ -25,7 +28,10 @@ def predict(native: nn.Module, images: Numbers, masks: Masks = ()) -> Numbers:
 def gradients(
     native: nn.Module, images: Numbers, labels: NDArray[np.int64], masks: Masks = ()
 ) -> tuple[float, dict[str, Numbers]]:
-    """Mean cross-entropy in training mode, and its gradient by parameter name; running statistics do not move."""
+    """Mean cross-entropy in training mode, and its gradient by parameter name.
+
+    Running statistics do not move.
+    """
     native.train()
     places = _trainable(native)
     before = [(buffer, buffer.clone()) for buffer in native.buffers()]
@@ -113,7 +119,10 @@ class Trainer:
                 self.averages.append(_like(slot, state[AVERAGE + name]))
 
     def _clip(self) -> None:
-        """Scale the gradients down to the recipe's norm; on the device, nothing waits for the norm."""
+        """Scale the gradients down to the recipe's norm.
+
+        On the device, nothing waits for the norm.
+        """
         slopes = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         norm = nn.utils.get_total_norm(slopes)
         torch._foreach_mul_(slopes, (self.recipe.clip / norm).clamp(max=1.0))

@@ -1,4 +1,6 @@
-"""Kernels for GPUs, in Triton, that run a sweep without its states leaving the chip; `mponet_torch` calls them.
+"""Kernels for GPUs, in Triton, that run a sweep without its states leaving the chip.
+
+`mponet_torch` calls them.
 
 Triton comes with PyTorch's builds for CUDA and is wanted by nothing else here: without it, or
 without a GPU, every plan runs by the framework's own products.

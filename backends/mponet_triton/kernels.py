@@ -1,4 +1,6 @@
-"""Triton kernels: a sweep of two or three groups without a state between the steps ever leaving the chip.
+"""Triton kernels.
+
+A sweep of two or three groups without a state between the steps ever leaving the chip.
 
 A program takes a few rows of the batch (two groups) or one (three), reads them once and writes
 their results once; the states, ``D`` times as large as the rows, stay in registers.  Sizes are

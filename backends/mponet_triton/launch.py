@@ -52,7 +52,10 @@ def forward(plan: Plan, factors: Sequence[Tensor], inputs: Tensor, bias: Tensor 
 
 
 def input_gradient(plan: Plan, factors: Sequence[Tensor], gradient: Tensor) -> Tensor:
-    """``gradient @ W^T``, the gradient of the inputs: the same kernel for the transposed operator."""
+    """``gradient @ W^T``, the gradient of the inputs.
+
+    The same kernel for the transposed operator.
+    """
     return _sweep(_sizes(plan)[1], [factor.mT for factor in factors], gradient, None)
 
 
@@ -86,7 +89,10 @@ def tile(sizes: Sizes) -> tuple[int, int, int]:
 
 @lru_cache(maxsize=1024)
 def block(sizes: Sizes) -> tuple[int, int, int]:
-    """Of a sweep of three groups: bonds that a program takes at a time, its warps and its stages."""
+    """Of a sweep of three groups.
+
+    Bonds that a program takes at a time, its warps and its stages.
+    """
     state = padded(sizes.inputs[0]) * padded(sizes.outputs[1]) * padded(sizes.outputs[2])
     held = max(1, 2 * STATE_ELEMENTS // state)
     return 1 << (min(held, sizes.bonds[0]).bit_length() - 1), 4, 2

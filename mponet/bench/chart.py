@@ -1,4 +1,7 @@
-"""Charts of measurements as SVG files, by matplotlib, which is imported only here; equal data gives equal bytes."""
+"""Charts of measurements as SVG files, by matplotlib, which is imported only here.
+
+Equal data gives equal bytes.
+"""
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module

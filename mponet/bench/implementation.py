@@ -25,7 +25,10 @@ class Passes(Protocol):
         """``x @ W + b`` as in inference, with nothing stored for a backward pass."""
 
     def step(self) -> Any:
-        """Forward and backward: gradients of ``sum(gradients * y)`` for every parameter and the inputs."""
+        """Forward and backward.
+
+        Gradients of ``sum(gradients * y)`` for every parameter and the inputs.
+        """
 
     def outputs(self) -> Numbers:
         """The result of `forward` as a numpy array."""
@@ -84,7 +87,9 @@ def equation(sites: int) -> str:
 
 
 def einsum_expression(shape: MPOShape, batch: int, package: str) -> Callable[..., Any]:
-    """`equation` along the best path that a package finds, for ``(batch, I_1 .. I_n)`` and the cores of `bare`.
+    """`equation` along the best path that a package finds, for ``(batch, I_1 ..
+
+    I_n)`` and the cores of `bare`.
 
     Args:
         shape: shape of the operator.
@@ -111,7 +116,10 @@ def bare(mpo: MPO) -> tuple[Numbers, ...]:
 
 
 def paper_matrices(mpo: MPO) -> tuple[Numbers, ...]:
-    """The cores as in the authors' code: rows ``(j_k, right bond)``, columns ``(left bond, i_k)``."""
+    """The cores as in the authors' code.
+
+    Rows ``(j_k, right bond)``, columns ``(left bond, i_k)``.
+    """
     return tuple(
         core.transpose(2, 3, 0, 1).reshape(core.shape[2] * core.shape[3], prod(core.shape[:2])) for core in mpo.cores
     )

@@ -1,4 +1,7 @@
-"""Times of one layer in one framework: implementations are checked against the matrix, then timed interleaved."""
+"""Times of one layer in one framework.
+
+Implementations are checked against the matrix, then timed interleaved.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -76,7 +79,10 @@ def bench_of(backend: str) -> Bench:
 
 
 def select(implementations: Iterable[Implementation], row: Row, *, peers: bool) -> list[Implementation]:
-    """All implementations, or ours and the dense layer; no dense layer for rows that do not compare with it."""
+    """All implementations, or ours and the dense layer.
+
+    No dense layer for rows that do not compare with it.
+    """
     return [
         candidate
         for candidate in implementations

@@ -47,7 +47,10 @@ def environment(backend: str) -> dict[str, Any]:
 
 
 def total(row: Row, entry: dict[str, Any]) -> int:
-    """Bytes in use at the peak: inputs, gradient of the outputs, parameters, and what the step adds."""
+    """Bytes in use at the peak.
+
+    Inputs, gradient of the outputs, parameters, and what the step adds.
+    """
     arrays = ITEM * row.batch * (row.shape.in_features + row.shape.out_features)
     return int(arrays + entry["parameters"] + entry["step"])
 

@@ -1,4 +1,7 @@
-"""Every measurement in a process of its own, one after another: nothing else may run while time is measured."""
+"""Every measurement in a process of its own, one after another.
+
+Nothing else may run while time is measured.
+"""
 
 import json
 import os
@@ -15,8 +18,8 @@ SECONDS = 3600
 LAST_LINES = 3
 #: TensorFlow logs less when it starts.  The number of threads is the default of the framework.
 ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3"}
-#: Further variables by job.  On a CPU TensorFlow counts memory only with this allocator, which would
-#: change times.
+#: Further variables by job.  On a CPU TensorFlow counts memory only with this allocator, which
+#: would change times.
 OF_JOB = {"memory": {"TF_CPU_ALLOCATOR_USE_BFC": "true"}}
 
 

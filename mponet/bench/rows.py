@@ -46,7 +46,8 @@ ROWS = (
     Row("4096-n3-d4", _square((16, 16, 16), 4), 512, 0.17, 0.28),
     Row("4096-n4-d8", _square((8, 8, 8, 8), 8), 512, 0.28, 0.38),
     Row("vgg-fc2", _square(VGG, 4), 100, 0.20, 0.28),
-    # its matrix would take a gigabyte, so no dense layer is measured and the speed itself is reported
+    # its matrix would take a gigabyte, so no dense layer is measured and the speed itself is
+    # reported
     Row("resnet-unit", _square(UNIT, 4), 100, compared=False),
     Row("1024-n2-d8", _square((32, 32), 8), 128, 1.00, 1.10),
     Row("fc2-d4", MPOShape.from_factors(FC2_INPUTS, FC2_OUTPUTS, 4), 100, 1.20, 1.30),

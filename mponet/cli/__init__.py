@@ -48,7 +48,10 @@ def _interrupt(*_: Any) -> None:
 
 
 def _end() -> None:
-    """Leave nothing that Python would complain about as it ends: Ctrl-C, or streams that take no more."""
+    """Leave nothing that Python would complain about as it ends.
+
+    Ctrl-C, or streams that take no more.
+    """
     with suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):

@@ -100,7 +100,10 @@ def _version(module: str) -> str:
 
 
 def _devices(name: str) -> list[str]:
-    """Devices, from a process of its own: frameworks may clash, and a broken one must not hide the others."""
+    """Devices, from a process of its own.
+
+    Frameworks may clash, and a broken one must not hide the others.
+    """
     try:
         found: list[str] = json.loads(process.run([process.devices(name)])[0].splitlines()[-1])
     except BackendError as error:

@@ -107,8 +107,8 @@ def layers(
 
     As people run the framework: PyTorch eagerly, JAX under jit, TensorFlow under tf.function; in
     training mode, where no layer may keep anything from call to call.  Everything takes turns in
-    one process per layer and framework.  All implementations hold the same operator, and their outputs
-    are checked before they are timed.  Ratios are to the dense layer of the same framework.
+    one process per layer and framework.  All implementations hold the same operator, and their
+    outputs are checked before they are timed.  Ratios are to the dense layer of the same framework.
 
     Exit status 1 when a process failed; the others go on.
     """
@@ -131,8 +131,8 @@ def memory(backends: Sequence[str], rows: str | None, peers: bool, json_file: Pa
     """Measure the memory that a step of a layer has in use at its peak, each implementation in a process of its own.
 
     PyTorch: what its allocator gave out.  JAX: what XLA accounts for.  TensorFlow: what its
-    allocator counts, in blocks.  Ours should stay within 1.1 times the activations of the dense layer (inputs, outputs
-    and their gradients) and our parameters with their gradients.
+    allocator counts, in blocks.  Ours should stay within 1.1 times the activations of the dense
+    layer (inputs, outputs and their gradients) and our parameters with their gradients.
 
     Exit status 1 when a process failed; the others go on.
     """
@@ -183,7 +183,10 @@ def growth(backends: Sequence[str], rounds: int, json_file: Path | None, chart_f
 @_rounds
 @_chart
 def crossover(backends: Sequence[str], rounds: int, json_file: Path | None, chart_file: Path | None) -> None:
-    """Map where a layer with operators is faster than a dense one: by width, bond and batch, training steps."""
+    """Map where a layer with operators is faster than a dense one.
+
+    By width, bond and batch, training steps.
+    """
     before, found = verdict.machine(), []
     for backend in backends:
         measured: list[Figures] = []
@@ -204,7 +207,10 @@ def _each(
     measure: Callable[[str, N], Figures],
     show: Callable[[str, list[Figures]], None],
 ) -> tuple[list[Figures], bool]:
-    """All figures, shown by framework, and whether a process failed: that is told at once and stops no other."""
+    """All figures, shown by framework, and whether a process failed.
+
+    That is told at once and stops no other.
+    """
     found, broken = [], False
     for backend in backends:
         measured = []

@@ -144,7 +144,10 @@ def _groups(
 
 
 def small_recipes(networks: Sequence[Model]) -> list[Sequence[Recipe]]:
-    """An optimiser sees tensors, not networks: one network is enough for those of which the last has everything."""
+    """An optimiser sees tensors, not networks.
+
+    One network is enough for those of which the last has everything.
+    """
     return [RECIPES if network.name == "fc2" else RECIPES[-1:] for network in networks]
 
 

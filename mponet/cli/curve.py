@@ -1,4 +1,7 @@
-"""Curves for terminals: every character is a grid of two by four dots, so that a line of text is four dots high."""
+"""Curves for terminals.
+
+Every character is a grid of two by four dots, so that a line of text is four dots high.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
@@ -10,7 +13,9 @@ EMPTY = 0x2800
 
 
 def curve(points: Sequence[tuple[float, float]], end: float, width: int, height: int) -> list[str]:
-    """Lines of text, the highest values on top; a column shows the mean of its points, gaps are bridged.
+    """Lines of text, the highest values on top.
+
+    A column shows the mean of its points, gaps are bridged.
 
     Args:
         points: ``x`` from 0 to ``end`` ascending, and ``y``, finite.

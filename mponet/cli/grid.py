@@ -63,7 +63,10 @@ def _widths(headings: Sequence[str], rows: Rows) -> list[int]:
 
 
 def _parts(widths: Sequence[int], keys: int, width: int) -> Iterator[list[int]]:
-    """Columns of each part, the keys repeated; nothing if the keys and one more column do not fit."""
+    """Columns of each part, the keys repeated.
+
+    Nothing if the keys and one more column do not fit.
+    """
     fixed = list(range(keys))
     room = width - sum(widths[k] + _BETWEEN for k in fixed)
     if any(size > room for size in widths[keys:]):

@@ -1,4 +1,7 @@
-"""The command group: finds a subcommand's module when it is needed, and turns errors into one line."""
+"""The command group.
+
+Finds a subcommand's module when it is needed, and turns errors into one line.
+"""
 
 import os
 import sys
@@ -34,7 +37,10 @@ COMMANDS = {
 
 
 class Commands(click.Group):
-    """A group whose subcommands are imported one at a time, so that help and light commands start fast."""
+    """A group whose subcommands are imported one at a time.
+
+    So help and light commands start fast.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names."""
@@ -53,7 +59,10 @@ class Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a subcommand; what goes wrong is one line and exit status 1 (``MPONET_DEBUG=1``: with its traceback)."""
+        """Run a subcommand.
+
+        What goes wrong is one line and exit status 1 (``MPONET_DEBUG=1``: with its traceback).
+        """
         try:
             return super().invoke(ctx)
         except BrokenPipeError:

@@ -1,4 +1,7 @@
-"""The live view of a training on a terminal: a bar with the time left, two curves, and a table of the evaluations."""
+"""The live view of a training on a terminal.
+
+A bar with the time left, two curves, and a table of the evaluations.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -42,7 +45,9 @@ class _SafeLive(Live):
 
 
 class View:
-    """Watches a run, or one training of a suite; what it shows stays where it was when the training ends.
+    """Watches a run, or one training of a suite.
+
+    What it shows stays where it was when the training ends.
 
     Args:
         console: a terminal.
@@ -193,7 +198,10 @@ def _ends(points: Sequence[tuple[float, float]]) -> list[float]:
 
 
 def _table(progress: Progress, rows: int) -> Table:
-    """The latest evaluations, the last one below; what has come since as a line without accuracy."""
+    """The latest evaluations, the last one below.
+
+    What has come since as a line without accuracy.
+    """
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     for heading in ("epoch", "loss", "test", "best", "rate", "images/s", "time"):
         table.add_column(heading, justify="right", min_width=7, no_wrap=True)

@@ -1,4 +1,7 @@
-"""What the subcommands share: their common options, and the two ways to speak, to people and to programs."""
+"""What the subcommands share.
+
+Their common options, and the two ways to speak, to people and to programs.
+"""
 
 import os
 import re
@@ -23,7 +26,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def model_argument(command: F) -> F:
-    """MODEL and the options that complete its name; the command gets one ``model``, the full name."""
+    """MODEL and the options that complete its name.
+
+    The command gets one ``model``, the full name.
+    """
     return _model(command, required=True)
 
 
@@ -38,7 +44,10 @@ def model_or_path_argument(command: F) -> F:
 
 
 def is_path(model: str) -> bool:
-    """Whether a command that takes both means a file or a folder: one that is there, and no name of a network."""
+    """Whether a command that takes both means a file or a folder.
+
+    One that is there, and no name of a network.
+    """
     # os.path.exists: unlike Path.exists it raises nothing, whatever the name is
     known = any(re.fullmatch(family.pattern, model) for family in FAMILIES.values())
     return not known and os.path.exists(model)  # noqa: PTH110
@@ -109,7 +118,10 @@ class _ErrorConsole(Console):
 
 
 def people() -> Console:
-    """Standard output for people: colours on a terminal only, ``NO_COLOR`` respected, brackets left as they are."""
+    """Standard output for people.
+
+    Colours on a terminal only, ``NO_COLOR`` respected, brackets left as they are.
+    """
     return Console(highlight=False, markup=False)
 
 
@@ -130,7 +142,10 @@ def fail(message: str) -> None:
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Files and arguments that cannot be used: one line and exit status 2 (``MPONET_DEBUG=1``: with its traceback)."""
+    """Files and arguments that cannot be used.
+
+    One line and exit status 2 (``MPONET_DEBUG=1``: with its traceback).
+    """
     try:
         yield
     except MPONetError as error:
@@ -141,7 +156,10 @@ def refusing() -> Iterator[None]:
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """One JSON object on standard output, ASCII; null in place of NaN and infinities, which JSON does not have."""
+    """One JSON object on standard output, ASCII.
+
+    Null in place of NaN and infinities, which JSON does not have.
+    """
     click.echo(to_json(value, indent=2))
 
 

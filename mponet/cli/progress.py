@@ -1,4 +1,7 @@
-"""How a training is watched: live on a terminal, a line now and then elsewhere; always on standard error."""
+"""How a training is watched: live on a terminal, a line now and then elsewhere.
+
+Always on standard error.
+"""
 
 from collections.abc import Sequence
 from time import monotonic
@@ -25,7 +28,9 @@ class Watcher(Reporter, Protocol):
 
 
 def watcher(suite_progress: SuiteProgress | None = None) -> Watcher:
-    """The one that suits standard error: a terminal that has the characters for curves gets the live view.
+    """The one that suits standard error.
+
+    A terminal that has the characters for curves gets the live view.
 
     Args:
         suite_progress: what else a suite has to do; None for a run.

@@ -48,7 +48,10 @@ class Progress:
         return [record for record in self.records if record.accuracy is not None]
 
     def left(self) -> float | None:
-        """Seconds that remain after the last record, by the pace of this process; None before its first record."""
+        """Seconds that remain after the last record, by the pace of this process.
+
+        None before its first record.
+        """
         if len(self.records) == self.earlier:
             return None
         before = self.records[self.earlier - 1] if self.earlier else None

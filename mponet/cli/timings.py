@@ -14,7 +14,10 @@ WORDS = {"layer", "pass", "best peer", "network"}  # headings of columns that ar
 
 
 def layers(backend: str, rows: Sequence[dict[str, Any]], *, peers: bool) -> None:
-    """Ours, the dense layer, targets and best peers; then all implementations; then the means over the rows."""
+    """Ours, the dense layer, targets and best peers; then all implementations.
+
+    Then the means over the rows.
+    """
     console = people()
     console.print(f"\n{_where(backend, rows)}\n", style="bold")
     headings = ["layer", "pass", "dense ms", "ours ms", "ours/dense", "of minima", "target", "met", "spread"]

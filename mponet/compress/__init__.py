@@ -1,4 +1,7 @@
-"""Compression of networks that exist: what to replace, by which operators, within a budget; framework-free."""
+"""Compression of networks that exist: what to replace, by which operators, within a budget.
+
+Framework-free.
+"""
 
 from mponet.compress.adapter import CompressAdapter as CompressAdapter
 from mponet.compress.calibrate import Calibration as Calibration

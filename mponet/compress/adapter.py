@@ -14,17 +14,18 @@ modules.  The steps, in order:
 Conventions that every adapter keeps:
 
 - A matrix is ``(in_features, out_features)``: a torch ``nn.Linear`` hands over ``weight.T``.
-- A layer with a bias gives it by ``Target.load_bias``; `FittedLayer.bias` is then the new one.  A layer
-  without a bias stays without.
+- A layer with a bias gives it by ``Target.load_bias``; `FittedLayer.bias` is then the new one.  A
+  layer without a bias stays without.
 - Modules that share a weight are given ``Target.tied_to`` (and ``unsupported``, unless the adapter
   replaces all of them by one operator).
-- The rows of a convolution's matrix are ``(kh, kw, C_in)``, its inputs are patches in that order, and
-  ``Target.input_dims`` is ``(kh, kw, C_in)``.  `mponet.compress.convolution.kernel_operator` gives
-  structure and operator for ``MPOConv2d.from_mpo`` and its twins.
+- The rows of a convolution's matrix are ``(kh, kw, C_in)``, its inputs are patches in that order,
+  and ``Target.input_dims`` is ``(kh, kw, C_in)``.  `mponet.compress.convolution.kernel_operator`
+  gives structure and operator for ``MPOConv2d.from_mpo`` and its twins.
 - The inputs of an embedding are one-hot: ``InputSums.zeros(vocabulary, diagonal=True)`` and
   `InputSums.add_counts`.
-- ``g`` (`Calibration.add_gradient`) is the mean over rows and features of the squared gradient of the
-  loss *summed* over rows.  A loss that is a mean over ``n`` tokens has gradients ``n`` times smaller.
+- ``g`` (`Calibration.add_gradient`) is the mean over rows and features of the squared gradient of
+  the loss *summed* over rows.  A loss that is a mean over ``n`` tokens has gradients ``n`` times
+  smaller.
 - Nothing of the network changes before ``replace`` is called for the first time.
 """
 
@@ -44,7 +45,10 @@ class CompressAdapter(Protocol):
         ...
 
     def other_weights(self) -> int:
-        """Number of weights of the network that belong to no target, biases and norms included; tied ones once."""
+        """Number of weights of the network that belong to no target, biases and norms included.
+
+        Tied ones once.
+        """
         ...
 
     def calibrate(self, targets: Sequence[Target], data: Iterable[Any], *, gradients: bool) -> Calibration:

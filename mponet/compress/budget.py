@@ -1,4 +1,7 @@
-"""A config's budget in numbers: what may be taken, what it costs, and which option each layer takes."""
+"""A config's budget in numbers.
+
+What may be taken, what it costs, and which option each layer takes.
+"""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,6 @@
-"""What a pass over data leaves behind: sums over the inputs of layers, and gradients at their outputs.
+"""What a pass over data leaves behind.
+
+Sums over the inputs of layers, and gradients at their outputs.
 
 The sums are float64 and additive: those of several processes, or of several runs, add up by
 `Calibration.merge`.  No batch is kept.
@@ -64,7 +66,10 @@ class InputSums:
         self.count += int(count)
 
     def add_counts(self, rows: NDArray[np.integer]) -> None:
-        """Add the row numbers that an embedding reads: its inputs are one-hot, so only counts are needed."""
+        """Add the row numbers that an embedding reads.
+
+        Its inputs are one-hot, so only counts are needed.
+        """
         counts = np.bincount(rows.reshape(-1), minlength=len(self.total)).astype(np.float64)
         self.add_sums(counts, counts, rows.size)
 

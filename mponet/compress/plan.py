@@ -58,7 +58,10 @@ class CompressionPlan:
 
     @property
     def matched(self) -> tuple[LayerPlan, ...]:
-        """The layers that the config lets be replaced, those left dense included; tied ones once."""
+        """The layers that the config lets be replaced, those left dense included.
+
+        Tied ones once.
+        """
         return tuple(layer for layer in self.layers if layer.matched and not layer.tied_to)
 
     @property
@@ -90,7 +93,10 @@ class CompressionPlan:
 
     @property
     def loss(self) -> float | None:
-        """Predicted rise of the loss, the sum over the layers; None if that of a replaced one is unknown."""
+        """Predicted rise of the loss, the sum over the layers.
+
+        None if that of a replaced one is unknown.
+        """
         losses = [layer.loss for layer in self.replaced]
         return None if any(loss is None for loss in losses) else float(sum(loss or 0.0 for loss in losses))
 
@@ -117,7 +123,8 @@ class CompressionPlan:
         """The plan of a JSON text.
 
         Raises:
-            CompressionError: the text is no plan, or a field is missing, unknown or of another type.
+            CompressionError: the text is no plan, or a field is missing, unknown or of another
+                type.
         """
         return cls(**parse(text, {"other_weights", "config", "rows", "notes"}))
 

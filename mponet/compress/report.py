@@ -22,7 +22,9 @@ class Report:
 
     @property
     def deviation(self) -> float:
-        """Largest relative difference between a predicted and a fitted output error; 0 if none was predicted.
+        """Largest relative difference between a predicted and a fitted output error.
+
+        0 if none was predicted.
 
         Errors below a thousandth count as a thousandth.
         """

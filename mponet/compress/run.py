@@ -54,8 +54,8 @@ def compress(
         progress: as in `plan`.
 
     Raises:
-        CompressionError: as `mponet.compress.pipeline.make_plan` does, or the plan belongs to another
-            network.  Nothing has been touched then.
+        CompressionError: as `mponet.compress.pipeline.make_plan` does, or the plan belongs to
+            another network.  Nothing has been touched then.
     """
     seconds: dict[str, float] = {}
     began = perf_counter()
@@ -83,7 +83,10 @@ def gathered(
     config: CompressConfig | CompressionPlan,
     data: Iterable[Any] | Calibration | None,
 ) -> Calibration | None:
-    """The sums that a config or a plan needs: given, gathered now from data, or None without either."""
+    """The sums that a config or a plan needs.
+
+    Given, gathered now from data, or None without either.
+    """
     if data is None or isinstance(data, Calibration):
         return data
     if isinstance(config, CompressionPlan):

@@ -1,4 +1,6 @@
-"""The options of one layer: every layout at many bonds, with weights, multiplications and output error.
+"""The options of one layer.
+
+Every layout at many bonds, with weights, multiplications and output error.
 
 A product of two matrices has one option for every rank, all from one eigenvalue problem, exact.
 Other chains are fitted at a few sizes; in between, the error is interpolated.
@@ -154,7 +156,9 @@ def unfolding_spectra(matrix: Array, layout: Layout) -> list[Array]:
 
 
 def screened(matrix: Array, layouts: Sequence[Layout], *, against_low_rank: bool) -> list[Layout]:
-    """The layouts that are worth a fit: at some share of the weights, the smallest plain error of all.
+    """The layouts that are worth a fit.
+
+    At some share of the weights, the smallest plain error of all.
 
     Args:
         matrix: the weight.
@@ -177,7 +181,10 @@ def screened(matrix: Array, layouts: Sequence[Layout], *, against_low_rank: bool
 
 
 def plain_errors(matrix: Array, layout: Layout) -> list[float]:
-    """About the relative squared error of plain truncation at each share of `LADDER`; infinite where none fits."""
+    """About the relative squared error of plain truncation at each share of `LADDER`.
+
+    Infinite where none fits.
+    """
     spectra = unfolding_spectra(matrix, layout)
     total = float(spectra[0].sum()) or 1.0
     errors = []
@@ -189,7 +196,10 @@ def plain_errors(matrix: Array, layout: Layout) -> list[float]:
 
 
 def _bonds_at(spectra: Sequence[Array], layout: Layout, weights: float) -> tuple[int, ...] | None:
-    """The bonds at the lowest price whose chain holds at most ``weights``; None if even bonds of 1 hold more."""
+    """The bonds at the lowest price whose chain holds at most ``weights``.
+
+    None if even bonds of 1 hold more.
+    """
 
     def at(level: float) -> tuple[int, ...]:
         return tuple(max(int(np.count_nonzero(s > level * c)), 1) for s, c in zip(spectra, unit_costs, strict=True))

@@ -31,7 +31,9 @@ def multiplications(shape: MPOShape) -> int:
 
 @lru_cache(maxsize=4096)
 def speedup(shape: MPOShape, rows: int = DEFAULT_ROWS, machine: Machine = DEFAULT_COSTS) -> float:
-    """Predicted time of a dense layer over that of the operator, weights kept; above 1 it is faster.
+    """Predicted time of a dense layer over that of the operator, weights kept.
+
+    Above 1 it is faster.
 
     Args:
         shape: of the operator.

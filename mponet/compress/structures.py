@@ -120,7 +120,10 @@ def _window(target: Target) -> Iterator[Layout]:
 
 
 def _is_matrix(target: Target) -> bool:
-    """Whether a target is a plain matrix: a linear layer, a table, or a convolution whose window is one entry."""
+    """Whether a target is a plain matrix.
+
+    A linear layer, a table, or a convolution whose window is one entry.
+    """
     return target.kind != "convolution" or prod(target.input_dims[:-1] or (2,)) == 1
 
 

@@ -1,4 +1,6 @@
-"""How an operator is contracted with a batch: plans, their cost, the search for them, and their execution.
+"""How an operator is contracted with a batch.
+
+Plans, their cost, the search for them, and their execution.
 
 Plans are values: `Plan` for a chain, `GraphPlan` for any other network.  Both lower to a `Program`,
 which `forward` and `backward` run on any array library that offers `Ops`.  `plans_for` chooses them

@@ -70,7 +70,10 @@ class Tuning:
 
 
 def samples(times: int = 1) -> Iterator[Sample]:
-    """What is timed, each constant dominates some of them: batches ``times`` as large for what is that much faster."""
+    """What is timed, each constant dominates some of them.
+
+    Batches ``times`` as large for what is that much faster.
+    """
     yield from (replace(one, batch=one.batch * times) for one in _samples())
 
 

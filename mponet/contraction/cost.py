@@ -126,7 +126,10 @@ def dense(
     itemsize: int = 4,
     machine: Machine = DEFAULT_COSTS,
 ) -> Cost:
-    """The predicted cost of a dense layer of this size: that of the rebuilt matrix without rebuilding it."""
+    """The predicted cost of a dense layer of this size.
+
+    That of the rebuilt matrix without rebuilding it.
+    """
     one = MPOShape.from_factors((shape.in_features,), (shape.out_features,), 1)
     return cost(rebuilt(one), batch, purpose=purpose, itemsize=itemsize, machine=machine)._replace(merging=0.0)
 

@@ -1,4 +1,6 @@
-"""Runs a plan, and its backward, on any array library: reshape, transpose, products and sums, nothing else.
+"""Runs a plan, and its backward, on any array library.
+
+Reshape, transpose, products and sums, nothing else.
 
 Forward saves only its inputs; backward computes the states again, tile by tile.  Memory then is
 that of a dense layer, where automatic differentiation through a broadcast product would keep
@@ -19,7 +21,8 @@ def forward(plan: BasePlan, tensors: Sequence[A], inputs: A, ops: ForwardOps[A],
 
     Args:
         plan: how.
-        tensors: cores ``(D_{k-1}, I_k, J_k, D_k)``, or those of the nodes, of the dtype of ``inputs``.
+        tensors: cores ``(D_{k-1}, I_k, J_k, D_k)``, or those of the nodes, of the dtype of
+            ``inputs``.
         inputs: ``(batch, in_features)``; the caller has checked the width.
         ops: the array library.
         bias: ``(out_features,)``, of the dtype of ``inputs``; None for none.
@@ -103,7 +106,8 @@ def backward(
     if missing:
         weights = _weights(program, found, ops)
     batch = ops.batch_size(inputs)
-    # inputs and outputs are transposed as a whole: a block is written to its place by a product alone
+    # inputs and outputs are transposed as a whole: a block is written to its place by a product
+    # alone
     rows = inputs
     if program.input_order is not None:
         rows = _flat(program.input_order.apply(inputs, batch, ops), inputs, program.in_features, ops)

@@ -66,7 +66,10 @@ def matrix_of(shape: NetworkShape, tensors: Sequence[ArrayLike]) -> Array:
 def _cheapest(
     tensors: Sequence[tuple[str, ...]], result: tuple[str, ...], dims: Mapping[str, int]
 ) -> tuple[tuple[int, int], ...]:
-    """The pairs of fewest operations as opt_einsum counts them: multiplications, twice those of products that sum."""
+    """The pairs of fewest operations as opt_einsum counts them.
+
+    Multiplications, twice those of products that sum.
+    """
     import opt_einsum
 
     if len(tensors) == 1:

@@ -1,4 +1,6 @@
-"""The steps of a pairwise plan: products of weights, and products of the batch with weights, with their layouts.
+"""The steps of a pairwise plan.
+
+Products of weights, and products of the batch with weights, with their layouts.
 
 Before each of its steps the batch is ``T : (batch * before, contracted, after)``, so that the step
 is one (broadcast) product as those of `mponet.contraction.plan` are.  The order of a weight's free
@@ -16,7 +18,10 @@ from mponet.operators.topology import NetworkShape
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A path taken apart: products of weights, and the weights (number, edges) that the batch meets, in order."""
+    """A path taken apart.
+
+    Products of weights, and the weights (number, edges) that the batch meets, in order.
+    """
 
     pairs: tuple[WeightProduct, ...]
     weights: tuple[tuple[int, tuple[str, ...]], ...]

@@ -77,7 +77,10 @@ def multiplications(plan: Plan) -> int:
 
 
 def speed(plan: Plan) -> float:
-    """Of a kernel, as a share of the fastest: small sizes leave a matrix unit waiting for numbers to be laid out."""
+    """Of a kernel, as a share of the fastest.
+
+    Small sizes leave a matrix unit waiting for numbers to be laid out.
+    """
     sizes = Sizes.of(plan)
     return min(1.0, min(_padded(sizes.inputs + sizes.outputs)) / FULL_SPEED_SIZE)
 

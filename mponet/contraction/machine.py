@@ -1,4 +1,6 @@
-"""The machine that plans are made for: cautious constants for each framework, or those that `mponet tune` measured.
+"""The machine that plans are made for.
+
+Cautious constants for each framework, or those that `mponet tune` measured.
 
 Measured constants lie in the user's cache beside the fingerprint of what they were measured with:
 another processor, number of cores or version of the framework takes the cautious ones again.
@@ -28,20 +30,24 @@ class Machine:
 
     Attributes:
         flops: floating-point operations per second of a large matrix product in 4-byte numbers.
-        half_speed_size: a product loses half its speed for each of its three sizes that is this small.
+        half_speed_size: a product loses half its speed for each of its three sizes that is this
+            small.
         cache_bandwidth: bytes per second while the working set fits ``cache``.
         llc_bandwidth: bytes per second while it fits ``shared``.
-        memory_bandwidth: bytes per second beyond, where results also take fresh memory from the system.
+        memory_bandwidth: bytes per second beyond, where results also take fresh memory from the
+            system.
         cache_bytes: bytes that a tile should keep to.
         llc_bytes: bytes of the last cache.
         call_overhead: seconds to start one operation.
         bmm_overhead: seconds to start one of the small products inside a broadcast product.
-        training_memory_share: what a sweep may take beside a layer's inputs, outputs and their gradients, as a share
-            of them.  A tenth is the memory of a dense layer; more where tiles, of which there must
-            be many then, are slow.
-        forward_memory_share: the same for a pass forward alone, which keeps nothing and gives back what it took.
-        kernel_flops: floating-point operations per second, in 4-byte numbers, of kernels that keep the
-            states of a sweep on the chip (`mponet.contraction.kernels`); 0 where there are none.
+        training_memory_share: what a sweep may take beside a layer's inputs, outputs and their
+            gradients, as a share of them.  A tenth is the memory of a dense layer; more where
+            tiles, of which there must be many then, are slow.
+        forward_memory_share: the same for a pass forward alone, which keeps nothing and gives back
+            what it took.
+        kernel_flops: floating-point operations per second, in 4-byte numbers, of kernels that keep
+            the states of a sweep on the chip (`mponet.contraction.kernels`); 0 where there are
+            none.
         transpose_bandwidth: bytes per second at which a state is transposed before a product
             (`mponet.contraction.plan`); 0 where broadcast products are fast, and none has to be.
     """
@@ -77,7 +83,10 @@ class Machine:
     @overload
     def multiplying(self, sizes: tuple[Any, Any, Any], times: Any, itemsize: int) -> Any: ...
     def multiplying(self, sizes: tuple[Any, Any, Any], times: Any, itemsize: int) -> Any:
-        """Seconds of ``times`` products with these three sizes; a broadcast product if more than one."""
+        """Seconds of ``times`` products with these three sizes.
+
+        A broadcast product if more than one.
+        """
         speed = self.flops * 4 / itemsize * prod(size / (size + self.half_speed_size) for size in sizes)
         return 2 * times * prod(sizes) / speed + (times > 1) * times * self.bmm_overhead
 
@@ -104,8 +113,8 @@ _COMPILED = replace(DEFAULT_COSTS, cache_bandwidth=4e10, training_memory_share=1
 #: TensorFlow and JAX. A GPU is an H200 under torch: broadcast products are nearly as fast as any,
 #: in 16-bit numbers its matrix units multiply many times faster, and a call takes less than what
 #: Python needs to start it, since work is queued.  Memory is read at 4.3 TB/s in one piece, and at
-#: less than half of that as rows are laid out here.  A transposed state costs hardly more than it takes
-#: to read it in JAX, which would transpose it twice for a broadcast product.
+#: less than half of that as rows are laid out here.  A transposed state costs hardly more than it
+#: takes to read it in JAX, which would transpose it twice for a broadcast product.
 DEFAULTS: Mapping[str, Machine] = {
     "torch": DEFAULT_COSTS,
     "torch-cuda": _GPU,

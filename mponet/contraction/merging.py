@@ -1,4 +1,6 @@
-"""How neighbouring cores of a chain are merged into groups: which products, in which order, in which layout.
+"""How neighbouring cores of a chain are merged into groups.
+
+Which products, in which order, in which layout.
 
 Merged cores are ``(D_left, I, J, D_right)`` like a single core.  Each product of two of them is
 ``(D_left I1 J1) x (I2 J2 D_right)``: one exchange of ``J1`` and ``I2`` puts it in order, and the
@@ -42,7 +44,10 @@ class MergeOrder(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def merge_order(shape: MPOShape, first: int, end: int) -> MergeOrder:
-    """The cheapest order to merge the cores from ``first`` to before ``end``; one core needs no product."""
+    """The cheapest order to merge the cores from ``first`` to before ``end``.
+
+    One core needs no product.
+    """
     if end - first == 1:
         return MergeOrder(0, first)
     left, inputs, outputs, right = group_shape(shape, first, end)
@@ -67,14 +72,16 @@ def group_shape(shape: MPOShape, first: int, end: int) -> tuple[int, int, int, i
 def lay_out(
     shape: MPOShape, span: tuple[int, int], side: Side, plain: bool, products: list[WeightProduct]
 ) -> tuple[int, Unfolding | None]:
-    """The weight of a group: its number, and how it is unfolded; appends the products that it takes.
+    """The weight of a group: its number, and how it is unfolded.
+
+    Appends the products that it takes.
 
     Args:
         shape: of the operator.
         span: ``(first, end)`` of the sites of the group.
         side: of its step.
-        plain: whether the step is a plain matrix product: then the weight is ``(inner, rows)``, else
-            ``(rows, inner)``.
+        plain: whether the step is a plain matrix product: then the weight is ``(inner, rows)``,
+            else ``(rows, inner)``.
         products: those of the groups before.
     """
     rows, inner = LAYOUTS[side]
@@ -96,7 +103,10 @@ def _merge(
     *,
     final: bool = False,
 ) -> int:
-    """Append the products that merge the cores of a span into a ``matrix`` in the order ``axes``; its number."""
+    """Append the products that merge the cores of a span into a ``matrix`` in the order ``axes``.
+
+    Its number.
+    """
     if end - first == 1:
         return first
     split = merge_order(shape, first, end).split

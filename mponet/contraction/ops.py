@@ -45,10 +45,16 @@ class ForwardOps(Protocol[A]):
         """``(m, k) @ (k, n) + (n)``: what the library has for a dense layer."""
 
     def add(self, array: A, bias: A) -> A:
-        """``array + bias``, in the memory of ``array`` where the library can: the caller owns it."""
+        """``array + bias``, in the memory of ``array`` where the library can.
+
+        The caller owns it.
+        """
 
     def matmul_permuted(self, a: A, b: A, sizes: tuple[int, ...], axes: tuple[int, ...], shape: tuple[int, ...]) -> A:
-        """``a @ b`` as ``sizes``, its axes in another order, as ``shape``; shares no memory with any other array."""
+        """``a @ b`` as ``sizes``, its axes in another order, as ``shape``.
+
+        Shares no memory with any other array.
+        """
 
     def batch_size(self, array: A) -> int:
         """Length of the first axis; -1 while it is not known."""
@@ -56,7 +62,10 @@ class ForwardOps(Protocol[A]):
     def map_tiles(
         self, body: Body[A], arrays: tuple[A, ...], widths: Sequence[int], tile: int
     ) -> tuple[tuple[A, ...], Totals[A]]:
-        """``body`` over blocks of ``tile`` rows, the last may be shorter: row results ``(rows, width)``, and sums."""
+        """``body`` over blocks of ``tile`` rows, the last may be shorter.
+
+        Row results ``(rows, width)``, and sums.
+        """
 
 
 class Ops(ForwardOps[A], Protocol[A]):

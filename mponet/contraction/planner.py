@@ -1,4 +1,7 @@
-"""A layer's plans: chosen by the cost model, or with ``MPONET_PLAN=measure`` by timing the best few where they run."""
+"""A layer's plans.
+
+Chosen by the cost model, or with ``MPONET_PLAN=measure`` by timing the best few where they run.
+"""
 
 import os
 from collections.abc import Callable, Mapping
@@ -138,7 +141,9 @@ class PlanSet:
         return DEFAULT_BATCH if self.request is None else self.request.rows
 
     def explain(self, purpose: Purpose = "training", top: int = 8) -> str:
-        """The best candidates as a table: predicted and measured time, where it goes, memory taken, and why one won.
+        """The best candidates as a table.
+
+        Predicted and measured time, where it goes, memory taken, and why one won.
 
         Raises:
             PlanError: the plans were made by hand, or the purpose is unknown.
@@ -151,7 +156,9 @@ class PlanSet:
 
 
 def plans_for(shape: Shape, batch: int | None, dtype: str, backend: "PlanningContext") -> PlanSet:
-    """The plans of a backend's layer; batches within an eighth of one another share a choice, so that few are made.
+    """The plans of a backend's layer.
+
+    Batches within an eighth of one another share a choice, so that few are made.
 
     Args:
         shape: the operator.

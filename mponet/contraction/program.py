@@ -1,4 +1,6 @@
-"""What every plan comes down to: products of tensors that make weights, then products of the batch with weights.
+"""What every plan comes down to.
+
+Products of tensors that make weights, then products of the batch with weights.
 
 A chain (`mponet.contraction.plan.Plan`) and a network of any form
 (`mponet.contraction.graph_plan.GraphPlan`) differ in how they are searched for and printed.  Both
@@ -125,7 +127,9 @@ class Transposition:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One product ``(rows, inner) @ (batch * prefix, inner, suffix)``; a suffix of 1 is a plain matrix product.
+    """One product ``(rows, inner) @ (batch * prefix, inner, suffix)``.
+
+    A suffix of 1 is a plain matrix product.
 
     Attributes:
         weight: number of the tensor or product that is the weight.

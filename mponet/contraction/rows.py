@@ -24,7 +24,10 @@ def forward_rows(
     out: tuple[A | None, ...],
     totals: Totals[A] | None,
 ) -> tuple[tuple[A, ...], Totals[A]]:
-    """The forward pass of a block: a `mponet.contraction.ops.Body` once its first arguments are bound."""
+    """The forward pass of a block.
+
+    A `mponet.contraction.ops.Body` once its first arguments are bound.
+    """
     rows, last = ops.batch_size(blocks[0]), program.steps[-1]
     state = _states(program, weights, blocks[0], ops)[-1]
     place = None if out[0] is None else ops.reshape(out[0], _state_shape(last, rows, last.rows))
@@ -41,7 +44,10 @@ def backward_rows(
     out: tuple[A | None, ...],
     totals: Totals[A] | None,
 ) -> tuple[tuple[A, ...], Totals[A]]:
-    """The backward pass of a block, its states computed again; the gradient of a state takes the state's memory."""
+    """The backward pass of a block, its states computed again.
+
+    The gradient of a state takes the state's memory.
+    """
     block, gradient = blocks
     rows = ops.batch_size(block)
     states = _states(program, weights, block, ops)

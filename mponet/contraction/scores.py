@@ -53,7 +53,10 @@ class Scores:
 
 
 class _Steps(NamedTuple):
-    """All steps that sweeps of a chain are made of; sizes as in `mponet.contraction.program.Step`."""
+    """All steps that sweeps of a chain are made of.
+
+    Sizes as in `mponet.contraction.program.Step`.
+    """
 
     prefix: Floats
     rows: Floats
@@ -110,7 +113,8 @@ def score_chain(shape: MPOShape, tiles: Sequence[int | None], counts: Sequence[i
     seconds, sizes = [], []
     for count in counts:
         sweeps = sweeps_of(shape.sites, count)
-        # (cuts, orders, tiles, transposed or not) is the order of `mponet.contraction.search.candidates`
+        # (cuts, orders, tiles, transposed or not) is the order of
+        # `mponet.contraction.search.candidates`
         scored = np.full((2, len(sweeps.bounds), len(sweeps.orders), len(tiles), len(kinds)), np.inf)
         scored[..., 0] = kinds[0].plans(sweeps.steps, question)
         if len(kinds) == 2 and count > 1:  # only a sweep from the left may be transposed: the last order
@@ -222,7 +226,10 @@ def _sizes(shape: MPOShape) -> _Steps:
 
 
 def _merging(shape: MPOShape, plain: NDArray[np.bool_], question: Question) -> tuple[Floats, Floats]:
-    """Of every step: seconds to merge its group and lay it out, and elements of its weight, 0 for a view."""
+    """Of every step.
+
+    Seconds to merge its group and lay it out, and elements of its weight, 0 for a view.
+    """
     options = question.purpose, question.itemsize, question.machine
     sizes, splits, products = _spans(shape)
     spans = {(site, site + 1): 0.0 for site in range(shape.sites)}
@@ -262,7 +269,10 @@ def _groups(bounds: Integers) -> tuple[int, ...]:
 def _spans(
     shape: MPOShape,
 ) -> tuple[dict[tuple[int, int], tuple[int, int, int, int]], list[tuple[int, int, int]], Floats]:
-    """Sizes of neighbouring cores merged; ``(first, end, split)`` of their last products; the products' sizes."""
+    """Sizes of neighbouring cores merged; ``(first, end, split)`` of their last products.
+
+    The products' sizes.
+    """
     sizes = {span: group_shape(shape, *span) for span in combinations(range(shape.sites + 1), 2)}
     splits, products = [], []
     for first, end in sorted(sizes, key=lambda span: span[1] - span[0])[shape.sites :]:

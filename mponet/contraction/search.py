@@ -41,8 +41,9 @@ _OVER = 1e60
 def candidates(shape: Shape, batch: int | None = None, *, transposed: bool = False) -> Iterator[AnyPlan]:
     """Every plan worth considering, with tiles below ``batch`` (None: no tiles).
 
-    For a chain those are all groupings and orders; with ``transposed`` also the plans that transpose
-    the state before each product.  For another network see `mponet.contraction.graph_search`.
+    For a chain those are all groupings and orders; with ``transposed`` also the plans that
+    transpose the state before each product.  For another network see
+    `mponet.contraction.graph_search`.
     """
     tiles = _tiles(batch)
     if isinstance(shape, NetworkShape):
@@ -109,7 +110,9 @@ def ranked(
     machine: Machine = DEFAULT_COSTS,
     top: int | None = None,
 ) -> list[AnyPlan]:
-    """The candidates, best first: those within the memory limit by predicted time, then the others by it.
+    """The candidates, best first.
+
+    Those within the memory limit by predicted time, then the others by it.
 
     Args:
         shape: as in `choose`.
@@ -121,7 +124,8 @@ def ranked(
     """
     scores = _scores(shape, batch, purpose, itemsize, machine)
     over = scores.workspace * itemsize > memory_limit(shape, batch, purpose, itemsize, machine)
-    # times that differ by rounding alone are equal: the first candidate wins, in whatever order sums are taken
+    # times that differ by rounding alone are equal: the first candidate wins, in whatever order
+    # sums are taken
     bits = scores.seconds.view(np.int64)
     times = ((bits + (1 << 15)) >> 16 << 16).view(np.float64)
     if top is None or top >= len(over):
@@ -143,7 +147,10 @@ def count_candidates(
 def fits(
     plan: BasePlan, batch: int | None, purpose: Purpose, itemsize: int = 4, machine: Machine = DEFAULT_COSTS
 ) -> bool:
-    """Whether a plan keeps within the memory limit; every plan does where the batch is not known."""
+    """Whether a plan keeps within the memory limit.
+
+    Every plan does where the batch is not known.
+    """
     return _workspace_bytes(plan, batch, purpose, itemsize, machine) <= memory_limit(
         plan.shape, batch, purpose, itemsize, machine
     )
@@ -160,9 +167,10 @@ def memory_limit(
     """Bytes that a sweep of this layer may take beside its inputs, outputs and their gradients.
 
     It is a share of those (`Machine.training_memory_share`, for a forward pass alone
-    `Machine.forward_memory_share`).  A dense layer's matrix and gradient come on top where the matrix
-    is small, or where no plan within the share is predicted to be as fast as a dense layer.  Of a
-    chain some plan always fits: the one that rebuilds the matrix.  Infinite for an unknown batch.
+    `Machine.forward_memory_share`).  A dense layer's matrix and gradient come on top where the
+    matrix is small, or where no plan within the share is predicted to be as fast as a dense layer.
+    Of a chain some plan always fits: the one that rebuilds the matrix.  Infinite for an unknown
+    batch.
     """
     if batch is None:
         return inf

@@ -19,8 +19,8 @@ class StepTable(NamedTuple):
     Attributes:
         steps: ``(sites left from, sites left to, first of the group, its end, side)`` of each step;
             the side is a place in `SIDES`.
-        left: number of the step that takes the sites from ``l`` to ``m`` of those from ``l`` to ``r``,
-            ``[l, r, m]``.
+        left: number of the step that takes the sites from ``l`` to ``m`` of those from ``l`` to
+            ``r``, ``[l, r, m]``.
         right: number of the step that takes those from ``m`` to ``r``, ``[l, r, m]``.
         last: number of the step that takes all of them, ``[l, r]``.
     """

@@ -7,7 +7,10 @@ from mponet.contraction.program import Program, Unfolding, WeightProduct
 
 
 def merged(program: Program, tensors: Sequence[A], ops: ForwardOps[A], *, final: bool = True) -> dict[int, A]:
-    """The tensors and every product of them by its number; without ``final`` only what others are made of."""
+    """The tensors and every product of them by its number.
+
+    Without ``final`` only what others are made of.
+    """
     found = dict(enumerate(tensors))
     for number, product in enumerate(program.products, start=len(tensors)):
         if final or not product.final:
@@ -39,7 +42,10 @@ def tensor_gradients(
 def merge_backward(
     program: Program, found: Mapping[int, A], gradients: Mapping[int, A], ops: ForwardOps[A]
 ) -> tuple[A, ...]:
-    """Gradients of the tensors from those of the products that are weights, by number: `merged` backwards."""
+    """Gradients of the tensors from those of the products that are weights, by number.
+
+    `merged` backwards.
+    """
     known = dict(gradients)
     count = len(program.tensor_shapes)
     for number, product in reversed(list(enumerate(program.products, start=count))):

@@ -88,7 +88,10 @@ def bounds(case: Case) -> Mapping[str, Bound]:
 
 
 def cancelling(model: Model) -> Iterator[str]:
-    """Names of biases directly before a batch norm over the same values; their gradients are 0 in training."""
+    """Names of biases directly before a batch norm over the same values.
+
+    Their gradients are 0 in training.
+    """
     return _cancelling(layers(model))
 
 

@@ -37,7 +37,8 @@ MOMENTUM = replace(SGD, name="momentum", momentum=0.9)
 NESTEROV = replace(MOMENTUM, name="nesterov", nesterov=True, average=0.9, clip=0.1)
 #: Recipes to train with; batch, rates and number of steps are those of the case.
 RECIPES = (SGD, MOMENTUM, NESTEROV)
-#: Standard deviation of values that training starts at 0: biases, shifts, running means, velocities.
+#: Standard deviation of values that training starts at 0: biases, shifts, running means,
+#: velocities.
 SIGMA = 0.1
 #: Range of values that training starts at 1: scales and running variances.
 AROUND_ONE = (0.5, 1.5)
@@ -221,7 +222,10 @@ def _file(folder: Path, number: int) -> Path:
 
 
 def _encode(value: Any) -> Any:
-    """Specifications as JSON: a dataclass is an object with its name as ``type``, a tuple a list."""
+    """Specifications as JSON.
+
+    A dataclass is an object with its name as ``type``, a tuple a list.
+    """
     if is_dataclass(value) and not isinstance(value, type):
         return {"type": type(value).__name__} | {f.name: _encode(getattr(value, f.name)) for f in fields(value)}
     return [_encode(item) for item in value] if isinstance(value, tuple) else value

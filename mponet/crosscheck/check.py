@@ -1,4 +1,7 @@
-"""The cross-check: cases are written, every backend answers in its process, the answers are compared."""
+"""The cross-check.
+
+Cases are written, every backend answers in its process, the answers are compared.
+"""
 
 import json
 from collections.abc import Sequence

@@ -131,7 +131,10 @@ def _steps(values: NDArray[np.float64], reach: float) -> NDArray[np.float64]:
 
 
 def _gaps(maps: NDArray[np.float64], layer: MaxPool) -> NDArray[np.float64]:
-    """Largest minus second largest value of every window; a window of zeros has no gradient and no jump."""
+    """Largest minus second largest value of every window.
+
+    A window of zeros has no gradient and no jump.
+    """
     windows = sliding_window_view(maps, (layer.size, layer.size), axis=(1, 2))[:, :: layer.stride, :: layer.stride]
     ranked = np.sort(windows.reshape(*windows.shape[:4], -1), axis=-1)
     first, second = ranked[..., -1], ranked[..., -2] if layer.size > 1 else -np.inf

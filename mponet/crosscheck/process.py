@@ -1,4 +1,7 @@
-"""Every backend in a process of its own, so that import order and thread libraries cannot interfere."""
+"""Every backend in a process of its own.
+
+So import order and thread libraries cannot interfere.
+"""
 
 import os
 import subprocess

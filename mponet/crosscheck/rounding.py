@@ -58,7 +58,10 @@ def input_roundings(model: Model, batch: int) -> list[float]:
 
 
 def gradient(model: Model, batch: int) -> float:
-    """Roundings of the gradients: forward pass, backward pass, and the longest sum of a parameter's gradient."""
+    """Roundings of the gradients.
+
+    Forward pass, backward pass, and the longest sum of a parameter's gradient.
+    """
     infos = layers(model)
     back = _path(infos, lambda info: _backward(info, batch), 0.0, [])
     return forward(model, batch) + LOSS + back + max(_sum(info, batch) for info in infos)
@@ -93,7 +96,10 @@ def _forward(info: LayerInfo, batch: int) -> float:
 
 
 def _backward(info: LayerInfo, batch: int) -> float:
-    """Roundings of the gradient of a layer's inputs; each entry sums over the outputs that it affects."""
+    """Roundings of the gradient of a layer's inputs.
+
+    Each entry sums over the outputs that it affects.
+    """
     match info.layer:
         case Dense():
             return sqrt(info.output_shape[0]) + _operator_steps(info, transposed=True)
@@ -120,7 +126,10 @@ def _positions(info: LayerInfo) -> int:
 
 
 def _operator_steps(info: LayerInfo, transposed: bool) -> float:
-    """Roundings of the steps of a layer's operators, applied or transposed; each sums over a factor and a bond."""
+    """Roundings of the steps of a layer's operators, applied or transposed.
+
+    Each sums over a factor and a bond.
+    """
     return sum(
         sqrt(factor * bond)
         for shape in (operator.shape for operator in info.operators)

@@ -1,7 +1,7 @@
 """The answers of one backend: ``python -m mponet.crosscheck.worker BACKEND FOLDER...``.
 
-Reads the case in each folder and writes ``BACKEND.safetensors`` and ``BACKEND.json``.  A tensor's name
-is ``<quantity>:<name>``.
+Reads the case in each folder and writes ``BACKEND.safetensors`` and ``BACKEND.json``.  A tensor's
+name is ``<quantity>:<name>``.
 """
 
 import json
@@ -23,7 +23,10 @@ from mponet.recipe import Recipe, average_share
 
 
 def answers(backend: Backend, case: Case) -> dict[str, Numbers]:
-    """All tensors that are compared, by ``<quantity>:<name>``; the reference gives those of forward passes."""
+    """All tensors that are compared, by ``<quantity>:<name>``.
+
+    The reference gives those of forward passes.
+    """
     first, masks = case.starts[0], case.starts[0].masks[0]
     native = backend.build(case.model, first.parameters, dtype=case.dtype)
     tensors = {"forward:logits": backend.predict(native, first.images)}

@@ -1,7 +1,7 @@
 """Pictures of operators, layers, networks and plans, in the notation of tensor networks.
 
-`render` returns a picture as text, SVG, PNG, HTML or DOT, and `save` writes it to a file.  Notebooks
-show the picture of every value that has one.
+`render` returns a picture as text, SVG, PNG, HTML or DOT, and `save` writes it to a file.
+Notebooks show the picture of every value that has one.
 """
 
 from mponet.draw.formats import FORMATS as FORMATS

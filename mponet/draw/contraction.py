@@ -77,7 +77,9 @@ def notes(plan: Plan) -> list[str]:
 
 
 def plan_svg(plan: Plan, title: str = "", theme: Theme = "auto") -> Markup:
-    """The picture of a plan: the operator with its groups framed and numbered, the steps as a table.
+    """The picture of a plan.
+
+    The operator with its groups framed and numbered, the steps as a table.
 
     Args:
         plan: the plan.

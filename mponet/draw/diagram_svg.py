@@ -1,4 +1,7 @@
-"""The diagram of one tensor network as SVG: boxes, legs and bonds, each with its name and dimension."""
+"""The diagram of one tensor network as SVG.
+
+Boxes, legs and bonds, each with its name and dimension.
+"""
 
 import re
 from collections.abc import Iterator, Sequence

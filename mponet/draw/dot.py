@@ -42,7 +42,9 @@ def statements(graph: Graph, prefix: str = "", joint: str = "--") -> Iterator[st
 
 
 def model(network: Model, options: DrawOptions) -> str:
-    """A whole network, its layers from top to bottom and each operator next to its layer; ends in a newline.
+    """A whole network, its layers from top to bottom and each operator next to its layer.
+
+    Ends in a newline.
 
     Args:
         network: the network.
@@ -59,7 +61,10 @@ def model(network: Model, options: DrawOptions) -> str:
 
 
 def plan(contraction: Plan) -> str:
-    """A contraction plan as a tree: cores are merged into groups, and the batch is multiplied by each group in turn."""
+    """A contraction plan as a tree.
+
+    Cores are merged into groups, and the batch is multiplied by each group in turn.
+    """
     lines = [f"digraph {quoted(str(contraction))} {{", "  rankdir=BT", "  node [shape=box, style=rounded]", "  batch"]
     for group, (first, end) in enumerate(contraction.spans):
         if end - first > 1:
@@ -77,7 +82,10 @@ def plan(contraction: Plan) -> str:
 
 
 def _layer(group: Sequence[Line], name: str, options: DrawOptions) -> Iterator[str]:
-    """A layer as a node; a block lists the layers inside, an operator has its network next to it."""
+    """A layer as a node.
+
+    A block lists the layers inside, an operator has its network next to it.
+    """
     first = group[0]
     inside = [f"{inner.name} {inner.title} {inner.output}" for branch in first.branches for inner in branch]
     title = f"{first.name} {', '.join(line.title for line in group)} {group[-1].output}"

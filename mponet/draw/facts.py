@@ -1,4 +1,7 @@
-"""Facts shown next to the drawings of a network: sizes, ratios, floating-point operations, plans."""
+"""Facts shown next to the drawings of a network.
+
+Sizes, ratios, floating-point operations, plans.
+"""
 
 from collections.abc import Iterator
 
@@ -15,7 +18,10 @@ Facts = tuple[tuple[str, str], ...]
 
 
 def flops(info: LayerInfo, batch: int) -> int:
-    """Floating-point operations for one example, two per multiplication; operators by their plans."""
+    """Floating-point operations for one example, two per multiplication.
+
+    Operators by their plans.
+    """
     return 2 * multiplications(info, batch)
 
 
@@ -74,7 +80,10 @@ def shown_name(line: Line) -> str:
 
 
 def _dense(model: Model) -> Model | None:
-    """The dense variant of the same name; None for a network without a family, and for the dense variant."""
+    """The dense variant of the same name.
+
+    None for a network without a family, and for the dense variant.
+    """
     if model.variant == "dense":
         return None
     try:

@@ -149,7 +149,10 @@ def notebook_svg(thing: Any) -> str | None:
 
 
 def notebook_html(thing: Any) -> str | None:
-    """The HTML that a notebook shows; a network is its page in a frame, so that styles do not mix."""
+    """The HTML that a notebook shows.
+
+    A network is its page in a frame, so that styles do not mix.
+    """
     if _unbuilt(thing):
         return None
     if isinstance(thing, Model):

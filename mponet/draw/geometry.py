@@ -173,7 +173,10 @@ def _hub(spacing: Spacing, hub: int, left: float, width: float, height: float) -
 
 
 def _ordered(graph: Graph, routing: Routing, boxes: dict[int, Box]) -> Routing:
-    """The routing with bonds sorted by the height of their other ends, so that they do not cross."""
+    """The routing with bonds sorted by the height of their other ends.
+
+    So they do not cross.
+    """
 
     def ordered(node: int, ports: Ports) -> Ports:
         return ports.sorted(lambda k: inf if k in routing.around else boxes[graph.other(node, k)].y)

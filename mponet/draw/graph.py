@@ -18,8 +18,8 @@ from mponet.operators.mpo import MPO
 from mponet.operators.shape import MPOShape
 from mponet.operators.topology import NetworkShape
 
-#: Largest error of an entry of ``A^T A`` for which a core counts as an isometry; cores of layers are
-#: float32.
+#: Largest error of an entry of ``A^T A`` for which a core counts as an isometry; cores of layers
+#: are float32.
 ISOMETRY = 1e-5
 
 

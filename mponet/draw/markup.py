@@ -1,4 +1,6 @@
-"""SVG and HTML as text, made of elements; plain text is escaped, so that names may contain any character.
+"""SVG and HTML as text, made of elements.
+
+Plain text is escaped, so that names may contain any character.
 
 >>> element("text", "<script>", x=1.5, class_="label")
 '<text x="1.5" class="label">&lt;script&gt;</text>'
@@ -19,7 +21,10 @@ Value = str | float | bool | None
 
 
 class Markup(str):
-    """Text that is markup already and is not escaped again; only for text that this program wrote."""
+    """Text that is markup already and is not escaped again.
+
+    Only for text that this program wrote.
+    """
 
     __slots__ = ()
 

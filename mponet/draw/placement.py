@@ -1,4 +1,6 @@
-"""Places of the tensors of a network: chains and rings in rows, all other graphs in columns by distance.
+"""Places of the tensors of a network.
+
+Chains and rings in rows, all other graphs in columns by distance.
 
 Equal graphs have equal places: between equally good places the node that is listed first decides.
 """
@@ -192,7 +194,10 @@ def _columns(graph: Graph, part: tuple[int, ...]) -> tuple[tuple[int, ...], ...]
 
 
 def _two_sided(graph: Graph, joined: Joined, root: int) -> Band:
-    """Columns on both sides of a node: parts that have only inputs to the left, all others to the right."""
+    """Columns on both sides of a node.
+
+    Parts that have only inputs to the left, all others to the right.
+    """
     inputs_only = (part for part in _components(_without(joined, root)) if root not in part and _takes(graph, part))
     left = {node for part in inputs_only for node in part}
     layers = _layers(joined, root)
@@ -213,7 +218,10 @@ def _inside(band: Band, joined: Joined) -> int:
 
 
 def _sorted(band: Band, joined: Joined) -> Band:
-    """The columns in an order of few crossings: sorted by the mean place of neighbours, in both directions."""
+    """The columns in an order of few crossings.
+
+    Sorted by the mean place of neighbours, in both directions.
+    """
     best, least = band, crossings(band, joined)
     for turn in range(ROUNDS):
         if least == 0:

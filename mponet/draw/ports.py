@@ -79,6 +79,9 @@ def _bond(
 
 
 def _end(placement: Placement, band: int, column: int) -> str:
-    """The end of its row that a column is; empty for columns in the middle and for a single column."""
+    """The end of its row that a column is.
+
+    Empty for columns in the middle and for a single column.
+    """
     last = len(placement.bands[band]) - 1
     return "" if last == 0 or 0 < column < last else "right" if column else "left"

@@ -136,7 +136,10 @@ def _fits(style: Style, count: int, rows: int, width: int) -> bool:
 
 
 def _row(chain: Sequence[Site], first: int, end: int, style: Style) -> str:
-    """Sites ``first .. end-1``: output dimensions, legs, three lines of boxes, legs, input dimensions."""
+    """Sites ``first .. end-1``.
+
+    Output dimensions, legs, three lines of boxes, legs, input dimensions.
+    """
     row, gap, half = chain[first:end], " " * style.bond, "─" * ((style.box - 3) // 2)
     before, onward = (f"{ONWARD}─" if first else ""), (ONWARD if end < len(chain) else "")
     cores = "cores" if style.labels[0].isdecimal() else ""

@@ -69,7 +69,10 @@ SERIES: tuple[Colour, ...] = (
 
 
 def palette() -> dict[str, Colour]:
-    """Every colour by its name in rules: those of `COLOURS`, ``shade0 ..``, ``on0 ..``, ``series0 ..``."""
+    """Every colour by its name in rules.
+
+    Those of `COLOURS`, ``shade0 ..``, ``on0 ..``, ``series0 ..``.
+    """
     named = {"shade": SHADES, "on": ON_SHADES, "series": SERIES}
     return COLOURS | {f"{name}{k}": colour for name, colours in named.items() for k, colour in enumerate(colours)}
 

@@ -205,7 +205,10 @@ def _first(line: Line) -> list[tuple[str, str]]:
 
 
 def _words(line: Line, title: str) -> str:
-    """The text that a search looks at: names, kind, shapes and factors, without those of layers inside."""
+    """The text that a search looks at.
+
+    Names, kind, shapes and factors, without those of layers inside.
+    """
     notation = [str(operator.shape) for info in line.infos for operator in info.operators]
     names = [] if line.branches else [name for name, _ in sizes(line)]
     return " ".join([line.name, title, input_and_output(line), *notation, *names]).lower()

@@ -1,1 +1,4 @@
-"""What the native layers of all frameworks share: checks, conversions, assignment, plans and reprs."""
+"""What the native layers of all frameworks share.
+
+Checks, conversions, assignment, plans and reprs.
+"""

@@ -27,7 +27,10 @@ class ChainLayer(OperatorLayer):
 
     @property
     def chain_shape(self) -> MPOShape:
-        """Factors and bonds of the chain: those of the layer, unless a kind of layer knows more than a matrix."""
+        """Factors and bonds of the chain.
+
+        Those of the layer, unless a kind of layer knows more than a matrix.
+        """
         return self.shape
 
     @property

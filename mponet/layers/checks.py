@@ -26,7 +26,9 @@ def check_width(shape: MPOShape | NetworkShape, input_shape: Sequence[int | None
 
 
 def check_real(dtype: str, what: str) -> None:
-    """Refuse complex numbers: an operator of a layer is real, and an imaginary part must not be dropped.
+    """Refuse complex numbers.
+
+    An operator of a layer is real, and an imaginary part must not be dropped.
 
     Args:
         dtype: name of a dtype, such as ``complex64``.

@@ -1,4 +1,7 @@
-"""Which plan a convolution takes: the candidates, what each is predicted to cost, and the choice."""
+"""Which plan a convolution takes.
+
+The candidates, what each is predicted to cost, and the choice.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,10 +44,12 @@ class ConvRequest:
     machine: Machine
 
     def seconds(self, plan: ConvPlan, purpose: Purpose) -> float:
-        """Predicted time: merging the cores, then for each step its products, what it moves, and its calls.
+        """Predicted time.
 
-        In inference the kernels are kept.  Training does three times the work of a forward pass: the
-        gradients of the state and of the kernel are convolutions of the same size.
+        Merging the cores, then for each step its products, what it moves, and its calls.
+
+        In inference the kernels are kept.  Training does three times the work of a forward pass:
+        the gradients of the state and of the kernel are convolutions of the same size.
         """
         passes = 3 if purpose == "training" else 1
         total = 0.0 if purpose == "inference" else self._merging(plan)
@@ -59,13 +64,19 @@ class ConvRequest:
 
     @property
     def memory_limit(self) -> int:
-        """Bytes that a plan may keep: as much as the inputs, the outputs, and the kernel with its gradient."""
+        """Bytes that a plan may keep.
+
+        As much as the inputs, the outputs, and the kernel with its gradient.
+        """
         after = self.window.output_sizes(self.sizes)
         maps = prod(self.sizes) * self.shape.in_channels + prod(after) * self.shape.out_channels
         return (self.batch * maps + 2 * self.shape.dense_parameters) * self.itemsize
 
     def ranked(self, purpose: Purpose) -> list[ConvPlan]:
-        """The candidates, best first: those within the memory limit by predicted time, then the others by it."""
+        """The candidates, best first.
+
+        Those within the memory limit by predicted time, then the others by it.
+        """
         return sorted(
             candidates(self.shape), key=lambda plan: (self.kept(plan) > self.memory_limit, self.seconds(plan, purpose))
         )
@@ -110,7 +121,9 @@ class ConvPlanSet:
     request: ConvRequest
 
     def explain(self, purpose: Purpose = "training", top: int = 8) -> str:
-        """The best candidates as a table: predicted time, multiplications for one map, and memory kept.
+        """The best candidates as a table.
+
+        Predicted time, multiplications for one map, and memory kept.
 
         Raises:
             PlanError: there is no such purpose.

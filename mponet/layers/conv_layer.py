@@ -121,8 +121,8 @@ class ConvLayer(ChainLayer):
 
         Args:
             conv: the framework's own layer.
-            **options: as for `from_kernel`: ``structure``, ``sites``, ``max_bond``, ``relative_error``, ...;
-                further arguments of the layer override what ``conv`` says.
+            **options: as for `from_kernel`: ``structure``, ``sites``, ``max_bond``,
+                ``relative_error``, ...; further arguments of the layer override what ``conv`` says.
 
         Raises:
             ShapeError: factors do not multiply to the sizes, or ``conv`` has no weights yet.

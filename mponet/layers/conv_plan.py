@@ -1,9 +1,9 @@
 """How a convolution is run: one convolution with the rebuilt kernel, or a chain of smaller ones.
 
 Neighbouring cores are merged into *groups*, and the groups are applied one after the other, each an
-end of those left, as in `mponet.contraction.plan`.  A group that holds a spatial axis, among its rows
-or its columns, moves its window along that axis; stride, dilation and padding go with it.  Cores
-must be cut where no spatial axis is split.
+end of those left, as in `mponet.contraction.plan`.  A group that holds a spatial axis, among its
+rows or its columns, moves its window along that axis; stride, dilation and padding go with it.
+Cores must be cut where no spatial axis is split.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -117,7 +117,10 @@ class ConvPlan:
 
     @cached_property
     def pieces(self) -> tuple[tuple[tuple[tuple[int, int], ...], ...], ...]:
-        """For each group, the ``(axis, length)`` of its rows and of its columns; axes of the kernel (HWIO)."""
+        """For each group, the ``(axis, length)`` of its rows and of its columns.
+
+        Axes of the kernel (HWIO).
+        """
         sides = zip(self.shape.matrix_axes, (self.shape.mpo.input_dims, self.shape.mpo.output_dims), strict=True)
         found = []
         for axes, dims in sides:
@@ -162,7 +165,10 @@ class ConvPlan:
         return self.groups, self.reverse
 
     def multiplications(self, sizes: Sequence[int], window: Window) -> int:
-        """Multiplications of a forward pass for one map of these sizes; those that merge cores not counted."""
+        """Multiplications of a forward pass for one map of these sizes.
+
+        Those that merge cores not counted.
+        """
         maps = self.maps(sizes, window)
         return sum(step.multiplications * prod(after) for step, (_, after) in zip(self.steps, maps, strict=True))
 
@@ -211,8 +217,8 @@ def run(
         kernels: as `kernels` makes them.
         inputs: feature maps, laid out as ``convolve`` takes them, already padded where the mode is
             not zeros.
-        convolve: ``(state, kernel, step, window) -> state``: one step, which folds the channels that
-            are carried along into the batch.
+        convolve: ``(state, kernel, step, window) -> state``: one step, which folds the channels
+            that are carried along into the batch.
     """
     for step, kernel in zip(plan.steps, kernels, strict=True):
         inputs = convolve(inputs, kernel, step, window.along(step.axes))
@@ -221,7 +227,10 @@ def run(
 
 @lru_cache(maxsize=4096)
 def cuts(shape: ConvShape) -> tuple[int, ...]:
-    """After how many cores the chain may be cut: no spatial axis is split, no channel axis unevenly."""
+    """After how many cores the chain may be cut.
+
+    No spatial axis is split, no channel axis unevenly.
+    """
     found = []
     for site in range(1, shape.sites):
         ends = (prod(dims[:site]) for dims in (shape.mpo.input_dims, shape.mpo.output_dims))
@@ -290,7 +299,10 @@ def _splits_cleanly(shape: ConvShape, axes: tuple[int, ...], end: int) -> bool:
 
 
 def _piece(shape: ConvShape, axes: tuple[int, ...], begin: int, end: int) -> tuple[tuple[int, int], ...]:
-    """The ``(axis, length)`` between two clean cuts; lengths of 1 are left out, but for channels."""
+    """The ``(axis, length)`` between two clean cuts.
+
+    Lengths of 1 are left out, but for channels.
+    """
     found, before = [], 1
     for axis in axes:
         after = before * shape.kernel_shape[axis]

@@ -12,9 +12,9 @@ structure      matrix                          smallest chain, as convolutions
 ``spatial``    ``(kh kw Cin) x Cout``          one ``kh x kw`` core for all channels, then an MPO
 =============  ==============================  ===========================================
 
-``spatial`` is the layer of Garipov et al. (arXiv:1611.03214), ``separable`` that of Jaderberg et al.
-(arXiv:1405.3866), ``channel`` a Tucker-2 decomposition.  Any factors may be given to any structure:
-a low-rank split has factors ``(N, 1)`` and ``(1, M)``.
+``spatial`` is the layer of Garipov et al. (arXiv:1611.03214), ``separable`` that of Jaderberg et
+al. (arXiv:1405.3866), ``channel`` a Tucker-2 decomposition.  Any factors may be given to any
+structure: a low-rank split has factors ``(N, 1)`` and ``(1, M)``.
 """
 
 from collections.abc import Sequence
@@ -33,8 +33,8 @@ from mponet.operators.initialize import target_variance
 from mponet.operators.mpo import MPO, to_matrix
 from mponet.operators.shape import MPOShape
 
-#: Rows and columns of the matrix of each structure.  ``window`` is all spatial axes, ``last`` the last
-#: of them, ``others`` all but the last.
+#: Rows and columns of the matrix of each structure.  ``window`` is all spatial axes, ``last`` the
+#: last of them, ``others`` all but the last.
 STRUCTURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "separable": (("last", "in"), ("others", "out")),
     "kernel": (("window", "in"), ("out",)),
@@ -124,7 +124,9 @@ class ConvShape:
     def from_mpo(
         cls, mpo: MPOShape, kernel_size: int | Sequence[int], *, structure: str = "separable", groups: int = 1
     ) -> Self:
-        """The shape of an operator that is the matrix of a kernel; the channels follow from its sizes.
+        """The shape of an operator that is the matrix of a kernel.
+
+        The channels follow from its sizes.
 
         Raises:
             ShapeError: the rows or columns are no multiple of the spatial axes in them.
@@ -182,7 +184,10 @@ class ConvShape:
         return prod(self.kernel_shape)
 
     def variance(self, rule: str | float) -> float:
-        """Target variance of the entries of the kernel; fans count the window, as every framework does."""
+        """Target variance of the entries of the kernel.
+
+        Fans count the window, as every framework does.
+        """
         if not isinstance(rule, str):
             return rule
         window = prod(self.kernel_size)
@@ -220,7 +225,9 @@ def from_kernel(
     max_bond: int | Sequence[int] | None = None,
     relative_error: float = 0.0,
 ) -> Decomposition:
-    """Decompose a kernel into the factors of a shape: exactly, by largest bond, by relative error, or by both.
+    """Decompose a kernel into the factors of a shape.
+
+    Exactly, by largest bond, by relative error, or by both.
 
     The Frobenius norm of the matrix is that of the kernel, so the errors reported are the kernel's.
 
@@ -296,7 +303,10 @@ def _dims(kernel: tuple[int, ...], structure: str, sites: int | None) -> tuple[t
 
 
 def _balanced(kernel: tuple[int, ...], axes: tuple[int, ...], sites: int) -> tuple[int, ...]:
-    """The channels in ``sites`` balanced factors; what lies before them joins the first, what follows the last."""
+    """The channels in ``sites`` balanced factors.
+
+    What lies before them joins the first, what follows the last.
+    """
     channel = next(axis for axis in axes if axis >= len(kernel) - 2)
     place = axes.index(channel)
     factors = list(factorize(kernel[channel], sites))

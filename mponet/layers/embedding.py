@@ -1,9 +1,12 @@
-"""What an embedding layer is: a chain of cores whose input legs are indexed by the digits of a token.
+"""What an embedding layer is.
 
-The table ``(num_embeddings, features)`` is the matrix of an operator.  A token is written in the mixed
-radix of the input factors, ``i = (i_1 .. i_n)``, and its row is the product of one slice of each
-core: the table is never formed.  The vocabulary is padded to the product of the input factors; the rows
-beyond it are part of no result.
+A chain of cores whose input legs are indexed by the digits of a token.
+
+The table ``(num_embeddings, features)`` is the matrix of an operator.  A token is written in the
+mixed radix of the input factors, ``i = (i_1 .. i_n)``, and its row is the product of one slice of
+each
+core: the table is never formed.  The vocabulary is padded to the product of the input factors; the
+rows beyond it are part of no result.
 """
 
 from collections.abc import Sequence
@@ -68,7 +71,8 @@ class EmbeddingShape:
             num_embeddings: length of the vocabulary.
             features: length of a row.
             bond: bond dimension, one for all or one for each inner bond; clamped to what is useful.
-            sites: number of factors where they are chosen; None takes that of the factors given, else 2.
+            sites: number of factors where they are chosen; None takes that of the factors given,
+                else 2.
             input_dims: factors whose product is at least ``num_embeddings``; None chooses.
             output_dims: factors of ``features``; None chooses.
 
@@ -120,7 +124,10 @@ class EmbeddingShape:
 
     @property
     def indexed(self) -> tuple[int, ...]:
-        """Sites, from 0, whose cores are indexed: those with an input factor above 1, at least one."""
+        """Sites, from 0, whose cores are indexed.
+
+        Those with an input factor above 1, at least one.
+        """
         return tuple(k for k, size in enumerate(self.mpo.input_dims) if size > 1) or (0,)
 
     def __str__(self) -> str:

@@ -64,7 +64,8 @@ class EmbeddingLayer(ChainLayer):
 
         Args:
             table: ``(num_embeddings, features)``.
-            sites: number of factors where they are chosen; None takes that of the factors given, else 2.
+            sites: number of factors where they are chosen; None takes that of the factors given,
+                else 2.
             input_dims: factors whose product is at least ``num_embeddings``; None chooses.
             output_dims: factors of ``features``; None chooses.
             max_bond: largest bond, one for all or one for each inner bond; None for no limit.
@@ -89,8 +90,8 @@ class EmbeddingLayer(ChainLayer):
 
         Args:
             embedding: the framework's own layer.
-            **options: as for `from_table`: ``sites``, ``max_bond``, ``relative_error``, ...; further
-                arguments of the layer override what ``embedding`` says.
+            **options: as for `from_table`: ``sites``, ``max_bond``, ``relative_error``, ...;
+                further arguments of the layer override what ``embedding`` says.
 
         Raises:
             ShapeError: factors do not fit, or ``embedding`` has no weights yet.
@@ -116,7 +117,10 @@ class EmbeddingLayer(ChainLayer):
         return self._make_dense(self.to_table(), None)
 
     def explain(self, batch: int | None = None) -> str:
-        """How rows are made, and the other way that was considered; the same for any number of tokens."""
+        """How rows are made, and the other way that was considered.
+
+        The same for any number of tokens.
+        """
         return explain_lookup(self.shape)
 
     @property

@@ -1,4 +1,7 @@
-"""How the rows of an embedding are made: slices of the cores, multiplied from one end to the other."""
+"""How the rows of an embedding are made.
+
+Slices of the cores, multiplied from one end to the other.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +16,9 @@ A = TypeVar("A")
 
 @dataclass(frozen=True, slots=True)
 class LookupPlan:
-    """How rows are made from slices of cores: from the first core to the last, or from the last to the first.
+    """How rows are made from slices of cores.
+
+    From the first core to the last, or from the last to the first.
 
     Attributes:
         shape: the embedding.
@@ -58,7 +63,10 @@ class LookupPlan:
 
 
 def best_lookup(shape: EmbeddingShape) -> LookupPlan:
-    """The plan that moves the fewest numbers and, among equals, multiplies least; ties go from the first core on."""
+    """The plan that moves the fewest numbers and, among equals, multiplies least.
+
+    Ties go from the first core on.
+    """
     return min((LookupPlan(shape), LookupPlan(shape, True)), key=lambda plan: (plan.moved, plan.multiplications))
 
 
@@ -75,8 +83,8 @@ def explain_lookup(shape: EmbeddingShape) -> str:
 def digits(shape: EmbeddingShape, tokens: A) -> dict[int, A]:
     """Index into each core that is indexed, by site from 0, for integer tokens of any framework.
 
-    A token outside the vocabulary gets a first digit outside its core, so that the framework does what
-    it does for an index out of range.
+    A token outside the vocabulary gets a first digit outside its core, so that the framework does
+    what it does for an index out of range.
 
     Example:
         >>> shape = EmbeddingShape.from_sizes(10, 4, 2, input_dims=(3, 4))

@@ -53,7 +53,8 @@ class NetworkLayer(OperatorLayer):
     def from_nodes(cls, nodes: Sequence[Any], bias: Any = None, **options: Any) -> Self:
         """The layer of TensorNetwork nodes with the dangling edges ``in1 ..`` and ``out1 ..``.
 
-        A layer of a chain is faster as an operator of its own: use ``from_nodes`` of the chain layer.
+        A layer of a chain is faster as an operator of its own: use ``from_nodes`` of the chain
+        layer.
 
         Args:
             nodes: all nodes of the network; they are copied, and not consumed.

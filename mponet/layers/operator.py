@@ -1,4 +1,7 @@
-"""`OperatorLayer`: what every layer whose weight is an operator offers, written once for all frameworks."""
+"""`OperatorLayer`.
+
+What every layer whose weight is an operator offers, written once for all frameworks.
+"""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -41,8 +44,8 @@ class OperatorLayer(NotebookRepr):
     """A layer whose weight is an operator: conversions, assignment, plans, and what its repr says.
 
     Three classes make a layer.  This one is framework-free.  `ChainLayer` or `NetworkLayer` says
-    what kind of operator it is.  An adapter's ``ParameterAccess`` says how its framework makes, reads
-    and writes parameters.  The layer itself adds the parameters and a forward pass.
+    what kind of operator it is.  An adapter's ``ParameterAccess`` says how its framework makes,
+    reads and writes parameters.  The layer itself adds the parameters and a forward pass.
     """
 
     #: Factors and bonds, or nodes and edges; it has ``in_features`` and ``out_features``.
@@ -59,7 +62,10 @@ class OperatorLayer(NotebookRepr):
     @staticmethod
     @abstractmethod
     def _to_numpy(array: Any) -> NDArray[Any]:
-        """Any array of the framework, parameters included, as numpy; what is none, as `numpy.asarray` does."""
+        """Any array of the framework, parameters included, as numpy.
+
+        What is none, as `numpy.asarray` does.
+        """
 
     @abstractmethod
     def _write(self, parameter: Any, values: NDArray[Any]) -> None:
@@ -125,7 +131,10 @@ class OperatorLayer(NotebookRepr):
 
     @property
     def _planned_shape(self) -> Any:
-        """The shape that plans are made for: the layer's, unless it does more than a product with a matrix."""
+        """The shape that plans are made for.
+
+        The layer's, unless it does more than a product with a matrix.
+        """
         return self.shape
 
     # ------------------------------------------------------------ what all layers offer
@@ -247,7 +256,10 @@ class OperatorLayer(NotebookRepr):
             self._write(self.bias, offset)
 
     def plans(self, batch: int | None) -> PlanSet:
-        """The plans in use for a batch of so many rows; None while tracing, where the batch may vary."""
+        """The plans in use for a batch of so many rows.
+
+        None while tracing, where the batch may vary.
+        """
         return plans_for(self._planned_shape, batch, *self._planning())
 
     def explain(self, batch: int | None = DEFAULT_BATCH) -> str:

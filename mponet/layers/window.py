@@ -1,4 +1,7 @@
-"""Where the window of a convolution goes: strides, dilations and padding, and the convolution in numpy."""
+"""Where the window of a convolution goes.
+
+Strides, dilations and padding, and the convolution in numpy.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,8 +29,8 @@ class Window:
         size: length along each spatial axis.
         stride: steps of the window.
         dilation: distance of neighbouring entries of the window.
-        padding: pairs ``(before, after)``, or ``"same"``: as little as gives ``ceil(size / stride)``
-            outputs, one more after than before if it is odd (TensorFlow's SAME).
+        padding: pairs ``(before, after)``, or ``"same"``: as little as gives ``ceil(size /
+            stride)`` outputs, one more after than before if it is odd (TensorFlow's SAME).
         mode: what the padding is filled with.
 
     Raises:
@@ -76,8 +79,8 @@ class Window:
         Args:
             size: length along each spatial axis.
             stride: one number for all axes or one for each.
-            padding: ``"same"``, ``"valid"``, ``"causal"`` (all before, one axis), in capitals or not;
-                a number for all axes; or for each axis a number or a pair.
+            padding: ``"same"``, ``"valid"``, ``"causal"`` (all before, one axis), in capitals or
+                not; a number for all axes; or for each axis a number or a pair.
             dilation: one number for all axes or one for each.
             mode: what the padding is filled with.
 
@@ -140,7 +143,9 @@ class Window:
 
 
 def convolve(inputs: Array, kernel: Array, window: Window, groups: int = 1) -> Array:
-    """The cross-correlation of feature maps with a kernel, in numpy: the reference of all frameworks.
+    """The cross-correlation of feature maps with a kernel, in numpy.
+
+    The reference of all frameworks.
 
     Args:
         inputs: ``(batch, *sizes, in_channels)``.

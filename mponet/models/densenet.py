@@ -1,4 +1,6 @@
-"""DenseNet on CIFAR-10: paper Table II and the authors' DenseNet/: no bottleneck, no compression in the transitions.
+"""DenseNet on CIFAR-10.
+
+Paper Table II and the authors' DenseNet/: no bottleneck, no compression in the transitions.
 
 A convolution to ``n`` features, then three dense blocks of ``m`` layers, each of which adds ``k``
 features; the name holds the depth ``3m + 4`` and ``k``.  In the MPO variant the fully connected
@@ -57,9 +59,9 @@ ROWS: dict[tuple[int, int], tuple[int, tuple[int, ...]]] = {
     (100, 12): (24, (4, 7, 7, 6)),
     (100, 24): (96, (5, 8, 12, 5)),
 }
-#: Text: M^{2,4,4,3,4,2}_{4,5,8,11,4,4}(20).  The product of the inputs is 8 * 8 * 440, but the input
-#: of the layer has 436 channels.  The paper does not say how the rest was filled; we append four
-#: channels of zeros.
+#: Text: M^{2,4,4,3,4,2}_{4,5,8,11,4,4}(20).  The product of the inputs is 8 * 8 * 440, but the
+#: input of the layer has 436 channels.  The paper does not say how the rest was filled; we append
+#: four channels of zeros.
 LAST_CONV = {(16, 12, 12): LastConv(4, (4, 5, 8, 11, 4, 4), (2, 4, 4, 3, 4, 2), 20)}
 
 
@@ -88,13 +90,15 @@ def densenet(
         k: number of features that each layer adds.
         n: number of features of the first convolution.
         variant: ``dense`` or ``mpo``.
-        bond: bond dimension of all operators; None for the published 4 (head) and 20 (last convolution).
+        bond: bond dimension of all operators; None for the published 4 (head) and 20 (last
+            convolution).
         conv: whether the MPO variant replaces the last convolution as well.
         image: shape of an image, a square whose side is a multiple of 4.
         last: factors of that convolution; None for the published ones.
 
     Raises:
-        ModelError: there is no network of that depth, or no published factors for its last convolution.
+        ModelError: there is no network of that depth, or no published factors for its last
+            convolution.
     """
     per_block, odd = divmod(depth - 4, BLOCKS)
     if per_block < 1 or odd or k < 1 or n < 1:

@@ -1,4 +1,7 @@
-"""Initial parameters of a model: one numpy random stream per parameter, so that all backends start equal."""
+"""Initial parameters of a model.
+
+One numpy random stream per parameter, so that all backends start equal.
+"""
 
 from math import prod
 from zlib import crc32

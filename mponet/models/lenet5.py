@@ -18,7 +18,10 @@ MPO_LAYERS = (
 
 
 def lenet5(variant: str, bond: int | None) -> Model:
-    """Two convolutions, then 400 -> 120 -> 84 -> 10; all three operators have ``bond`` (None: 4, 4, 2)."""
+    """Two convolutions, then 400 -> 120 -> 84 -> 10.
+
+    All three operators have ``bond`` (None: 4, 4, 2).
+    """
     head = _mpo(bond) if variant == "mpo" else _dense()
     return Model("lenet5", variant, bond, (28, 28, 1), (*_features(), *head), SOURCE)
 

@@ -1,4 +1,7 @@
-"""The lines of a network as tables and drawings show it; consecutive blocks that are alike share one line."""
+"""The lines of a network as tables and drawings show it.
+
+Consecutive blocks that are alike share one line.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -59,7 +62,10 @@ class Line:
 
     @property
     def output(self) -> str:
-        """Shape of the outputs as ``28x28x1``; a size that grows from block to block as a range: ``8x8x16..40``."""
+        """Shape of the outputs as ``28x28x1``.
+
+        A size that grows from block to block as a range: ``8x8x16..40``.
+        """
         return dimensions(self.first.output_shape, self.infos[-1].output_shape)
 
 
@@ -74,7 +80,10 @@ def outline(model: Model) -> tuple[Line, ...]:
 
 
 def joined(lines: Iterable[Line]) -> list[list[Line]]:
-    """The lines in groups: ReLU and dropout, which change no shape, are in the group of the line before."""
+    """The lines in groups.
+
+    ReLU and dropout, which change no shape, are in the group of the line before.
+    """
     groups: list[list[Line]] = []
     for line in lines:
         if isinstance(line.first.layer, ReLU | Dropout) and groups and not groups[-1][0].branches:
@@ -147,7 +156,10 @@ def _name(info: LayerInfo, block: str) -> str:
 
 
 def _block(info: LayerInfo) -> str:
-    """The words, separated by underscores, that begin all names inside a block; each name keeps its last word."""
+    """The words, separated by underscores, that begin all names inside a block.
+
+    Each name keeps its last word.
+    """
     words = zip(*(name.split("_")[:-1] for name in _names(info)), strict=False)
     return "_".join(first for first, *_ in takewhile(lambda place: len(set(place)) == 1, words))
 

@@ -59,7 +59,10 @@ def _densenet(match: "re.Match[str]", variant: str, bond: int | None) -> Model:
 
 
 def _number(match: "re.Match[str]", name: str, default: int | None = None) -> int:
-    """A number of a network's name; one that asks for more than any machine holds is refused before it is built."""
+    """A number of a network's name.
+
+    One that asks for more than any machine holds is refused before it is built.
+    """
     text = match[name]
     if text is None and default is not None:
         return default

@@ -93,7 +93,9 @@ def counts(model: Model) -> Counts:
 
 
 def compression_ratio(model: Model) -> float | None:
-    """The paper's compression ratio ``rho`` (Eq. 9) over the layers with operators; None without any.
+    """The paper's compression ratio ``rho`` (Eq. 9) over the layers with operators.
+
+    None without any.
 
     >>> from mponet.models import build
     >>> round(compression_ratio(build("fc2")), 4)

@@ -38,7 +38,9 @@ class Dense:
 
 @dataclass(frozen=True, slots=True)
 class Conv2D:
-    """Cross-correlation of a feature map with a kernel; with ``mpo``, the kernel is a matrix product operator.
+    """Cross-correlation of a feature map with a kernel.
+
+    With ``mpo``, the kernel is a matrix product operator.
 
     Padding follows TensorFlow: ``SAME`` gives ``ceil(size / stride)`` positions, and an odd zero is
     added at the bottom or the right.
@@ -104,9 +106,9 @@ class AvgPool:
 class BatchNorm:
     """``(x - mean) / sqrt(variance + epsilon) * scale + shift`` over the last axis.
 
-    In training, mean and variance (biased, divided by the number of values) are taken over the batch
-    and all positions, and the running statistics change by ``running <- decay * running + (1 -
-    decay) * batch``.  Inference uses the running statistics ``mean`` and ``variance``, which are
+    In training, mean and variance (biased, divided by the number of values) are taken over the
+    batch and all positions, and the running statistics change by ``running <- decay * running + (1
+    - decay) * batch``.  Inference uses the running statistics ``mean`` and ``variance``, which are
     not parameters.
     """
 
@@ -117,7 +119,10 @@ class BatchNorm:
 
 @dataclass(frozen=True, slots=True)
 class Dropout:
-    """In training, keeps each value with probability ``1 - rate`` and divides it by that, else sets it to zero."""
+    """In training, keeps each value with probability ``1.
+
+    Rate`` and divides it by that, else sets it to zero.
+    """
 
     rate: float
 

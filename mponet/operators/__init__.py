@@ -1,1 +1,4 @@
-"""What an operator is: its shape, its cores, decompositions, measures, initial values and node graphs."""
+"""What an operator is.
+
+Its shape, its cores, decompositions, measures, initial values and node graphs.
+"""

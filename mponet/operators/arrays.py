@@ -1,4 +1,7 @@
-"""Arrays of the core: numpy, float64, real, finite, read-only.  Every door of the core reads its arrays here."""
+"""Arrays of the core.
+
+Numpy, float64, real, finite, read-only.  Every door of the core reads its arrays here.
+"""
 
 from math import frexp, inf, ldexp
 from typing import Any
@@ -59,7 +62,10 @@ def split_scale(array: Array) -> tuple[Array, int]:
 
 
 def scale_by(value: float, exponent: int) -> float:
-    """``value * 2**exponent`` of a ``value`` of at least 0; infinite or 0 where float64 does not reach."""
+    """``value * 2**exponent`` of a ``value`` of at least 0.
+
+    Infinite or 0 where float64 does not reach.
+    """
     try:
         return ldexp(value, exponent)
     except OverflowError:
@@ -84,7 +90,10 @@ def _read(value: Any, name: str) -> NDArray[Any]:
 
 
 def _detached(value: Any) -> Any:
-    """A tensor of PyTorch on the CPU, without its graph, in a dtype that numpy knows; anything else as it is."""
+    """A tensor of PyTorch on the CPU, without its graph, in a dtype that numpy knows.
+
+    Anything else as it is.
+    """
     if not hasattr(value, "detach"):
         return value
     tensor = value.detach().cpu()

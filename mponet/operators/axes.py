@@ -1,4 +1,7 @@
-"""The axes of cores that others made: their order, missing boundary axes, and how a wrong order is noticed."""
+"""The axes of cores that others made.
+
+Their order, missing boundary axes, and how a wrong order is noticed.
+"""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise, permutations

@@ -23,7 +23,10 @@ def normalized(cores: Sequence[Array]) -> tuple[list[Array], int]:
 
 
 def with_scale(cores: Sequence[Array], exponent: int, site: int) -> list[Array]:
-    """The cores times ``2**exponent``: on the core of ``site`` (from 0) where it is in range, else on all alike."""
+    """The cores times ``2**exponent``.
+
+    On the core of ``site`` (from 0) where it is in range, else on all alike.
+    """
     cores = list(cores)
     if abs(exponent) <= SAFE_EXPONENT:
         cores[site] = np.asarray(np.ldexp(cores[site], exponent), np.float64)
@@ -32,12 +35,18 @@ def with_scale(cores: Sequence[Array], exponent: int, site: int) -> list[Array]:
 
 
 def balanced(cores: Sequence[Array]) -> list[Array]:
-    """The cores with their scales made equal, so that every partial product is between 1 and the scale of the whole."""
+    """The cores with their scales made equal.
+
+    So every partial product is between 1 and the scale of the whole.
+    """
     return _spread(*normalized(cores))
 
 
 def to_matrix(cores: Sequence[Array]) -> Array:
-    """The full matrix ``W``, shape ``(in_features, out_features)``; infinite entries where float64 does not reach."""
+    """The full matrix ``W``, shape ``(in_features, out_features)``.
+
+    Infinite entries where float64 does not reach.
+    """
     chain = np.ones((1, 1))  # (i1 j1 i2 j2 ..., D)
     with np.errstate(over="ignore"):
         for core in balanced(cores):
@@ -79,7 +88,10 @@ def canonical(cores: Sequence[Array], site: int) -> tuple[list[Array], int]:
 
 
 def reduced(cores: Sequence[Array]) -> list[Array]:
-    """The same operator with no bond wider than the cores on one side of it can use: QR from both sides."""
+    """The same operator with no bond wider than the cores on one side of it can use.
+
+    QR from both sides.
+    """
     chain, exponent = canonical(cores, len(cores) - 1)
     chain, shift = canonical(chain, 0)
     return with_scale(chain, exponent + shift, 0)
@@ -126,7 +138,10 @@ def push_right(core: Array, following: Array) -> tuple[Array, Array]:
 
 
 def push_left(preceding: Array, core: Array) -> tuple[Array, Array]:
-    """Make ``core`` a right isometry and move the rest of it into the core before: `push_right` of the mirror image."""
+    """Make ``core`` a right isometry and move the rest of it into the core before.
+
+    `push_right` of the mirror image.
+    """
     isometry, rest = push_right(_mirrored(core), _mirrored(preceding))
     return _mirrored(rest), _mirrored(isometry)
 
@@ -143,7 +158,10 @@ def _mirrored(core: Array) -> Array:
 
 
 def _direct_sum(a: Array, b: Array, first: bool, last: bool) -> Array:
-    """Core of ``A - B``: block diagonal in the bonds, one row at the first site (negated), one column at the last."""
+    """Core of ``A - B``.
+
+    Block diagonal in the bonds, one row at the first site (negated), one column at the last.
+    """
     b = -b if first else b
     if first and last:
         return a + b

@@ -90,7 +90,9 @@ def from_matrix(
 
 
 def truncate(mpo: MPO, *, max_bond: int | Sequence[int] | None = None, relative_error: float = 0.0) -> Decomposition:
-    """The nearest smaller MPO that sweeps of singular value decompositions find; the matrix is never formed.
+    """The nearest smaller MPO that sweeps of singular value decompositions find.
+
+    The matrix is never formed.
 
     Args:
         mpo: the operator.

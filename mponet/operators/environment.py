@@ -1,4 +1,7 @@
-"""One core of an operator while the others are fixed: what it adds to the matrix, and the best values for it."""
+"""One core of an operator while the others are fixed.
+
+What it adds to the matrix, and the best values for it.
+"""
 
 from dataclasses import dataclass
 
@@ -49,7 +52,10 @@ class Environment:
         return product.reshape(p, u, i, j, q, v).transpose(0, 2, 4, 1, 3, 5).reshape(p * i * q, u * j * v)
 
     def project(self, matrix: Array) -> Array:
-        """The gradient of ``<matrix, expand(core)>`` with respect to the core; the transpose of `expand`."""
+        """The gradient of ``<matrix, expand(core)>`` with respect to the core.
+
+        The transpose of `expand`.
+        """
         p, u, d = self.left.shape
         e, q, v = self.right.shape
         _, i, j, _ = self.core_shape
@@ -71,7 +77,10 @@ class Environment:
         return np.asarray(solution.reshape(d, i, e, j).transpose(0, 1, 3, 2), np.float64)
 
     def _gram(self, covariance: Array) -> Array:
-        """``(D_{k-1} I_k D_k)^2``: the metric seen by the core; the same for every output index of it."""
+        """``(D_{k-1} I_k D_k)^2``: the metric seen by the core.
+
+        The same for every output index of it.
+        """
         p, _, d = self.left.shape
         e, q, _ = self.right.shape
         i = self.core_shape[1]
@@ -132,7 +141,10 @@ def _damped(gram: Array) -> Array:
 
 
 def _solve_positive(gram: Array, right: Array) -> Array:
-    """The solution of a positive definite system, by Cholesky; by elimination where rounding made it indefinite."""
+    """The solution of a positive definite system, by Cholesky.
+
+    By elimination where rounding made it indefinite.
+    """
     from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
     try:

@@ -100,7 +100,10 @@ def covers(size: int, sites: int, limit: int, largest: int, smallest: int = 1) -
 
 
 def dimensions(values: Iterable[int], name: str) -> tuple[int, ...]:
-    """The values as python integers of at least 1; numpy's integers count, ``True`` and ``2.0`` do not."""
+    """The values as python integers of at least 1.
+
+    Numpy's integers count, ``True`` and ``2.0`` do not.
+    """
     try:
         numbers = tuple(values)
         whole = tuple(index(v) for v in numbers)
@@ -136,7 +139,10 @@ def _arched(ascending: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _imbalance(factors: tuple[int, ...]) -> int:
-    """Sum of the factors times their product: of two products that are alike the more balanced one is less."""
+    """Sum of the factors times their product.
+
+    Of two products that are alike the more balanced one is less.
+    """
     return sum(factors) * prod(factors)
 
 

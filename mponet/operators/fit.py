@@ -1,8 +1,11 @@
-"""The operator nearest to a matrix in the metric of the inputs: least squares, one core after the other.
+"""The operator nearest to a matrix in the metric of the inputs.
 
-The error ``tr (W - W')^T C (W - W')`` is quadratic in every core.  With the others fixed, all output
-indices ``j`` of a core share one Gram matrix of size ``D_{k-1} I_k D_k``, so that a core is found by
-one linear system with ``J_k`` right-hand sides.  Sweeps over the sites never raise the error.
+Least squares, one core after the other.
+
+The error ``tr (W - W')^T C (W - W')`` is quadratic in every core.  With the others fixed, all
+output indices ``j`` of a core share one Gram matrix of size ``D_{k-1} I_k D_k``, so that a core is
+found by one linear system with ``J_k`` right-hand sides.  Sweeps over the sites never raise the
+error.
 """
 
 from dataclasses import dataclass
@@ -93,12 +96,18 @@ def fit(
 
 
 def is_low_rank(shape: MPOShape) -> bool:
-    """Whether an operator is a product ``(in, D) @ (D, out)``: inputs at the first site, outputs at the second."""
+    """Whether an operator is a product ``(in, D) @ (D, out)``.
+
+    Inputs at the first site, outputs at the second.
+    """
     return shape.sites == 2 and shape.input_dims[1] == 1 and shape.output_dims[0] == 1
 
 
 class _Sweeps:
-    """The cores while they are fitted; every core left of the current one is an isometry, every one right of it too."""
+    """The cores while they are fitted.
+
+    Every core left of the current one is an isometry, every one right of it too.
+    """
 
     def __init__(self, weight: Array, metric: Metric, start: MPO) -> None:
         self.metric = metric

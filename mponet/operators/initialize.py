@@ -58,7 +58,9 @@ def exact_variance(shape: MPOShape, rng: np.random.Generator, rule: str | float 
 
 
 def exact_tensors(shape: NetworkShape, rng: np.random.Generator, rule: str | float = "glorot") -> tuple[Array, ...]:
-    """`exact_variance` for any network: normal tensors, one for each node, with ``Var(W)`` equal to the target.
+    """`exact_variance` for any network.
+
+    Normal tensors, one for each node, with ``Var(W)`` equal to the target.
 
     Every entry of ``W`` is a sum over all bonds of products of one entry of each node: ``Var(W) =
     prod Var(node) * prod D`` over all nodes and bonds.  What a bond adds is taken off half by half
@@ -98,7 +100,9 @@ def _terms(shape: NetworkShape) -> float:
 
 
 def paper_cores(shape: MPOShape, rng: np.random.Generator) -> MPO:
-    """The authors' initialiser: truncated normal cores of ``sigma_k = sqrt(2.6 / (J_k D_k + D_{k-1} I_k))``.
+    """The authors' initialiser.
+
+    Truncated normal cores of ``sigma_k = sqrt(2.6 / (J_k D_k + D_{k-1} I_k))``.
 
     TensorFlow 1's ``xavier_initializer(uniform=False)`` on the ``(J_k D_k) x (D_{k-1} I_k)`` matrix
     of each core, cut at two sigma (the authors' tt.py; factor 1.3 in TensorFlow's
@@ -114,7 +118,9 @@ def paper_cores(shape: MPOShape, rng: np.random.Generator) -> MPO:
 
 
 def xavier(size: tuple[int, ...], rng: np.random.Generator) -> Array:
-    """A dense weight by the rule of `paper_cores`: TensorFlow 1's ``xavier_initializer(uniform=False)``.
+    """A dense weight by the rule of `paper_cores`.
+
+    TensorFlow 1's ``xavier_initializer(uniform=False)``.
 
     Args:
         size: ``(inputs, outputs)``, or ``(height, width, inputs, outputs)`` of a kernel, whose

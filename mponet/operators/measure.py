@@ -27,7 +27,9 @@ def entropy(singular_values: Array) -> float:
 
 
 def compression_ratio(layers: Iterable[MPOShape], dense_weights: Iterable[int] | None = None) -> float:
-    """``rho`` of Eq. 9: MPO weights over the weights they replace, replaced layers only, biases never counted.
+    """``rho`` of Eq. 9.
+
+    MPO weights over the weights they replace, replaced layers only, biases never counted.
 
     Args:
         layers: shapes of the MPO layers.

@@ -73,14 +73,16 @@ class MPO(NotebookRepr):
         *,
         matrix: ArrayLike | None = None,
     ) -> Self:
-        """The MPO with these cores; a bond wider than useful is reduced without changing the matrix.
+        """The MPO with these cores.
+
+        A bond wider than useful is reduced without changing the matrix.
 
         Args:
             cores: one array per site, of any framework.  The first may lack the axis ``left``, the
                 last the axis ``right``.
             axes: the names of the axes in the order in which the cores have them.  Sizes cannot
-                tell ``input`` from ``output``; ``mponet.operators.convert`` knows the order of other
-                libraries.
+                tell ``input`` from ``output``; ``mponet.operators.convert`` knows the order of
+                other libraries.
             matrix: what the product of the cores should be, to check ``axes``; None checks nothing.
 
         Raises:
@@ -112,7 +114,9 @@ class MPO(NotebookRepr):
         max_bond: int | Sequence[int] | None = None,
         relative_error: float = 0.0,
     ) -> Self:
-        """The MPO nearest to a matrix; `mponet.from_matrix` has the same arguments and states the error.
+        """The MPO nearest to a matrix.
+
+        `mponet.from_matrix` has the same arguments and states the error.
 
         Example:
             >>> import numpy as np
@@ -135,7 +139,9 @@ class MPO(NotebookRepr):
         return matrix
 
     def apply(self, inputs: ArrayLike) -> Array:
-        """``inputs @ W``, shape ``(..., in_features)`` to ``(..., out_features)``; the matrix is never formed.
+        """``inputs @ W``, shape ``(..., in_features)`` to ``(..., out_features)``.
+
+        The matrix is never formed.
 
         Raises:
             ShapeError: the last axis is not ``in_features``.
@@ -177,7 +183,9 @@ class MPO(NotebookRepr):
         return MPO.from_cores(self.cores, "left output input right")
 
     def truncate(self, *, max_bond: int | Sequence[int] | None = None, relative_error: float = 0.0) -> "MPO":
-        """The nearest smaller operator; `mponet.truncate` has the same arguments and states the error.
+        """The nearest smaller operator.
+
+        `mponet.truncate` has the same arguments and states the error.
 
         Example:
             >>> import numpy as np

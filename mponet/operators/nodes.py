@@ -47,7 +47,9 @@ def network(mpo: MPO) -> tuple[Node, ...]:
 
 
 def apply(mpo: MPO, inputs: ArrayLike) -> tuple[Node, ...]:
-    """The graph of ``inputs @ W``: an ``input`` node with the edges ``batch, in1 .. inN``, then the cores.
+    """The graph of ``inputs @ W``.
+
+    An ``input`` node with the edges ``batch, in1 .. inN``, then the cores.
 
     Args:
         mpo: the operator.
@@ -96,7 +98,10 @@ def contract(nodes: Sequence[Node]) -> Array:
 
 
 def reference(mpo: MPO, inputs: ArrayLike) -> Array:
-    """``inputs @ W`` through the node graph, ``(batch, out_features)``: what every faster way is compared with."""
+    """``inputs @ W`` through the node graph, ``(batch, out_features)``.
+
+    What every faster way is compared with.
+    """
     return contract(apply(mpo, inputs)).reshape(-1, mpo.shape.out_features)
 
 

@@ -67,7 +67,10 @@ class PaddedShape:
 
     @property
     def multiplications(self) -> int:
-        """Multiplications for one input vector: the cheaper sweep, or the product with the full matrix."""
+        """Multiplications for one input vector.
+
+        The cheaper sweep, or the product with the full matrix.
+        """
         a, b = (np.array([dims]) for dims in (self.shape.input_dims, self.shape.output_dims))
         return int(_multiplications(a, b, max(self.shape.bond_dims))[0])
 
@@ -136,7 +139,10 @@ def choose_factors(
 
 
 def fewest_parameters(in_features: int, out_features: int, bond: int, sites: int) -> MPOShape:
-    """The shape with the fewest core entries, without padding; `choose_factors` without its warning."""
+    """The shape with the fewest core entries, without padding.
+
+    `choose_factors` without its warning.
+    """
     inputs, outputs = _fewest(in_features, out_features, bond, sites, "parameters", 0.0)
     return MPOShape.from_factors(inputs, outputs, bond)
 

@@ -64,10 +64,13 @@ class MPOShape(NotebookRepr):
     def from_factors(
         cls, input_dims: Sequence[int], output_dims: Sequence[int], bond: int | Sequence[int]
     ) -> "MPOShape":
-        """The shape with inner bonds ``bond``: one number for all, or one for each of the ``n - 1`` bonds.
+        """The shape with inner bonds ``bond``.
+
+        One number for all, or one for each of the ``n - 1`` bonds.
 
         Raises:
-            ShapeError: a dimension is no positive whole number, or their counts do not fit together.
+            ShapeError: a dimension is no positive whole number, or their counts do not fit
+                together.
 
         Example:
             >>> from mponet import MPOShape
@@ -94,7 +97,8 @@ class MPOShape(NotebookRepr):
             sites: number of factors; None takes that of the factors given, else `default_sites`.
 
         Raises:
-            ShapeError: a dimension is no positive whole number, or their counts do not fit together.
+            ShapeError: a dimension is no positive whole number, or their counts do not fit
+                together.
 
         Example:
             >>> from mponet import MPOShape
@@ -142,7 +146,10 @@ class MPOShape(NotebookRepr):
 
     @property
     def max_bond_dims(self) -> tuple[int, ...]:
-        """The largest useful bonds, boundaries included: with them every matrix of this size is exact."""
+        """The largest useful bonds, boundaries included.
+
+        With them every matrix of this size is exact.
+        """
         return _clamped((1, *(self.in_features * self.out_features,) * (self.sites - 1), 1), self.site_sizes)
 
     @property
@@ -168,7 +175,9 @@ class MPOShape(NotebookRepr):
 
 
 def inner_bonds(bond: int | Sequence[int], sites: int) -> tuple[int, ...]:
-    """The ``sites - 1`` inner bonds that are asked for, not clamped: one number for all, or one for each.
+    """The ``sites - 1`` inner bonds that are asked for, not clamped.
+
+    One number for all, or one for each.
 
     Raises:
         ShapeError: a bond is no positive whole number, or their count is wrong.
@@ -183,7 +192,10 @@ def inner_bonds(bond: int | Sequence[int], sites: int) -> tuple[int, ...]:
 
 
 def _clamped(bonds: tuple[int, ...], site_sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Clamp from the left, then from the right; one pass each is enough because every site size is at least 1."""
+    """Clamp from the left, then from the right.
+
+    One pass each is enough because every site size is at least 1.
+    """
     result = list(bonds)
     for k, size in enumerate(site_sizes):
         result[k + 1] = min(result[k + 1], result[k] * size)

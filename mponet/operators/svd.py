@@ -1,4 +1,7 @@
-"""Singular value decompositions that end: a second LAPACK driver, and a partial one where few values are kept."""
+"""Singular value decompositions that end.
+
+A second LAPACK driver, and a partial one where few values are kept.
+"""
 
 from math import sqrt
 from typing import NamedTuple
@@ -94,7 +97,9 @@ def _second_driver(matrix: Array) -> tuple[Array, Array, Array]:
 
 
 def _partial(matrix: Array, rank: int, limit: int) -> SVD | None:
-    """The leading values from a block Krylov space; None if it grows beyond ``limit`` before they are good enough.
+    """The leading values from a block Krylov space.
+
+    None if it grows beyond ``limit`` before they are good enough.
 
     Block Krylov iteration reaches the best error of a rank up to a factor of 1 + O(1/q^2) after q
     steps, whatever the gaps between the singular values (Musco and Musco, NeurIPS 2015).
@@ -122,7 +127,10 @@ def _partial(matrix: Array, rank: int, limit: int) -> SVD | None:
 
 
 def _orthonormal(directions: Array, basis: Array) -> Array:
-    """An orthonormal basis of what ``directions`` add to ``basis``; projected twice, since once leaves rounding."""
+    """An orthonormal basis of what ``directions`` add to ``basis``.
+
+    Projected twice, since once leaves rounding.
+    """
     for _ in range(2):
         directions = directions - basis @ (basis.T @ directions)
         directions = np.linalg.qr(directions)[0]
@@ -130,7 +138,10 @@ def _orthonormal(directions: Array, basis: Array) -> Array:
 
 
 def _rest(matrix: Array, u: Array, s: Array, vt: Array, total: float) -> float:
-    """``||matrix - u s vt||``: by Pythagoras where that is exact to nine digits, else from the difference."""
+    """``||matrix - u s vt||``.
+
+    By Pythagoras where that is exact to nine digits, else from the difference.
+    """
     squared = total**2 - float(s @ s)
     if squared > 1e-6 * total**2:
         return float(np.sqrt(squared))

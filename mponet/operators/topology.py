@@ -1,4 +1,6 @@
-"""The integers of any tensor network that is a layer: nodes, the edges that join them, dangling legs.
+"""The integers of any tensor network that is a layer.
+
+Nodes, the edges that join them, dangling legs.
 
 A matrix product operator has `mponet.operators.shape.MPOShape`; a `NetworkShape` is the same for a
 ring, a tree, a Tucker form, or whatever else has the legs ``in1 .. inN`` and ``out1 .. outM``.  The
@@ -246,7 +248,9 @@ def from_ring(
 
 
 def to_nodes(wiring: NetworkShape, tensors: Sequence[Any]) -> tuple[Node, ...]:
-    """TensorNetwork nodes with these tensors, float64 numpy, in the order of the wiring; axes have their edges' names.
+    """TensorNetwork nodes with these tensors, float64 numpy, in the order of the wiring.
+
+    Axes have their edges' names.
 
     Raises:
         ShapeError: the tensors are not those of the wiring.

@@ -111,7 +111,10 @@ class _Cutter:
 
 
 def _caps(shape: MPOShape, max_bond: int | Sequence[int] | None) -> tuple[int, ...]:
-    """The largest bond to keep at each cut: as asked, for a cap clamped by its right neighbour would cut too early."""
+    """The largest bond to keep at each cut.
+
+    As asked, for a cap clamped by its right neighbour would cut too early.
+    """
     return shape.max_bond_dims[1:-1] if max_bond is None else inner_bonds(max_bond, shape.sites)
 
 

@@ -1,4 +1,7 @@
-"""Accuracy against what a network costs: Fig. 2 and Fig. 3 of the paper with its points drawn in, and all others."""
+"""Accuracy against what a network costs.
+
+Fig. 2 and Fig. 3 of the paper with its points drawn in, and all others.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any

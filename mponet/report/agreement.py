@@ -1,4 +1,7 @@
-"""Do the backends agree?  The JSON of ``mponet crosscheck`` as a map: backend by backend, for every quantity."""
+"""Do the backends agree?  The JSON of ``mponet crosscheck`` as a map.
+
+Backend by backend, for every quantity.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -74,7 +77,10 @@ class Crosscheck:
 
 
 def is_crosscheck(document: Document) -> bool:
-    """Whether a file means to be one of ``mponet crosscheck --json``; `maps` says whether it can be used."""
+    """Whether a file means to be one of ``mponet crosscheck --json``.
+
+    `maps` says whether it can be used.
+    """
     content = document.content
     reports = content.get("reports") if isinstance(content, Mapping) else None
     return isinstance(reports, list) and all(isinstance(one, Mapping) and "comparisons" in one for one in reports)

@@ -1,4 +1,7 @@
-"""What the operators hold while they are trained: entropy of every bond over the epochs, and its spectrum."""
+"""What the operators hold while they are trained.
+
+Entropy of every bond over the epochs, and its spectrum.
+"""
 
 from collections.abc import Iterator, Sequence
 from math import log

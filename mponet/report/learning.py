@@ -27,7 +27,10 @@ def charts(experiments: Sequence[Experiment]) -> Iterator[Markup]:
 
 
 def _networks(experiments: Sequence[Experiment]) -> list[Kind]:
-    """Data set, model and bond of what has begun; a dense network alone where none with operators has."""
+    """Data set, model and bond of what has begun.
+
+    A dense network alone where none with operators has.
+    """
     begun = [one for experiment in experiments for one in experiment.trainings if one.records]
     mpo = {(one.settings.data, one.settings.model, one.settings.bond) for one in begun if one.variant == "mpo"}
     normal = {(one.settings.data, one.settings.model, None) for one in begun}

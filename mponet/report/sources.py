@@ -124,7 +124,10 @@ class _Search:
                     self.visit(inner, f"{name}/{inner.name}" if name else inner.name, depth - 1)
 
     def _is_known(self, place: Place, names: set[str]) -> bool:
-        """Whether a folder is that of a suite or of a run; one of another program is left out with a line."""
+        """Whether a folder is that of a suite or of a run.
+
+        One of another program is left out with a line.
+        """
         for file, check, places in ((SUITE, read_suite, self.suites), (CONFIG, RunFolder.existing, self.runs)):
             if file in names:
                 try:

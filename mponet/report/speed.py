@@ -1,4 +1,6 @@
-"""Speed and memory: steps of the trainings themselves, and what `mponet bench` and `benchmarks/plumbing.py` measured.
+"""Speed and memory.
+
+Steps of the trainings themselves, and what `mponet bench` and `benchmarks/plumbing.py` measured.
 
 A document of a benchmark is a list of rows, or an object whose ``rows`` is one; a row is an object
 with
@@ -52,7 +54,10 @@ class Ratio:
 
 
 def step_chart(experiments: Sequence[Experiment]) -> Iterator[Markup]:
-    """Time of a training step of every network, one chart for every data set; none where nothing was timed."""
+    """Time of a training step of every network, one chart for every data set.
+
+    None where nothing was timed.
+    """
     times: dict[str, dict[str, dict[int, float]]] = {}
     for number, experiment in enumerate(experiments):
         found: dict[tuple[str, str], list[float]] = {}

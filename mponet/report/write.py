@@ -1,4 +1,7 @@
-"""The report: a page in one file, made of what a folder holds; the same folder gives the same bytes."""
+"""The report: a page in one file, made of what a folder holds.
+
+The same folder gives the same bytes.
+"""
 
 import logging
 from collections.abc import Iterable, Sequence

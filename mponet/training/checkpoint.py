@@ -189,7 +189,10 @@ def _check_numbers(checkpoint: Checkpoint, where: str) -> None:
 
 
 def _sorted_metadata(payload: bytes) -> tuple[bytes, memoryview]:
-    """A safetensors file with its metadata in the order of names, so that equal checkpoints are equal files."""
+    """A safetensors file with its metadata in the order of names.
+
+    So equal checkpoints are equal files.
+    """
     size = int.from_bytes(payload[:8], "little")
     header = json.loads(payload[8 : 8 + size])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))

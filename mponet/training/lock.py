@@ -1,4 +1,7 @@
-"""One process at a time works in a folder: an exclusive lock that the system releases however the process ends."""
+"""One process at a time works in a folder.
+
+An exclusive lock that the system releases however the process ends.
+"""
 
 import os
 from collections.abc import Iterator
@@ -47,7 +50,10 @@ def locked(folder: Path, name: str) -> Iterator[None]:
 
 
 def is_locked(folder: Path, name: str) -> bool | None:
-    """Whether a process owns a folder; None where the file system has no locks.  Nothing is written."""
+    """Whether a process owns a folder.
+
+    None where the file system has no locks.  Nothing is written.
+    """
     try:
         handle = os.open(folder / name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,6 @@
-"""The training loop: a recipe and arrays in, a stream of records out.  No framework, no files, no terminal.
+"""The training loop.
+
+A recipe and arrays in, a stream of records out.  No framework, no files, no terminal.
 
 The batch of a step, its augmentation and its dropout depend on ``(seed, step)`` alone, so a loop
 that starts at step ``s`` with the right parameters does what an uninterrupted one does.  A loss is
@@ -70,7 +72,9 @@ def train(
     seconds: float = 0.0,
     device: str | None = None,
 ) -> Iterator[Record]:
-    """Train ``native`` in place from step ``start`` to the end of the recipe; yield a record after every block.
+    """Train ``native`` in place from step ``start`` to the end of the recipe.
+
+    Yield a record after every block.
 
     Args:
         backend: what built ``native`` and ``trainer``.
@@ -158,7 +162,9 @@ def accuracy(
 
 
 def evaluated(parameters: Parameters, state: Parameters) -> dict[str, Numbers]:
-    """The parameters that evaluation uses: their moving averages where the optimiser's state holds them.
+    """The parameters that evaluation uses.
+
+    Their moving averages where the optimiser's state holds them.
 
     Args:
         parameters: and running statistics, by canonical name.
@@ -168,13 +174,19 @@ def evaluated(parameters: Parameters, state: Parameters) -> dict[str, Numbers]:
 
 
 def evaluation_interval(recipe: Recipe, per_epoch: int) -> int:
-    """Steps between evaluations: the recipe's, else one epoch, or as many as make `SPARSEST` steps."""
+    """Steps between evaluations.
+
+    The recipe's, else one epoch, or as many as make `SPARSEST` steps.
+    """
     return recipe.evaluate_every or per_epoch * ceil(SPARSEST / per_epoch)
 
 
 @dataclass(slots=True)
 class _Test:
-    """Measures a model in training; where the recipe averages, a second model that holds the averages."""
+    """Measures a model in training.
+
+    Where the recipe averages, a second model that holds the averages.
+    """
 
     backend: Backend
     model: Model

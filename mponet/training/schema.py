@@ -31,7 +31,9 @@ Versions = Annotated[dict[Name, Name], Meta(max_length=100)]
 
 
 def convert_exactly(values: dict[str, Any], kind: type[T]) -> T:
-    """A dataclass from its fields; unlike `mponet.files.parse_json`, names that it does not have are refused.
+    """A dataclass from its fields.
+
+    Unlike `mponet.files.parse_json`, names that it does not have are refused.
 
     Settings that a newer mponet wrote would otherwise be read as others.
 

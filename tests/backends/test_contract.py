@@ -1,4 +1,6 @@
-"""What a layer must survive where it replaces a dense layer: one suite for all layers and frameworks.
+"""What a layer must survive where it replaces a dense layer.
+
+One suite for all layers and frameworks.
 
 The uses are listed in `contract.uses`; a framework's functions are in `contract.torch_uses` and its
 twins.  docs/layers.md shows the table.

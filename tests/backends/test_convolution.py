@@ -91,7 +91,10 @@ def test_exact_mode_is_the_dense_layer(lab, structure):
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_every_plan_and_its_gradients_are_those_of_the_dense_layer(lab, structure, groups, monkeypatch):
-    """The layer is linear in each core: its gradient along a step is that of the kernel along what the step makes."""
+    """The layer is linear in each core.
+
+    Its gradient along a step is that of the kernel along what the step makes.
+    """
     shape = ConvShape.from_sizes(4 * groups, 6 * groups, (3, 2), 3, groups=groups, structure=structure)
     mpo, bias, maps = sample(shape)
     window = (1, "same", 1)

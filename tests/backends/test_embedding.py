@@ -67,7 +67,10 @@ def test_exact_mode_is_the_dense_layer(lab, vocabulary):
 
 
 def along(shape, mpo, gradient):
-    """For each core, a step, and the slope of a function of the table along it: the table is linear in each core."""
+    """For each core, a step, and the slope of a function of the table along it.
+
+    The table is linear in each core.
+    """
     for k, core in enumerate(mpo.cores):
         step = np.random.default_rng(k).normal(size=core.shape)
         moved = MPO(shape.mpo, tuple(step if j == k else other for j, other in enumerate(mpo.cores)))
@@ -99,7 +102,10 @@ def test_gradients_of_the_tied_head_are_those_of_the_transposed_table(lab, shape
 
 
 def test_a_tied_pair_is_one_chain_used_twice(lab):
-    """Embedding and head share every parameter: gradients add up, and one assignment changes both."""
+    """Embedding and head share every parameter.
+
+    Gradients add up, and one assignment changes both.
+    """
     shape = SHAPES[0]
     mpo, tokens = sample(shape)
     layer = made(lab, shape, mpo)
@@ -114,7 +120,10 @@ def test_a_tied_pair_is_one_chain_used_twice(lab):
 
 @pytest.mark.parametrize("token", [11, 12, 15, 1000, -12, -500])
 def test_a_token_outside_of_the_vocabulary_is_what_it_is_to_the_framework(lab, token):
-    """The factors cover 12 rows or more, so that rows beyond the vocabulary exist and must not be given."""
+    """The factors cover 12 rows or more.
+
+    So rows beyond the vocabulary exist and must not be given.
+    """
     shape = SHAPES[0]
     layer = made(lab, shape, sample(shape)[0])
     if lab.out_of_range == "raises":

@@ -1,4 +1,7 @@
-"""Importing an adapter starts no device: each in a fresh process, which then does what must come first."""
+"""Importing an adapter starts no device.
+
+Each in a fresh process, which then does what must come first.
+"""
 
 import os
 import subprocess

@@ -1,4 +1,7 @@
-"""JAX's transformations of the layers: both modes, transposition, strict promotion, devices and meshes."""
+"""JAX's transformations of the layers.
+
+Both modes, transposition, strict promotion, devices and meshes.
+"""
 
 import os
 import subprocess
@@ -163,7 +166,8 @@ x = rng.normal(size=(64, 64))
 def close(a, b):
     return all(np.allclose(p, q, rtol=0, atol=1e-10) for p, q in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
 
-# every plan with the batch over four devices, on both kinds of mesh: a quarter of the work each, nothing gathered
+# every plan with the batch over four devices, on both kinds of mesh: a quarter of the work each,
+# nothing gathered
 cores = tuple(core[...] for core in layer.cores)
 PLANS = ((2,), (0,), False), ((1, 1), (0, 1), False), ((1, 1), (1, 0), False), ((1, 1), (0, 1), True)
 for groups, order, transposed in PLANS:

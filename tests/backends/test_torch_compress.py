@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from mponet_torch import MPOLinear  # noqa: E402
-from mponet_torch.compress import calibrate, compress, load_compressed, plan, save_compressed  # noqa: E402
+from mponet_torch.compression import calibrate, compress, load_compressed, plan, save_compressed  # noqa: E402
 
 
 class Attention(nn.Module):

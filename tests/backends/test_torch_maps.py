@@ -1,4 +1,7 @@
-"""What PyTorch users do with its convolutions and embeddings; what all frameworks promise is elsewhere."""
+"""What PyTorch users do with its convolutions and embeddings.
+
+What all frameworks promise is elsewhere.
+"""
 
 import copy
 import os

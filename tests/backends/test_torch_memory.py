@@ -1,4 +1,7 @@
-"""Nothing that a call gives out, saves or keeps is written to by another; caches are right and bounded."""
+"""Nothing that a call gives out, saves or keeps is written to by another.
+
+Caches are right and bounded.
+"""
 
 import copy
 import pickle

@@ -1,4 +1,7 @@
-"""Small models of Hugging Face with every linear layer replaced: trained, saved, loaded, generated from."""
+"""Small models of Hugging Face with every linear layer replaced.
+
+Trained, saved, loaded, generated from.
+"""
 
 import os
 

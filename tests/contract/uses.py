@@ -1,4 +1,6 @@
-"""What a layer of mponet must survive where it replaces a dense layer: the rows of the table in docs/layers.md.
+"""What a layer of mponet must survive where it replaces a dense layer.
+
+The rows of the table in docs/layers.md.
 
 Each framework has a module here, `contract.torch_uses` and so on, with one function for each use,
 named as the use.  It takes a `Kind` of layer and asserts.  A use that a framework does not have is
@@ -60,7 +62,10 @@ class Kind:
 
 
 def cells() -> dict[str, dict[str, str]]:
-    """Use to framework to ``tested``, or the reason why it is not; read from the source, nothing is imported."""
+    """Use to framework to ``tested``, or the reason why it is not.
+
+    Read from the source, nothing is imported.
+    """
     table = {use: dict.fromkeys(FRAMEWORKS, "") for use in USES}
     for framework in FRAMEWORKS:
         tree = ast.parse((Path(__file__).parent / f"{framework}_uses.py").read_text(encoding="utf-8"))

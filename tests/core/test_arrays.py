@@ -1,4 +1,7 @@
-"""Arrays that the core reads: real, finite numbers of any kind, and a message of ours for all else."""
+"""Arrays that the core reads.
+
+Real, finite numbers of any kind, and a message of ours for all else.
+"""
 
 import numpy as np
 import pytest
@@ -45,7 +48,10 @@ def test_what_is_no_array_is_an_error_of_ours(bad):
 
 
 class Tensor:
-    """Behaves as PyTorch's tensors do: numpy refuses it while it has a gradient, and does not know bfloat16."""
+    """Behaves as PyTorch's tensors do.
+
+    Numpy refuses it while it has a gradient, and does not know bfloat16.
+    """
 
     def __init__(self, values, gradient=True, half=True):
         self.values, self.gradient, self.half = values, gradient, half

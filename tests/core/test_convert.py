@@ -1,4 +1,7 @@
-"""Cores from elsewhere: any order of axes, no boundary axes, rings, other libraries, and wrong guesses."""
+"""Cores from elsewhere.
+
+Any order of axes, no boundary axes, rings, other libraries, and wrong guesses.
+"""
 
 from itertools import permutations
 

@@ -1,4 +1,7 @@
-"""Copy nodes stay copy nodes: no weights, the same tensor, and the variance of the matrix is still the target."""
+"""Copy nodes stay copy nodes.
+
+No weights, the same tensor, and the variance of the matrix is still the target.
+"""
 
 import numpy as np
 import pytest
@@ -50,7 +53,10 @@ def test_a_copy_node_is_read_as_one_and_written_as_one():
 
 @pytest.mark.parametrize("shape", [CP, DIAGONAL, MIXED], ids=["cp", "diagonal", "mixed"])
 def test_the_variance_is_the_target(shape):
-    """The mean of many draws: each has at least twelve independent products, so 4000 come within 15 %."""
+    """The mean of many draws.
+
+    Each has at least twelve independent products, so 4000 come within 15 %.
+    """
     rng = np.random.default_rng(1)
     total = 0.0
     for _ in range(4000):

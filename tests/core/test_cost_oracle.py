@@ -127,7 +127,10 @@ def test_products_of_every_path_are_predicted(data, rows, tile, purpose):
 @settings(max_examples=40)
 @given(mpos(max_sites=4, max_size=256), st.sampled_from(PURPOSES), st.booleans())
 def test_a_step_is_run_as_often_as_its_purpose_asks(mpo, purpose, recomputed):
-    """Forward once; in training again if a later step needs its result, then pulled back and summed up."""
+    """Forward once.
+
+    In training again if a later step needs its result, then pulled back and summed up.
+    """
     times = {"inference": 1, "forward": 1, "training": 4 if recomputed else 3}[purpose]
     for plan in candidates(mpo.shape):
         for step in plan.steps:

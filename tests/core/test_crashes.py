@@ -1,4 +1,7 @@
-"""Kills, second processes, full disks and missing permissions: the same files in the end, or one line."""
+"""Kills, second processes, full disks and missing permissions.
+
+The same files in the end, or one line.
+"""
 
 import os
 import resource
@@ -46,7 +49,10 @@ def test_two_who_start_together_leave_the_files_of_one(tmp_path, make):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="limits are set in forks")
 @pytest.mark.parametrize("size", [0, 50, 150, 400, 1000, 2000, 4000])
 def test_a_full_disk_is_a_line_and_the_next_start_goes_on(tmp_path, size):
-    """A limit of the size of files is as a full disk: part of a write succeeds, the rest is refused."""
+    """A limit of the size of files is as a full disk.
+
+    Part of a write succeeds, the rest is refused.
+    """
 
     def work():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

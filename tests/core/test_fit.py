@@ -1,4 +1,7 @@
-"""Operators nearest to a matrix on given inputs: exact where they can be, monotone and better than TT-SVD elsewhere."""
+"""Operators nearest to a matrix on given inputs.
+
+Exact where they can be, monotone and better than TT-SVD elsewhere.
+"""
 
 import numpy as np
 import pytest
@@ -65,7 +68,10 @@ def test_sweeps_never_raise_the_error_and_report_it_truly(shape, diagonal):
 
 
 def test_every_core_is_at_its_least_squares_optimum():
-    """The oracle knows nothing of environments: the matrix is linear in a core, so columns are built by basis cores."""
+    """The oracle knows nothing of environments.
+
+    The matrix is linear in a core, so columns are built by basis cores.
+    """
     rng = np.random.default_rng(2)
     x, weight = inputs(rng, 80, 12), rng.standard_normal((12, 8))
     found = fit(

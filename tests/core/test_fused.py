@@ -144,7 +144,10 @@ def test_constants_are_those_of_the_device_and_the_numbers(device, dtype, wanted
 
 @pytest.mark.parametrize(("speed", "wanted"), [(1e30, True), (1e3, False)])
 def test_only_a_planner_with_kernels_plans_for_them(speed, wanted, monkeypatch):
-    """Whatever the constants: infinitely fast kernels are chosen, slow ones are not, and none without kernels."""
+    """Whatever the constants.
+
+    Infinitely fast kernels are chosen, slow ones are not, and none without kernels.
+    """
     monkeypatch.setattr(
         "mponet.contraction.planner.machine_of", lambda *_: replace(SHORT, kernel_flops=speed, call_overhead=1e-12)
     )

@@ -1,4 +1,7 @@
-"""Tables on terminals of any width: every cell is there, whole, and no line is longer than the terminal."""
+"""Tables on terminals of any width.
+
+Every cell is there, whole, and no line is longer than the terminal.
+"""
 
 from io import StringIO
 

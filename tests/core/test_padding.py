@@ -1,4 +1,7 @@
-"""Factors for sizes that do not factor well: against every choice there is, and what is said if nothing helps."""
+"""Factors for sizes that do not factor well.
+
+Against every choice there is, and what is said if nothing helps.
+"""
 
 import warnings
 from itertools import product

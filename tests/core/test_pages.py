@@ -17,7 +17,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 #: Files that describe the past: names in them may be gone.
 HISTORY = (Path("CHANGELOG.md"),)
 #: Identifiers in the text that the packages do not define.
-FOREIGN = {"PIP_FIND_LINKS", "MPONET_BACKENDS", "TypeAdapter", "to_graphviz", "xavier_initializer"} | {
+FOREIGN = {"PIP_FIND_LINKS", "MPONET_BACKENDS", "TypeAdapter", "to_graphviz"} | {
     *("BlockTT", "FiniteMPO", "LinearLayerTT", "MatrixProductOperator", "TTMatrix"),
     "permute_arrays",
 }

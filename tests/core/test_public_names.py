@@ -1,4 +1,7 @@
-"""The names that the packages for models, drawings, cross-checks and measurements export; a change is deliberate."""
+"""The names that the packages for models, drawings, cross-checks and measurements export.
+
+A change is deliberate.
+"""
 
 from importlib import import_module
 from types import ModuleType

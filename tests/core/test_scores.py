@@ -74,7 +74,10 @@ def test_the_best_few_are_the_beginning_of_the_whole_order(shape, purpose):
 
 @pytest.mark.parametrize("sites", [2, 8, 12, 16])
 def test_planning_makes_few_plans_however_many_there_are(sites, monkeypatch):
-    """The number of candidates grows to tens of thousands; those that are made into plans stay a handful."""
+    """The number of candidates grows to tens of thousands.
+
+    Those that are made into plans stay a handful.
+    """
     made = []
     check = Plan.__post_init__
     monkeypatch.setattr(Plan, "__post_init__", lambda self: made.append(self) or check(self))
@@ -88,7 +91,10 @@ def test_planning_makes_few_plans_however_many_there_are(sites, monkeypatch):
 @pytest.mark.parametrize("purpose", PURPOSES)
 @pytest.mark.parametrize("machine", MACHINES[:2], ids=["torch", "jax"])
 def test_a_low_rank_layer_is_two_plain_products(bond, batch, purpose, machine):
-    """``(N, 1) x (1, M)``: the inputs meet the thin factor, then the other one; nothing is expanded or laid out."""
+    """``(N, 1) x (1, M)``: the inputs meet the thin factor, then the other one.
+
+    Nothing is expanded or laid out.
+    """
     shape = MPOShape.from_factors((1024, 1), (1, 2048), bond)
     plan = choose(shape, batch, purpose=purpose, machine=machine)
     assert [(step.prefix, step.rows, step.inner, step.suffix) for step in plan.steps] == [
@@ -101,7 +107,10 @@ def test_a_low_rank_layer_is_two_plain_products(bond, batch, purpose, machine):
 
 @pytest.mark.parametrize(("inputs", "outputs"), [((1, 96), (64, 1)), ((96, 1, 1), (1, 1, 64)), ((1, 24, 4), (8, 8, 1))])
 def test_no_chosen_plan_multiplies_more_than_the_cheapest_by_more_than_it_gains(inputs, outputs):
-    """For a large batch and free calls, time is arithmetic: the plan of the fewest multiplications wins."""
+    """For a large batch and free calls, time is arithmetic.
+
+    The plan of the fewest multiplications wins.
+    """
     machine = replace(
         DEFAULT_COSTS, call_overhead=1e-15, bmm_overhead=1e-15, half_speed_size=1e-9, cache_bandwidth=1e20,
         llc_bandwidth=1e20, memory_bandwidth=1e20, forward_memory_share=100.0,

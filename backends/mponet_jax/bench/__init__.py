@@ -64,7 +64,10 @@ def settings() -> dict[str, Any]:
 
 
 def step_memory(passes: Passes) -> int:
-    """Bytes that a step has in use at its peak beyond what was there before it, results included: XLA's own account."""
+    """Bytes that a step has in use at its peak beyond what was there before it, results included.
+
+    XLA's own account.
+    """
     found = passes.compiled().memory_analysis()
     return int(found.temp_size_in_bytes + found.output_size_in_bytes)
 

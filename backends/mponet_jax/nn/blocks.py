@@ -19,7 +19,9 @@ from mponet_jax.ops.arrays import Array, accumulator
 
 
 class Sequential(nnx.Module):
-    """Modules one after the other, each an attribute under its name; without any, inputs come out as they are.
+    """Modules one after the other, each an attribute under its name.
+
+    Without any, inputs come out as they are.
 
     Args:
         modules: by name, in order.
@@ -111,7 +113,10 @@ def _moments(inputs: Array) -> tuple[Array, Array]:
 
 @_moments.defjvp
 def _moments_forward(primals: tuple[Array], tangents: tuple[Array]) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """The variance as a function of its mean is at a minimum: what JAX would add for it is zero, at a pass over all."""
+    """The variance as a function of its mean is at a minimum.
+
+    What JAX would add for it is zero, at a pass over all.
+    """
     (inputs,), (direction,) = primals, tangents
     axes = tuple(range(inputs.ndim - 1))
     mean, variance = _moments(inputs)

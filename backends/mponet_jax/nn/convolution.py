@@ -25,7 +25,9 @@ Sizes = int | Sequence[int]
 
 
 class MPOConv(ParameterAccess, ConvLayer, nnx.Module):
-    """`flax.nnx.Conv` with a kernel that is a chain of cores; one or two spatial axes, as ``kernel_size`` says.
+    """`flax.nnx.Conv` with a kernel that is a chain of cores.
+
+    One or two spatial axes, as ``kernel_size`` says.
 
     Attributes:
         shape: sizes, structure, factors and bonds (`mponet.layers.convolution.ConvShape`).
@@ -46,7 +48,8 @@ class MPOConv(ParameterAccess, ConvLayer, nnx.Module):
         use_bias: whether to have a bias.
         structure: how the kernel is a matrix (`mponet.layers.convolution`): ``separable``,
             ``kernel``, ``channel`` or ``spatial``.
-        sites: number of factors where they are chosen; None takes the smallest chain of the structure.
+        sites: number of factors where they are chosen; None takes the smallest chain of the
+            structure.
         input_dims: factors of the rows of the matrix; None chooses.
         output_dims: factors of the columns; None chooses.
         initializer: variance of the entries of the kernel, met exactly: ``glorot``, ``he``,
@@ -173,7 +176,8 @@ class MPOConv(ParameterAccess, ConvLayer, nnx.Module):
         """The convolution of maps ``(..., *sizes, in_features)``, with any leading dimensions.
 
         Raises:
-            ShapeError: the inputs have other channels or too few axes, or are smaller than the window.
+            ShapeError: the inputs have other channels or too few axes, or are smaller than the
+                window.
         """
         rank, window = self.shape.rank, self.window
         check_maps(self.shape, inputs.shape, -1, batched=False)
@@ -181,8 +185,9 @@ class MPOConv(ParameterAccess, ConvLayer, nnx.Module):
         inputs, bias, cores = self._promoted(inputs)
         maps = inputs.reshape(prod(leading), *inputs.shape[-1 - rank :])
         batch, *sizes = (size if isinstance(size, int) else None for size in maps.shape[:-1])
-        # not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a plan is no array
-        # nor is it known while tracing what will be differentiated: the plan is that of training
+        # not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a plan
+        # is no array nor is it known while tracing what will be differentiated: the plan is that of
+        # training
         plan = conv_plans(self.shape, window, batch, tuple(sizes), maps.dtype.name, planner()).training
         if window.mode != "zeros":
             pads = ((0, 0), *window.pads(maps.shape[1:-1]), (0, 0))

@@ -37,7 +37,8 @@ class MPOEmbed(ParameterAccess, EmbeddingLayer, nnx.Module):
             product.
         features: length of a row.
         bond: bond dimension, one for all or one for each inner bond; clamped to what is useful.
-        sites: number of factors where they are chosen; None takes that of the factors given, else 2.
+        sites: number of factors where they are chosen; None takes that of the factors given, else
+            2.
         input_dims: factors whose product is at least ``num_embeddings``; None chooses.
         output_dims: factors of ``features``; None chooses.
         initializer: variance of the entries of the table, met exactly: a number, ``glorot``, ``he``
@@ -148,7 +149,9 @@ class MPOEmbed(ParameterAccess, EmbeddingLayer, nnx.Module):
         return rows.reshape(*inputs.shape, self.features)
 
     def attend(self, query: Array) -> Array:
-        """``query @ table.T``: logits ``(..., num_embeddings)`` of ``(..., features)``, by the same cores.
+        """``query @ table.T``.
+
+        Logits ``(..., num_embeddings)`` of ``(..., features)``, by the same cores.
 
         Raises:
             ShapeError: the last dimension is not ``features``.
@@ -159,14 +162,16 @@ class MPOEmbed(ParameterAccess, EmbeddingLayer, nnx.Module):
         query, *cores = promote_dtype((query, *(core[...] for core in self.cores)), dtype=self.dtype)
         rows = query.reshape(prod(leading), self.features)
         batch = rows.shape[0] if isinstance(rows.shape[0], int) else None
-        # not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a plan is no array
+        # not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a plan
+        # is no array
         plans = plans_for(self.shape.head, batch, rows.dtype.name, planner())
         logits = apply(plans, rows, [core.transpose(0, 2, 1, 3) for core in cores])
         return logits[:, : self.num_embeddings].reshape(*leading, self.num_embeddings)
 
 
 def _gathered(rows: Array, indices: Array) -> Array:
-    # a token outside the vocabulary has an index beyond the rows, or one so far below that it does not wrap
+    # a token outside the vocabulary has an index beyond the rows, or one so far below that it does
+    # not wrap
     return rows.at[indices].get(mode="fill", fill_value=jnp.nan)
 
 

@@ -17,7 +17,9 @@ from mponet_jax.ops.planning import planner
 
 
 class MPOLinear(ParameterAccess, ChainLayer, nnx.Module):
-    """``y = x @ W + b`` with ``W`` a matrix product operator; takes and gives any leading dimensions.
+    """``y = x @ W + b`` with ``W`` a matrix product operator.
+
+    Takes and gives any leading dimensions.
 
     Attributes:
         shape: factors and bonds (`mponet.MPOShape`).
@@ -74,6 +76,7 @@ class MPOLinear(ParameterAccess, ChainLayer, nnx.Module):
         leading = inputs.shape[:-1]
         rows = inputs.reshape(prod(leading), self.in_features)
         batch = rows.shape[0] if isinstance(rows.shape[0], int) else None
-        # not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a plan is no array
+        # not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a plan
+        # is no array
         plans = plans_for(self.shape, batch, rows.dtype.name, planner())
         return apply(plans, rows, cores, bias).reshape(*leading, self.out_features)

@@ -16,7 +16,9 @@ from mponet_jax.ops.planning import planner
 
 
 class NetworkLinear(ParameterAccess, NetworkLayer, nnx.Module):
-    """``y = x @ W + b`` with ``W`` a tensor network of any form; takes and gives any leading dimensions.
+    """``y = x @ W + b`` with ``W`` a tensor network of any form.
+
+    Takes and gives any leading dimensions.
 
     For a chain with one input and one output leg on every node `MPOLinear` is faster:
     ``MPOLinear.from_nodes(nodes)``.
@@ -69,6 +71,7 @@ class NetworkLinear(ParameterAccess, NetworkLayer, nnx.Module):
         leading = inputs.shape[:-1]
         rows = inputs.reshape(prod(leading), self.in_features)
         batch = rows.shape[0] if isinstance(rows.shape[0], int) else None
-        # not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a plan is no array
+        # not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a plan
+        # is no array
         plans = plans_for(self.shape, batch, rows.dtype.name, planner())
         return apply(plans, rows, tensors, bias).reshape(*leading, self.out_features)

@@ -51,14 +51,18 @@ class ParameterAccess(OperatorLayer):
         words = jax.random.key_data(rngs.params())
         if not isinstance(words, jax.core.Tracer):
             return tuple(jnp.asarray(values) for values in drawn(words))
-        # layers are also made under nnx.eval_shape, nnx.jit and nnx.vmap, where the key has no numbers yet
+        # layers are also made under nnx.eval_shape, nnx.jit and nnx.vmap, where the key has no
+        # numbers yet
         like = tuple(jax.ShapeDtypeStruct(size, self.param_dtype) for size in self.parameter_shapes)
         traced: tuple[Array, ...] = jax.pure_callback(drawn, like, words, vmap_method="sequential")
         return traced
 
     @property
     def kernel(self) -> Array:
-        """The dense matrix ``(in_features, out_features)`` of `flax.nnx.Linear`; read-only, differentiable."""
+        """The dense matrix ``(in_features, out_features)`` of `flax.nnx.Linear`.
+
+        Read-only, differentiable.
+        """
         matrix: Array = execute.dense_matrix(self.dense_plan, [tensor[...] for tensor in self.tensors], OPS)
         return matrix
 

@@ -47,7 +47,8 @@ class Ops:
 
     def add(self, array: Array, bias: Array) -> Array:
         """``array + bias``, in the dtype of ``array``."""
-        # the bias is spread out before it is narrowed: its gradient is then summed in the wide dtype
+        # the bias is spread out before it is narrowed: its gradient is then summed in the wide
+        # dtype
         return array + jnp.broadcast_to(bias.reshape(1, -1), array.shape).astype(array.dtype)
 
     def matmul_permuted(
@@ -63,7 +64,10 @@ class Ops:
     def map_tiles(
         self, body: Body[Array], arrays: tuple[Array, ...], widths: Sequence[int], tile: int
     ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        """``body`` over blocks of ``tile`` rows; its states are computed again when it is differentiated."""
+        """``body`` over blocks of ``tile`` rows.
+
+        Its states are computed again when it is differentiated.
+        """
         (inputs,) = arrays
 
         @jax.checkpoint

@@ -68,7 +68,10 @@ def _apply(plans: PlanSet, inputs: Array, tensors: Tensors, bias: Array | None) 
 
 @_apply.defjvp
 def _differentiated(plans: PlanSet, primals: Primals, tangents: Primals) -> tuple[Array, Array]:
-    """Differentiated, the plan of training is run: the rule only says so, the derivative is JAX's own."""
+    """Differentiated, the plan of training is run.
+
+    The rule only says so, the derivative is JAX's own.
+    """
     outputs, change = jax.jvp(partial(recomputed, plans.training), primals, tangents)
     return outputs, change
 

@@ -1,4 +1,7 @@
-"""How `mponet.contraction.planner` knows this framework: by its versions, and by passes made ready to be timed."""
+"""How `mponet.contraction.planner` knows this framework.
+
+By its versions, and by passes made ready to be timed.
+"""
 
 from collections.abc import Callable
 from functools import cache
@@ -15,7 +18,8 @@ from mponet.contraction.program import BasePlan
 from mponet_jax.ops.arrays import OPS, Array, dtype_of, from_numpy
 from mponet_jax.ops.contraction import recomputed
 
-#: Weights are merged in every call of a compiled function; a pass that is not differentiated is known.
+#: Weights are merged in every call of a compiled function; a pass that is not differentiated is
+#: known.
 PURPOSES: tuple[Purpose, ...] = ("forward", "training")
 
 

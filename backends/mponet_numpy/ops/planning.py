@@ -1,4 +1,7 @@
-"""How `mponet.contraction.planner` knows numpy: by its version, and by passes made ready to be timed."""
+"""How `mponet.contraction.planner` knows numpy.
+
+By its version, and by passes made ready to be timed.
+"""
 
 from collections.abc import Callable
 from functools import cache

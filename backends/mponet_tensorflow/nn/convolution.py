@@ -267,14 +267,16 @@ class MPOConv2D(_MPOConv):
         use_bias: whether to have a bias.
         structure: how the kernel is a matrix (`mponet.layers.convolution`): ``separable``,
             ``kernel``, ``channel`` or ``spatial``.
-        sites: number of factors where they are chosen; None takes the smallest chain of the structure.
+        sites: number of factors where they are chosen; None takes the smallest chain of the
+            structure.
         input_dims: factors of the rows of the matrix; None chooses.
         output_dims: factors of the columns; None chooses.
         initializer: variance of the entries of the kernel, met exactly: ``glorot``, ``he``,
             ``lecun`` or a number.
         seed: seed of the starting values; None draws one, so `keras.utils.set_random_seed` governs.
-        **kwargs: those of `keras.layers.Conv2D` (``kernel_initializer``, ``kernel_regularizer``, ...
-            see `mponet_tensorflow.nn.options.WeightOptions`) and those of every `keras.layers.Layer`.
+        **kwargs: those of `keras.layers.Conv2D` (``kernel_initializer``, ``kernel_regularizer``,
+            ... see `mponet_tensorflow.nn.options.WeightOptions`) and those of every
+            `keras.layers.Layer`.
 
     Raises:
         ShapeError: sizes, factors and bonds do not fit together.

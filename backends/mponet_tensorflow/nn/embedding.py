@@ -31,11 +31,13 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer, keras.layers.Layer):
         embeddings: the table, built when it is asked for.
 
     Args:
-        input_dim: length of the vocabulary; any number, since the factors may have a larger product.
+        input_dim: length of the vocabulary; any number, since the factors may have a larger
+            product.
         output_dim: length of a row.
         bond: bond dimension, one for all or one for each inner bond; clamped to what is useful.
         mask_zero: as for `keras.layers.Embedding`.
-        sites: number of factors where they are chosen; None takes that of the factors given, else 2.
+        sites: number of factors where they are chosen; None takes that of the factors given, else
+            2.
         input_dims: factors whose product is at least ``input_dim``; None chooses.
         output_dims: factors of ``output_dim``; None chooses.
         initializer: variance of the entries of the table, met exactly: a number, ``glorot``, ``he``
@@ -140,7 +142,10 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer, keras.layers.Layer):
         return dense
 
     def call(self, inputs: Array, reverse: bool = False) -> Array:
-        """Rows of the table for integer tokens, ``(...)`` to ``(..., output_dim)``; or `attend` if ``reverse``."""
+        """Rows of the table for integer tokens, ``(...)`` to ``(..., output_dim)``.
+
+        Or `attend` if ``reverse``.
+        """
         if reverse:
             return self.attend(inputs)
         inputs = tf.convert_to_tensor(inputs)
@@ -151,7 +156,9 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer, keras.layers.Layer):
         return tf.ensure_shape(shaped, [*tokens.shape, self.output_dim])
 
     def attend(self, inputs: Array) -> Array:
-        """``inputs @ table.T``: logits ``(..., input_dim)`` of ``(..., output_dim)``, by the same cores.
+        """``inputs @ table.T``.
+
+        Logits ``(..., input_dim)`` of ``(..., output_dim)``, by the same cores.
 
         Raises:
             ShapeError: the last dimension is not ``output_dim``.

@@ -18,7 +18,9 @@ Size = int | Sequence[int]
 
 @keras.saving.register_keras_serializable(package="mponet")
 class MPODense(ParameterAccess, ChainLayer, keras.layers.Layer):
-    """``y = activation(x @ W + b)`` with ``W`` a matrix product operator; takes and gives any leading dimensions.
+    """``y = activation(x @ W + b)`` with ``W`` a matrix product operator.
+
+    Takes and gives any leading dimensions.
 
     As with `keras.layers.Dense` the number of inputs is that of the first call, and the weights are
     made then.

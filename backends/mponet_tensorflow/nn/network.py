@@ -14,7 +14,9 @@ from mponet_tensorflow.ops.contraction import apply
 
 @keras.saving.register_keras_serializable(package="mponet")
 class NetworkDense(ParameterAccess, NetworkLayer, keras.layers.Layer):
-    """``y = activation(x @ W + b)`` with ``W`` a tensor network of any form; takes and gives any leading dimensions.
+    """``y = activation(x @ W + b)`` with ``W`` a tensor network of any form.
+
+    Takes and gives any leading dimensions.
 
     For a chain with one input and one output leg on every node `MPODense` is faster:
     ``MPODense.from_nodes(nodes)``.

@@ -7,7 +7,8 @@ from typing import Any, Self
 from mponet.errors import InputError
 from mponet_tensorflow.ops.arrays import Array, keras
 
-#: Variance of a normal distribution cut off at two standard deviations, relative to that of the whole.
+#: Variance of a normal distribution cut off at two standard deviations, relative to that of the
+#: whole.
 TRUNCATED = 0.7737413035760013
 
 
@@ -34,7 +35,9 @@ class WeightOptions:
 
     @classmethod
     def taken_from(cls, arguments: dict[str, Any]) -> Self:
-        """Take the options out of a layer's keyword arguments; the rest are those of `keras.layers.Layer`.
+        """Take the options out of a layer's keyword arguments.
+
+        The rest are those of `keras.layers.Layer`.
 
         Args:
             arguments: keyword arguments; the options are removed from it.

@@ -40,7 +40,8 @@ class ParameterAccess(OperatorLayer):
         """Keep the arguments that both kinds of layer have.
 
         Raises:
-            InputError: the layer computes in complex numbers, or ``kernel_initializer`` has no variance.
+            InputError: the layer computes in complex numbers, or ``kernel_initializer`` has no
+                variance.
         """
         check_real(self.compute_dtype, "the layer")  # type: ignore[attr-defined]
         self.activation = keras.activations.get(activation)
@@ -50,7 +51,10 @@ class ParameterAccess(OperatorLayer):
         self.supports_masking = True
 
     def _make_parameters(self) -> None:
-        """Add the weights with starting values; a seed is drawn as Keras draws those of its initialisers."""
+        """Add the weights with starting values.
+
+        A seed is drawn as Keras draws those of its initialisers.
+        """
         seed = random.randint(1, 10**9) if self.seed is None else self.seed
         options = self.options
         if options.kernel_initializer is not None:
@@ -90,7 +94,9 @@ class ParameterAccess(OperatorLayer):
 
     @property
     def kernel(self) -> Array:
-        """The dense matrix ``(inputs, units)`` that `keras.layers.Dense` would have; read-only, differentiable.
+        """The dense matrix ``(inputs, units)`` that `keras.layers.Dense` would have.
+
+        Read-only, differentiable.
 
         Raises:
             ShapeError: the layer is not built.
@@ -159,7 +165,9 @@ class ParameterAccess(OperatorLayer):
 
 
 def _kernel_of(dense: keras.layers.Dense) -> tuple[NDArray[Any], Any]:
-    """The kernel of a dense layer as it acts, LoRA merged and int8 scaled; and the policy of its numbers.
+    """The kernel of a dense layer as it acts, LoRA merged and int8 scaled.
+
+    And the policy of its numbers.
 
     Raises:
         InputError: it is quantised in a way that is not read here.

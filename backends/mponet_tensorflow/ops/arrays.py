@@ -28,7 +28,10 @@ def _check_keras(wanted: str, where: str) -> None:
 
 
 def _keras_setting() -> tuple[str, str]:
-    """The framework that keras will load, and what says so: the variable, else the file, read as keras reads them."""
+    """The framework that keras will load, and what says so.
+
+    The variable, else the file, read as keras reads them.
+    """
     if named := os.environ.get("KERAS_BACKEND"):
         return named, "KERAS_BACKEND"
     path = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "keras.json"
@@ -58,7 +61,10 @@ DTYPES = {
 
 
 class Ops:
-    """`mponet.contraction.execute.Ops` of TensorFlow; also while tracing, with the batch known or not."""
+    """`mponet.contraction.execute.Ops` of TensorFlow.
+
+    Also while tracing, with the batch known or not.
+    """
 
     def reshape(self, array: Array, shape: tuple[int, ...]) -> Array:
         """The array with another shape."""

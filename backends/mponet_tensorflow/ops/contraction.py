@@ -1,4 +1,7 @@
-"""``inputs @ W + b`` as one differentiable operation: the core's plan forward, the core's plan backward."""
+"""``inputs @ W + b`` as one differentiable operation.
+
+The core's plan forward, the core's plan backward.
+"""
 
 from collections.abc import Callable, Sequence
 

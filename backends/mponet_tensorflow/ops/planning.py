@@ -1,4 +1,7 @@
-"""How `mponet.contraction.planner` knows this framework: by its versions, and by passes made ready to be timed."""
+"""How `mponet.contraction.planner` knows this framework.
+
+By its versions, and by passes made ready to be timed.
+"""
 
 from collections.abc import Callable
 from functools import cache
@@ -11,7 +14,8 @@ from mponet.contraction.planner import PlanningContext
 from mponet.contraction.program import BasePlan
 from mponet_tensorflow.ops.arrays import OPS, Array, dtype_of, from_numpy, keras, tf
 
-#: Weights are merged in every call; a layer that is called with ``training=False`` runs the forward plan.
+#: Weights are merged in every call; a layer that is called with ``training=False`` runs the forward
+#: plan.
 PURPOSES: tuple[Purpose, ...] = ("forward", "training")
 
 

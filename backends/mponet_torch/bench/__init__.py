@@ -13,7 +13,10 @@ from mponet_torch.ops.arrays import Array, device_of, from_numpy, to_numpy
 
 
 class Passes:
-    """A layer and a batch, as `mponet.bench.implementation.Passes`: eager, as most people run torch."""
+    """A layer and a batch, as `mponet.bench.implementation.Passes`.
+
+    Eager, as most people run torch.
+    """
 
     def __init__(self, native: nn.Module, inputs: Numbers, gradients: Numbers) -> None:
         device = device_of(None)

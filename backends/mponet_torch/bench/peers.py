@@ -1,4 +1,6 @@
-"""What `mponet bench` compares our layer with: other ways to apply the same operator, written here or by others.
+"""What `mponet bench` compares our layer with.
+
+Other ways to apply the same operator, written here or by others.
 
 Packages are imported when a layer of theirs is made.
 """
@@ -30,7 +32,10 @@ class LowRank(nn.Sequential):
 
 
 class Sweep(nn.Module):
-    """The authors' own way: from the first core to the last, the rest of the input behind, a transposition a core."""
+    """The authors' own way.
+
+    From the first core to the last, the rest of the input behind, a transposition a core.
+    """
 
     def __init__(self, mpo: MPO, bias: Numbers) -> None:
         super().__init__()

@@ -92,12 +92,17 @@ class FlattenNHWC(nn.Module):
     """``(batch, channels, height, width)`` to ``(batch, height * width * channels)``, channels fastest."""
 
     def forward(self, inputs: Array) -> Array:
-        """The feature maps as vectors, without a copy from channels-last memory; vectors stay as they are."""
+        """The feature maps as vectors, without a copy from channels-last memory.
+
+        Vectors stay as they are.
+        """
         return _rows(inputs)
 
 
 class ReshapeNHWC(nn.Module):
-    """`FlattenNHWC` backwards: vectors, channels fastest, to feature maps; maps are flattened first.
+    """`FlattenNHWC` backwards: vectors, channels fastest, to feature maps.
+
+    Maps are flattened first.
 
     Args:
         shape: ``(height, width, channels)``.

@@ -54,7 +54,10 @@ def check_inputs(inputs: Any) -> None:
 
 
 def flattened(inputs: Array) -> Array:
-    """``(rows, features)``; the inputs themselves where they are that, or autograd would record a view."""
+    """``(rows, features)``.
+
+    The inputs themselves where they are that, or autograd would record a view.
+    """
     return inputs if inputs.ndim == 2 else inputs.reshape(prod(inputs.shape[:-1]), inputs.shape[-1])
 
 
@@ -91,7 +94,10 @@ def leaf(layer: Any, inputs: Proxy) -> Any:
 
 
 def _nested(layer: Any, inputs: Array) -> Array:
-    """A nested tensor of outputs; jagged ones keep their offsets, so that they still add to others of the batch."""
+    """A nested tensor of outputs.
+
+    Jagged ones keep their offsets, so that they still add to others of the batch.
+    """
     if inputs.layout == torch.jagged and inputs.lengths() is None and inputs._ragged_idx < inputs.ndim - 1:  # type: ignore[attr-defined]
         values = layer(inputs.values())
         return torch.nested.nested_tensor_from_jagged(values, inputs.offsets(), jagged_dim=inputs._ragged_idx)  # type: ignore[attr-defined]

@@ -218,7 +218,10 @@ class _MPOConv(ParameterAccess, ConvLayer):
         self._traced_plans: Any = self.plans((None,) * (self._rank + 1))
 
     def _kernels(self, plans: ConvPlanSet, maps: Array, cores: list[Array]) -> tuple[ConvPlan, list[Array]]:
-        """The plan to run, and its kernels: kept ones where nothing is recorded, traced or mapped."""
+        """The plan to run, and its kernels.
+
+        Kept ones where nothing is recorded, traced or mapped.
+        """
         if torch.is_grad_enabled() and any(array.requires_grad for array in (maps, *cores)):
             return plans.training, kernels(plans.training, cores, OPS)
         tracing = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined, no-untyped-call]
@@ -272,7 +275,8 @@ class MPOConv2d(_MPOConv):
         padding_mode: as for `torch.nn.Conv2d`.
         structure: how the kernel is a matrix (`mponet.layers.convolution`): ``separable``,
             ``kernel``, ``channel`` or ``spatial``.
-        sites: number of factors where they are chosen; None takes the smallest chain of the structure.
+        sites: number of factors where they are chosen; None takes the smallest chain of the
+            structure.
         input_dims: factors of the rows of the matrix; None chooses.
         output_dims: factors of the columns; None chooses.
         initializer: variance of the entries of the kernel, met exactly: ``glorot``, ``he``,

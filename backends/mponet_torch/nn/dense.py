@@ -1,4 +1,7 @@
-"""What a dense layer of PyTorch computes: its matrix, its bias, and what a layer in its place takes over."""
+"""What a dense layer of PyTorch computes.
+
+Its matrix, its bias, and what a layer in its place takes over.
+"""
 
 from typing import Any
 
@@ -10,7 +13,8 @@ from mponet.layers.checks import check_real
 from mponet.layers.operator import DenseWeights
 from mponet_torch.ops.arrays import Array, to_numpy
 
-#: What is registered on a module before and after its calls; each is a dictionary that handles refer to.
+#: What is registered on a module before and after its calls; each is a dictionary that handles
+#: refer to.
 HOOKS = (
     *("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_forward_hooks", "_forward_hooks_with_kwargs"),
     *("_forward_hooks_always_called", "_backward_pre_hooks", "_backward_hooks"),

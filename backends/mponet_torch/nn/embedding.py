@@ -1,4 +1,7 @@
-"""`MPOEmbedding`: an embedding whose table is a chain of cores, and `TiedHead`, an output head of the same cores."""
+"""`MPOEmbedding`.
+
+An embedding whose table is a chain of cores, and `TiedHead`, an output head of the same cores.
+"""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -29,7 +32,8 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer):
         shape: vocabulary, factors and bonds (`mponet.layers.embedding.EmbeddingShape`).
         core1, core2, ...: one parameter per site, ``(D_{k-1}, I_k, J_k, D_k)``; ``cores`` gives all
             of them.
-        padding_row: the row of ``padding_idx``, which is not trained: zero at first; None without one.
+        padding_row: the row of ``padding_idx``, which is not trained: zero at first; None without
+            one.
         weight: the table, built when it is asked for.
 
     Args:
@@ -38,7 +42,8 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer):
         embedding_dim: length of a row.
         bond: bond dimension, one for all or one for each inner bond; clamped to what is useful.
         padding_idx: as for `torch.nn.Embedding`.
-        sites: number of factors where they are chosen; None takes that of the factors given, else 2.
+        sites: number of factors where they are chosen; None takes that of the factors given, else
+            2.
         input_dims: factors whose product is at least ``num_embeddings``; None chooses.
         output_dims: factors of ``embedding_dim``; None chooses.
         initializer: variance of the entries of the table, met exactly: a number, ``glorot``, ``he``
@@ -126,7 +131,10 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer):
         return DenseWeights(table, None, options)
 
     def reset_parameters(self) -> None:
-        """Draw the starting values anew, by ``seed`` or else by torch's generator; the padding row becomes zero."""
+        """Draw the starting values anew, by ``seed`` or else by torch's generator.
+
+        The padding row becomes zero.
+        """
         super().reset_parameters()
         row = self._buffers.get("padding_row")
         if row is not None:
@@ -164,7 +172,9 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer):
         return self._padded(rows, tokens).reshape(*inputs.shape, self.embedding_dim)
 
     def attend(self, inputs: Array) -> Array:
-        """``inputs @ table.T``: logits ``(..., num_embeddings)`` of ``(..., embedding_dim)``, by the same cores.
+        """``inputs @ table.T``.
+
+        Logits ``(..., num_embeddings)`` of ``(..., embedding_dim)``, by the same cores.
 
         Raises:
             ShapeError: the last dimension is not ``embedding_dim``.
@@ -197,7 +207,8 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer):
 class TiedHead(nn.Module):
     """An output head with the table of an `MPOEmbedding`, and the same parameters: ``x @ table.T + b``.
 
-    It is what ``lm_head`` with tied weights is to a dense embedding.  The parameters are those of the
+    It is what ``lm_head`` with tied weights is to a dense embedding.  The parameters are those of
+    the
     embedding: they are counted once by an optimiser and move with either module.
 
     Args:

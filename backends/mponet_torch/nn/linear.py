@@ -14,7 +14,9 @@ from mponet_torch.ops.arrays import Array
 
 
 class MPOLinear(ParameterAccess, ChainLayer):
-    """``y = x @ W + b`` with ``W`` a matrix product operator; takes and gives any leading dimensions.
+    """``y = x @ W + b`` with ``W`` a matrix product operator.
+
+    Takes and gives any leading dimensions.
 
     Attributes:
         shape: factors and bonds (`mponet.MPOShape`).

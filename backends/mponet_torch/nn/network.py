@@ -13,7 +13,9 @@ from mponet_torch.ops.arrays import Array
 
 
 class NetworkLinear(ParameterAccess, NetworkLayer):
-    """``y = x @ W + b`` with ``W`` a tensor network of any form; takes and gives any leading dimensions.
+    """``y = x @ W + b`` with ``W`` a tensor network of any form.
+
+    Takes and gives any leading dimensions.
 
     For a chain with one input and one output leg on every node `MPOLinear` is faster:
     ``MPOLinear.from_nodes(nodes)``.

@@ -53,14 +53,19 @@ class ParameterAccess(nn.Module, OperatorLayer):
         self._prepare_plans()
 
     def _prepare_plans(self) -> None:
-        """Make what `plans` gives while tracing: a compiler that traces the layer must not trace the search."""
+        """Make what `plans` gives while tracing.
+
+        A compiler that traces the layer must not trace the search.
+        """
         self._plans = PlanCache(self._planned_shape)
         self._traced_plans = plans_for(self._planned_shape, None, *self._planning())
 
     # ------------------------------------------------------------ starting values
 
     def reset_parameters(self) -> None:
-        """Draw the starting values anew, by ``seed`` or else by torch's generator; the bias becomes zero.
+        """Draw the starting values anew, by ``seed`` or else by torch's generator.
+
+        The bias becomes zero.
 
         On the meta device, where there are no numbers, nothing happens.
         """
@@ -117,7 +122,9 @@ class ParameterAccess(nn.Module, OperatorLayer):
         return DenseWeight(self.tensors[0], self._weight_shape, wanted, self._dense_weight)  # type: ignore[no-any-return]
 
     def plans(self, batch: int | None, dtype: torch.dtype | None = None) -> PlanSet:
-        """The plans in use for a batch of so many rows; None while tracing, where the batch may vary.
+        """The plans in use for a batch of so many rows.
+
+        None while tracing, where the batch may vary.
 
         Args:
             batch: number of rows.
@@ -134,7 +141,10 @@ class ParameterAccess(nn.Module, OperatorLayer):
         return None if self.training else self._kept
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode as `torch.nn.Module.train` does; in training no weights are kept for inference."""
+        """Set the mode as `torch.nn.Module.train` does.
+
+        In training no weights are kept for inference.
+        """
         if mode:
             self._kept.clear()
         return super().train(mode)

@@ -1,4 +1,7 @@
-"""`DenseWeight`: the matrix of a layer for code that reads ``layer.weight``, built when it is first used."""
+"""`DenseWeight`.
+
+The matrix of a layer for code that reads ``layer.weight``, built when it is first used.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -69,7 +72,10 @@ def _built(value: Any) -> Any:
 
 
 def _refuse_writes(func: Any) -> None:
-    """Refuse methods that write to their first argument: their names end with an underscore, or set something."""
+    """Refuse methods that write to their first argument.
+
+    Their names end with an underscore, or set something.
+    """
     name = getattr(func, "__name__", "")
     in_place = name.endswith("_") and not name.endswith("__")
     if in_place or name in ("__set__", "__setitem__", "__delete__") or (name.startswith("__i") and name not in _READS):

@@ -48,7 +48,10 @@ class Ops:
         return array + bias
 
     def accumulate_gradient(self, total: Array | None, a: Array, b: Array) -> Array:
-        """``total`` plus ``a.T @ b``, or for three axes ``sum_p a[p] @ b[p].T``; 16-bit numbers in float32."""
+        """``total`` plus ``a.T @ b``, or for three axes ``sum_p a[p] @ b[p].T``.
+
+        16-bit numbers in float32.
+        """
         product = a.T @ b if a.ndim == 2 else _across(a, b)
         if total is None:
             return product
@@ -112,12 +115,16 @@ class InPlace(Ops):
     def matmul_permuted(
         self, a: Array, b: Array, sizes: tuple[int, ...], axes: tuple[int, ...], shape: tuple[int, ...]
     ) -> Array:
-        """The same, its product in memory that is used again: the system takes back what is freed, page by page."""
+        """The same, its product in memory that is used again.
+
+        The system takes back what is freed, page by page.
+        """
         kept = _scratch(a, (a.shape[0], b.shape[1]))
         if kept is None:
             return super().matmul_permuted(a, b, sizes, axes, shape)
         result = torch.mm(a, b, out=kept).reshape(sizes).permute(axes).reshape(shape)
-        # a view where the new order happens to be one of strides: then it must not stay in that memory
+        # a view where the new order happens to be one of strides: then it must not stay in that
+        # memory
         return result.clone() if result.untyped_storage().data_ptr() == kept.untyped_storage().data_ptr() else result
 
     def map_tiles(
@@ -162,7 +169,10 @@ def ops_for(*arrays: Array | None) -> Ops:
 
 
 def is_mapped(*arrays: Array | None) -> bool:
-    """Whether `torch.func` (vmap, grad, jvp) wraps one of them: then nothing may be written to plain memory."""
+    """Whether `torch.func` (vmap, grad, jvp) wraps one of them.
+
+    Then nothing may be written to plain memory.
+    """
     if _functorch.peek_interpreter_stack() is None:  # none is at work, which is sooner known than of every array
         return False
     return any(array is not None and _functorch.is_functorch_wrapped_tensor(array) for array in arrays)

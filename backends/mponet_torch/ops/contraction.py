@@ -1,4 +1,7 @@
-"""``inputs @ W + b`` as one differentiable operation: the core's plan forward, the core's plan backward."""
+"""``inputs @ W + b`` as one differentiable operation.
+
+The core's plan forward, the core's plan backward.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -53,7 +56,8 @@ def apply(
         return _FunctionalContraction.apply(plans, *arrays)  # type: ignore[no-any-return, no-untyped-call]
     if recorded:
         if small_beside_activations(plans.training, inputs):
-            # autograd keeps the same for a single product as we would, and needs no Python in backward
+            # autograd keeps the same for a single product as we would, and needs no Python in
+            # backward
             return execute.forward(plans.training, tensors, inputs, OPS, bias)
         return _AutogradContraction.apply(plans, *arrays)  # type: ignore[no-any-return, no-untyped-call]
     with torch.no_grad():  # no gradient is asked for: an autograd function costs more than a small layer
@@ -64,7 +68,10 @@ def apply(
 
 
 def small_beside_activations(plan: BasePlan, inputs: Array) -> bool:
-    """Whether all that autograd would keep of a pass is small beside the activations: one product with a matrix."""
+    """Whether all that autograd would keep of a pass is small beside the activations.
+
+    One product with a matrix.
+    """
     return len(plan.steps) == 1 and plan.tile is None and _weigh_little(plan.shape.dense_parameters, inputs)
 
 
@@ -117,7 +124,10 @@ def backward(
 
 
 class _AutogradContraction(torch.autograd.Function):
-    """Saves the inputs and the tensors, nothing between; and the weights, where they are of the size of activations."""
+    """Saves the inputs and the tensors, nothing between.
+
+    And the weights, where they are of the size of activations.
+    """
 
     @staticmethod
     def forward(ctx: Any, plans: PlanSet, inputs: Array, bias: Array | None, *tensors: Array) -> Array:

@@ -38,8 +38,8 @@ class WeightCache:
     like do not count as changes in torch.  That costs next to nothing on a CPU.  On a GPU it would
     make the processor wait at every call, so nothing is kept there.
 
-    Threads may share a cache: each call reads the snapshot once, and a snapshot is never written to.
-    A copied or pickled layer starts with an empty cache.
+    Threads may share a cache: each call reads the snapshot once, and a snapshot is never written
+    to. A copied or pickled layer starts with an empty cache.
     """
 
     #: Plans whose weights are kept: prefill, decode and a last, smaller batch among them.
@@ -65,8 +65,8 @@ class WeightCache:
             if other == key:
                 return weights
         snapshot = kept.tensors if kept is not None else tuple(tensor.detach().clone() for tensor in tensors)
-        # made of the snapshot, so that both belong together whoever writes to the tensors meanwhile;
-        # copied, because a weight of a single tensor may be a view
+        # made of the snapshot, so that both belong together whoever writes to the tensors
+        # meanwhile; copied, because a weight of a single tensor may be a view
         made = [weight.clone() for weight in merge(plan, snapshot)]
         others = () if kept is None else kept.weights
         self._kept = _Kept(snapshot, ((key, made), *others[: self.LIMIT - 1]))

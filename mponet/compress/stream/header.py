@@ -20,7 +20,8 @@ import numpy as np
 
 from mponet.errors import CheckpointError
 
-#: numpy's dtype for each code of the format; those that numpy lacks as whole numbers of their width.
+#: numpy's dtype for each code of the format; those that numpy lacks as whole numbers of their
+#: width.
 DTYPES: Mapping[str, Any] = {
     "F64": np.float64,
     "F32": np.float32,

@@ -1,4 +1,6 @@
-"""Compress a checkpoint as files: plan, one part per matrix, then the new files, the description last.
+"""Compress a checkpoint as files.
+
+Plan, one part per matrix, then the new files, the description last.
 
 In the folder of the result while the work goes on::
 
@@ -68,7 +70,10 @@ class Job:
 
     @property
     def fingerprint(self) -> str:
-        """What the parts belong to: the checkpoint's headers, sizes and times, the config and the sums."""
+        """What the parts belong to.
+
+        The checkpoint's headers, sizes and times, the config and the sums.
+        """
         entries = [(e.name, e.dtype, e.shape, e.begin, e.end) for e in self.source.entries.values()]
         files = sorted({entry.file for entry in self.source.entries.values()})
         stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
@@ -178,7 +183,10 @@ def _each(function: Callable[[Any], None], tasks: list[Any], processes: int) -> 
 
 
 def _one_thread() -> None:
-    """Processes share the cores already; threads of the linear algebra would only wait for one another."""
+    """Processes share the cores already.
+
+    Threads of the linear algebra would only wait for one another.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 

@@ -45,7 +45,10 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Loader:
-    """Reads one tensor as a float64 matrix ``(in, out)``; it opens the file itself, so it can be pickled."""
+    """Reads one tensor as a float64 matrix ``(in, out)``.
+
+    It opens the file itself, so it can be pickled.
+    """
 
     source: Any
     tensor: str

@@ -1,4 +1,7 @@
-"""Safetensors files written as a stream: a header, then each tensor's bytes, read as they are written."""
+"""Safetensors files written as a stream.
+
+A header, then each tensor's bytes, read as they are written.
+"""
 
 import json
 import os

@@ -39,7 +39,9 @@ def batch_order(count: int, batch_size: int, *, seed: int, epoch: int) -> NDArra
 
 
 def augmentation_rng(*, seed: int, step: int) -> np.random.Generator:
-    """Where the random changes of the batch of one step come from: `(seed, step)` alone, as in `batch_order`.
+    """Where the random changes of the batch of one step come from.
+
+    `(seed, step)` alone, as in `batch_order`.
 
     Raises:
         InputError: a negative `seed` or `step`.

@@ -78,7 +78,9 @@ class Batch:
 
 
 def batches(arrays: Arrays, model: Model, recipe: Recipe, *, seed: int, start: int = 0) -> Iterator[Batch]:
-    """The batches of steps ``start`` to the recipe's last; where they take work, a thread makes them ahead.
+    """The batches of steps ``start`` to the recipe's last.
+
+    Where they take work, a thread makes them ahead.
 
     Raises:
         DataError: there are fewer images than one batch.
@@ -89,7 +91,10 @@ def batches(arrays: Arrays, model: Model, recipe: Recipe, *, seed: int, start: i
 
 
 def steps_per_epoch(arrays: Arrays, recipe: Recipe) -> int:
-    """Full batches in the training set; at least 1, too few images are refused when their order is asked for."""
+    """Full batches in the training set.
+
+    At least 1, too few images are refused when their order is asked for.
+    """
     return max(len(arrays.train_images) // recipe.batch, 1)
 
 
@@ -108,7 +113,10 @@ def generate_batches(arrays: Arrays, model: Model, recipe: Recipe, *, seed: int,
 
 
 def prefetch(items: Iterator[T], count: int = PREFETCHED) -> Iterator[T]:
-    """The same items in the same order, made by a thread that keeps ``count`` ahead; its errors are raised here."""
+    """The same items in the same order, made by a thread that keeps ``count`` ahead.
+
+    Its errors are raised here.
+    """
     end = object()
     with ThreadPoolExecutor(1, "mponet-batches") as pool:  # one worker, so they are made one after the other
         waiting = deque(pool.submit(next, items, end) for _ in range(count))

@@ -42,7 +42,9 @@ def run(
     device: str | None = None,
     reporter: Reporter | None = None,
 ) -> dict[str, Result]:
-    """Train variants of a model one after the other; one that diverges does not keep the next from running.
+    """Train variants of a model one after the other.
+
+    One that diverges does not keep the next from running.
 
     The folder is locked until the end.  A reporter that fails is told nothing more; the training
     goes on.
@@ -59,8 +61,8 @@ def run(
         reporter: is told what happens.
 
     Raises:
-        RecipeError: ``folder`` holds these variants and ``resume`` is false, it holds a run of other
-            settings, another process works in it, or the model does not fit the memory.
+        RecipeError: ``folder`` holds these variants and ``resume`` is false, it holds a run of
+            other settings, another process works in it, or the model does not fit the memory.
         CheckpointError: a file in ``folder`` is damaged, or cannot be written.
         DataError: the data set does not fit the model.
     """

@@ -37,7 +37,8 @@ class Start:
         backend: name of the framework.
         device: that it computed on.
         versions: of mponet and of the packages underneath.
-        plans: how contraction plans were chosen, ``model`` or ``measure``; it may change the last bits.
+        plans: how contraction plans were chosen, ``model`` or ``measure``; it may change the last
+            bits.
     """
 
     backend: Name
@@ -116,7 +117,9 @@ class RunFolder:
         return cls(path, _settings(path))
 
     def check(self) -> None:
-        """See that the folder, if anything is in it, holds a run of these settings; nothing is written.
+        """See that the folder, if anything is in it, holds a run of these settings.
+
+        Nothing is written.
 
         Raises:
             RecipeError: it holds a run of other settings.
@@ -157,7 +160,10 @@ class RunFolder:
         return checkpoint
 
     def note_start(self, backend: Backend, device: str | None) -> list[str]:
-        """Add to config.json who trains from now on; what differs from the start before, one line each."""
+        """Add to config.json who trains from now on.
+
+        What differs from the start before, one line each.
+        """
         versions = {"mponet": __version__, "python": platform.python_version(), "numpy": np.__version__}
         start = Start(backend.name, device or backend.devices()[0], versions | backend.versions(), mode())
         earlier = starts_of(self.path)

@@ -1,4 +1,7 @@
-"""Files of JSON lines that a training appends to: a reader sees each line as soon as it is written."""
+"""Files of JSON lines that a training appends to.
+
+A reader sees each line as soon as it is written.
+"""
 
 import os
 from collections.abc import Mapping
@@ -52,7 +55,9 @@ def line(values: Mapping[str, Any]) -> str:
 
 
 def complete_lines(path: Path) -> list[bytes] | None:
-    """The lines of a file, without a last one that a kill left incomplete; None if the file is absent.
+    """The lines of a file, without a last one that a kill left incomplete.
+
+    None if the file is absent.
 
     Raises:
         CheckpointError: the file cannot be read, or is too large to be one of ours.

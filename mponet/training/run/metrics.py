@@ -1,4 +1,7 @@
-"""The metrics of a training as JSON lines: one `Record` each, appended as it happens, truncated when a run resumes."""
+"""The metrics of a training as JSON lines.
+
+One `Record` each, appended as it happens, truncated when a run resumes.
+"""
 
 from dataclasses import asdict, dataclass
 from math import isfinite, nan
@@ -29,7 +32,10 @@ class MetricsLine:
 
 
 def as_dict(record: Record) -> dict[str, Any]:
-    """The fields for JSON; a loss that is not finite becomes null, ``diverged`` is there only when true."""
+    """The fields for JSON.
+
+    A loss that is not finite becomes null, ``diverged`` is there only when true.
+    """
     values = asdict(record) | {"loss": record.loss if isfinite(record.loss) else None}
     return {key: value for key, value in values.items() if key != "interim" and (key != "diverged" or value)}
 

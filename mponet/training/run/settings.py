@@ -73,7 +73,9 @@ class SettingsDocument:
 
 
 def from_dict(values: dict[str, Any]) -> Settings:
-    """The inverse of `Settings.as_dict`; fields that an older mponet did not write have their defaults.
+    """The inverse of `Settings.as_dict`.
+
+    Fields that an older mponet did not write have their defaults.
 
     Raises:
         RecipeError: they are not the settings of a run, or those of a newer mponet.
@@ -121,7 +123,10 @@ def resolve(
 
 
 def fitted(recipe: Recipe, model: str, images: int) -> Recipe:
-    """A preset of ``model`` for ``images`` images: as many epochs, at least `FEWEST` steps, equal decay in each."""
+    """A preset of ``model`` for ``images`` images.
+
+    As many epochs, at least `FEWEST` steps, equal decay in each.
+    """
     here, there = _per_epoch(images, recipe), PUBLISHED[family(model).data] // recipe.batch
     if here == there:
         return recipe

@@ -87,7 +87,9 @@ def measure(model: Model, parameters: Mapping[str, Numbers], step: int, epoch: f
 
 
 def read(path: Path) -> list[Spectra]:
-    """The lines of a file; none if it is absent, as in a folder of an mponet that did not measure yet.
+    """The lines of a file.
+
+    None if it is absent, as in a folder of an mponet that did not measure yet.
 
     Raises:
         CheckpointError: a line is not one of ours.
@@ -101,7 +103,9 @@ def read(path: Path) -> list[Spectra]:
 
 
 def truncate_after(path: Path, step: int) -> None:
-    """Drop the lines after ``step``, which the run that resumes there will write again; 0 drops all.
+    """Drop the lines after ``step``, which the run that resumes there will write again.
+
+    0 drops all.
 
     Raises:
         CheckpointError: a line is not one of ours, or the file cannot be written.

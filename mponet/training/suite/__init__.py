@@ -1,4 +1,6 @@
-"""The paper's experiments: networks, dense and MPO, over seeds, in one folder that a killed suite continues from.
+"""The paper's experiments.
+
+Networks, dense and MPO, over seeds, in one folder that a killed suite continues from.
 
 In the order of the flow: `plan` makes the `Suite` of a command line, its `Suite.trainings` are the
 trainings; `run_suite` trains those that are not finished; `report` compares them with the

@@ -1,4 +1,7 @@
-"""Run the unfinished trainings of a suite one after the other; one that fails does not stop the rest."""
+"""Run the unfinished trainings of a suite one after the other.
+
+One that fails does not stop the rest.
+"""
 
 import sys
 import traceback
@@ -61,8 +64,8 @@ def run_suite(
 ) -> Report:
     """Train what is not finished, going on where an earlier process stopped, and write the tables after every training.
 
-    A training that raises an exception is noted in its folder, and tried again by the next call; one
-    that diverged is finished.
+    A training that raises an exception is noted in its folder, and tried again by the next call;
+    one that diverged is finished.
 
     Args:
         suite: what to train.

@@ -84,5 +84,8 @@ def read(path: Path) -> Suite:
 
 
 def is_locked(path: Path) -> bool | None:
-    """Whether a process works on the suite of a folder; None where the system cannot tell.  Nothing is written."""
+    """Whether a process works on the suite of a folder.
+
+    None where the system cannot tell.  Nothing is written.
+    """
     return is_folder_locked(path, LOCK)

@@ -1,4 +1,6 @@
-"""The paper's accuracies as rows of data: best over all evaluations on the test set, mean of five trainings.
+"""The paper's accuracies as rows of data.
+
+Best over all evaluations on the test set, mean of five trainings.
 
 Those of the figures are read off the published vector graphics, to about 1e-4; the others are
 printed.

@@ -149,7 +149,10 @@ class Suite:
 
 
 def data_of(model: str, data: str | None) -> str:
-    """Name of the data set that a network is trained on: the one asked for, or that of the paper."""
+    """Name of the data set that a network is trained on.
+
+    The one asked for, or that of the paper.
+    """
     return family(model).data if data is None else data
 
 
@@ -205,7 +208,9 @@ def _network(entry: str) -> Network:
 
 
 def default_folder(suite: Suite, usual: Suite) -> Path:
-    """Where a suite is kept unless told otherwise; suites of different settings have different folders.
+    """Where a suite is kept unless told otherwise.
+
+    Suites of different settings have different folders.
 
     Args:
         suite: what is trained.

@@ -86,7 +86,10 @@ def outcome(training: Training, folder: Path) -> Result | None:
 
 
 def failure(training: Training, folder: Path) -> str | None:
-    """Why a training failed, if it did: noted by the process that saw it, or plain from its folder now."""
+    """Why a training failed, if it did.
+
+    Noted by the process that saw it, or plain from its folder now.
+    """
     note = training.run_folder(folder) / FAILED
     try:
         if outcome(training, folder) is not None or not exists(note):

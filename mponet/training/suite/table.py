@@ -134,7 +134,10 @@ def report(suite: Suite, folder: Path) -> Report:
 
 
 def figure(values: Sequence[float]) -> Figure | None:
-    """Mean and sample standard deviation (``1 / sqrt(m - 1)``); no deviation of one value, nothing of none."""
+    """Mean and sample standard deviation (``1 / sqrt(m - 1)``).
+
+    No deviation of one value, nothing of none.
+    """
     if not values:
         return None
     return Figure(fmean(values), stdev(values) if len(values) > 1 else None)

@@ -46,7 +46,10 @@ def markdown(report: Report) -> str:
 
 
 def comma_separated(report: Report) -> str:
-    """A row per network for programs; accuracies are shares from 0 to 1, what is not known is empty."""
+    """A row per network for programs.
+
+    Accuracies are shares from 0 to 1, what is not known is empty.
+    """
     stream = StringIO()
     rows = [_flat(row) for row in report.rows]
     writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")

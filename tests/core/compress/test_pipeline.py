@@ -1,4 +1,7 @@
-"""Plans and fits of a made-up network: budgets met, predictions true, biases corrected, files faithful."""
+"""Plans and fits of a made-up network.
+
+Budgets met, predictions true, biases corrected, files faithful.
+"""
 
 import json
 from dataclasses import replace

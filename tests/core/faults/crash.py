@@ -1,7 +1,7 @@
 """Kill a process at each of its file operations, let another go on, and compare what is there in the end.
 
-A point is an operation on a file: before it, and for writes also after half of it.  The work runs in
-forked children, so that a kill is one: nothing is cleaned up.
+A point is an operation on a file: before it, and for writes also after half of it.  The work runs
+in forked children, so that a kill is one: nothing is cleaned up.
 """
 
 import json
@@ -51,7 +51,10 @@ def finished(work: Callable[[], object]) -> None:
 
 
 def together(work: Callable[[], object], count: int) -> list[int]:
-    """Exit statuses of ``count`` children that do the same at the same time; 3 where an error of ours was raised."""
+    """Exit statuses of ``count`` children that do the same at the same time.
+
+    3 where an error of ours was raised.
+    """
     children = []
     for _ in range(count):
         child = os.fork()

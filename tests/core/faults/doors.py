@@ -48,7 +48,10 @@ class Counts:
 
 
 def doors(folder: Path) -> list[Door]:
-    """Good files in ``folder`` and their readers; the caller sets MPONET_CACHE to a folder of its own."""
+    """Good files in ``folder`` and their readers.
+
+    The caller sets MPONET_CACHE to a folder of its own.
+    """
     run, suite = folder / "run", folder / "suite"
     settings = resolve("fc2", data="digits", images=1437, steps=200, bond=2)
     fill(run, settings, "mpo", 0.95)

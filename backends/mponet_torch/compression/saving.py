@@ -1,4 +1,7 @@
-"""Compressed modules in a folder: the plan as JSON, the weights as safetensors; loading runs no code of the files."""
+"""Compressed modules in a folder: the plan as JSON, the weights as safetensors.
+
+Loading runs no code of the files.
+"""
 
 import os
 from pathlib import Path
@@ -12,8 +15,8 @@ from mponet.compress.fitting import unfitted
 from mponet.compress.plan import CompressionPlan
 from mponet.errors import CheckpointError, CompressionError
 from mponet.files import writing
-from mponet_torch.compress.modules import OPERATORS
-from mponet_torch.compress.network import NativeNetwork
+from mponet_torch.compression.modules import OPERATORS
+from mponet_torch.compression.network import NativeNetwork
 
 PLAN, WEIGHTS = "compression_plan.json", "model.safetensors"
 Module = TypeVar("Module", bound=nn.Module)
@@ -58,7 +61,7 @@ def load_compressed(model: Module, folder: str | Path) -> Module:
     Example:
         >>> import tempfile, torch
         >>> from mponet.compress import CompressConfig
-        >>> from mponet_torch.compress import compress
+        >>> from mponet_torch.compression import compress
         >>> small, report = compress(torch.nn.Sequential(torch.nn.Linear(64, 96)), CompressConfig(error=0.5))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_compressed(small, report.plan, folder)

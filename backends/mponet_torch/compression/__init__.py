@@ -14,10 +14,10 @@ from mponet.compress.report import Report
 from mponet.compress.run import compress as compress_network
 from mponet.compress.run import gathered
 from mponet.compress.run import plan as plan_network
-from mponet_torch.compress.network import NativeNetwork
-from mponet_torch.compress.saving import load_compressed as load_compressed
-from mponet_torch.compress.saving import save_compressed as save_compressed
-from mponet_torch.compress.streaming import LossFunction
+from mponet_torch.compression.network import NativeNetwork
+from mponet_torch.compression.saving import load_compressed as load_compressed
+from mponet_torch.compression.saving import save_compressed as save_compressed
+from mponet_torch.compression.streaming import LossFunction
 
 
 def compress(
@@ -37,9 +37,10 @@ def compress(
         calibration: batches of the model's own inputs: tensors, tuples of arguments, or mappings of
             keyword arguments.  Or a `Calibration` gathered before.  Without it the plain weights
             are all there is to go by.
-        in_place: whether to replace the modules of ``model`` itself, which saves the memory of a copy.
+        in_place: whether to replace the modules of ``model`` itself, which saves the memory of a
+            copy.
         loss: the sum of the loss over rows, from outputs and batch; None chooses by the outputs
-            (`mponet_torch.compress.streaming.default_loss`).
+            (`mponet_torch.compression.streaming.default_loss`).
         progress: called with a step's name, how many are done and how many there are.
 
     Raises:
@@ -84,7 +85,9 @@ def plan(
 def calibrate(
     model: nn.Module, config: CompressConfig, data: Iterable[Any], *, loss: LossFunction | None = None
 ) -> Calibration:
-    """The sums over the inputs of the layers that a config matches: gathered once, used for several budgets.
+    """The sums over the inputs of the layers that a config matches.
+
+    Gathered once, used for several budgets.
 
     Args:
         model: a trained module.

@@ -61,7 +61,10 @@ def type_name(module: nn.Module) -> str:
 
 
 def _target(name: str, module: Any, read: Callable[[Any], Any], **sizes: Any) -> Target:
-    """A target whose weight is read by ``read``; what that refuses is the reason why it is left alone."""
+    """A target whose weight is read by ``read``.
+
+    What that refuses is the reason why it is left alone.
+    """
     problem = ""
     if getattr(module, "parametrizations", None):
         problem = "its weight is parametrised; remove the parametrisation first"

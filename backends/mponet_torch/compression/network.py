@@ -9,8 +9,8 @@ from torch import nn
 from mponet.compress.calibrate import Calibration
 from mponet.compress.fitting import FittedLayer
 from mponet.compress.target import Target
-from mponet_torch.compress.modules import OPERATORS, kind_of, type_name
-from mponet_torch.compress.streaming import LossFunction, stream
+from mponet_torch.compression.modules import OPERATORS, kind_of, type_name
+from mponet_torch.compression.streaming import LossFunction, stream
 
 #: Why a module that shares its weight is left alone.
 TIED = "it shares its weight with another module; untie them first"
@@ -33,7 +33,10 @@ class NativeNetwork:
         self._targets: tuple[Target, ...] | None = None
 
     def targets(self) -> Sequence[Target]:
-        """Every module that holds a matrix, in the order of the network; a module used twice is listed once."""
+        """Every module that holds a matrix, in the order of the network.
+
+        A module used twice is listed once.
+        """
         if self._targets is None:
             self._targets = tuple(self._described())
         return self._targets

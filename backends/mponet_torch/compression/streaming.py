@@ -1,4 +1,7 @@
-"""One pass of data through a module: sums over the inputs of its layers, and gradients at their outputs."""
+"""One pass of data through a module.
+
+Sums over the inputs of its layers, and gradients at their outputs.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
@@ -9,7 +12,7 @@ from torch import nn
 
 from mponet.compress.calibrate import Calibration, InputSums
 from mponet.errors import CompressionError
-from mponet_torch.compress.modules import kind_of
+from mponet_torch.compression.modules import kind_of
 from mponet_torch.ops.arrays import Array
 
 #: The loss summed over rows, from the outputs of the model and the batch.
@@ -67,7 +70,9 @@ def call(model: nn.Module, batch: Any) -> Any:
 
 
 def default_loss(outputs: Any, batch: Any) -> Array:
-    """A loss for models that come without: the summed loss of labels drawn from the model's own predictions.
+    """A loss for models that come without.
+
+    The summed loss of labels drawn from the model's own predictions.
 
     Outputs with ``logits`` (Hugging Face) are read as logits of classes, and one label is drawn for
     each row, so that squared gradients are those of the Fisher information; no labels are needed.
