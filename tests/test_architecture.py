@@ -137,6 +137,7 @@ DIFFERENCES = (
     ("mponet_tensorflow", "nn/parameters.py", "as_rows as_leading", "leading dimensions may be unknown while tracing"),
     ("mponet_tensorflow", "nn/parameters.py", "ParameterAccess.options real", "the arguments and casts of Keras"),
     ("mponet_torch", "nn/parameters.py", "ParameterAccess.kernel", "torch says weight, and keeps it (out, in)"),
+    ("mponet_torch", "adapter.py", "Framework.read_state_dict", "PyTorch has a file format of its own"),
     (
         "mponet_torch",
         "__init__.py",
@@ -187,6 +188,7 @@ OWN_FILES = {
     ("mponet_torch", "nn/dense.py"): "torch has many layers that are a matrix, and hooks on them",
     ("mponet_torch", "nn/weight.py"): "code for torch reads and writes the weight of other layers",
     ("mponet_torch", "compression/__init__.py"): "the other frameworks' ends of compression are being written",
+    ("mponet_torch", "compression/files.py"): "PyTorch has a file format of its own",
     ("mponet_torch", "compression/modules.py"): "likewise",
     ("mponet_torch", "compression/network.py"): "likewise",
     ("mponet_torch", "compression/saving.py"): "likewise",

@@ -11,6 +11,7 @@ from mponet.models.init import check
 from mponet.models.spec import Model
 from mponet.recipe import Recipe
 from mponet_torch import train
+from mponet_torch.compression.files import read_state_dict
 from mponet_torch.lower import canonical, lower, native_order, slots
 from mponet_torch.ops import planning
 from mponet_torch.ops.arrays import device_of, devices, dtype_of, from_numpy, to_numpy
@@ -24,6 +25,7 @@ class Framework:
     devices = staticmethod(devices)
     predict = staticmethod(train.predict)
     gradients = staticmethod(train.gradients)
+    read_state_dict = staticmethod(read_state_dict)
 
     @property
     def planner(self) -> PlanningContext:

@@ -7,6 +7,8 @@ layer ``(out, in)`` unless its name or the configuration says otherwise.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,15 +52,19 @@ class Loader:
     It opens the file itself, so it can be pickled.
     """
 
-    source: Any
+    source: Path
     tensor: str
     transposed: bool
 
     def __call__(self) -> NDArray[np.float64]:
         """The matrix."""
-        source = self.source if isinstance(self.source, Source) else open_source(self.source)
-        values = source.read(self.tensor)
+        values = _opened(self.source).read(self.tensor)
         return values.T if self.transposed else values
+
+
+@lru_cache(maxsize=2)
+def _opened(path: Path) -> Source:
+    return open_source(path)
 
 
 def matrices(source: Source, config: Mapping[str, Any]) -> tuple[Matrix, ...]:
@@ -103,15 +109,14 @@ def _target(source: Source, matrix: Matrix) -> Target:
     first, rest = entry.shape[0], max(entry.size // max(entry.shape[0], 1), 1)
     rows, columns = (rest, first) if matrix.transposed or matrix.kind == "convolution" else (first, rest)
     bias = f"{matrix.module}.bias"
-    reader = source if source.path.suffix in (".pt", ".pth", ".bin", ".gguf") else source.path
     return Target(
         name=matrix.module,
         kind=matrix.kind,
         type_name="tensor",
         in_features=rows,
         out_features=columns,
-        load=Loader(reader, matrix.tensor, matrix.transposed),
-        load_bias=Loader(reader, bias, False) if bias in source.entries else None,
+        load=Loader(source.path, matrix.tensor, matrix.transposed),
+        load_bias=Loader(source.path, bias, False) if bias in source.entries else None,
         itemsize=max(entry.nbytes // max(entry.size, 1), 1),
         unsupported=matrix.why_not,
     )

@@ -8,6 +8,7 @@ here: state dicts of PyTorch are read by the adapter, with ``weights_only``.
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mponet.backend import load
-from mponet.compress.stream.header import DTYPES, FLOATS, Entry, code_of, read_header
+from mponet.compress.stream.header import DTYPES, FLOATS, ITEMSIZE, Entry, read_header
 from mponet.compress.stream.npz import read_member, read_members
 from mponet.errors import CheckpointError
 
@@ -178,8 +179,8 @@ def _shards(index: Path) -> list[Path]:
 def _torch(path: Path) -> Source:
     """Through the PyTorch adapter: mapped into memory, ``weights_only``."""
     tensors: Mapping[str, Any] = load("torch").read_state_dict(path)  # type: ignore[attr-defined]
-    entries = {name: _array_entry(path, name, array) for name, array in tensors.items()}
-    return Source(path, entries, reader=lambda entry: np.asarray(tensors[entry.name]))
+    entries = {name: _entry(path, name, code, shape) for name, (code, shape, _) in tensors.items()}
+    return Source(path, entries, reader=lambda entry: np.asarray(tensors[entry.name][2]()))
 
 
 def _gguf(path: Path) -> Source:
@@ -193,9 +194,7 @@ def _gguf(path: Path) -> Source:
     except Exception as error:  # the reader trusts the file: any failure means that it is damaged
         raise CheckpointError(f"{path} cannot be read ({type(error).__name__}: {error}); copy it again") from error
     entries = {
-        name: Entry(
-            name, "F32", tuple(int(size) for size in reversed(tensor.shape)), path, 0, 4 * int(tensor.n_elements)
-        )
+        name: _entry(path, name, "F32", tuple(int(size) for size in reversed(tensor.shape)))
         for name, tensor in tensors.items()
     }
 
@@ -206,5 +205,5 @@ def _gguf(path: Path) -> Source:
     return Source(path, entries, reader=reader)
 
 
-def _array_entry(path: Path, name: str, array: Array) -> Entry:
-    return Entry(name, code_of(array.dtype, f"{name} of {path}"), array.shape, path, 0, array.nbytes)
+def _entry(path: Path, name: str, code: str, shape: tuple[int, ...]) -> Entry:
+    return Entry(name, code, shape, path, 0, prod(shape) * ITEMSIZE[code])
