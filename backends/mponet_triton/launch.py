@@ -106,6 +106,7 @@ def _sweep(sizes: Sizes, factors: Sequence[Tensor], inputs: Tensor, bias: Tensor
     outputs = inputs.new_empty(rows, prod(sizes.outputs))
     arrays = (inputs.contiguous(), *factors, outputs if bias is None else bias.contiguous(), outputs)
     options = (bias is not None, _precision(inputs))
+    size: tuple[int, ...]
     if len(factors) == 2:
         taken, warps, stages = tile(sizes)
         kernel, size = kernels.sweep_two[(-(-rows // taken),)], (rows,)

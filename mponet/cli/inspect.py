@@ -25,7 +25,7 @@ Examples:
 @click.option("--spectra", is_flag=True, help="Also read the matrices, and show the rank that an error needs.")
 @json_option
 def inspect(path: Path, spectra: bool, as_json: bool) -> None:
-    """Show the tensors of a checkpoint: which are matrices, and how well they compress.
+    """Show what a checkpoint holds, and how well its matrices compress.
 
     Without --spectra only headers are read.
     """

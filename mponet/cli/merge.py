@@ -12,15 +12,17 @@ from mponet.compress.stream.merge import merge as merge_files
     epilog="""\b
 Examples:
   mponet merge small dense
+  mponet merge small dense --json
 """
 )
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
 @json_option
 def merge(source: Path, out: Path, as_json: bool) -> None:
-    """Multiply the cores of a compressed checkpoint out, in float64.
+    """Multiply the operators of a compressed checkpoint out again.
 
     IN is what `mponet compress` wrote.  OUT is a new folder, which loads as the network did before.
+    The products are formed in float64.
     """
     with refusing():
         plan = merge_files(source, out)

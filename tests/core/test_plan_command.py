@@ -112,10 +112,10 @@ def test_a_backend_that_there_is_not_is_one_line():
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (("4,x", "4,4", "--bond", "2"), "'4,x' is no list of whole numbers; expected for example 4,7,7,4"),
-        (("", "4,4", "--bond", "2"), "no list of whole numbers"),
-        (("4;4", "4,4", "--bond", "2"), "no list of whole numbers"),
-        (("4,4", "4,4", "--bond", "2.5"), "no list of whole numbers"),
+        (("4,x", "4,4", "--bond", "2"), "'4,x' is not a list of whole numbers; expected for example 4,7,7,4"),
+        (("", "4,4", "--bond", "2"), "not a list of whole numbers"),
+        (("4;4", "4,4", "--bond", "2"), "not a list of whole numbers"),
+        (("4,4", "4,4", "--bond", "2.5"), "not a list of whole numbers"),
         (("4,4", "4,4"), "--bond"),
         (("4,4", "4,4", "--bond", "2", "--batch", "-1"), "-1"),
         (("4,4", "4,4", "--bond", "2", "--purpose", "speed"), "speed"),
