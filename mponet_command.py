@@ -17,6 +17,9 @@ def main() -> None:
 
 
 def _leave(*_: Any) -> None:
-    """End at once: nothing has begun, and an exception would get lost in the start of an extension module."""
+    """End at once.
+
+    Nothing has begun, and an exception would get lost in the start of an extension module.
+    """
     os.write(2, b"interrupted\n")
     os._exit(130)

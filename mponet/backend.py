@@ -100,7 +100,10 @@ def check_state(state: Parameters, shapes: Mapping[str, tuple[int, ...]], recipe
 
 
 class Backend(Protocol):
-    """What every adapter offers.  Arrays go in and out as numpy, images NHWC, parameters in the canonical layout."""
+    """What every adapter offers.
+
+    Arrays go in and out as numpy, images as NHWC, parameters in the canonical layout.
+    """
 
     name: str
 
@@ -122,7 +125,7 @@ class Backend(Protocol):
         dtype: str = "float32",
         device: str | None = None,
     ) -> Any:
-        """The native model with these parameters: ``nn.Module``, ``nnx.Module`` or ``keras.Model``."""
+        """The native ``nn.Module``, ``nnx.Module`` or ``keras.Model`` with these parameters."""
 
     def parameters(self, native: Any) -> dict[str, Numbers]:
         """Its parameters and running statistics by canonical name, numpy, in the native dtype."""
@@ -139,7 +142,9 @@ class Backend(Protocol):
     def gradients(
         self, native: Any, images: Numbers, labels: NDArray[np.int64], masks: Masks = ()
     ) -> tuple[float, dict[str, Numbers]]:
-        """Mean cross-entropy in training mode, and its gradient by parameter name (no weight decay).
+        """Mean cross-entropy in training mode, and its gradient by parameter name.
+
+        Weight decay is not included.
 
         The model is left as it was: running statistics do not move.
         """

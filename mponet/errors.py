@@ -4,14 +4,14 @@ The tree (each class also inherits the builtin that callers would expect to catc
 
     MPONetError
     ├── ShapeError       (ValueError)    factors, bonds and array shapes that do not fit together
-    ├── InputError       (ValueError)    a value that is not usable: non-finite, complex, out of range
+    ├── InputError       (ValueError)    an unusable value: non-finite, complex, out of range
     ├── GraphError       (ValueError)    a tensor network that is no legal layer
-    ├── PlanError        (ValueError)    a contraction plan that cannot be made, or does not belong to its layer
+    ├── PlanError        (ValueError)    a contraction plan that cannot be made, or of another layer
     ├── ModelError       (ValueError)    an unknown model, or layers that do not follow one another
     ├── RecipeError      (ValueError)    a training recipe or run setting that makes no sense
-    ├── BackendError     (ImportError)   a framework that is unknown, missing, or cannot do what was asked
+    ├── BackendError     (ImportError)   a framework that is unknown, missing or lacks a feature
     ├── DataError        (ValueError)    a data set that is unknown, absent, truncated or altered
-    ├── CompressionError (ValueError)    a network that cannot be compressed as asked, or a plan that does not fit it
+    ├── CompressionError (ValueError)    a network that cannot be compressed, or a plan for another
     ├── CheckpointError  (ValueError)    a file that is no checkpoint of ours, or of another model
     └── DivergedError    (ArithmeticError)  training reached a loss that is not finite
 

@@ -1,4 +1,6 @@
-"""Layer specifications to native modules, one small function per type, and where their parameters are.
+"""Convert layer specifications to native modules, and find their parameters.
+
+Each layer type has one small function.
 
 The native model is an ordinary ``nnx.Module``.  It takes images as flax does, ``(batch, height,
 width, channels)``: so feature maps already are in the order that factors group, and parameters in
@@ -60,7 +62,7 @@ def lower(model: spec.Model, dtype: Any = jnp.float32) -> Sequential:
 
 
 def slots(native: nnx.Module) -> dict[str, Slot]:
-    """Every parameter of a lowered model by its canonical name, and behind them its running statistics.
+    """Every parameter of a lowered model by its canonical name, then its running statistics.
 
     Raises:
         ModelError: the module was not made by `lower`.

@@ -94,7 +94,9 @@ class Trainer:
         return loss
 
     def state(self) -> dict[str, Numbers]:
-        """By ``velocity/<parameter name>`` and ``average/<parameter name>``, as the recipe has them.
+        """The optimiser's state by name, as far as the recipe has it.
+
+        Names are ``velocity/<parameter name>`` and ``average/<parameter name>``.
 
         Empty before the first step.
         """
@@ -191,7 +193,7 @@ def _optimizer(momentum: float, nesterov: bool, weight_decay: float, clip: float
 
 @lru_cache(maxsize=64)
 def _initial_state(optimizer: optax.GradientTransformation, averaging: bool) -> Callable[[Leaves], tuple[Any, Leaves]]:
-    """The state before the first step, compiled once for all parameters instead of once per shape."""
+    """The state before the first step, compiled once for all parameters, not once per shape."""
 
     def initial(parameters: Leaves) -> tuple[Any, Leaves]:
         # halves would lose what a small share adds to an average

@@ -129,7 +129,10 @@ def _linear(info: LayerInfo, run: _Pass, rows: Array) -> Array:
 
 
 def _conv(info: LayerInfo, layer: spec.Conv2D, run: _Pass, inputs: Array) -> Array:
-    """Every window as one row, times the kernel as one matrix ``(height width channels, features)``."""
+    """Every window as one row, times the kernel as a matrix.
+
+    The matrix is ``(height width channels, features)``.
+    """
     padded = np.pad(inputs, ((0, 0), *layer.pads(info.input_shape), (0, 0)))
     windows = _windows(padded, layer.kernel, layer.stride).transpose(0, 1, 2, 4, 5, 3)
     rows = windows.reshape(prod(windows.shape[:3]), prod(windows.shape[3:]))

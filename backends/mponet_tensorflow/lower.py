@@ -1,4 +1,6 @@
-"""Layer specifications to Keras layers, one small function per type, and where their parameters are.
+"""Convert layer specifications to Keras layers, and find their parameters.
+
+Each layer type has one small function.
 
 The native model is an ordinary functional `keras.Model` of images ``(batch, height, width,
 channels)``.  Keras' own layouts are the canonical ones, so nothing is ever transposed;
@@ -55,7 +57,7 @@ def lower(model: spec.Model, dtype: str | None = None) -> keras.Model:
 
 
 def slots(native: keras.Model) -> dict[str, Slot]:
-    """Every parameter of a lowered model by its canonical name, and behind them its running statistics.
+    """Every parameter of a lowered model by its canonical name, then its running statistics.
 
     Raises:
         ModelError: the model was not made by `lower`.
@@ -209,7 +211,10 @@ def _model(native: keras.Model) -> spec.Model:
 
 
 def _slots(layer: keras.layers.Layer) -> dict[str, Slot]:
-    """The weights of a layer under their canonical names, which are Keras' own but for those of batch norms."""
+    """The weights of a layer under their canonical names.
+
+    These are Keras' own names except for those of batch norms.
+    """
     return {
         f"{layer.name}/{_NAMES.get(weight.name, weight.name)}": Slot(
             weight, tuple(range(len(weight.shape))), not weight.name.startswith("moving_")

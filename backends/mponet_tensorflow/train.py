@@ -75,7 +75,11 @@ class Trainer:
             return self.compiled(images, labels, *numbers, tuple(masks))
 
     def state(self) -> dict[str, Numbers]:
-        """Momentum by ``velocity/<parameter name>``, the moving average by ``average/<parameter name>``, if kept."""
+        """The optimiser's state by name.
+
+        The momentum is ``velocity/<parameter name>``; the moving average, if kept, is
+        ``average/<parameter name>``.
+        """
         return {
             kind + name: to_numpy(canonical(self.slots[name], value))
             for kind, values in self._kept().items()

@@ -1,4 +1,6 @@
-"""Layer specifications to native modules, one small function per type, and where their parameters are.
+"""Convert layer specifications to native modules, and find their parameters.
+
+Each layer type has one small function.
 
 The native model is an ordinary ``nn.Sequential``.  It takes images the way torch does, ``(batch,
 channels, height, width)``, and keeps maps in channels-last memory; flattening puts them in NHWC
@@ -55,7 +57,7 @@ def lower(model: spec.Model) -> nn.Sequential:
 
 
 def slots(native: nn.Module) -> dict[str, Slot]:
-    """Every parameter of a lowered model by its canonical name, and behind them its running statistics.
+    """Every parameter of a lowered model by its canonical name, then its running statistics.
 
     Raises:
         ModelError: the module was not made by `lower`.

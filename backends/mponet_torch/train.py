@@ -91,7 +91,9 @@ class Trainer:
         return loss.detach()
 
     def state(self) -> dict[str, Numbers]:
-        """Momentum by ``velocity/<parameter name>``, averages by ``average/<parameter name>``, as the recipe has them.
+        """The optimiser's state by name, as far as the recipe has it.
+
+        The momentum is ``velocity/<parameter name>``, the average ``average/<parameter name>``.
 
         Empty before the first step.
         """
@@ -140,7 +142,7 @@ def _trainable(native: nn.Module) -> dict[str, Slot]:
 
 
 def _like(slot: Slot, value: Numbers) -> Array:
-    """The values laid out in memory as the parameter is, which a fused optimiser takes for granted."""
+    """The values in the memory layout of the parameter, which a fused optimiser expects."""
     like = slot.parameter.detach()
     return torch.empty_like(like).copy_(native_order(slot, from_numpy(value, like.dtype, like.device)))
 

@@ -23,7 +23,10 @@ def sweep_two(  # type: ignore[no-untyped-def]
     I1P: tl.constexpr, I2P: tl.constexpr, J1P: tl.constexpr, J2P: tl.constexpr,
     TILE: tl.constexpr, BIASED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """``y[b] = sum_d A_d x[b] C_d + bias`` with ``x[b] (I1, I2)``, ``A_d (J1, I1)``, ``C_d (I2, J2)``."""
+    """``y[b] = sum_d A_d x[b] C_d + bias``.
+
+    Shapes are ``x[b] (I1, I2)``, ``A_d (J1, I1)`` and ``C_d (I2, J2)``.
+    """
     first = tl.program_id(0).to(tl.int64) * TILE
     i1, j1, j2 = tl.arange(0, I1P), tl.arange(0, J1P), tl.arange(0, J2P)
     i2 = tl.arange(0, I2P)
@@ -105,7 +108,9 @@ def sweep_three(  # type: ignore[no-untyped-def]
     I1P: tl.constexpr, I2P: tl.constexpr, I3P: tl.constexpr, J1P: tl.constexpr, J2P: tl.constexpr, J3P: tl.constexpr,
     BONDS: tl.constexpr, BIASED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """``y = sum_{d e} A_d B_{d e} C_e x + bias`` for one row, each factor on its own axis of ``x (I1, I2, I3)``.
+    """``y = sum_{d e} A_d B_{d e} C_e x + bias`` for one row.
+
+    Each factor acts on its own axis of ``x (I1, I2, I3)``.
 
     ``BONDS`` values of ``d`` are done at a time.
     """

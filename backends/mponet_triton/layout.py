@@ -13,7 +13,10 @@ from mponet.contraction.plan import Plan
 
 
 def factors(plan: Plan, chains: Mapping[int, Tensor]) -> list[Tensor]:
-    """``(D_1, J_1, I_1)`` of the first group, of three ``(D_1, D_2, J_2, I_2)`` of the second, ``(D, J_n, I_n)``.
+    """The factors of a plan's groups, laid out for the kernels.
+
+    The first group has ``(D_1, J_1, I_1)``, the last ``(D, J_n, I_n)``.  Of three groups, the
+    second has ``(D_1, D_2, J_2, I_2)``.
 
     Args:
         plan: one that `mponet.contraction.kernels.fusable` names.
@@ -28,7 +31,10 @@ def factors(plan: Plan, chains: Mapping[int, Tensor]) -> list[Tensor]:
 
 
 def to_weight_layout(plan: Plan, group: int, gradient: Tensor) -> tuple[int, Tensor]:
-    """The number of a group's chain, and its gradient laid out as the chain from one ``(D_l, I, J, D_r)``."""
+    """The number of a group's chain, and the chain's gradient.
+
+    The gradient comes as ``(D_l, I, J, D_r)`` and is laid out as the chain is.
+    """
     chain = _chain(plan, group)
     if chain < plan.shape.sites:
         return chain, gradient

@@ -1,4 +1,4 @@
-"""Rows for the growth of time with one size, and for the map of where MPO layers are faster than dense ones."""
+"""Rows for the growth of time with one size, and for the map of MPO layers against dense ones."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

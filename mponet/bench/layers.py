@@ -91,7 +91,7 @@ def select(implementations: Iterable[Implementation], row: Row, *, peers: bool) 
 
 
 def problem(row: Row, seed: int = 0) -> tuple[MPO, Numbers, Numbers, Numbers]:
-    """An operator, its bias, a batch of inputs and the gradient of its outputs, all of order one."""
+    """An operator, a bias, a batch of inputs and a gradient of outputs, all of order one."""
     rng = np.random.default_rng(seed)
     mpo = exact_variance(row.shape, rng)
     bias = rng.normal(size=row.shape.out_features)

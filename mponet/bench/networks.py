@@ -57,7 +57,10 @@ def measure(backend: str, network: Network, *, rounds: int = ROUNDS) -> dict[str
 
 
 def _step(adapter: Backend, model: Model, batch: int) -> Callable[[], float]:
-    """A training step on a fixed batch and fixed dropout masks, since a run prepares both in another thread."""
+    """A training step on a fixed batch and fixed dropout masks.
+
+    They are fixed because a run prepares both in another thread.
+    """
     images, labels = _examples(model, batch)
     trainer = adapter.trainer(adapter.build(model, start(model, 0)), RECIPE)
     masks = sample_masks(dropout_layers(model), batch, 0, 0)

@@ -38,7 +38,8 @@ def interleave(
         patience: seconds for the samples of one call.
         clock: returns the time in seconds.
 
-    >>> times = interleave({"short": lambda: sum(range(10)), "long": lambda: sum(range(1000))}, rounds=3)
+    >>> calls = {"short": lambda: sum(range(10)), "long": lambda: sum(range(1000))}
+    >>> times = interleave(calls, rounds=3)
     >>> {name: len(samples) for name, samples in times.items()}
     {'short': 6, 'long': 6}
     """

@@ -52,7 +52,9 @@ class Line:
 
 
 def mark(ratio: float | None, least: float | None, target: float | None, spread: float) -> str:
-    """Whether a target is met: ``✓`` or ``✗``, ``?`` if noise is too large to tell, empty without a target.
+    """Whether a target is met: ``✓`` or ``✗``.
+
+    The mark is ``?`` if noise is too large to tell, and empty without a target.
 
     Args:
         ratio: ratio of medians.
@@ -110,7 +112,7 @@ def best_peer(row: dict[str, Any], which: str) -> tuple[str | None, float | None
 
 
 def over_peers(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """By pass, the geometric mean of the best peer over ours, its target, and every peer that was faster."""
+    """By pass, the geometric mean of the best peer over ours, its target, and faster peers."""
     passes = list(lines(rows))
     return {
         which: {

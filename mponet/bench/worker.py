@@ -1,4 +1,6 @@
-"""One measurement in this process: ``python -m mponet.bench.worker ANSWER TASK``, with TASK as JSON.
+"""One measurement in this process: ``python -m mponet.bench.worker ANSWER TASK``.
+
+TASK is JSON.
 
 The answer goes into the file ANSWER, so that output of packages does not matter.
 """

@@ -128,7 +128,7 @@ def layers(
 @_peers
 @_rows(ROWS)
 def memory(backends: Sequence[str], rows: str | None, peers: bool, json_file: Path | None) -> None:
-    """Measure the memory that a step of a layer has in use at its peak, each implementation in a process of its own.
+    """Measure the peak memory of a step of a layer, each implementation in its own process.
 
     PyTorch: what its allocator gave out.  JAX: what XLA accounts for.  TensorFlow: what its
     allocator counts, in blocks.  Ours should stay within 1.1 times the activations of the dense
@@ -165,7 +165,10 @@ def models(backends: Sequence[str], rows: str | None, rounds: int, json_file: Pa
 @_rounds
 @_chart
 def growth(backends: Sequence[str], rounds: int, json_file: Path | None, chart_file: Path | None) -> None:
-    """Time layers of growing width, bond and batch, and compare the exponents with those of the multiplications."""
+    """Time layers of growing width, bond and batch.
+
+    The exponents are compared with those of the multiplications.
+    """
     before, found = verdict.machine(), []
     for backend in backends:
         curves = [

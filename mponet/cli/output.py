@@ -39,7 +39,10 @@ def optional_model_argument(command: F) -> F:
 
 
 def model_or_path_argument(command: F) -> F:
-    """The same for a command that takes a file or a folder, too; ``model`` is then its path, as it was given."""
+    """The same for a command that takes a file or a folder, too.
+
+    ``model`` is then the path as the user gave it.
+    """
     return _model(command, required=True, paths=True)
 
 

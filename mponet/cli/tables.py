@@ -81,7 +81,10 @@ def _rows(lines: Iterable[Line], batch: int, indent: str) -> Iterator[tuple[str,
 
 
 def _print_operators(console: Console, model: Model, batch: int) -> None:
-    """Notation, weights and plan of every operator, beside its name or on a narrow terminal below it."""
+    """Notation, weights and plan of every operator.
+
+    They are beside its name, or below it on a narrow terminal.
+    """
     table = _aligned("left", "left")
     for operator in shapes.operators(model):
         kept, replaced = count(operator.shape.parameters), count(operator.replaced_weights)

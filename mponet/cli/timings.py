@@ -122,7 +122,10 @@ def _where(backend: str, rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _print_implementations(rows: Sequence[dict[str, Any]]) -> None:
-    """Time over that of the dense layer, forward / step, or milliseconds where no dense layer is measured."""
+    """Time over that of the dense layer, forward / step.
+
+    Milliseconds where no dense layer is measured.
+    """
     noise = verdict.spreads(rows)
     names = [name for name in noise if name != DENSE]
     cells = [[row["row"], *(_cell(row, name) for name in names)] for row in rows]
@@ -141,7 +144,7 @@ def _cell(row: dict[str, Any], name: str) -> str:
 
 
 def _print_peers(rows: Sequence[dict[str, Any]]) -> None:
-    """How much faster ours is than the best peer, peers that are faster, and those that do not take part."""
+    """Our speed over the best peer, the peers that are faster, and those left out."""
     console = people()
     for which, result in verdict.over_peers(rows).items():
         if result["mean"] is not None:

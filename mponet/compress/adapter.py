@@ -41,7 +41,10 @@ class CompressAdapter(Protocol):
     """The two ends of compression in one framework."""
 
     def targets(self) -> Sequence[Target]:
-        """Every module that holds a weight, also those that cannot be replaced, with the reason in ``unsupported``."""
+        """Every module that holds a weight.
+
+        Modules that cannot be replaced are included, with the reason in ``unsupported``.
+        """
         ...
 
     def other_weights(self) -> int:
@@ -62,5 +65,5 @@ class CompressAdapter(Protocol):
         ...
 
     def replace(self, fitted: FittedLayer) -> None:
-        """Put an operator in the place of a module, with the module's device, dtype, mode and bias."""
+        """Replace a module by an operator with its device, dtype, mode and bias."""
         ...

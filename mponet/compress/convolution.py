@@ -6,7 +6,9 @@ from mponet.operators.mpo import MPO
 
 
 def kernel_operator(layer: FittedLayer) -> tuple[str, MPO]:
-    """The structure of a convolution layer (`mponet.layers.convolution.STRUCTURES`) and its operator.
+    """A convolution layer's structure and its operator.
+
+    The structure is one of `mponet.layers.convolution.STRUCTURES`.
 
     A fit keeps all of a window among the inputs.  The structure ``separable`` has the window's
     first axis among the outputs, so the second core's legs move there; no number changes.

@@ -90,7 +90,9 @@ class Options:
 
 
 def lower_hull(costs: Array, errors: Array) -> list[int]:
-    """Indices of the points on the lower convex hull, from the cheapest to the one without a cheaper better one.
+    """Indices of the points on the lower convex hull, in ascending order of cost.
+
+    The last point is the cheapest of those with the smallest error.
 
     Examples:
         >>> import numpy as np

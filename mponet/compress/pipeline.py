@@ -174,7 +174,7 @@ def _row(target: Target, options: Options, index: int, scale: float | None) -> L
 
 
 def _refined(target: Target, row: LayerPlan, config: CompressConfig, calibration: Calibration | None) -> LayerPlan:
-    """The row with the error of the operator itself where the search stopped early or interpolated."""
+    """The row with the error of its operator where the search stopped early or interpolated."""
     if row.layout is None or row.layout.is_low_rank or row.output_error is None:
         return row
     sums = calibration.of(target.name) if calibration else None

@@ -93,7 +93,10 @@ def low_rank_curve(target: Target, layout: Layout, spectrum: OutputSpectrum) -> 
 
 
 def fitted_curve(target: Target, layout: Layout, matrix: Array, metric: Metric, ladder: NDArray[np.int64]) -> Curve:
-    """A chain fitted at each step of a ladder of bonds, and its error interpolated at the bonds in between."""
+    """A chain fitted at each step of a ladder of bonds.
+
+    The error at the bonds in between is interpolated.
+    """
     rows = layout.permutation()
     ordered = matrix if rows is None else matrix[rows]
     seen = metric if rows is None else permuted(metric, rows)

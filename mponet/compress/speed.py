@@ -1,4 +1,4 @@
-"""What an operator's forward pass multiplies, and how its time compares with a dense layer's, both predicted."""
+"""Multiplications of an operator's forward pass, and its predicted time over a dense layer's."""
 
 from functools import lru_cache
 from math import prod

@@ -64,7 +64,7 @@ def structure_names() -> tuple[str, ...]:
 
 
 def layouts(target: Target, structures: tuple[str, ...]) -> list[Layout]:
-    """The layouts that some families offer for a target, without repetitions, in the order of the families."""
+    """The distinct layouts that some families offer for a target, in the order of the families."""
     offered: dict[tuple[object, ...], Layout] = {}
     for name in structures:
         for layout in STRUCTURES[name](target):
@@ -87,7 +87,11 @@ def _balanced(target: Target) -> Iterator[Layout]:
 
 
 def _mpo(target: Target) -> Iterator[Layout]:
-    """The balanced splits, two sites with any pair of small factors at either end, and all outputs at one site."""
+    """The balanced splits, and splits over two sites.
+
+    The two sites have any pair of small factors at either end, or all inputs or all outputs at one
+    site.
+    """
     if not _is_matrix(target):
         return
     n, m = target.in_features, target.out_features

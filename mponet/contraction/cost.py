@@ -189,7 +189,7 @@ def _fused(plan: Plan, batch: int, purpose: Purpose, itemsize: int, machine: Mac
 
 
 def apart(rows: Any, inner: Any, suffix: Any) -> Any:
-    """Whether sums over a broadcast product are cheaper for each product than with copies of its two factors."""
+    """Whether sums over a broadcast product are cheaper for each product than with copies."""
     return (suffix > 1) & (rows * inner <= 8 * suffix * (rows + inner))
 
 

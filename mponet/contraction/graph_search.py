@@ -17,7 +17,9 @@ OPTIMAL_LIMIT, DP_LIMIT = 6, 14
 
 
 def graph_candidates(shape: NetworkShape, batch: int | None, tiles: Sequence[int | None]) -> Iterator[GraphPlan]:
-    """The path of the fewest operations for this batch, and that which merges all nodes first, each with every tile.
+    """The path of the fewest operations for this batch, and that which merges all nodes first.
+
+    Each comes with every tile.
 
     Args:
         shape: the network.

@@ -28,7 +28,10 @@ class _Line:
 
 
 def lowered(wiring: NetworkShape, path: tuple[tuple[int, int], ...]) -> Program:
-    """The program of a path, with the inputs' legs in their own order or in that of their use, whichever moves less."""
+    """The program of a path.
+
+    The legs of the inputs are in their own order or in that of their use, whichever moves less.
+    """
     line = _line(wiring, path)
     used = {edge: k for k, (_, edges) in enumerate(line.weights) for edge in edges}
     natural = list(wiring.inputs)

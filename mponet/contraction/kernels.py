@@ -1,4 +1,4 @@
-"""Which plans a kernel can run that keeps the states of a sweep on the chip, and what such a kernel does.
+"""Plans that a kernel can run with the states of a sweep on the chip, and what the kernel does.
 
 Those are sweeps of two or three groups from the right, of a whole batch, whose groups are small
 enough for a program to hold the rows, a state and the results of a row in registers.

@@ -72,7 +72,10 @@ class Ops(ForwardOps[A], Protocol[A]):
     """What a backward pass takes, too: sums of products."""
 
     def accumulate_gradient(self, total: A | None, a: A, b: A) -> A:
-        """``total`` plus ``a.T @ b`` for ``(n, k), (n, m)``, or ``sum_p a[p] @ b[p].T`` for ``(p, k, q), (p, m, q)``.
+        """Add a product to ``total``.
+
+        It is ``a.T @ b`` for ``(n, k), (n, m)``, or ``sum_p a[p] @ b[p].T`` for
+        ``(p, k, q), (p, m, q)``.
 
         The library keeps totals in a form of its own until `finalize` makes arrays of them.
         """

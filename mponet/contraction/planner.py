@@ -76,7 +76,10 @@ class PlanRequest:
         return count_candidates(self.shape, self.batch, purpose, self.itemsize, self.machine)
 
     def memory_limit(self, purpose: Purpose) -> float:
-        """Bytes that a plan may use in addition to inputs, outputs and gradients (`search.memory_limit`)."""
+        """Bytes that a plan may use beyond inputs, outputs and gradients.
+
+        See `search.memory_limit`.
+        """
         return memory_limit(self.shape, self.rows, purpose, self.itemsize, self.machine)
 
     def share(self, purpose: Purpose) -> float:

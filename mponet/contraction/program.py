@@ -44,7 +44,7 @@ class Unfolding:
 
     @classmethod
     def of(cls, sizes: Axes, axes: Axes, shape: Axes) -> "Unfolding":
-        """The unfolding with the order ``axes``, which is dropped where only axes of length 1 move."""
+        """The unfolding in the order ``axes``; no order where only axes of length 1 move."""
         moved = [axis for axis in axes if sizes[axis] > 1]
         return cls(sizes, None if moved == sorted(moved) else axes, shape)
 

@@ -1,4 +1,4 @@
-"""A block of rows of the batch through the steps of a program, forward and backward, and the loop over blocks."""
+"""Run the steps of a program on blocks of rows of the batch, forward and backward."""
 
 from collections.abc import Sequence
 
@@ -87,7 +87,10 @@ def _states(program: Program, weights: Sequence[A], block: A, ops: ForwardOps[A]
 
 
 def _state_shape(step: Step, rows: int, size: int) -> tuple[int, ...]:
-    """Shape of a step's state (``size`` = inner) or result (``size`` = rows) for a batch of ``rows``."""
+    """Shape of a step's state (``size`` = inner) or result (``size`` = rows).
+
+    ``rows`` is the size of the batch.
+    """
     prefix = rows * step.prefix if rows >= 0 else -1  # explicit sizes keep empty batches legal
     return (prefix, size) if step.suffix == 1 else (prefix, size, step.suffix)
 

@@ -24,7 +24,10 @@ def merged(program: Program, tensors: Sequence[A], ops: ForwardOps[A], *, final:
 
 
 def weights(program: Program, found: Mapping[int, A], ops: ForwardOps[A]) -> list[A]:
-    """Each step's weight: ``(inner, rows)`` where nothing is carried along (a suffix of 1), else ``(rows, inner)``."""
+    """Each step's weight, ``(rows, inner)``.
+
+    It is ``(inner, rows)`` where nothing is carried along (a suffix of 1).
+    """
     return [_unfolded(found[step.weight], step.unfolding, ops) for step in program.steps]
 
 

@@ -49,7 +49,9 @@ def crosschecks(
     recipes: Sequence[Sequence[Recipe]] | None = None,
     choice: int = CHOICE,
 ) -> tuple[Report, ...]:
-    """Compare forward passes, gradients and training of the backends, and forward passes with the reference.
+    """Compare forward passes, gradients and training of the backends.
+
+    Forward passes are also compared with the reference.
 
     One process per backend computes all networks, since starting a framework takes longer than a
     small network.

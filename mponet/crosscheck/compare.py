@@ -160,7 +160,10 @@ def _worst(sides: tuple[Side, Side], quantity: str, bound: Bound) -> tuple[float
 
 
 def _size(value: NDArray[np.floating[Any]], norm: Norm) -> float:
-    """Largest absolute value, or root mean square, which does not depend on the number of entries."""
+    """Largest absolute value, or root mean square.
+
+    The root mean square does not depend on the number of entries.
+    """
     return float(np.sqrt(np.mean(value**2)) if norm == "euclidean" else np.abs(value).max(initial=0.0))
 
 

@@ -33,7 +33,9 @@ REFERENCE = "numpy"
 
 
 def share(model: Model, parameters: Parameters, images: Numbers, masks: Masks, unit: float) -> float:
-    """Relative change of a gradient's Euclidean norm that jumps within reach of rounding may cause; 0 without any.
+    """Relative change of a gradient's norm that jumps within reach of rounding may cause.
+
+    The norm is the Euclidean norm.  The result is 0 without jumps.
 
     In training mode, where batch norms make every value depend on the whole batch.
 
@@ -66,7 +68,9 @@ def share(model: Model, parameters: Parameters, images: Numbers, masks: Masks, u
 def shift_biases(
     model: Model, parameters: Parameters, images: Numbers, masks: Masks, unit: float
 ) -> dict[str, Numbers]:
-    """Parameters with shifts and biases moved so that no input of the ReLU after them is within reach of 0.
+    """Parameters with shifts and biases moved so that no input of a ReLU is too close to 0.
+
+    Too close means within reach of rounding.  Each ReLU is kept clear by the layer before it.
 
     Arguments are those of `share`.
     """
@@ -89,7 +93,9 @@ def shift_biases(
 def smoothest_batch(
     model: Model, parameters: Parameters, candidates: Iterator[Numbers], masks: Masks, unit: float
 ) -> tuple[Numbers, dict[str, Numbers], float]:
-    """The first batch without a jump within reach after `shift_biases`, else the one with the smallest `share`.
+    """The first batch without a jump within reach after `shift_biases`.
+
+    If there is none, the batch with the smallest `share`.
 
     Returns:
         The batch, the parameters, and the share.
@@ -107,7 +113,10 @@ def smoothest_batch(
 
 
 def _preceding_biases(infos: Iterable[LayerInfo]) -> Iterator[str | None]:
-    """For each layer without layers inside, the shift or bias directly before it if it is a ReLU, else None."""
+    """For each layer without layers inside, the shift or bias directly before it.
+
+    None for a layer that is not a ReLU, and for a ReLU with neither before it.
+    """
     before: str | None = None
     for info in infos:
         if info.branches:

@@ -90,6 +90,6 @@ def _run_job(job: Job) -> str:
 
 
 def _environment(job: Job) -> dict[str, str]:
-    """The environment of this process with its import path, `ENVIRONMENT` and the variables of the job."""
+    """This process's environment with its import path, `ENVIRONMENT` and the job's variables."""
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     return {**os.environ, "PYTHONPATH": path, **ENVIRONMENT, **dict(job.environment)}

@@ -51,7 +51,10 @@ def forward(model: Model, batch: int = 0) -> float:
 
 
 def input_roundings(model: Model, batch: int) -> list[float]:
-    """Roundings of the inputs of each layer without layers inside, in the order of use, in training mode."""
+    """Roundings of the inputs of each layer without layers inside, in training mode.
+
+    They are in the order of use.
+    """
     roundings: list[float] = []
     _path(layers(model), lambda info: _forward(info, batch), 0.0, roundings)
     return roundings
@@ -68,7 +71,10 @@ def gradient(model: Model, batch: int) -> float:
 
 
 def _path(infos: Iterable[LayerInfo], cost: Cost, total: float, inputs: list[float]) -> float:
-    """Roundings after a chain of layers, along the longest path; ``inputs`` collects those before each layer."""
+    """Roundings after a chain of layers, along the longest path.
+
+    ``inputs`` collects those before each layer.
+    """
     for info in infos:
         if info.branches:
             ends = [_path(branch, cost, total, inputs) for branch in info.branches]
@@ -112,7 +118,10 @@ def _backward(info: LayerInfo, batch: int) -> float:
 
 
 def _sum(info: LayerInfo, batch: int) -> float:
-    """Roundings of the gradient of a layer's parameters, a sum over the batch and positions or rows of a core."""
+    """Roundings of the gradient of a layer's parameters.
+
+    The gradient is a sum over the batch and positions, for a core also over rows.
+    """
     if info.branches:
         return max((_sum(inner, batch) for branch in info.branches for inner in branch), default=0.0)
     if info.operators:

@@ -57,7 +57,9 @@ def _training_pass(native: Any, case: Case) -> dict[str, Numbers]:
 
 
 def _training(backend: Backend, case: Case, recipe: Recipe) -> dict[str, Numbers]:
-    """Losses of all steps, and parameters, statistics and optimiser state after the last, for every start state.
+    """Losses of all steps and the values after the last step, for every start state.
+
+    The values are parameters, statistics and optimiser state.
 
     Also the running statistics after the first step, which the reference computes as well.
     """

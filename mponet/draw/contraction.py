@@ -110,7 +110,10 @@ def plan_drawing(plan: Plan) -> Drawing:
 
 
 def framed(plan: Plan, per_row: int = PER_ROW) -> Drawing:
-    """The diagram of a plan's operator, its groups framed and numbered, at most ``per_row`` cores in a row."""
+    """The diagram of a plan's operator, its groups framed and numbered.
+
+    A row has at most ``per_row`` cores.
+    """
     graph = of_shape(plan.shape)
     boxes, network = compute_geometry(graph, per_row).boxes, draw(graph, per_row=per_row)
     parts = [*_frames(plan, boxes), network.body, *_badges(plan, boxes)]

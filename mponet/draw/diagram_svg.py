@@ -117,7 +117,7 @@ def heading(title: str, notes: Sequence[str], width: float) -> Drawing:
 
 
 def broken(text: str, columns: int) -> list[str]:
-    """A text in lines of at most ``columns`` characters, broken after commas and blanks if possible."""
+    """Lines of at most ``columns`` characters, broken after commas and blanks if possible."""
     lines = [""]
     for piece in re.findall(rf"[^ ,]{{,{columns}}}[ ,]?", text):
         if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > columns:

@@ -1,4 +1,6 @@
-"""Networks for Graphviz, as TensorNetwork's ``to_graphviz`` writes them, with dimensions and stable names.
+"""Networks for Graphviz, as TensorNetwork's ``to_graphviz`` writes them.
+
+Unlike there, nodes have dimensions and stable names.
 
 ``to_graphviz`` names nodes by their addresses in memory and has no dimensions; a test compares the
 rest.

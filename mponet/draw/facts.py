@@ -39,7 +39,7 @@ def operator_facts(operator: Operator, batch: int) -> Facts:
 
 
 def totals(model: Model, batch: int) -> Facts:
-    """Size and cost of a network as (name, value), compared with the dense variant of the same name."""
+    """Size and cost of a network as (name, value), compared with its dense variant."""
     layers = shapes.layers(model)
     parameters, work = shapes.parameter_count(model), sum(flops(info, batch) for info in layers)
     rho, dense = shapes.compression_ratio(model), _dense(model)

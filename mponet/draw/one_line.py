@@ -11,7 +11,7 @@ WIDTH = 80
 
 
 def line(graph: Graph, width: int = WIDTH) -> str:
-    """A chain in one line, with its gauge: ``>`` and ``<`` for isometries to the right and to the left.
+    """A chain in one line, with its gauge: ``>`` for left isometries, ``<`` for right ones.
 
     The centre that all arrows lead to, and every core that is not an isometry, is ``●``.  A chain
     longer than ``width`` continues in the next line.

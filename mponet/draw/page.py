@@ -1,4 +1,7 @@
-"""The frame of an HTML page in one file, for light and dark, wide and narrow screens and for print."""
+"""The frame of an HTML page in one file.
+
+It suits light and dark, wide and narrow screens, and print.
+"""
 
 from collections.abc import Sequence
 

@@ -106,7 +106,7 @@ def _key(graph: Graph, node: int) -> tuple[int, int]:
 
 
 def _hub(graph: Graph, joined: Joined, per_row: int) -> int | None:
-    """The node that is joined once to every node of a chain of two or more, if the chain fits a row."""
+    """The node that is joined once to every node of a chain of at least two that fits a row."""
     count = len(graph.nodes)
     if not 3 <= count <= per_row + 1:
         return None

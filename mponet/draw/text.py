@@ -54,7 +54,7 @@ class Style:
     bond: int
 
     def width(self, count: int) -> int:
-        """Width of a row of ``count`` sites, with space for bonds to other rows if there are any."""
+        """Width of ``count`` sites in a row, with space for any bonds to other rows."""
         joints = 2 * len(ONWARD) + 1 + self.bond if count < len(self.labels) else 0
         return count * self.box + (count - 1) * self.bond + joints
 
@@ -97,7 +97,7 @@ def diagram(shape: MPOShape, width: int = WIDTH) -> str:
 
 
 def sheet(model: Model) -> str:
-    """A network from top to bottom, with shapes, numbers of parameters and the diagrams of operators.
+    """A network from top to bottom, with shapes, parameter counts and diagrams of operators.
 
     A layer with layers inside has a second wire next to the first, which goes around it.  Blocks
     that are alike are drawn once and counted together.
@@ -176,7 +176,7 @@ def _layer(line: Line, wires: str) -> list[str]:
 
 
 def _block(line: Line, wires: str) -> list[str]:
-    """The body on its own wire, then the shortcut on the wire around it, then the place where they meet."""
+    """The body on its own wire, the shortcut on the wire around it, then where they meet."""
     body, *shortcut = line.branches
     inside = [text for layer in body for text in _layer(layer, f"{wires}│  ")]
     around = [text for layers in shortcut for layer in layers for text in _around(layer, wires)]

@@ -98,7 +98,7 @@ def css(rules: Sequence[str], theme: Theme = "auto") -> str:
 
 
 def variables() -> str:
-    """The rules that define every colour as a variable ``--name`` of a page, for light and for dark screens."""
+    """The rules that define every colour as a variable ``--name``, for light and dark screens."""
     colours = palette()
     light = " ".join(f"--{name}: {colour.light};" for name, colour in colours.items())
     dark = " ".join(f"--{name}: {colour.dark};" for name, colour in colours.items())

@@ -1,4 +1,7 @@
-"""A network as an HTML page in one file that folds, unfolds and searches, by pointer or by keyboard."""
+"""A network as an HTML page in one file that folds, unfolds and searches.
+
+Pointer and keyboard both work.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -222,7 +225,7 @@ def _plain(line: Line, options: DrawOptions) -> Markup:
 
 
 def _operators(line: Line, options: DrawOptions) -> Markup:
-    """The diagrams of a layer's operators, the facts about each, its plan, and the layer's parameters."""
+    """A layer's parameters and operators, each with its diagram, facts and plan."""
     parts = []
     for operator in line.first.operators:
         graph, overlay = options.network(operator)

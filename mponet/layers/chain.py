@@ -75,7 +75,9 @@ class ChainLayer(OperatorLayer):
 
     @classmethod
     def from_nodes(cls, nodes: Sequence[Any], bias: Any = None, **options: Any) -> Self:
-        """The layer of TensorNetwork nodes that form a chain with the dangling edges ``in1 ..`` and ``out1 ..``.
+        """The layer of TensorNetwork nodes that form a chain.
+
+        The dangling edges are ``in1 ..`` and ``out1 ..``.
 
         Raises:
             GraphError: the nodes form no chain.

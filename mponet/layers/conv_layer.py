@@ -144,7 +144,7 @@ class ConvLayer(ChainLayer):
         return self.shape.to_kernel(self.to_matrix())
 
     def to_dense(self) -> Any:
-        """The framework's convolution with the same kernel and bias, on the same device and in the same dtype."""
+        """The framework's convolution with the same kernel, bias, device and dtype."""
         bias = None if self.bias is None else self._to_numpy(self.bias)
         return self._make_dense(self.to_kernel(), bias)
 

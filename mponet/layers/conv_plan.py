@@ -198,7 +198,10 @@ class ConvPlan:
 
 
 def kernels(plan: ConvPlan, cores: Sequence[A], ops: ForwardOps[A]) -> list[A]:
-    """The kernel of each step, ``(*window, inner, rows)``, of cores ``(D_{k-1}, I_k, J_k, D_k)`` of any framework."""
+    """The kernel of each step, ``(*window, inner, rows)``.
+
+    The cores are ``(D_{k-1}, I_k, J_k, D_k)``, of any framework.
+    """
     return [_kernel(plan, step, cores, ops) for step in plan.steps]
 
 
@@ -287,7 +290,10 @@ def _merged(plan: ConvPlan, first: int, end: int, cores: Sequence[A], ops: Forwa
 
 
 def _splits_cleanly(shape: ConvShape, axes: tuple[int, ...], end: int) -> bool:
-    """Whether the first ``end`` of the rows (or columns) are whole spatial axes and an even part of the channels."""
+    """Whether the first ``end`` of the rows (or columns) split cleanly.
+
+    They must be whole spatial axes and an even part of the channels.
+    """
     for axis in axes:
         length = shape.kernel_shape[axis]
         if end == 1:

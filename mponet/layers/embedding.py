@@ -119,7 +119,10 @@ class EmbeddingShape:
 
     @property
     def head(self) -> MPOShape:
-        """The transposed operator: ``features`` to the padded vocabulary, for an output head of the same cores."""
+        """The transposed operator, for an output head of the same cores.
+
+        It maps ``features`` to the padded vocabulary.
+        """
         return MPOShape(self.mpo.output_dims, self.mpo.input_dims, self.mpo.bond_dims)
 
     @property

@@ -113,7 +113,7 @@ class EmbeddingLayer(ChainLayer):
         return self.to_matrix()[: self.shape.num_embeddings]
 
     def to_dense(self) -> Any:
-        """The framework's embedding with the same table, on the same device and in the same dtype."""
+        """The framework's embedding with the same table, device and dtype."""
         return self._make_dense(self.to_table(), None)
 
     def explain(self, batch: int | None = None) -> str:
@@ -125,7 +125,7 @@ class EmbeddingLayer(ChainLayer):
 
     @property
     def _planned_shape(self) -> MPOShape:
-        """That of the output head of the same cores, which is a product with the transposed table."""
+        """The shape of the output head of the same cores, a product with the transposed table."""
         return self.shape.head
 
     def _plan_in_use(self) -> str:

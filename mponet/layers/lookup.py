@@ -25,7 +25,8 @@ class LookupPlan:
         reverse: whether the last core comes first.
 
     Example:
-        >>> low_rank = EmbeddingShape.from_sizes(1000, 64, 8, input_dims=(1000, 1), output_dims=(1, 64))
+        >>> dims = {"input_dims": (1000, 1), "output_dims": (1, 64)}
+        >>> low_rank = EmbeddingShape.from_sizes(1000, 64, 8, **dims)
         >>> print(best_lookup(low_rank))
         cores 1 > 2
         >>> best_lookup(low_rank).multiplications, LookupPlan(low_rank, True).multiplications

@@ -232,12 +232,14 @@ class OperatorLayer(NotebookRepr):
         return layer
 
     def to_dense(self) -> Any:
-        """The framework's dense layer with the same weight and bias, on the same device and in the same dtype."""
+        """The framework's dense layer with the same weight, bias, device and dtype."""
         bias = None if self.bias is None else np.asarray(self._to_numpy(self.bias), np.float64)
         return self._make_dense(self.to_matrix(), bias)
 
     def assign(self, operator: Any, bias: Any = None) -> None:
-        """Overwrite the operator, and the bias if one is given.  Nothing changes if anything does not fit.
+        """Overwrite the operator, and the bias if one is given.
+
+        If anything does not fit, nothing changes.
 
         Args:
             operator: an `mponet.MPO`, or the tensors in the order of the parameters.
@@ -263,7 +265,7 @@ class OperatorLayer(NotebookRepr):
         return plans_for(self._planned_shape, batch, *self._planning())
 
     def explain(self, batch: int | None = DEFAULT_BATCH) -> str:
-        """The products of a training step on a batch of so many rows, and what else was considered."""
+        """The products of a training step on ``batch`` rows, and what else was considered."""
         plans = self.plans(batch)
         return f"{plans.training.explain(plans.rows)}\n{plans.explain('training')}"
 
@@ -282,7 +284,10 @@ class OperatorLayer(NotebookRepr):
         return f"{self.shape.parameters} of {self.shape.dense_parameters}"
 
     def _plan_in_use(self) -> str:
-        """The plan of a training step at the default batch, for the layer's framework, dtype and device."""
+        """The plan of a training step at the default batch.
+
+        It is for the layer's framework, dtype and device.
+        """
         if mode() == "measure":  # a repr must not time candidates
             return "measured at the first call"
         return f"{self.plans(DEFAULT_BATCH).training} (batch {DEFAULT_BATCH})"

@@ -35,7 +35,8 @@ def start(model: Model, seed: int, scheme: str = "exact") -> Parameters:
         ModelError: the scheme is unknown.
 
     >>> from mponet.models import build
-    >>> {name: value.shape for name, value in start(build("fc2", bond=2), seed=0).items()}["fc1/core2"]
+    >>> values = start(build("fc2", bond=2), seed=0)
+    >>> values["fc1/core2"].shape
     (2, 7, 4, 2)
     """
     if scheme not in SCHEMES:
@@ -44,7 +45,7 @@ def start(model: Model, seed: int, scheme: str = "exact") -> Parameters:
 
 
 def check(model: Model, parameters: Parameters) -> None:
-    """Check names and shapes of ``parameters`` against those of ``model``, running statistics included.
+    """Check names and shapes of ``parameters``, running statistics included, against ``model``.
 
     Raises:
         ModelError: a parameter is missing, unknown or of another shape.

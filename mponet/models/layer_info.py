@@ -217,7 +217,7 @@ def _conv(layer: Conv2D, shape: Shape, where: str) -> LayerInfo:
 def _weights(
     layer: Dense | Conv2D, kernel: Shape, replaced: int | None, positions: int, where: str
 ) -> tuple[dict[str, Shape], tuple[Operator, ...]]:
-    """Parameters of a layer with a kernel ``(*inputs, outputs)``, or with the operator that replaces it."""
+    """Parameters of a layer with a kernel ``(*inputs, outputs)`` or an operator in its place."""
     bias = {f"{layer.name}/bias": (layer.features,)} if layer.bias else {}
     mpo, sizes = layer.mpo, (prod(kernel[:-1]), kernel[-1])
     if mpo is None:

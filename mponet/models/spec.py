@@ -65,7 +65,7 @@ class Conv2D:
     mpo: MPOShape | None = None
 
     def pads(self, input_shape: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Zeros added before and after the rows and the columns of a map ``(height, width, channels)``."""
+        """Zeros before and after the rows and the columns of ``(height, width, channels)``."""
         if self.padding == "VALID":
             return (0, 0), (0, 0)
         missing = [
@@ -129,7 +129,10 @@ class Dropout:
 
 @dataclass(frozen=True, slots=True)
 class Reshape:
-    """Reads an example in another shape, row-major, such as a vector as ``(height, width, channels)``."""
+    """Reads an example in another shape, row-major.
+
+    For example, a vector as ``(height, width, channels)``.
+    """
 
     shape: tuple[int, ...]
 

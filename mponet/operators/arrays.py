@@ -47,13 +47,15 @@ def as_float64(value: ArrayLike, name: str) -> Array:
 
 
 def norm(array: Array) -> float:
-    """Frobenius norm whose squares neither overflow nor underflow, whatever the scale of the array."""
+    """Frobenius norm without overflow or underflow of squares, at any scale of the array."""
     scaled, exponent = split_scale(array)
     return scale_by(float(np.linalg.norm(scaled)), exponent)
 
 
 def split_scale(array: Array) -> tuple[Array, int]:
-    """``(scaled, e)`` with ``array = scaled * 2**e`` and the largest entry of ``scaled`` in [0.5, 1).
+    """``(scaled, e)`` with ``array = scaled * 2**e``.
+
+    The largest entry of ``scaled`` is in [0.5, 1).
 
     A power of two changes no digit.  Of an array of zeros the exponent is 0.
     """

@@ -98,7 +98,9 @@ def is_ring(shapes: Sequence[Sequence[int]]) -> bool:
 
 
 def fitting_orders(shapes: Sequence[Sequence[int]]) -> Iterator[str]:
-    """The orders of axes with which arrays of these shapes are an open chain, ``input`` before ``output``.
+    """The orders of axes that make arrays of these shapes an open chain.
+
+    In each order ``input`` comes before ``output``.
 
     Input and output may be exchanged in all of them: no size can tell these apart.
     """

@@ -59,7 +59,7 @@ def to_matrix(cores: Sequence[Array]) -> Array:
 
 
 def apply(cores: Sequence[Array], inputs: Array) -> Array:
-    """``inputs @ W`` for inputs ``(batch, in_features)``, from left to right, without a transposition."""
+    """``inputs @ W`` for inputs ``(batch, in_features)``, left to right, never transposed."""
     batch = inputs.shape[0]
     state = inputs.reshape(batch, 1, -1)  # (batch J_1 .. J_{k-1}, D_{k-1}, I_k .. I_n)
     for core in balanced(cores):
@@ -70,7 +70,9 @@ def apply(cores: Sequence[Array], inputs: Array) -> Array:
 
 
 def canonical(cores: Sequence[Array], site: int) -> tuple[list[Array], int]:
-    """The same operator with orthogonality centre ``site`` (from 0), the centre's largest entry in [0.5, 1).
+    """The same operator with orthogonality centre ``site`` (from 0).
+
+    The largest entry of the centre is in [0.5, 1).
 
     Cores left of the centre are left isometries, cores right of it right isometries, by QR with a
     non-negative diagonal of R.

@@ -66,7 +66,8 @@ def from_library(library: str, cores: Any, *, matrix: ArrayLike | None = None) -
     Example:
         >>> import numpy as np
         >>> from mponet.operators.convert import from_library
-        >>> theirs = [np.ones((3, 5, 2)), np.ones((3, 5, 2))]  # quimb: (right, up, down), (left, up, down)
+        >>> # quimb: (right, up, down), (left, up, down)
+        >>> theirs = [np.ones((3, 5, 2)), np.ones((3, 5, 2))]
         >>> from_library("quimb", theirs)
         MPO(M^{5,5}_{2,2}(3), 60 parameters)
     """

@@ -64,7 +64,7 @@ class Environment:
         return np.asarray((inner @ self.right.reshape(e, q * v).T).reshape(d, i, j, e), np.float64)
 
     def solve(self, metric: Metric, wanted: Array) -> Array:
-        """The step of the core whose normal equations in the metric have the right-hand side ``wanted``."""
+        """The core's step that solves the normal equations in the metric for ``wanted``."""
         d, i, j, e = self.core_shape
         if (d * e if metric.is_diagonal else d * i * e) > MAX_GRAM_SIZE:
             return conjugate_gradients(self, metric, wanted)
@@ -109,7 +109,7 @@ class Environment:
 
 
 def conjugate_gradients(environment: Environment, metric: Metric, wanted: Array, steps: int = GRADIENT_STEPS) -> Array:
-    """A step towards the best core by conjugate gradients, where its Gram matrix is too large to form."""
+    """A step towards the best core by conjugate gradients, for Gram matrices too large to form."""
     step, residual = np.zeros_like(wanted), wanted.copy()
     direction, square = residual.copy(), float(np.vdot(residual, residual))
     start = square
@@ -126,7 +126,10 @@ def conjugate_gradients(environment: Environment, metric: Metric, wanted: Array,
 
 
 def _joined(left: Array, right: Array) -> Array:
-    """Two neighbouring blocks ``(D, inputs, outputs, D')`` as one, the factors of the left one more significant."""
+    """Two neighbouring blocks ``(D, inputs, outputs, D')`` as one.
+
+    The factors of the left block are more significant.
+    """
     a, p, u, _ = left.shape
     _, q, v, b = right.shape
     return np.asarray(np.tensordot(left, right, 1).transpose(0, 1, 3, 2, 4, 5).reshape(a, p * q, u * v, b), np.float64)

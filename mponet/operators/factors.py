@@ -12,7 +12,9 @@ PADDING_GAIN = 1.1
 
 
 def factorize(size: int, sites: int) -> tuple[int, ...]:
-    """The most balanced split of ``size`` into ``sites`` factors, small ones at the ends as in the paper.
+    """The most balanced split of ``size`` into ``sites`` factors.
+
+    Small factors are at the ends, as in the paper.
 
     Balanced means the smallest sum of factors (ties: the smallest largest factor).  A prime stays
     whole; `mponet.choose_factors` pads such sizes and knows other objectives.
@@ -79,7 +81,9 @@ def padding_limit(size: int, max_padding: float) -> int:
 
 
 def covers(size: int, sites: int, limit: int, largest: int, smallest: int = 1) -> Iterator[tuple[int, ...]]:
-    """Ascending factors whose product is from ``size`` to ``limit``, no factor larger than that takes.
+    """Ascending factors whose product is from ``size`` to ``limit``.
+
+    The last factor is the least that reaches ``size`` in ascending order.
 
     Args:
         size: the product to be reached.

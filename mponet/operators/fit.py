@@ -79,7 +79,8 @@ def fit(
         >>> from mponet import MPOShape
         >>> rng = np.random.default_rng(0)
         >>> x = rng.standard_normal((500, 4)) @ rng.standard_normal((4, 16))  # 4 directions only
-        >>> found = fit(rng.standard_normal((16, 16)), MPOShape.from_factors((4, 4), (4, 4), 8), Metric.from_inputs(x))
+        >>> shape = MPOShape.from_factors((4, 4), (4, 4), 8)
+        >>> found = fit(rng.standard_normal((16, 16)), shape, Metric.from_inputs(x))
         >>> found.history[0] > 10 * found.error
         True
     """

@@ -89,7 +89,7 @@ def exact_tensors(shape: NetworkShape, rng: np.random.Generator, rule: str | flo
 
 
 def _terms(shape: NetworkShape) -> float:
-    """How many terms the sum over all bonds has that are not zero, per entry of ``W`` on average."""
+    """Average number of nonzero terms per entry of ``W`` in the sum over all bonds."""
     groups: list[set[str]] = [{edge} for edge in shape.dims]
     for name, edges in zip(shape.names, shape.edges, strict=True):
         if name in shape.copies:  # one index on all of its edges
@@ -132,7 +132,10 @@ def xavier(size: tuple[int, ...], rng: np.random.Generator) -> Array:
 
 
 def truncated_normal(size: tuple[int, ...], sigma: float, rng: np.random.Generator) -> Array:
-    """Normal numbers of parameter ``sigma``, redrawn while beyond two of it (their deviation is 0.880 sigma)."""
+    """Normal numbers of parameter ``sigma``, redrawn while beyond two of it.
+
+    Their standard deviation is 0.880 sigma.
+    """
     values = rng.normal(0.0, 1.0, size)
     while (beyond := np.abs(values) > 2.0).any():
         values[beyond] = rng.normal(0.0, 1.0, int(beyond.sum()))

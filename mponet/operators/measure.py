@@ -58,5 +58,8 @@ def compression_ratio(layers: Iterable[MPOShape], dense_weights: Iterable[int] |
 
 
 def parameter_ratio(parameters: int, dense_parameters: int) -> float:
-    """Parameters of the whole network over those of its dense twin, biases and everything else included."""
+    """Parameters of the whole network over those of its dense twin.
+
+    Biases and everything else are included.
+    """
     return parameters / dense_parameters

@@ -190,7 +190,10 @@ def output_spectrum(matrix: Array, metric: Metric, rank: int | None = None, seed
 
 
 def leading_eigenvectors(gram: Array, rank: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """The leading eigenvalues, descending, and eigenvectors of a symmetric matrix, by subspace iteration."""
+    """The leading eigenvalues and eigenvectors of a symmetric matrix, by subspace iteration.
+
+    Eigenvalues are in descending order.
+    """
     block = gram @ rng.standard_normal((gram.shape[0], rank + OVERSAMPLING))
     for _ in range(POWER_ITERATIONS):
         block = gram @ np.linalg.qr(block)[0]
@@ -218,7 +221,10 @@ def low_rank(matrix: Array, spectrum: OutputSpectrum, rank: int) -> MPO:
 
 
 def _right_vectors(half: Array, left: Array, squares: Array) -> Array:
-    """Right singular vectors of ``half`` from the left ones, orthonormal also where singular values are tiny."""
+    """Right singular vectors of ``half`` from the left ones.
+
+    They are orthonormal also where singular values are tiny.
+    """
     keep = int(np.count_nonzero(squares > 1e-14 * squares[0])) if squares.size and squares[0] > 0 else 0
     projected = half.T @ left[:, :keep]
     q, r = np.linalg.qr(projected)

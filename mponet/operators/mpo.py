@@ -93,7 +93,8 @@ class MPO(NotebookRepr):
         Example:
             >>> import numpy as np
             >>> from mponet import MPO
-            >>> theirs = [np.ones((4, 2, 3)), np.ones((3, 5, 2))]  # (output, input, right), (left, output, input)
+            >>> # (output, input, right), (left, output, input)
+            >>> theirs = [np.ones((4, 2, 3)), np.ones((3, 5, 2))]
             >>> MPO.from_cores(theirs, axes="left output input right")
             MPO(M^{4,5}_{2,2}(3), 54 parameters)
         """
@@ -150,7 +151,8 @@ class MPO(NotebookRepr):
         Example:
             >>> import numpy as np
             >>> from mponet import MPO
-            >>> MPO.from_matrix(np.diag([1.0, 2.0, 3.0, 4.0]), (2, 2), (2, 2)).apply(np.ones(4)).round(6).tolist()
+            >>> mpo = MPO.from_matrix(np.diag([1.0, 2.0, 3.0, 4.0]), (2, 2), (2, 2))
+            >>> mpo.apply(np.ones(4)).round(6).tolist()
             [1.0, 2.0, 3.0, 4.0]
         """
         x = as_float64(inputs, "inputs")
@@ -210,7 +212,8 @@ class MPO(NotebookRepr):
         Example:
             >>> import numpy as np
             >>> from mponet import MPO
-            >>> center, isometry = MPO.from_matrix(np.diag([3.0, 0.0, 0.0, 4.0]), (2, 2), (2, 2)).canonical(1).cores
+            >>> mpo = MPO.from_matrix(np.diag([3.0, 0.0, 0.0, 4.0]), (2, 2), (2, 2))
+            >>> center, isometry = mpo.canonical(1).cores
             >>> round(float(np.linalg.norm(center)), 12)
             5.0
             >>> np.einsum("aijb,cijb->ac", isometry, isometry).round(6).tolist()
@@ -226,7 +229,9 @@ class MPO(NotebookRepr):
         return MPO(self.shape, tuple(chain.with_scale(cores, exponent, center - 1)))
 
     def norm(self) -> float:
-        """``||W||_F``; infinite or 0 where float64 does not reach (see `log_norm`).  The matrix is never formed.
+        """``||W||_F``; infinite or 0 beyond the range of float64 (see `log_norm`).
+
+        The matrix is never formed.
 
         Example:
             >>> from mponet import MPO
@@ -249,20 +254,25 @@ class MPO(NotebookRepr):
         return log(value) + exponent * log(2) if value else -inf
 
     def spectra(self) -> tuple[Array, ...]:
-        """Singular values of ``W`` unfolded at each inner bond, descending; ``D_k`` of them at bond ``k``.
+        """Singular values of ``W`` unfolded at each inner bond, descending.
+
+        There are ``D_k`` of them at bond ``k``.
 
         Example:
             >>> import numpy as np
             >>> from mponet import MPO
             >>> swap = np.eye(4).reshape(2, 2, 2, 2).transpose(1, 0, 2, 3).reshape(4, 4)
-            >>> [values.round(6).tolist() for values in MPO.from_matrix(swap, (2, 2), (2, 2)).spectra()]
+            >>> mpo = MPO.from_matrix(swap, (2, 2), (2, 2))
+            >>> [values.round(6).tolist() for values in mpo.spectra()]
             [[1.0, 1.0, 1.0, 1.0]]
         """
         values, exponent = chain.spectra(self.cores)
         return tuple(np.ldexp(s, exponent) for s in values)
 
     def entropy(self) -> tuple[float, ...]:
-        """Entanglement entropy of each inner bond: ``S_k = -sum_a p_a ln p_a``, ``p_a = s_a^2 / sum s^2``.
+        """Entanglement entropy of each inner bond.
+
+        It is ``S_k = -sum_a p_a ln p_a`` with ``p_a = s_a^2 / sum s^2``.
 
         At most ``ln D_k``; 0 for a zero operator.  The authors' entropy.py computes the same from
         the full matrix.
@@ -277,7 +287,9 @@ class MPO(NotebookRepr):
         return tuple(entropy(s) for s in chain.spectra(self.cores)[0])
 
     def truncation_error(self, max_bond: int | Sequence[int], *, relative: bool = False) -> tuple[float, ...]:
-        """Per inner bond, the norm of the singular values beyond ``max_bond``: ``eps_k`` of MPOP Eq. 3.
+        """Per inner bond, the norm of the singular values beyond ``max_bond``.
+
+        It is ``eps_k`` of MPOP Eq. 3.
 
         Each is the error of cutting that bond alone; cutting all of them costs between the largest
         and ``sqrt(sum eps_k^2)``.

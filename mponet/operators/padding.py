@@ -75,7 +75,9 @@ class PaddedShape:
         return int(_multiplications(a, b, max(self.shape.bond_dims))[0])
 
     def pad(self, matrix: ArrayLike) -> Array:
-        """The matrix ``(in_features, out_features)`` with zeros appended to the rows and columns of the shape.
+        """The matrix ``(in_features, out_features)`` padded by zeros to the shape.
+
+        Zeros are appended to its rows and columns.
 
         Raises:
             ShapeError: the matrix has another shape.
@@ -191,7 +193,7 @@ def _largest_saving_bond(shape: MPOShape, dense: int) -> int:
 
 
 def _default_sites(in_features: int, out_features: int, max_padding: float, largest: int = 64) -> int:
-    """The fewest sites, at least 2, with which no factor exceeds ``largest``, as far as padding can help."""
+    """The fewest sites, at least 2, with no factor above ``largest``, if padding allows it."""
     sites = 2
     while any(
         (factor := max(padded_factors(size, sites, max_padding))) > largest
@@ -279,7 +281,7 @@ def _parameters(a: NDArray[np.int64], b: NDArray[np.int64], bond: int) -> NDArra
 
 
 def _multiplications(a: NDArray[np.int64], b: NDArray[np.int64], bond: int) -> NDArray[np.int64]:
-    """Of the sweep from the left, from the right, or the product with the full matrix, whichever is least."""
+    """The fewest multiplications of the sweep from either side and the full matrix."""
     bonds, sizes = _bonds(a, b, bond), a * b
     sites = range(sizes.shape[1])
     cores = [bonds[k] * sizes[:, k] * bonds[k + 1] for k in sites]

@@ -154,7 +154,10 @@ class MPOShape(NotebookRepr):
 
     @property
     def parameters(self) -> int:
-        """Number of core entries, ``sum D_{k-1} I_k J_k D_k`` (paper Eq. 6, at the clamped bonds)."""
+        """Number of core entries, ``sum D_{k-1} I_k J_k D_k``.
+
+        This is Eq. 6 of the paper, at the clamped bonds.
+        """
         return sum(prod(shape) for shape in self.core_shapes)
 
     @property

@@ -83,7 +83,7 @@ def _full(matrix: Array) -> tuple[Array, Array, Array]:
 
 
 def _second_driver(matrix: Array) -> tuple[Array, Array, Array]:
-    """By QR iteration (``gesvd``), which is slower than divide and conquer and converges where that fails."""
+    """By QR iteration (``gesvd``), slower than divide and conquer, but robust where that fails."""
     from scipy.linalg import svd as scipy_svd
 
     try:
@@ -149,7 +149,7 @@ def _rest(matrix: Array, u: Array, s: Array, vt: Array, total: float) -> float:
 
 
 def _gain(matrix: Array, found: SVD, rank: int) -> float:
-    """By how much one more step of subspace iteration would lower the squared error of rank ``rank``.
+    """How much one more step of subspace iteration would lower the squared error of ``rank``.
 
     Exact: ``||A V||^2 - ||S||^2`` of the leading triplets, as the norm of ``A V - U S``, which is
     orthogonal to ``U``.

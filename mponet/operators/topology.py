@@ -44,7 +44,8 @@ class NetworkShape(NotebookRepr):
 
     Example:
         >>> from mponet import NetworkShape
-        >>> low_rank = NetworkShape(("down", "up"), (("in1", "rank"), ("rank", "out1")), ((64, 4), (4, 32)))
+        >>> edges = (("in1", "rank"), ("rank", "out1"))
+        >>> low_rank = NetworkShape(("down", "up"), edges, ((64, 4), (4, 32)))
         >>> print(low_rank)
         down(in1:64 rank:4), up(rank:4 out1:32)
         >>> low_rank.parameters, low_rank.dense_parameters
@@ -82,7 +83,9 @@ class NetworkShape(NotebookRepr):
     def from_edges(
         cls, nodes: Mapping[str, str | Sequence[str]], dims: Mapping[str, int], copies: Sequence[str] = ()
     ) -> "NetworkShape":
-        """From the edges of each node, in words or as one string of them, and the dimension of each edge.
+        """From the edges of each node and the dimension of each edge.
+
+        The edges of a node are words, or one string of them.
 
         Raises:
             GraphError: no legal layer, or an edge without a dimension.
@@ -90,7 +93,8 @@ class NetworkShape(NotebookRepr):
         Example:
             >>> from mponet import NetworkShape
             >>> dims = {"in1": 4, "in2": 4, "out1": 2, "left": 3, "right": 3}
-            >>> ring = NetworkShape.from_edges({"a": "in1 out1 left right", "b": "left in2 right"}, dims)
+            >>> nodes = {"a": "in1 out1 left right", "b": "left in2 right"}
+            >>> ring = NetworkShape.from_edges(nodes, dims)
             >>> ring.in_features, ring.out_features, ring.bonds
             (16, 2, ('left', 'right'))
         """
@@ -303,7 +307,10 @@ def _check_names(names: tuple[str, ...]) -> None:
 
 
 def _check_edges(wiring: NetworkShape) -> None:
-    """That every edge joins two nodes or is a leg, by one dimension, and legs are numbered without a gap."""
+    """Check that every edge joins two nodes or is a leg, by one dimension.
+
+    Legs must be numbered without a gap.
+    """
     ends: dict[str, list[int]] = {}
     for edges, sizes in zip(wiring.edges, wiring.sizes, strict=True):
         for edge, size in zip(edges, sizes, strict=True):

@@ -1,4 +1,6 @@
-"""Charts by matplotlib as SVG in the page, in the colours of the page, light and dark, and the same bytes every time.
+"""Charts by matplotlib as SVG in the page, with the same bytes every time.
+
+They are in the colours of the page, light and dark.
 
 Matplotlib does not know CSS variables: a chart is drawn in colours that represent those of
 `mponet.draw.theme`, and they are exchanged in the text of the SVG.  Letters stay text, in the type
@@ -147,7 +149,10 @@ def percent(axes: Any) -> None:
 
 
 def plain_numbers(axis: Any) -> None:
-    """Label a logarithmic axis with ``0.01``, ``100``, ``10k`` in place of powers, some between where there is room."""
+    """Label a logarithmic axis with ``0.01``, ``100``, ``10k`` in place of powers.
+
+    Labels between decades appear where there is room.
+    """
     ticker = _module("matplotlib.ticker")
     low, high = sorted(axis.get_view_interval())
     decades = log10(high / low)

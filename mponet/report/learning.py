@@ -80,7 +80,11 @@ def _loss(title: str, found: Found) -> Iterator[Markup]:
 
 
 def _curves(axes: Any, found: Found, curve: Callable[[Training], Curve]) -> None:
-    """Draw them; each experiment has a colour, thinner ones on top of broader ones, and dense networks are dashed."""
+    """Draw the curves.
+
+    Each experiment has a colour, thinner lines lie on top of broader ones, and dense networks are
+    dashed.
+    """
     for above, (number, experiment, trainings) in enumerate(reversed(found)):
         named: set[str] = set()
         for one in trainings:

@@ -71,7 +71,10 @@ def trainings(experiments: Sequence[Experiment]) -> Markup:
 
 
 def versions(experiments: Sequence[Experiment]) -> Markup:
-    """Who trained: each backend with its device and versions, and how many trainings it began or took up again."""
+    """Each backend with its device and versions, and how many trainings it started.
+
+    A training that is resumed counts again.
+    """
     counts = Counter(
         (start.backend, start.device, ", ".join(f"{name} {number}" for name, number in sorted(start.versions.items())))
         for experiment in experiments

@@ -47,7 +47,7 @@ class Training:
 
     @property
     def state(self) -> str:
-        """``done``, ``diverged``, ``failed``, ``waiting``, or how far it is: ``step 200 of 500``."""
+        """``done``, ``diverged``, ``failed``, ``waiting``, or progress: ``step 200 of 500``."""
         if self.result is not None:
             return "diverged" if self.result.diverged else "done"
         if self.message is not None:

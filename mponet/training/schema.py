@@ -1,4 +1,4 @@
-"""The checked types that documents of trainings are made of, as `mponet.files.read_json` takes them.
+"""The checked types in documents of trainings, as `mponet.files.read_json` takes them.
 
 Numbers are bounded so that whoever reads them can add, multiply and print them; JSON itself holds
 no number that is not finite.

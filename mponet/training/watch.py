@@ -22,7 +22,7 @@ class Guard:
         return None if self.failed else self.finish(method, *arguments)
 
     def finish(self, method: Callable[..., Any], *arguments: Any) -> Any:
-        """The same for what must be called even after a failure, such as giving back the terminal."""
+        """The same, even after a failure, for calls such as giving back the terminal."""
         try:
             return method(*arguments)
         except (Exception, SystemExit) as error:  # SystemExit: some consoles end the process on a closed pipe

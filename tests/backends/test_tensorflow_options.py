@@ -1,4 +1,4 @@
-"""The arguments and surroundings of `keras.layers.Dense` that `MPODense` and `NetworkDense` keep."""
+"""`MPODense` and `NetworkDense` keep the arguments and surroundings of `keras.layers.Dense`."""
 
 import os
 

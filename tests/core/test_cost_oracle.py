@@ -118,7 +118,7 @@ def test_products_of_every_sweep_are_predicted(mpo, rows, tile):
 @settings(max_examples=40)
 @given(st.data(), st.sampled_from([1, 5]), st.sampled_from([None, 1, 5]), st.sampled_from(PURPOSES))
 def test_products_of_every_path_are_predicted(data, rows, tile, purpose):
-    """A last, shorter tile is predicted to take as long as a whole one, so tiles divide the batch here."""
+    """Tiles divide the batch here: a last, shorter tile is predicted to cost a whole one."""
     plan = data.draw(pair_plans(data.draw(wirings()))).with_tile(tile)
     with pytest.MonkeyPatch.context() as monkeypatch:
         check(plan, graphs.tensors_of(plan.shape), rows, purpose, monkeypatch)

@@ -1,4 +1,4 @@
-"""The examples in docstrings run and print what they show, and every public name of the root has one."""
+"""Examples in docstrings print what they show, and every public name of the root has one."""
 
 import doctest
 import pkgutil

@@ -229,7 +229,10 @@ def sweeps(count):
 
 @pytest.mark.parametrize("order", [order for count in (2, 3, 4) for order in sweeps(count)], ids=str)
 def test_a_chain_that_is_met_from_its_ends_is_never_transposed(order):
-    """The layouts of `mponet.contraction.plan` need no transposition, so a path of the same order needs none."""
+    """The layouts of `mponet.contraction.plan` need no transposition.
+
+    So a path of the same order needs none.
+    """
     count = len(order)
     nodes = {f"n{k}": f"in{k + 1} out{k + 1} b{k} b{k + 1}" for k in range(count)}
     nodes = {name: edges.replace(" b0", "").replace(f" b{count}", "") for name, edges in nodes.items()}

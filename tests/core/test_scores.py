@@ -1,4 +1,4 @@
-"""The scores of all candidates at once against the cost model, plan by plan, and what planning takes."""
+"""The scores of all candidates at once against the cost model, and how many plans are made."""
 
 from dataclasses import replace
 from itertools import pairwise

@@ -60,7 +60,7 @@ RESNET = miniatures.networks("dense")[4]
 
 
 def test_every_kind_of_layer_is_compared():
-    """The networks that are left out of `MODELS` bring no layer, and no settings of one, that the others lack."""
+    """Networks left out of `MODELS` have no layer, and no setting of one, that the others lack."""
     left_out = [model for model in miniatures.networks("dense") if model not in MODELS]
     assert kinds(left_out) <= kinds(MODELS)
 

@@ -58,7 +58,10 @@ class Sweep(nnx.Module):
 
 
 class Einsum(nnx.Module):
-    """One Einstein sum along the best path that ``opt_einsum``, through `jnp.einsum`, or ``cotengra`` finds."""
+    """One Einstein sum along the best path that ``opt_einsum`` or ``cotengra`` finds.
+
+    The path of ``opt_einsum`` comes through `jnp.einsum`.
+    """
 
     def __init__(self, mpo: MPO, bias: Numbers, package: str) -> None:
         self.dims = mpo.shape.input_dims

@@ -58,7 +58,9 @@ class ReLU(nnx.Module):
 
 
 class BatchNorm(nnx.Module):
-    """``(x - mean) / sqrt(variance + epsilon) * scale + bias`` over the last axis, its state that of `nnx.BatchNorm`.
+    """Batch norm over the last axis, with the state of `nnx.BatchNorm`.
+
+    It computes ``(x - mean) / sqrt(variance + epsilon) * scale + bias``.
 
     In training, mean and variance are those of the batch, the variance divided by the number of
     values; the running ones follow.  `nnx.BatchNorm` by default takes the variance as ``E[x^2] -
@@ -179,7 +181,10 @@ class AvgPool(nnx.Module):
 
 
 class FlattenNHWC(nnx.Module):
-    """``(batch, height, width, channels)`` to ``(batch, height * width * channels)``, channels fastest."""
+    """Flatten feature maps to vectors, channels fastest.
+
+    ``(batch, height, width, channels)`` becomes ``(batch, height * width * channels)``.
+    """
 
     def __call__(self, inputs: Array) -> Array:
         """The feature maps as vectors; vectors stay as they are."""

@@ -107,7 +107,9 @@ class MPOConv(ParameterAccess, ConvLayer, nnx.Module):
 
     @property
     def kernel(self) -> Array:
-        """The dense kernel ``(*kernel_size, in_features / groups, out_features)``, built when it is asked for.
+        """The dense kernel ``(*kernel_size, in_features / groups, out_features)``.
+
+        It is built each time it is read.
 
         It is differentiable in the cores; writing to it does not change them.
         """

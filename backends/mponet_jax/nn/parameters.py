@@ -139,7 +139,10 @@ class ParameterAccess(OperatorLayer):
 
 
 def put(parameter: nnx.Variable[Array], value: ArrayLike, device: Any = None) -> None:
-    """Overwrite a parameter, keeping its dtype, and where it was put on purpose unless ``device`` says otherwise."""
+    """Overwrite a parameter and keep its dtype.
+
+    It goes to ``device`` if one is given; otherwise it stays where it was put on purpose.
+    """
     like = parameter.get_raw_value()
     if device is None and like.committed:
         device = like.sharding

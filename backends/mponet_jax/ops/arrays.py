@@ -161,7 +161,10 @@ def device_of(name: str | None) -> jax.Device:
 
 
 def from_numpy(array: ArrayLike, dtype: Any, device: Any = None) -> Array:
-    """An array with these numbers, its own memory; ``device`` is a device, a sharding, or None for JAX to choose."""
+    """A new array with these numbers, in its own memory.
+
+    ``device`` is a device or a sharding; None lets JAX choose.
+    """
     # on a CPU, JAX may keep using the memory of what it is given: hence a copy of its own
     placed: Array = jax.device_put(np.array(array, supported(dtype)), device)
     return placed

@@ -25,7 +25,9 @@ Primals = tuple[Array, Tensors, Array | None]
 
 
 def apply(plans: PlanSet, inputs: Array, tensors: Sequence[Array], bias: Array | None = None) -> Array:
-    """``inputs @ W + bias``, by the plan of a forward pass, or that of training where it is differentiated.
+    """Compute ``inputs @ W + bias``.
+
+    The plan is that of a forward pass, or that of training where the result is differentiated.
 
     Args:
         plans: how, forward and backward.

@@ -64,7 +64,10 @@ class Einsum(tf.Module):
 
 
 def dense_mpo(mpo: MPO, bias: Numbers) -> keras.layers.Layer:
-    """The layer of TensorNetwork, its nodes ``(input, left, right, output)``, boundary axes left out."""
+    """The layer of TensorNetwork, with nodes ``(input, left, right, output)``.
+
+    Boundary axes are left out.
+    """
     shape = mpo.shape
     bonds = shape.bond_dims[1:-1]
     if shape.sites < 3:

@@ -1,4 +1,4 @@
-"""Keras layers for the words of the vocabulary that Keras itself has no exact, or no fast, layer for."""
+"""Keras layers for layer specifications that Keras has no exact or no fast layer for."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from mponet_tensorflow.ops.arrays import Array, keras, tf
 
 @keras.saving.register_keras_serializable(package="mponet")
 class BatchNorm(keras.layers.BatchNormalization):
-    """`keras.layers.BatchNormalization`, two to three times as fast where a fused kernel does the same.
+    """`keras.layers.BatchNormalization`, two to three times as fast where a fused kernel fits.
 
     Keras makes the norm of many small operations, each of which reads the feature maps once more.
     TensorFlow's kernel knows float32 feature maps ``(batch, height, width, channels)`` only, and

@@ -82,7 +82,9 @@ class _MPOConv(ParameterAccess, ConvLayer, keras.layers.Layer):
 
     @property
     def kernel(self) -> Array:
-        """The dense kernel ``(*kernel_size, channels / groups, filters)``, built when it is asked for.
+        """The dense kernel ``(*kernel_size, channels / groups, filters)``.
+
+        It is built each time it is read.
 
         It is differentiable in the cores; writing to it does not change them.
         """

@@ -175,7 +175,10 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer, keras.layers.Layer):
         return keras.ops.not_equal(inputs, 0) if self.mask_zero and tokens else None
 
     def compute_output_spec(self, inputs: Array, reverse: bool = False) -> keras.KerasTensor:
-        """``(...)`` to ``(..., output_dim)``, or ``(..., output_dim)`` to ``(..., input_dim)`` if ``reverse``."""
+        """``(...)`` to ``(..., output_dim)``.
+
+        With ``reverse``, ``(..., output_dim)`` to ``(..., input_dim)``.
+        """
         known = tuple(inputs.shape)
         shape = (*known[:-1], self.input_dim) if reverse else (*known, self.output_dim)
         return keras.KerasTensor(shape, self.compute_dtype)

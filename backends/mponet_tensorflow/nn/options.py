@@ -1,4 +1,4 @@
-"""The arguments of `keras.layers.Dense` that concern its weights, for layers whose kernel is an operator."""
+"""The weight arguments of `keras.layers.Dense`, for layers whose kernel is an operator."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

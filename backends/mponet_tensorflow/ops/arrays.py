@@ -204,6 +204,9 @@ def from_numpy(array: NDArray[Any], dtype: tf.DType) -> Array:
 
 
 def to_numpy(array: Array) -> NDArray[Any]:
-    """The tensor's (or variable's) numbers in its own dtype (bfloat16, which numpy lacks, as float32)."""
+    """The numbers of a tensor or variable in its own dtype.
+
+    bfloat16, which numpy lacks, becomes float32.
+    """
     numbers = array.numpy()
     return np.array(numbers, np.float32 if numbers.dtype.name == "bfloat16" else None)

@@ -56,7 +56,7 @@ def settings() -> dict[str, Any]:
 
 
 def step_memory(passes: Passes) -> int:
-    """Bytes that a step has in use at its peak beyond what was there before it, results included."""
+    """Peak bytes that a step adds to what was in use before it, results included."""
     passes.step()
     if passes.inputs.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()

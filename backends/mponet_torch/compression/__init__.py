@@ -1,4 +1,4 @@
-"""Compress a trained `torch.nn.Module`: ``compress(model, config, data)``, and ``plan(...)`` for a dry run."""
+"""Compress a trained `torch.nn.Module` by ``compress(model, config, data)``, or ``plan`` it."""
 
 from collections.abc import Iterable
 from copy import deepcopy
@@ -49,7 +49,8 @@ def compress(
     Example:
         >>> import torch
         >>> from mponet.compress import CompressConfig
-        >>> model = torch.nn.Sequential(torch.nn.Linear(64, 96), torch.nn.ReLU(), torch.nn.Linear(96, 64))
+        >>> layers = torch.nn.Linear(64, 96), torch.nn.ReLU(), torch.nn.Linear(96, 64)
+        >>> model = torch.nn.Sequential(*layers)
         >>> small, report = compress(model, CompressConfig(keep=0.5), [torch.randn(500, 64)])
         >>> report.plan.keep <= 0.5, sum(p.numel() for p in small.parameters()) < 0.52 * 12448
         (True, True)

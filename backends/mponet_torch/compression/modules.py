@@ -1,4 +1,6 @@
-"""Which modules of PyTorch and of Hugging Face hold a matrix, how it is read, and what takes their place.
+"""Modules of PyTorch and Hugging Face that hold a matrix.
+
+For each kind it says how the matrix is read, and which module replaces it.
 
 A kind of module is an entry of `KINDS`.
 """
@@ -92,7 +94,10 @@ def _target(name: str, module: Any, read: Callable[[Any], Any], **sizes: Any) ->
 
 
 def _is_conv1d(module: nn.Module) -> bool:
-    """Whether it is Hugging Face's ``Conv1D``, a linear layer, told by its name so that nothing is imported."""
+    """Whether it is Hugging Face's ``Conv1D``, a linear layer.
+
+    The name decides, so that nothing needs to be imported.
+    """
     return type(module).__name__ == "Conv1D" and type(module).__module__.startswith("transformers.")
 
 

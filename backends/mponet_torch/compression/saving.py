@@ -62,7 +62,8 @@ def load_compressed(model: Module, folder: str | Path) -> Module:
         >>> import tempfile, torch
         >>> from mponet.compress import CompressConfig
         >>> from mponet_torch.compression import compress
-        >>> small, report = compress(torch.nn.Sequential(torch.nn.Linear(64, 96)), CompressConfig(error=0.5))
+        >>> model = torch.nn.Sequential(torch.nn.Linear(64, 96))
+        >>> small, report = compress(model, CompressConfig(error=0.5))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_compressed(small, report.plan, folder)
         ...     again = load_compressed(torch.nn.Sequential(torch.nn.Linear(64, 96)), folder)

@@ -15,7 +15,9 @@ from mponet_torch.ops.arrays import Array
 
 
 class BatchNorm(nn.modules.batchnorm._BatchNorm):
-    """`torch.nn.BatchNorm2d` of maps or vectors whose running variance is the biased one, that of the batch itself.
+    """`torch.nn.BatchNorm2d` of maps or vectors, with the biased running variance.
+
+    The biased variance is that of the batch itself.
 
     torch divides by one value less than there are before it takes the variance into the running
     one.  Its kernel stays in use: the old running variance is put on the same footing first, and
@@ -89,7 +91,10 @@ class Dropout(nn.Dropout):
 
 
 class FlattenNHWC(nn.Module):
-    """``(batch, channels, height, width)`` to ``(batch, height * width * channels)``, channels fastest."""
+    """Flatten feature maps to vectors, channels fastest.
+
+    ``(batch, channels, height, width)`` becomes ``(batch, height * width * channels)``.
+    """
 
     def forward(self, inputs: Array) -> Array:
         """The feature maps as vectors, without a copy from channels-last memory.
@@ -113,7 +118,10 @@ class ReshapeNHWC(nn.Module):
         self.shape = shape
 
     def forward(self, inputs: Array) -> Array:
-        """``(batch, height * width * channels)`` to ``(batch, channels, height, width)``, channels-last, no copy."""
+        """Vectors to feature maps in channels-last memory, without a copy.
+
+        ``(batch, height * width * channels)`` becomes ``(batch, channels, height, width)``.
+        """
         maps: Array = _rows(inputs).unflatten(1, self.shape)
         return maps.permute(0, 3, 1, 2)
 

@@ -107,7 +107,10 @@ def check_weight(dense: nn.Module, weight: Array) -> None:
 
 
 def _try(dense: nn.Linear, weight: Array, bias: Array | None) -> None:
-    """Refuse a subclass whose forward pass is another than its weight and bias say, as layers with adapters have."""
+    """Refuse a subclass whose forward pass does not compute what its weight and bias say.
+
+    Layers with adapters are such subclasses.
+    """
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(TRIED, dense.in_features, generator=generator).to(weight.device, weight.dtype)
     was = dense.training

@@ -205,11 +205,10 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer):
 
 
 class TiedHead(nn.Module):
-    """An output head with the table of an `MPOEmbedding`, and the same parameters: ``x @ table.T + b``.
+    """An output head that shares the parameters of an `MPOEmbedding`: ``x @ table.T + b``.
 
     It is what ``lm_head`` with tied weights is to a dense embedding.  The parameters are those of
-    the
-    embedding: they are counted once by an optimiser and move with either module.
+    the embedding: an optimiser counts them once, and they move with either module.
 
     Args:
         embedding: the embedding whose cores are shared.

@@ -111,7 +111,7 @@ class ParameterAccess(nn.Module, OperatorLayer):
 
     @property
     def weight(self) -> Array:
-        """The weight that a dense layer of torch would have, as ``(out_features, in_features)``; read-only.
+        """The weight of the same dense layer, ``(out_features, in_features)``; read-only.
 
         It is built each time it is used, with gradients that reach the parameters.  Shape, dtype
         and device are known without.
@@ -170,7 +170,9 @@ class ParameterAccess(nn.Module, OperatorLayer):
     # ------------------------------------------------------------ reading and writing
 
     def assign(self, operator: Any, bias: Any = None) -> None:
-        """Overwrite the operator, and the bias if one is given.  Nothing changes if anything does not fit.
+        """Overwrite the operator, and the bias if one is given.
+
+        If anything does not fit, nothing changes.
 
         Args:
             operator: an `mponet.MPO`, or the tensors in the order of the parameters.

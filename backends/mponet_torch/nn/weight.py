@@ -33,7 +33,7 @@ class DenseWeight(torch.Tensor):
 
     @staticmethod
     def __new__(cls, like: Array, size: Sequence[int], requires_grad: bool, build: Callable[[], Array]) -> Any:
-        """A weight of a size with the dtype and device of ``like``, made by ``build`` when it is used."""
+        """A weight with the dtype and device of ``like``; ``build`` makes it when it is used."""
         options: dict[str, Any] = {"dtype": like.dtype, "device": like.device, "requires_grad": requires_grad}
         weight = torch.Tensor._make_wrapper_subclass(cls, size, **options)
         weight._build = build

@@ -96,7 +96,10 @@ class InPlace(Ops):
         return array.add_(bias)
 
     def accumulate_gradient(self, total: Array | None, a: Array, b: Array) -> Array:
-        """As ever, but where that pays three axes keep a sum for each ``p``, which wants no copy of ``a`` and ``b``."""
+        """As in the base class, but with a sum for each ``p`` where that is faster.
+
+        Three axes then need no copy of ``a`` and ``b``.
+        """
         if a.element_size() < 4:
             return super().accumulate_gradient(total, a, b)
         if a.ndim == 2:

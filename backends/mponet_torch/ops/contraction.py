@@ -88,7 +88,10 @@ def weights_of(plan: BasePlan, tensors: Sequence[Array]) -> list[Array]:
 
 
 def sweep(plan: BasePlan, weights: Sequence[Array], inputs: Array, bias: Array | None = None) -> Array:
-    """`mponet.contraction.execute.sweep` without recording, by a kernel where one supports the plan."""
+    """`mponet.contraction.execute.sweep` without recording.
+
+    A kernel runs it where one supports the plan.
+    """
     if kernels.supports(plan, inputs):
         return kernels.forward(plan, weights, inputs, bias)
     return execute.sweep(plan, weights, inputs, IN_PLACE, bias)
@@ -157,7 +160,7 @@ class _AutogradContraction(torch.autograd.Function):
 
 
 class _FunctionalContraction(_AutogradContraction):
-    """The same for `torch.func` and `torch.compile`, which want the saving apart from the computing.
+    """The same for `torch.func` and `torch.compile`, which save apart from the computation.
 
     Autograd binds such a function's arguments by their names at every call, which takes as long as
     a small layer.

@@ -32,7 +32,9 @@ class _Kept(NamedTuple):
 
 
 class WeightCache:
-    """The weights of the few plans that were used last, made again as soon as a tensor has other numbers.
+    """Cache of the weights of the few plans used last.
+
+    They are made again as soon as a tensor has other numbers.
 
     Tensors are compared number by number, because writes through ``.data``, moving averages and the
     like do not count as changes in torch.  That costs next to nothing on a CPU.  On a GPU it would

@@ -245,7 +245,7 @@ def write_index(out: Path, shards: Mapping[str, list[Piece]]) -> None:
 
 
 def carry(file: Path, out: Path, described: str | None) -> None:
-    """Copy a configuration or tokenizer file; ``config.json`` also says what was done, if anything was."""
+    """Copy a configuration or tokenizer file; ``config.json`` also gets ``described``, if any."""
     with writing(out / file.name):
         if file.name == "config.json":
             settings = {name: value for name, value in read_json(file).items() if name != "mponet"}

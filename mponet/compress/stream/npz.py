@@ -1,4 +1,7 @@
-"""Members of a numpy ``.npz`` file, one at a time, with every size checked before memory is taken."""
+"""Members of a numpy ``.npz`` file, one by one.
+
+Every size is checked before memory is taken.
+"""
 
 import zipfile
 import zlib

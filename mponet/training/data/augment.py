@@ -8,7 +8,7 @@ PAD = 4  # zeros on each side (the authors' CIFAR-10 code)
 
 
 def crop_flip(images: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Images padded by `PAD` zeros on each side, cropped to their size at random, and every other one mirrored.
+    """Images padded by `PAD` zeros on each side, cropped to their size at random and mirrored.
 
     Each image has its own crop, one of ``(2 PAD + 1)^2``, and is mirrored left to right with
     probability 1/2.

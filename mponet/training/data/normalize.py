@@ -26,7 +26,7 @@ class Normalization:
 
     @classmethod
     def of(cls, kind: Literal["unit", "pixel"], images: NDArray[np.uint8]) -> "Normalization":
-        """What a recipe asks for, worked out on the raw training images ``(N, height, width, channels)``.
+        """What a recipe asks for, from the raw training images ``(N, height, width, channels)``.
 
         ``unit`` is pixels / 255.  ``pixel`` takes off the mean image and divides by the standard
         deviation (biased: over N), each pixel and channel for itself (the authors' CIFAR-10 code);

@@ -1,4 +1,6 @@
-"""A data set as a recipe wants it, and the batches of its training, made ahead of the steps that use them.
+"""A data set as a recipe wants it, and the batches of its training.
+
+Batches are made ahead of the steps that use them.
 
 Batch ``step`` of a seed is the same on every backend, in every process, after every resumption:
 order, crops, mirrors and dropout masks are drawn from ``(seed, epoch)`` or ``(seed, step)`` alone.

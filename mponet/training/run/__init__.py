@@ -6,7 +6,7 @@ a `Reporter`, and gives a `Result` per variant.  In the folder::
     config.json                        settings; and, per start, backend, device and versions
     result.json                        the results so far
     <variant>/metrics.jsonl            one record per block of steps
-    <variant>/spectra.jsonl            spectra and entropies of the operators, one line per evaluation
+    <variant>/spectra.jsonl            spectra and entropies, one line per evaluation
     <variant>/checkpoint.safetensors   see `mponet.training.checkpoint`
 
 A result is computed from the metrics, so that a resumed run and an uninterrupted one report alike.

@@ -128,7 +128,7 @@ class _Variant:
         return native, trainer
 
     def _train(self, native: Any, trainer: Trainer, records: list[Record], watcher: Reporter) -> None:
-        """Append to ``records`` as training goes on, and save what a later process needs to continue."""
+        """Append to ``records`` during training, and save what a later process needs."""
         settings, saved = self.folder.settings, perf_counter()
         begin, seconds = (records[-1].step, records[-1].seconds) if records else (0, 0.0)
         if not records:
@@ -182,7 +182,10 @@ class _Variant:
         )
 
     def _measure(self, parameters: Mapping[str, Numbers], step: int, epoch: float) -> None:
-        """Append the spectra of the operators, if there are any, on the disk before the checkpoint of this step."""
+        """Append the spectra of the operators, if there are any.
+
+        They are on the disk before the checkpoint of this step.
+        """
         model = self.folder.settings.networks[self.variant]
         if spectra.has_operators(model):
             with Log(self.folder.spectra(self.variant)) as log:

@@ -57,7 +57,10 @@ def result(
     checkpoint: Path | None,
     message: str | None,
 ) -> Result:
-    """The result of a variant, from its records; ``message`` says why it diverged, None if it did not."""
+    """The result of a variant, from its records.
+
+    ``message`` says why it diverged; None if it did not.
+    """
     last, model = records[-1], settings.networks[variant]
     measured = [record.accuracy for record in records if record.accuracy is not None] if message is None else []
     parameters = parameter_count(model)

@@ -1,9 +1,10 @@
 """Spectra of the operators of a network as JSON lines: one line at the start, one per evaluation.
 
 A line names step and epoch and, for each operator, what `mponet.operators.measure` says of every
-inner bond: entanglement entropy (at most ``ln D``) and singular values, descending::
+inner bond: entanglement entropy (at most ``ln D``) and singular values, descending (wrapped here)::
 
-    {"step": 600, "epoch": 1.0, "operators": {"fc1": {"entropy": [1.2, ...], "singular_values": [[8.1, ...], ...]}}}
+    {"step": 600, "epoch": 1.0, "operators": {
+      "fc1": {"entropy": [1.2, ...], "singular_values": [[8.1, ...], ...]}}}
 
 The parameters are those that are evaluated, so averages where the recipe averages.  A measurement
 costs one QR and one small singular value decomposition per bond, about ``D^3`` each

@@ -8,7 +8,7 @@ published figures.  In the folder::
 
     suite.json                             what the suite is
     suite.lock                             locked while a process is at work
-    <network>-<variant>[-D<bond>]-seed<N>  one run folder per training; failed.json in it if it broke
+    <network>-<variant>[-D<bond>]-seed<N>  one run folder per training; failed.json if it broke
     tables.md, tables.csv, tables.json     the table, written after every training
 
 The state of a training is read from its run folder and kept nowhere else.

@@ -62,7 +62,9 @@ def run_suite(
     device: str | None = None,
     observer: Observer | None = None,
 ) -> Report:
-    """Train what is not finished, going on where an earlier process stopped, and write the tables after every training.
+    """Train what is not finished, and write the tables after every training.
+
+    A training goes on where an earlier process stopped.
 
     A training that raises an exception is noted in its folder, and tried again by the next call;
     one that diverged is finished.

@@ -168,7 +168,10 @@ def _speed(records: Sequence[Record]) -> float | None:
 
 
 def _timed(state: State, seconds_per_step: Sequence[float]) -> State:
-    """With the time that remains, from its own speed if it has one, else from that of the same network."""
+    """The state with the time that remains.
+
+    The speed is its own if it has one, otherwise that of the same network.
+    """
     if state.finished:
         return state
     known = [state.seconds / state.step] if state.step else seconds_per_step

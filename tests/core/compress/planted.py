@@ -6,7 +6,7 @@ from mponet.compress import Calibration, InputSums, Target
 
 
 def correlated(rng, rows, size, decay=1.0, mean=0.0):
-    """Rows whose covariance has a spectrum that falls like that of activations, in random directions."""
+    """Rows in random directions, with a covariance whose spectrum falls as activations' does."""
     basis = np.linalg.qr(rng.standard_normal((size, size)))[0]
     return mean + (rng.standard_normal((rows, size)) * np.arange(1, size + 1) ** -decay) @ basis
 

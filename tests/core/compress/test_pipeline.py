@@ -24,7 +24,10 @@ def plan_of(targets=TARGETS, calibration=CALIBRATION, other_weights=500, **optio
 
 
 def output_error(name, layer):
-    """The oracle: outputs with bias on the calibration inputs, their constant part left out of the norm."""
+    """The oracle: outputs with bias on the calibration inputs.
+
+    Their constant part is left out of the norm.
+    """
     target = next(t for t in TARGETS if t.name == name)
     x, weight, bias = INPUTS[name], target.load(), target.load_bias()
     before = x @ weight + bias

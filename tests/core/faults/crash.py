@@ -1,4 +1,4 @@
-"""Kill a process at each of its file operations, let another go on, and compare what is there in the end.
+"""Kill a process at each of its file operations, let another go on, and compare the results.
 
 A point is an operation on a file: before it, and for writes also after half of it.  The work runs
 in forked children, so that a kill is one: nothing is cleaned up.
@@ -72,7 +72,7 @@ def together(work: Callable[[], object], count: int) -> list[int]:
 
 
 def content(folder: Path) -> dict[str, object]:
-    """All files, hidden ones too, without what depends on the clock, the place and the number of starts."""
+    """All files, hidden ones too, without what depends on clock, place and number of starts."""
     return {
         str(file.relative_to(folder)): _timeless(file, folder) for file in sorted(folder.rglob("*")) if file.is_file()
     }
