@@ -32,10 +32,10 @@ class DenseWeight(torch.Tensor):
     _build: Callable[[], Array]
 
     @staticmethod
-    def __new__(cls, like: Array, size: Sequence[int], requires_grad: bool, build: Callable[[], Array]) -> Any:
+    def __new__(cls: type, like: Array, size: Sequence[int], requires_grad: bool, build: Callable[[], Array]) -> Any:
         """A weight with the dtype and device of ``like``; ``build`` makes it when it is used."""
         options: dict[str, Any] = {"dtype": like.dtype, "device": like.device, "requires_grad": requires_grad}
-        weight = torch.Tensor._make_wrapper_subclass(cls, size, **options)
+        weight: Any = torch.Tensor._make_wrapper_subclass(cls, size, **options)
         weight._build = build
         return weight
 
