@@ -25,7 +25,9 @@ Conventions that every adapter keeps:
   `InputSums.add_counts`.
 - ``g`` (`Calibration.add_gradient`) is the mean over rows and features of the squared gradient of
   the loss *summed* over rows.  A loss that is a mean over ``n`` tokens has gradients ``n`` times
-  smaller.
+  smaller.  Its ``products`` are ``sum g^T g`` over the same rows, ``(out, out)``, and for more than
+  `mponet.compress.calibrate.MAX_PRODUCT_OUTPUTS` outputs ``sum g^2``, ``(out,)``; the outputs of a
+  convolution are its channels.
 - Nothing of the network changes before ``replace`` is called for the first time.
 """
 
@@ -54,13 +56,16 @@ class CompressAdapter(Protocol):
         """
         ...
 
-    def calibrate(self, targets: Sequence[Target], data: Iterable[Any], *, gradients: bool) -> Calibration:
+    def calibrate(
+        self, targets: Sequence[Target], data: Iterable[Any], *, gradients: bool, products: bool
+    ) -> Calibration:
         """Run the network on data and gather sums over the inputs of the targets.
 
         Args:
             targets: those that sums are wanted of.
             data: the network's own inputs, batch by batch; read once.
             gradients: whether to run backward passes for ``g``, too.
+            products: whether they gather the products of gradients.
         """
         ...
 

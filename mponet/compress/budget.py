@@ -30,7 +30,8 @@ def allocated(
     Args:
         matched: the layers that may be replaced.
         options: of each.
-        scales: what a relative squared error of one in each counts.
+        scales: what a relative squared error of one in each counts; with outputs weighted by the
+            loss's gradient where the config allocates by loss.
         config: budget and limits.
         targets: all modules that hold a weight.
         other_weights: weights of the network outside of them.
@@ -40,7 +41,7 @@ def allocated(
     """
     name, value = config.budget
     choices = [
-        Choice(e.target.name, _costs(e.target, o, name), scale * o.errors, _allowed(e, o, config))
+        Choice(e.target.name, _costs(e.target, o, name), scale * _errors(o, config), _allowed(e, o, config))
         for e, o, scale in zip(matched, options, scales, strict=True)
     ]
     dense_costs = [float(choice.costs[0]) for choice in choices]
@@ -62,6 +63,10 @@ def _rest(name: str, others: Sequence[Target], other_weights: int) -> float:
     size = max((target.itemsize for target in others), default=4) if name == "bytes" else 1
     own = sum(t.weights * (t.itemsize if name == "bytes" else 1) for t in others if not t.tied_to)
     return float(own + other_weights * size)
+
+
+def _errors(options: Options, config: CompressConfig) -> Array:
+    return options.losses if config.allocation == "loss" else options.errors
 
 
 def _costs(target: Target, options: Options, budget: str) -> Array:

@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 from mponet.compress.sums import read_sums, write_sums
 from mponet.errors import CompressionError, ShapeError
 from mponet.operators.metric import Metric
+from mponet.operators.output_metric import OutputMetric
 
 Array = NDArray[np.float64]
+#: Outputs up to which all gradient products are kept; of wider layers only the diagonal.
+MAX_PRODUCT_OUTPUTS = 8192
 #: Rows per input below which a covariance is called poor.
 MIN_ROWS_PER_INPUT = 4
 
@@ -82,7 +85,7 @@ class InputSums:
         """The metric of the inputs; of their differences from the mean if ``centred``.
 
         Args:
-            kind: ``covariance``, ``diagonal`` or ``none``.
+            kind: as in `mponet.compress.config.CompressConfig`; ``kfac`` is ``covariance`` here.
             centred: whether a bias takes up the mean error.
         """
         if kind == "none" or self.count == 0:
@@ -113,30 +116,58 @@ class Calibration:
         gradients: target name to ``g``, the mean over rows and features of the squared gradient of
             the *summed* loss at the target's output; empty if there was no backward pass.
         gradient_rows: rows that ``gradients`` are means over.
+        gradient_products: target name to ``sum g^T g`` over the gradients ``g`` of those rows,
+            ``(out, out)``, or ``sum g^2``, ``(out,)``; empty unless the metric is ``kfac``.
     """
 
     sums: dict[str, InputSums] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
     gradients: dict[str, float] = field(default_factory=dict)
     gradient_rows: dict[str, int] = field(default_factory=dict)
+    gradient_products: dict[str, Array] = field(default_factory=dict)
 
     def of(self, name: str) -> InputSums | None:
         """The sums over a target's inputs; None if it was never reached."""
         key = self.inputs.get(name)
         return None if key is None else self.sums.get(key)
 
-    def add_gradient(self, name: str, mean_square: float, rows: int) -> None:
-        """Take in the mean squared gradient of more rows.
+    def output_metric(self, name: str, kind: str = "kfac") -> OutputMetric | None:
+        """The weights of a target's outputs.
+
+        None unless the kind is ``kfac`` and its gradient products were gathered and are not zero.
+        """
+        products = self.gradient_products.get(name) if kind == "kfac" else None
+        return None if products is None or not products.any() else OutputMetric(products, self.gradient_rows[name])
+
+    def counts(self) -> list[tuple[str, int]]:
+        """Number of rows in every sum, by name."""
+        gradients = {f"{name}/gradients": self.gradient_rows[name] for name in self.gradient_products}
+        return sorted({**{key: s.count for key, s in self.sums.items()}, **gradients}.items())
+
+    def add_gradient(self, name: str, mean_square: float, rows: int, products: Array | None = None) -> None:
+        """Take in the gradients of more rows.
+
+        Args:
+            name: of the target.
+            mean_square: mean of their squares over rows and features.
+            rows: number of rows.
+            products: ``sum g^T g`` over them, or its diagonal; None if they are not gathered.
 
         Raises:
-            CompressionError: it is not finite.
+            CompressionError: they are not finite, or products are given for some rows only.
         """
-        if not np.isfinite(mean_square):
+        if not np.isfinite(mean_square) or not (products is None or np.isfinite(products).all()):
             raise CompressionError(f"the gradient at the output of {name} is not finite; expected a finite loss")
         before = self.gradient_rows.get(name, 0)
+        if before and (products is None) == (name in self.gradient_products):
+            raise CompressionError(
+                f"the gradient products of {name} are known for some rows only; expected passes with the same metric"
+            )
         mean = self.gradients.get(name, 0.0)
         self.gradients[name] = (mean * before + float(mean_square) * rows) / max(before + rows, 1)
         self.gradient_rows[name] = before + rows
+        if products is not None:
+            self.gradient_products[name] = products + self.gradient_products.get(name, 0.0)
 
     def merge(self, other: "Calibration") -> None:
         """Add the sums of another pass over other data, as of another process.
@@ -153,7 +184,7 @@ class Calibration:
             else:
                 self.sums[key] = InputSums(sums.products.copy(), sums.total.copy(), sums.count)
         for name, mean in other.gradients.items():
-            self.add_gradient(name, mean, other.gradient_rows[name])
+            self.add_gradient(name, mean, other.gradient_rows[name], other.gradient_products.get(name))
 
     def warnings(self) -> list[str]:
         """What a reader should know of the data: inputs with too few rows."""
@@ -176,12 +207,14 @@ class Calibration:
         tensors: dict[str, Array] = {}
         for key, sums in self.sums.items():
             tensors[f"{key}/products"], tensors[f"{key}/total"] = sums.products, sums.total
+        tensors |= {f"{name}/gradients": products for name, products in self.gradient_products.items()}
         counts = {key: sums.count for key, sums in self.sums.items()}
         details = {
             "counts": counts,
             "inputs": self.inputs,
             "gradients": self.gradients,
             "gradient_rows": self.gradient_rows,
+            "gradient_products": sorted(self.gradient_products),
         }
         write_sums(path, tensors, details)
 
@@ -195,4 +228,5 @@ class Calibration:
         tensors, details = read_sums(path)
         counts: Mapping[str, int] = details["counts"]
         sums = {key: InputSums(tensors[f"{key}/products"], tensors[f"{key}/total"], int(counts[key])) for key in counts}
-        return cls(sums, details["inputs"], details["gradients"], details["gradient_rows"])
+        products = {name: tensors[f"{name}/gradients"] for name in details["gradient_products"]}
+        return cls(sums, details["inputs"], details["gradients"], details["gradient_rows"], products)

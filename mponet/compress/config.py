@@ -12,7 +12,7 @@ from mponet.errors import CompressionError
 
 BUDGETS = ("keep", "error", "multiplications", "bytes")
 ALLOCATIONS = ("loss", "output", "normalized", "uniform")
-METRICS = ("covariance", "diagonal", "none")
+METRICS = ("kfac", "covariance", "diagonal", "none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,10 @@ class CompressConfig:
         allocation: how the budget is shared among layers: ``loss`` weights output errors by the
             loss's gradient, ``output`` does not weight them, ``normalized`` takes each layer's
             relative error, ``uniform`` gives every layer the same share.
-        metric: ``covariance`` of the inputs, its ``diagonal``, or ``none``.
+        metric: what a layer is fitted in: ``kfac`` weighs errors by the ``covariance`` of the
+            inputs and the second moment of the loss's gradient at the outputs, and is
+            ``covariance`` where no gradients are gathered; ``covariance``, its ``diagonal``, or
+            ``none``.
         floor: smallest share of its weights that any layer keeps.
         ceiling: largest share that a replaced layer keeps; above, it is left dense.
         bias_correction: whether the mean of what a layer loses is added to its bias.
@@ -99,7 +102,7 @@ class CompressConfig:
     min_weights: int = 4096
     tied: Literal["share", "skip"] = "share"
     allocation: str = "loss"
-    metric: str = "covariance"
+    metric: str = "kfac"
     floor: float = 0.0
     ceiling: float = 1.0
     bias_correction: bool = True
@@ -134,6 +137,11 @@ class CompressConfig:
             if not isinstance(override, Override):
                 raise CompressionError(f"overrides[{name!r}] is {override!r}; expected an Override")
         object.__setattr__(self, "overrides", dict(self.overrides))
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether allocation or metric ask for backward passes."""
+        return self.allocation == "loss" or self.metric == "kfac"
 
     @property
     def budget(self) -> tuple[str, float]:

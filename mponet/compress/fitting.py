@@ -1,6 +1,6 @@
 """The operator of one layer of a plan: fitted to its inputs, the bias corrected."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +10,9 @@ from mponet.compress.layer_plan import LayerPlan
 from mponet.compress.search import permuted
 from mponet.compress.target import Target
 from mponet.errors import CompressionError
-from mponet.operators.fit import MAX_SWEEPS, fit
 from mponet.operators.metric import Metric
 from mponet.operators.mpo import MPO, to_matrix
+from mponet.operators.output_metric import OutputMetric, fit_weighted
 
 Array = NDArray[np.float64]
 
@@ -26,12 +26,14 @@ class FittedLayer:
         mpo: the operator.
         bias: the new bias ``(out,)``; None if the module has none.
         output_error: relative error of the module's outputs on the calibration inputs.
+        loss_error: the same with outputs weighted by the loss's gradient; equal without weights.
     """
 
     plan: LayerPlan
     mpo: MPO
     bias: Array | None
     output_error: float
+    loss_error: float
 
     @property
     def name(self) -> str:
@@ -50,7 +52,13 @@ class FittedLayer:
 
 
 def fit_layer(
-    target: Target, layer: LayerPlan, sums: InputSums | None, *, metric: str = "covariance", correct_bias: bool = True
+    target: Target,
+    layer: LayerPlan,
+    sums: InputSums | None,
+    *,
+    metric: str = "covariance",
+    correct_bias: bool = True,
+    outputs: OutputMetric | None = None,
 ) -> FittedLayer:
     """Fit the operator that a plan names.
 
@@ -60,6 +68,7 @@ def fit_layer(
         sums: over its inputs; None takes the plain metric.
         metric: as in `CompressConfig`.
         correct_bias: whether a module's bias takes up the mean error, ``mean(x) (W - W')``.
+        outputs: weights of its outputs; None for none.
 
     Raises:
         CompressionError: the row leaves the layer dense, or belongs to another module.
@@ -75,12 +84,12 @@ def fit_layer(
     seen = layer_metric(target, sums, metric, correct_bias)
     rows = layer.layout.permutation()
     ordered, ordered_metric = (matrix, seen) if rows is None else (matrix[rows], permuted(seen, rows))
-    found = fit(ordered, layer.shape, ordered_metric, max_sweeps=MAX_SWEEPS)
-    fitted = FittedLayer(layer, found.mpo, None, found.error)
+    found = fit_weighted(ordered, layer.shape, ordered_metric, outputs)
+    fitted = FittedLayer(layer, found.mpo, None, found.error, found.loss_error)
     bias = None if target.load_bias is None else np.asarray(target.load_bias(), np.float64)
     if bias is not None and correct_bias and sums is not None and sums.count:
         bias = bias + sums.mean @ (matrix - fitted.matrix())
-    return FittedLayer(layer, found.mpo, bias, found.error)
+    return replace(fitted, bias=bias)
 
 
 def unfitted(target: Target, layer: LayerPlan) -> FittedLayer:
@@ -92,7 +101,7 @@ def unfitted(target: Target, layer: LayerPlan) -> FittedLayer:
     if layer.shape is None or (layer.name, layer.dense_weights) != (target.name, target.weights):
         raise CompressionError(f"the plan's {layer.name} is no replacement of {target.name}; expected its own plan")
     bias = None if target.load_bias is None else np.zeros(target.out_features)
-    return FittedLayer(layer, MPO(layer.shape, tuple(map(np.zeros, layer.shape.core_shapes))), bias, 0.0)
+    return FittedLayer(layer, MPO(layer.shape, tuple(map(np.zeros, layer.shape.core_shapes))), bias, 0.0, 0.0)
 
 
 def layer_metric(target: Target, sums: InputSums | None, kind: str, correct_bias: bool) -> Metric:

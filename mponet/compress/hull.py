@@ -21,6 +21,7 @@ class Curve:
         weights: number of weights of each option.
         multiplications: multiplications for one example.
         errors: relative *squared* error of the outputs.
+        losses: the same with outputs weighted by the loss's gradient; equal without weights.
     """
 
     layout: Layout
@@ -28,6 +29,7 @@ class Curve:
     weights: Array
     multiplications: Array
     errors: Array
+    losses: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Option:
         weights: number of weights.
         multiplications: for one example.
         error: relative squared error of the outputs.
+        loss: the same with weighted outputs.
     """
 
     layout: Layout | None
@@ -47,6 +50,7 @@ class Option:
     weights: int
     multiplications: int
     error: float
+    loss: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,6 +75,11 @@ class Options:
         """Relative squared errors of every option, the dense one first."""
         return np.concatenate([[0.0], *(curve.errors for curve in self.curves)])
 
+    @property
+    def losses(self) -> Array:
+        """Relative squared errors with weighted outputs, the dense one first."""
+        return np.concatenate([[0.0], *(curve.losses for curve in self.curves)])
+
     def option(self, index: int) -> Option:
         """The option at an index of `costs` and `errors`."""
         if index == 0:
@@ -84,6 +93,7 @@ class Options:
                     int(curve.weights[index]),
                     int(curve.multiplications[index]),
                     float(curve.errors[index]),
+                    float(curve.losses[index]),
                 )
             index -= len(curve.weights)
         raise IndexError(index)

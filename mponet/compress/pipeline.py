@@ -1,7 +1,7 @@
 """From targets and sums to a plan, and from a plan to fitted operators."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from mponet.compress.calibrate import Calibration
 from mponet.compress.config import CompressConfig
 from mponet.compress.edit import dense, operator
 from mponet.compress.fitting import FittedLayer, fit_layer, layer_metric
-from mponet.compress.hull import Options
+from mponet.compress.hull import Option, Options
 from mponet.compress.layer_plan import LayerPlan
 from mponet.compress.plan import CompressionPlan
 from mponet.compress.search import search, single
@@ -55,23 +55,20 @@ def make_plan(
         reasons = sorted({entry.reason for entry in selected})
         raise CompressionError(f"no layer may be replaced ({'; '.join(reasons)}); include more, or lower min_weights")
     options: list[Options] = []
-    energies: list[float] = []
+    energies: list[Energies] = []
     for done, entry in enumerate(matched):
         if progress is not None:
             progress("search", done, len(matched))
         found, energy = _options(entry, config, calibration)
         options.append(found)
         energies.append(energy)
-    scales = _scales(matched, energies, config, calibration)
-    indices = allocated(matched, options, scales, config, targets, other_weights)
+    indices = allocated(matched, options, _scales(energies, config, calibration), config, targets, other_weights)
     predicted = bool(calibration and calibration.gradients)
-    losses = _loss_scales(matched, energies, calibration)
-    rows = {
-        entry.target.name: _row(entry.target, opts, index, scale if predicted else None)
-        for entry, opts, index, scale in zip(matched, options, indices, losses, strict=True)
-    }
-    for entry in matched:
-        rows[entry.target.name] = _refined(entry.target, rows[entry.target.name], config, calibration)
+    rows: dict[str, LayerPlan] = {}
+    for entry, opts, index, energy in zip(matched, options, indices, energies, strict=True):
+        scale = energy.loss if predicted else None
+        row = _row(entry.target, opts.option(index), scale)
+        rows[entry.target.name] = _refined(entry.target, row, scale, config, calibration)
     return CompressionPlan(
         layers=tuple(_layer_plan(entry, rows) for entry in selected),
         other_weights=other_weights,
@@ -107,7 +104,8 @@ def fitted(
         if progress is not None:
             progress("fit", done, len(wanted))
         sums = calibration.of(layer.name) if calibration else None
-        yield fit_layer(known[layer.name], layer, sums, metric=metric, correct_bias=correct_bias)
+        outputs = calibration.output_metric(layer.name, metric) if calibration else None
+        yield fit_layer(known[layer.name], layer, sums, metric=metric, correct_bias=correct_bias, outputs=outputs)
 
 
 def _reached(entry: Selected, calibration: Calibration | None) -> Selected:
@@ -116,46 +114,54 @@ def _reached(entry: Selected, calibration: Calibration | None) -> Selected:
     return replace(entry, reason=NOT_REACHED) if missed and (sums is None or not sums.count) else entry
 
 
-def _options(entry: Selected, config: CompressConfig, calibration: Calibration | None) -> tuple[Options, float]:
-    """The options of a layer, and the mean squared norm of its outputs that they may lose."""
+@dataclass(frozen=True, slots=True)
+class Energies:
+    """What a relative squared error of one in a layer counts.
+
+    Attributes:
+        outputs: the mean squared norm of its outputs.
+        loss: predicted rise of the mean loss: half of ``tr G y^T y / rows``, where ``G`` is the
+            second moment of the gradients, and ``g`` times the identity if only ``g`` is known.
+    """
+
+    outputs: float
+    loss: float
+
+
+def _options(entry: Selected, config: CompressConfig, calibration: Calibration | None) -> tuple[Options, Energies]:
+    """The options of a layer, and what they may lose."""
     target, override = entry.target, entry.override
     matrix = np.asarray(target.load(), np.float64)
     sums = calibration.of(target.name) if calibration else None
     metric = layer_metric(target, sums, config.metric, config.bias_correction)
     rows = sums.count if sums is not None and config.metric != "none" else target.in_features
     energy = metric.energy(matrix) / max(rows, 1)
+    outputs = calibration.output_metric(target.name, config.metric) if calibration else None
+    weighted = matrix if outputs is None else outputs.weigh(matrix)
+    gradient = calibration.gradients.get(target.name, 0.0) if calibration else 0.0
+    loss = gradient * energy if outputs is None else metric.energy(weighted) / max(rows, 1)
+    energies = Energies(energy, loss / 2)
     offered = layouts(target, override.structures or config.structures)
     if override.input_dims is not None and override.output_dims is not None:
         offered = [Layout("given", override.input_dims, override.output_dims)]
         if override.bond is not None:
             bonds = inner_bonds(override.bond, len(override.input_dims))
-            return single(target, matrix, metric, offered[0], bonds), energy
+            return single(target, matrix, metric, offered[0], bonds, outputs), energies
     needs_spectrum = any(layout.is_low_rank for layout in offered)
-    spectrum = output_spectrum(matrix, metric, seed=config.seed) if needs_spectrum else None
-    return search(target, matrix, metric, spectrum, offered), energy
+    spectrum = output_spectrum(weighted, metric, seed=config.seed) if needs_spectrum else None
+    return search(target, matrix, metric, spectrum, offered, outputs), energies
 
 
-def _scales(
-    matched: Sequence[Selected], energies: Sequence[float], config: CompressConfig, calibration: Calibration | None
-) -> list[float]:
+def _scales(energies: Sequence[Energies], config: CompressConfig, calibration: Calibration | None) -> list[float]:
     """What a relative squared error of one in each layer counts in the allocation."""
     if config.allocation == "loss" and calibration is not None and calibration.gradients:
-        return _loss_scales(matched, energies, calibration)
+        return [energy.loss for energy in energies]
     if config.allocation == "output":
-        return list(energies)
-    return [1.0] * len(matched)
+        return [energy.outputs for energy in energies]
+    return [1.0] * len(energies)
 
 
-def _loss_scales(
-    matched: Sequence[Selected], energies: Sequence[float], calibration: Calibration | None
-) -> list[float]:
-    """Predicted rise of the mean loss for a relative squared error of one: half of ``g |y|^2``."""
-    gradients = calibration.gradients if calibration else {}
-    return [gradients.get(entry.target.name, 0.0) * energy / 2 for entry, energy in zip(matched, energies, strict=True)]
-
-
-def _row(target: Target, options: Options, index: int, scale: float | None) -> LayerPlan:
-    option = options.option(index)
+def _row(target: Target, option: Option, scale: float | None) -> LayerPlan:
     base = LayerPlan(
         name=target.name,
         kind=target.kind,
@@ -170,17 +176,21 @@ def _row(target: Target, options: Options, index: int, scale: float | None) -> L
         return dense(base, DENSE_IS_BEST)
     row = operator(base, option.layout, option.bonds)
     error = float(np.sqrt(option.error))
-    return replace(row, output_error=error, loss=None if scale is None else scale * option.error)
+    return replace(row, output_error=error, loss=None if scale is None else scale * option.loss)
 
 
-def _refined(target: Target, row: LayerPlan, config: CompressConfig, calibration: Calibration | None) -> LayerPlan:
+def _refined(
+    target: Target, row: LayerPlan, scale: float | None, config: CompressConfig, calibration: Calibration | None
+) -> LayerPlan:
     """The row with the error of its operator where the search stopped early or interpolated."""
     if row.layout is None or row.layout.is_low_rank or row.output_error is None:
         return row
     sums = calibration.of(target.name) if calibration else None
-    found = fit_layer(target, row, sums, metric=config.metric, correct_bias=config.bias_correction)
-    share = (found.output_error / row.output_error) ** 2 if row.output_error else 1.0
-    return replace(row, output_error=found.output_error, loss=None if row.loss is None else row.loss * share)
+    outputs = calibration.output_metric(target.name, config.metric) if calibration else None
+    correct_bias = config.bias_correction
+    found = fit_layer(target, row, sums, metric=config.metric, correct_bias=correct_bias, outputs=outputs)
+    loss = None if scale is None else scale * found.loss_error**2
+    return replace(row, output_error=found.output_error, loss=loss)
 
 
 def _layer_plan(entry: Selected, rows: Mapping[str, LayerPlan]) -> LayerPlan:
@@ -207,5 +217,7 @@ def _notes(config: CompressConfig, calibration: Calibration | None) -> Iterator[
         yield "no calibration data: errors are those of the plain weights, not of outputs"
     else:
         yield from calibration.warnings()
+    if config.metric == "kfac" and calibration is not None and not calibration.gradient_products:
+        yield "no gradient products: layers are fitted to their outputs (metric covariance), not to the loss (kfac)"
     if config.allocation == "loss" and not (calibration and calibration.gradients):
         yield "no gradients: the budget is shared by each layer's relative error, not by its effect on the loss"

@@ -91,6 +91,8 @@ def gathered(
         return data
     if isinstance(config, CompressionPlan):
         names = {layer.name for layer in config.replaced}
-        return adapter.calibrate([target for target in targets if target.name in names], data, gradients=False)
+        wanted = [target for target in targets if target.name in names]
+        weighted = config.config.get("metric") == "kfac"
+        return adapter.calibrate(wanted, data, gradients=weighted, products=weighted)
     wanted = [entry.target for entry in select(targets, config) if not entry.reason]
-    return adapter.calibrate(wanted, data, gradients=config.allocation == "loss")
+    return adapter.calibrate(wanted, data, gradients=config.needs_gradients, products=config.metric == "kfac")

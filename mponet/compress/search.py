@@ -19,8 +19,8 @@ from mponet.compress.structures import Layout
 from mponet.compress.target import Target
 from mponet.errors import CompressionError
 from mponet.layers.convolution import STRUCTURES as CONVOLUTIONS
-from mponet.operators.fit import fit
 from mponet.operators.metric import Metric, OutputSpectrum
+from mponet.operators.output_metric import OutputMetric, fit_weighted
 from mponet.operators.shape import MPOShape
 
 Array = NDArray[np.float64]
@@ -40,6 +40,7 @@ def search(
     metric: Metric,
     spectrum: OutputSpectrum | None,
     layouts: Sequence[Layout],
+    outputs: OutputMetric | None = None,
 ) -> Options:
     """The options of a layer.
 
@@ -47,22 +48,31 @@ def search(
         target: the layer.
         matrix: its weight, ``(in, out)``.
         metric: of its inputs.
-        spectrum: of its outputs; needed where a layout is a product of two matrices.
+        spectrum: of its weighted outputs; needed where a layout is a product of two matrices.
         layouts: what is offered.
+        outputs: weights of the outputs; None for none.
     """
     dense = dense_option(target)
-    curves = [low_rank_curve(target, layout, spectrum) for layout in layouts if layout.is_low_rank and spectrum]
+    products = [layout for layout in layouts if layout.is_low_rank]
+    curves = [low_rank_curve(target, layout, spectrum, outputs) for layout in products if spectrum]
     rivals = [layout for layout in layouts if not layout.is_low_rank]
     if rivals and rivals[0].structure not in CONVOLUTIONS:
         rivals = screened(matrix, rivals, against_low_rank=bool(curves))
     for layout in rivals:
         ladder = bond_ladder(matrix, layout, LADDER)
         if len(ladder):
-            curves.append(fitted_curve(target, layout, matrix, metric, ladder))
+            curves.append(fitted_curve(target, layout, matrix, metric, ladder, outputs))
     return Options(dense, tuple(curves))
 
 
-def single(target: Target, matrix: Array, metric: Metric, layout: Layout, bonds: tuple[int, ...]) -> Options:
+def single(
+    target: Target,
+    matrix: Array,
+    metric: Metric,
+    layout: Layout,
+    bonds: tuple[int, ...],
+    outputs: OutputMetric | None = None,
+) -> Options:
     """The one option of a layer whose factors and bonds are given.
 
     Raises:
@@ -75,42 +85,58 @@ def single(target: Target, matrix: Array, metric: Metric, layout: Layout, bonds:
             "smaller bonds"
         )
     ladder = np.array([shape.bond_dims[1:-1]], dtype=np.int64)
-    return Options(dense_option(target), (fitted_curve(target, layout, matrix, metric, ladder),))
+    return Options(dense_option(target), (fitted_curve(target, layout, matrix, metric, ladder, outputs),))
 
 
 def dense_option(target: Target) -> Option:
     """The layer as it is."""
-    return Option(None, (), target.weights, target.multiplications, 0.0)
+    return Option(None, (), target.weights, target.multiplications, 0.0, 0.0)
 
 
-def low_rank_curve(target: Target, layout: Layout, spectrum: OutputSpectrum) -> Curve:
+def low_rank_curve(
+    target: Target, layout: Layout, spectrum: OutputSpectrum, outputs: OutputMetric | None = None
+) -> Curve:
     """All ranks with fewer weights than the layer."""
     n, m = target.in_features, target.out_features
     ranks = np.arange(1, min(len(spectrum.squares), max((n * m - 1) // (n + m), 0)) + 1)
     weights = (ranks * (n + m)).astype(np.float64)
     counts = weights * target.positions if target.kind != "embedding" else (ranks * m).astype(np.float64)
-    return Curve(layout, ranks[:, None], weights, counts, spectrum.errors[ranks])
+    losses = spectrum.errors
+    errors = losses if outputs is None else outputs.output_errors(spectrum)
+    return Curve(layout, ranks[:, None], weights, counts, errors[ranks], losses[ranks])
 
 
-def fitted_curve(target: Target, layout: Layout, matrix: Array, metric: Metric, ladder: NDArray[np.int64]) -> Curve:
-    """A chain fitted at each step of a ladder of bonds.
-
-    The error at the bonds in between is interpolated.
-    """
+def fitted_curve(
+    target: Target,
+    layout: Layout,
+    matrix: Array,
+    metric: Metric,
+    ladder: NDArray[np.int64],
+    outputs: OutputMetric | None = None,
+) -> Curve:
+    """A chain fitted at each step of a ladder of bonds, and its errors interpolated in between."""
     rows = layout.permutation()
     ordered = matrix if rows is None else matrix[rows]
     seen = metric if rows is None else permuted(metric, rows)
     fitted = [layout.shape(tuple(map(int, bonds))) for bonds in ladder]
-    errors = [fit(ordered, shape, seen, max_sweeps=SEARCH_SWEEPS).error ** 2 for shape in fitted]
+    found = [fit_weighted(ordered, shape, seen, outputs, max_sweeps=SEARCH_SWEEPS) for shape in fitted]
     steps = between(ladder)
     shapes = [layout.shape(tuple(map(int, bonds))) for bonds in steps]
     weights = np.array([float(shape.parameters) for shape in shapes])
     known = [float(shape.parameters) for shape in fitted]
-    # errors fall about exponentially with the weights
-    logs = np.log(np.maximum(np.minimum.accumulate(errors), TINY))
     scale = 1 if target.kind == "embedding" else target.positions
     counts = np.array([float(multiplications(shape) * scale) for shape in shapes])
-    return Curve(layout, steps, weights, counts, np.exp(np.interp(weights, known, logs)))
+    errors, losses = (
+        _interpolated(weights, known, [value**2 for value in values])
+        for values in ([f.error for f in found], [f.loss_error for f in found])
+    )
+    return Curve(layout, steps, weights, counts, errors, losses)
+
+
+def _interpolated(weights: Array, known: Sequence[float], errors: Sequence[float]) -> Array:
+    """Errors at all weights from those at some: they fall about exponentially with the weights."""
+    logs = np.log(np.maximum(np.minimum.accumulate(errors), TINY))
+    return np.asarray(np.exp(np.interp(weights, known, logs)), np.float64)
 
 
 def between(ladder: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -49,6 +49,7 @@ def read_sums(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     if metadata.get("format") != FORMAT or not isinstance(details, dict) or not details.keys() >= FIELDS:
         raise CheckpointError(f"{path} is no calibration; expected a file that Calibration.save wrote")
     names = {f"{key}/{part}" for key in details["counts"] for part in ("products", "total")}
+    names |= {f"{name}/gradients" for name in details.setdefault("gradient_products", [])}
     if names != set(tensors) or not all(np.isfinite(value).all() for value in tensors.values()):
         raise CheckpointError(f"{path} is damaged: its sums are incomplete or not finite; calibrate again")
     return tensors, details

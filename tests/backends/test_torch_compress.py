@@ -107,6 +107,54 @@ def test_gradients_are_those_of_the_summed_loss(model, data):
     assert all(value > 0 for value in sums.gradients.values())
 
 
+def test_gradient_products_are_those_of_all_rows_and_only_for_kfac():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv1d(3, 6, 3), nn.Flatten(), nn.Linear(24, 5)).double()
+    batches = [torch.randn(7, 3, 6).double() for _ in range(3)]
+    config = CompressConfig(keep=0.5, min_weights=1)
+
+    def loss(outputs, batch):
+        return (outputs**3).sum()
+
+    sums = calibrate(model, config, batches, loss=loss)
+    maps = torch.cat([model[0](batch) for batch in batches]).detach().requires_grad_()
+    outputs = model[2](maps.flatten(1))
+    slopes = torch.autograd.grad((outputs**3).sum(), [maps, outputs])
+    for name, rows in (("0", slopes[0].transpose(1, 2).reshape(-1, 6)), ("2", slopes[1])):
+        np.testing.assert_allclose(sums.gradient_products[name], (rows.T @ rows).numpy(), rtol=1e-10)
+        assert sums.gradient_rows[name] == len(rows)
+        assert sums.gradients[name] == pytest.approx(float(rows.square().mean()), rel=1e-10)
+    without = calibrate(model, CompressConfig(keep=0.5, min_weights=1, metric="covariance"), batches, loss=loss)
+    assert without.gradients == pytest.approx(sums.gradients)
+    assert not without.gradient_products
+
+
+@pytest.mark.parametrize("keep", [0.7, 0.5, 0.3])
+def test_a_trained_network_loses_less_where_layers_are_fitted_to_the_loss(keep):
+    torch.manual_seed(0)
+    teacher = nn.Sequential(nn.Linear(24, 48), nn.Tanh(), nn.Linear(48, 5))
+    inputs = torch.randn(1000, 24) * torch.arange(1.0, 25.0) ** -0.5
+    labels = (4 * teacher(inputs)).argmax(-1)
+    model = nn.Sequential(nn.Linear(24, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 5))
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    for _ in range(150):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(inputs), labels).backward()
+        optimizer.step()
+
+    def rise(metric):
+        config = CompressConfig(keep=keep, min_weights=1, structures=("low-rank",), metric=metric)
+        small, report = compress(model, config, [inputs], loss=lambda out, _: summed(out))
+        assert report.plan.keep <= keep
+        with torch.no_grad():
+            return float(summed(small(inputs)) - summed(model(inputs)))
+
+    def summed(outputs):
+        return nn.functional.cross_entropy(outputs, labels, reduction="sum")
+
+    assert rise("kfac") < rise("covariance")
+
+
 @pytest.mark.parametrize("keep", [0.7, 0.4])
 def test_predicted_errors_are_those_of_the_layers_outputs(model, data, keep):
     small, report = compress(model, CompressConfig(keep=keep, min_weights=100, bias_correction=False), data)

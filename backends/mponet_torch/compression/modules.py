@@ -41,12 +41,14 @@ class ModuleKind:
         describe: the target of a module, from its name.
         sums: sums over the rows that the module multiplies with, from its input.
         build: the module that takes the place, from the module and the fitted layer.
+        gradient_rows: rows ``(n, out)`` of the gradient at a module's output.
     """
 
     recognise: Callable[[nn.Module], bool]
     describe: Callable[[str, Any], Target]
     sums: Callable[[Any, Array], Sums]
     build: Callable[[Any, FittedLayer], nn.Module]
+    gradient_rows: Callable[[Any, Array], Array]
 
 
 def kind_of(module: nn.Module) -> ModuleKind | None:
@@ -188,6 +190,16 @@ def _row_sums(rows: Array) -> Sums:
     return (exact.T @ exact).cpu().numpy(), exact.sum(0).cpu().numpy(), len(rows)
 
 
+def _features_last(_: nn.Module, gradient: Array) -> Array:
+    return gradient.reshape(-1, gradient.shape[-1])
+
+
+def _channels_first(module: Any, gradient: Array) -> Array:
+    """Channels are the first axis of a single map, and the second of a batch."""
+    axis = gradient.ndim - len(module.kernel_size) - 1
+    return gradient.movedim(axis, -1).flatten(0, -2)
+
+
 def _adopted(layer: Any, module: nn.Module) -> nn.Module:
     """The layer with the mode, the hooks and the requires_grad of the module."""
     layer._adopt(module)
@@ -201,12 +213,20 @@ KINDS: tuple[ModuleKind, ...] = (
         _describe_linear,
         _linear_sums,
         _build_linear,
+        _features_last,
     ),
     ModuleKind(
         lambda module: isinstance(module, nn.Conv1d | nn.Conv2d),
         _describe_convolution,
         _convolution_sums,
         _build_convolution,
+        _channels_first,
     ),
-    ModuleKind(lambda module: isinstance(module, nn.Embedding), _describe_embedding, _embedding_sums, _build_embedding),
+    ModuleKind(
+        lambda module: isinstance(module, nn.Embedding),
+        _describe_embedding,
+        _embedding_sums,
+        _build_embedding,
+        _features_last,
+    ),
 )

@@ -46,16 +46,19 @@ class NativeNetwork:
         own = sum(target.weights for target in self.targets() if not target.tied_to)
         return sum(parameter.numel() for parameter in self.model.parameters()) - own
 
-    def calibrate(self, targets: Sequence[Target], data: Iterable[Any], *, gradients: bool) -> Calibration:
+    def calibrate(
+        self, targets: Sequence[Target], data: Iterable[Any], *, gradients: bool, products: bool
+    ) -> Calibration:
         """Run the model on data, in eval mode, and gather sums over the inputs of the targets.
 
         Args:
             targets: those that sums are wanted of.
             data: batches of the model's own inputs.
             gradients: whether to run backward passes, too.
+            products: whether they gather the products of gradients.
         """
         modules = {target.name: self.model.get_submodule(target.name) for target in targets}
-        return stream(self.model, modules, data, self._loss if gradients else None, gradients=gradients)
+        return stream(self.model, modules, data, self._loss, gradients=gradients, products=products)
 
     def replace(self, fitted: FittedLayer) -> None:
         """Put an operator in the place of a module."""

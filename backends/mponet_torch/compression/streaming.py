@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from mponet.compress.calibrate import Calibration, InputSums
+from mponet.compress.calibrate import MAX_PRODUCT_OUTPUTS, Calibration, InputSums
 from mponet.errors import CompressionError
 from mponet_torch.compression.modules import kind_of
-from mponet_torch.ops.arrays import Array
+from mponet_torch.ops.arrays import Array, to_numpy
 
 #: The loss summed over rows, from the outputs of the model and the batch.
 LossFunction = Callable[[Any, Any], Array]
@@ -30,6 +30,7 @@ def stream(
     loss: LossFunction | None,
     *,
     gradients: bool,
+    products: bool = False,
 ) -> Calibration:
     """Run a model on data and gather what compression needs.
 
@@ -39,11 +40,12 @@ def stream(
         data: batches: a tensor, a tuple of arguments, or a mapping of keyword arguments.
         loss: the summed loss; None takes `default_loss`.
         gradients: whether to run backward passes.
+        products: whether they gather the products of gradients.
 
     Raises:
         CompressionError: there are no data, or values are not finite.
     """
-    watch = _Watch(modules, gradients)
+    watch = _Watch(modules, products)
     with _frozen(model), watch:
         batches = 0
         for batch in data:
@@ -93,8 +95,9 @@ def default_loss(outputs: Any, batch: Any) -> Array:
 class _Watch:
     """Hooks on the layers while data run through the model."""
 
-    def __init__(self, modules: Mapping[str, nn.Module], gradients: bool) -> None:
+    def __init__(self, modules: Mapping[str, nn.Module], products: bool) -> None:
         self.modules = modules
+        self._products = products
         self.calibration = Calibration()
         self._recent: list[tuple[Array, str]] = []
         self._handles: list[Any] = []
@@ -126,7 +129,7 @@ class _Watch:
             if not inputs:
                 raise CompressionError(f"{name} is called with keyword arguments only; exclude it")
             self._add_inputs(name, module, inputs[0])
-            return self._watch_gradient(name, outputs) if self._backward else None
+            return self._watch_gradient(name, module, outputs) if self._backward else None
 
         return hook
 
@@ -146,10 +149,17 @@ class _Watch:
         calibration.sums[name].add_sums(products, total, count)
         self._rows[name] = count
 
-    def _watch_gradient(self, name: str, outputs: Array) -> Array | None:
+    def _watch_gradient(self, name: str, module: nn.Module, outputs: Array) -> Array | None:
+        kind = kind_of(module)
+        assert kind is not None
+
         def add(gradient: Array) -> None:
-            mean_square = float(gradient.double().square().mean())
-            self.calibration.add_gradient(name, mean_square, self._rows[self.calibration.inputs[name]])
+            rows = kind.gradient_rows(module, gradient).double()
+            wide = rows.shape[1] > MAX_PRODUCT_OUTPUTS
+            sums = (rows.square().sum(0) if wide else rows.T @ rows) if self._products else None
+            products = None if sums is None else to_numpy(sums)
+            mean_square = float(rows.square().mean())
+            self.calibration.add_gradient(name, mean_square, self._rows[self.calibration.inputs[name]], products)
 
         changed = None
         if not outputs.requires_grad:  # parameters are frozen, so the graph begins here

@@ -37,6 +37,7 @@ from mponet.compress.stream.writing import Piece, encoded, write_safetensors
 from mponet.compress.target import Target
 from mponet.errors import CheckpointError, CompressionError
 from mponet.files import write_json, writing
+from mponet.operators.output_metric import OutputMetric
 
 PARTS = ".parts"
 DESCRIPTION = "mponet.json"
@@ -77,7 +78,7 @@ class Job:
         entries = [(e.name, e.dtype, e.shape, e.begin, e.end) for e in self.source.entries.values()]
         files = sorted({entry.file for entry in self.source.entries.values()})
         stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        sums = None if self.calibration is None else sorted((k, s.count) for k, s in self.calibration.sums.items())
+        sums = None if self.calibration is None else self.calibration.counts()
         return sha256(repr((entries, stamps, self.config.summary(), sums)).encode()).hexdigest()
 
 
@@ -137,7 +138,7 @@ def _run(job: Job, processes: int, progress: Progress | None) -> CompressionPlan
     known = {target.name: target for target in job.targets}
     kinds = {matrix.module: job.source.entries[matrix.tensor].dtype for matrix in job.found}
     tasks = [
-        (known[row.name], row, _sums(job, row), job.config, kinds[row.name], str(job.parts / _part(k)))
+        (known[row.name], row, *_metrics(job, row), job.config, kinds[row.name], str(job.parts / _part(k)))
         for k, row in enumerate(rows)
         if not (job.parts / _part(k)).is_file()
     ]
@@ -166,8 +167,10 @@ def _begun(job: Job, progress: Progress | None) -> CompressionPlan:
     return plan
 
 
-def _sums(job: Job, row: LayerPlan) -> InputSums | None:
-    return None if job.calibration is None else job.calibration.of(row.name)
+def _metrics(job: Job, row: LayerPlan) -> tuple[InputSums | None, OutputMetric | None]:
+    """The sums over a matrix's inputs and the weights of its outputs, as far as they are known."""
+    known, kind = job.calibration, job.config.metric
+    return (None, None) if known is None else (known.of(row.name), known.output_metric(row.name, kind))
 
 
 def _part(number: int) -> str:
@@ -190,10 +193,11 @@ def _one_thread() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def _fit_part(task: tuple[Target, LayerPlan, InputSums | None, CompressConfig, str, str]) -> None:
+def _fit_part(task: tuple[Target, LayerPlan, InputSums | None, OutputMetric | None, CompressConfig, str, str]) -> None:
     """Fit one matrix and write its part."""
-    target, row, sums, config, dtype, path = task
-    fitted = fit_layer(target, row, sums, metric=config.metric, correct_bias=config.bias_correction)
+    target, row, sums, outputs, config, dtype, path = task
+    correct_bias = config.bias_correction
+    fitted = fit_layer(target, row, sums, metric=config.metric, correct_bias=correct_bias, outputs=outputs)
     values = {f"{row.name}.core{k}": core for k, core in enumerate(fitted.mpo.cores, start=1)}
     if fitted.bias is not None:
         values[f"{row.name}.bias"] = fitted.bias
