@@ -73,9 +73,9 @@ class CompressConfig:
             loss's gradient, ``output`` does not weight them, ``normalized`` takes each layer's
             relative error, ``uniform`` gives every layer the same share.
         metric: what a layer is fitted in: ``kfac`` weighs errors by the ``covariance`` of the
-            inputs and the second moment of the loss's gradient at the outputs, and is
-            ``covariance`` where no gradients are gathered; ``covariance``, its ``diagonal``, or
-            ``none``.
+            inputs and the second moment of the loss's gradient at the outputs (which needs backward
+            passes and ``out^2`` numbers for each layer), and is ``covariance`` where no gradients
+            were gathered; ``covariance``, its ``diagonal``, or ``none``.
         floor: smallest share of its weights that any layer keeps.
         ceiling: largest share that a replaced layer keeps; above, it is left dense.
         bias_correction: whether the mean of what a layer loses is added to its bias.

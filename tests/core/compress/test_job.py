@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from core.compress.planted import calibrated
 from mponet import to_matrix
-from mponet.compress import CompressConfig
+from mponet.compress import CompressConfig, fitted
 from mponet.compress.stream.job import DESCRIPTION, PARTS, open_job, plan_job, run_job
 from mponet.compress.stream.sources import INDEX
 from mponet.errors import CheckpointError
@@ -118,3 +119,24 @@ def test_a_compressed_checkpoint_is_not_compressed_again(folder, tmp_path):
         open_job(tmp_path / "out", tmp_path / "again", CONFIG)
     with pytest.raises(CheckpointError, match="holds a compressed network"):
         run_job(open_job(folder, tmp_path / "out", CONFIG))
+
+
+def test_processes_fit_with_weighted_outputs_and_other_weights_are_another_job(folder, tmp_path):
+    found = open_job(folder, tmp_path / "out", CONFIG).targets
+    inputs = {target.name: RNG.normal(size=(200, target.in_features)) for target in found}
+    slopes = {target.name: RNG.normal(size=(50, target.out_features)) ** 3 for target in found}
+    plain, calibration = calibrated(found, inputs), calibrated(found, inputs)
+    for name, rows in slopes.items():
+        calibration.add_gradient(name, float((rows**2).mean()), len(rows), rows.T @ rows)
+    config = CompressConfig(keep=0.3, min_weights=1000, structures=("low-rank",))
+    job = open_job(folder, tmp_path / "out", config, calibration)
+    assert job.fingerprint != open_job(folder, tmp_path / "out", config, plain).fingerprint
+    plan = run_job(job, processes=2)
+    written = tensors(tmp_path / "out")
+    others = {layer.name: layer.matrix() for layer in fitted(found, plan, plain)}
+    for layer in fitted(found, plan, calibration):
+        cores = [written[f"{layer.name}.core{k}"].astype(np.float64) for k in range(1, layer.mpo.shape.sites + 1)]
+        got = to_matrix(MPO.from_cores(cores))
+        np.testing.assert_allclose(got, to_matrix(layer.mpo), atol=1e-5)
+        assert np.abs(got - others[layer.name]).max() > 1e-3
+    assert len(plan.replaced) > 1
