@@ -88,7 +88,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--keep", type=float, nargs="+", default=[0.8, 0.6])
     parser.add_argument("--allocation", nargs="+", default=["loss"])
-    parser.add_argument("--metric", default="kfac")
+    parser.add_argument("--metric", default="auto")
     parser.add_argument("--structures", nargs="+", default=["low-rank", "mpo"])
     parser.add_argument("--floor", type=float, default=0.0)
     parser.add_argument("--labels", action="store_true", help="gradients of the text's own tokens, not of drawn ones")

@@ -85,7 +85,7 @@ class InputSums:
         """The metric of the inputs; of their differences from the mean if ``centred``.
 
         Args:
-            kind: as in `mponet.compress.config.CompressConfig`; ``kfac`` is ``covariance`` here.
+            kind: as ``CompressConfig.fit_metric``; ``kfac`` is ``covariance`` here.
             centred: whether a bias takes up the mean error.
         """
         if kind == "none" or self.count == 0:

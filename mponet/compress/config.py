@@ -12,7 +12,7 @@ from mponet.errors import CompressionError
 
 BUDGETS = ("keep", "error", "multiplications", "bytes")
 ALLOCATIONS = ("loss", "output", "normalized", "uniform")
-METRICS = ("kfac", "covariance", "diagonal", "none")
+METRICS = ("auto", "kfac", "covariance", "diagonal", "none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +72,12 @@ class CompressConfig:
         allocation: how the budget is shared among layers: ``loss`` weights output errors by the
             loss's gradient, ``output`` does not weight them, ``normalized`` takes each layer's
             relative error, ``uniform`` gives every layer the same share.
-        metric: what a layer is fitted in: ``kfac`` weighs errors by the ``covariance`` of the
-            inputs and the second moment of the loss's gradient at the outputs (which needs backward
-            passes and ``out^2`` numbers for each layer), and is ``covariance`` where no gradients
-            were gathered; ``covariance``, its ``diagonal``, or ``none``.
+        metric: what a layer is fitted in: ``covariance`` of its inputs, its ``diagonal``, or
+            ``none``; ``kfac`` weighs errors by the covariance and by the second moment of the
+            loss's gradient at the outputs, which needs backward passes and ``out^2`` numbers for
+            each layer, and is ``covariance`` where no gradients were gathered.  ``auto`` takes
+            ``kfac`` where a budget is allocated by ``loss``, and ``covariance`` otherwise, also for
+            the budget ``error``.
         floor: smallest share of its weights that any layer keeps.
         ceiling: largest share that a replaced layer keeps; above, it is left dense.
         bias_correction: whether the mean of what a layer loses is added to its bias.
@@ -102,7 +104,7 @@ class CompressConfig:
     min_weights: int = 4096
     tied: Literal["share", "skip"] = "share"
     allocation: str = "loss"
-    metric: str = "kfac"
+    metric: str = "auto"
     floor: float = 0.0
     ceiling: float = 1.0
     bias_correction: bool = True
@@ -139,9 +141,16 @@ class CompressConfig:
         object.__setattr__(self, "overrides", dict(self.overrides))
 
     @property
+    def fit_metric(self) -> str:
+        """The metric that ``auto`` takes, or the one that is given."""
+        if self.metric != "auto":
+            return self.metric
+        return "kfac" if self.allocation == "loss" and self.error is None else "covariance"
+
+    @property
     def needs_gradients(self) -> bool:
         """Whether allocation or metric ask for backward passes."""
-        return self.allocation == "loss" or self.metric == "kfac"
+        return self.allocation == "loss" or self.fit_metric == "kfac"
 
     @property
     def budget(self) -> tuple[str, float]:
@@ -150,8 +159,8 @@ class CompressConfig:
         return name, float(getattr(self, name))
 
     def summary(self) -> dict[str, Any]:
-        """Every field as JSON has it; functions by their names."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        """Every field as JSON has it; functions by their names, and the metric that ``auto`` takes."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)} | {"metric": self.fit_metric}
         values["overrides"] = {
             name: {f.name: getattr(override, f.name) for f in fields(override)}
             for name, override in self.overrides.items()

@@ -66,7 +66,7 @@ def fit_layer(
         target: the module.
         layer: its row in the plan.
         sums: over its inputs; None takes the plain metric.
-        metric: as in `CompressConfig`.
+        metric: as ``CompressConfig.fit_metric``.
         correct_bias: whether a module's bias takes up the mean error, ``mean(x) (W - W')``.
         outputs: weights of its outputs; None for none.
 

@@ -133,10 +133,10 @@ def _options(entry: Selected, config: CompressConfig, calibration: Calibration |
     target, override = entry.target, entry.override
     matrix = np.asarray(target.load(), np.float64)
     sums = calibration.of(target.name) if calibration else None
-    metric = layer_metric(target, sums, config.metric, config.bias_correction)
-    rows = sums.count if sums is not None and config.metric != "none" else target.in_features
+    metric = layer_metric(target, sums, config.fit_metric, config.bias_correction)
+    rows = sums.count if sums is not None and config.fit_metric != "none" else target.in_features
     energy = metric.energy(matrix) / max(rows, 1)
-    outputs = calibration.output_metric(target.name, config.metric) if calibration else None
+    outputs = calibration.output_metric(target.name, config.fit_metric) if calibration else None
     weighted = matrix if outputs is None else outputs.weigh(matrix)
     gradient = calibration.gradients.get(target.name, 0.0) if calibration else 0.0
     loss = gradient * energy if outputs is None else metric.energy(weighted) / max(rows, 1)
@@ -186,9 +186,9 @@ def _refined(
     if row.layout is None or row.layout.is_low_rank or row.output_error is None:
         return row
     sums = calibration.of(target.name) if calibration else None
-    outputs = calibration.output_metric(target.name, config.metric) if calibration else None
+    outputs = calibration.output_metric(target.name, config.fit_metric) if calibration else None
     correct_bias = config.bias_correction
-    found = fit_layer(target, row, sums, metric=config.metric, correct_bias=correct_bias, outputs=outputs)
+    found = fit_layer(target, row, sums, metric=config.fit_metric, correct_bias=correct_bias, outputs=outputs)
     loss = None if scale is None else scale * found.loss_error**2
     return replace(row, output_error=found.output_error, loss=loss)
 
@@ -217,7 +217,7 @@ def _notes(config: CompressConfig, calibration: Calibration | None) -> Iterator[
         yield "no calibration data: errors are those of the plain weights, not of outputs"
     else:
         yield from calibration.warnings()
-    if config.metric == "kfac" and calibration is not None and not calibration.gradient_products:
+    if config.fit_metric == "kfac" and calibration is not None and not calibration.gradient_products:
         yield "no gradient products: layers are fitted to their outputs (metric covariance), not to the loss (kfac)"
     if config.allocation == "loss" and not (calibration and calibration.gradients):
         yield "no gradients: the budget is shared by each layer's relative error, not by its effect on the loss"

@@ -95,4 +95,4 @@ def gathered(
         weighted = config.config.get("metric") == "kfac"
         return adapter.calibrate(wanted, data, gradients=weighted, products=weighted)
     wanted = [entry.target for entry in select(targets, config) if not entry.reason]
-    return adapter.calibrate(wanted, data, gradients=config.needs_gradients, products=config.metric == "kfac")
+    return adapter.calibrate(wanted, data, gradients=config.needs_gradients, products=config.fit_metric == "kfac")

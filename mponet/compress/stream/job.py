@@ -169,7 +169,7 @@ def _begun(job: Job, progress: Progress | None) -> CompressionPlan:
 
 def _metrics(job: Job, row: LayerPlan) -> tuple[InputSums | None, OutputMetric | None]:
     """The sums over a matrix's inputs and the weights of its outputs, as far as they are known."""
-    known, kind = job.calibration, job.config.metric
+    known, kind = job.calibration, job.config.fit_metric
     return (None, None) if known is None else (known.of(row.name), known.output_metric(row.name, kind))
 
 
@@ -197,7 +197,7 @@ def _fit_part(task: tuple[Target, LayerPlan, InputSums | None, OutputMetric | No
     """Fit one matrix and write its part."""
     target, row, sums, outputs, config, dtype, path = task
     correct_bias = config.bias_correction
-    fitted = fit_layer(target, row, sums, metric=config.metric, correct_bias=correct_bias, outputs=outputs)
+    fitted = fit_layer(target, row, sums, metric=config.fit_metric, correct_bias=correct_bias, outputs=outputs)
     values = {f"{row.name}.core{k}": core for k, core in enumerate(fitted.mpo.cores, start=1)}
     if fitted.bias is not None:
         values[f"{row.name}.bias"] = fitted.bias

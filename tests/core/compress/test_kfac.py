@@ -130,8 +130,22 @@ def test_the_loss_rises_less_than_without_weights(keep):
     assert rises[0] < 0.97 * rises[1]
 
 
-def test_an_error_budget_bounds_the_plain_output_errors():
-    plan = plan_of(error=0.2)
+def test_the_metric_is_kfac_where_the_loss_is_what_counts():
+    assert [CompressConfig(keep=0.5, allocation=a).fit_metric for a in ("loss", "output", "uniform")] == [
+        *("kfac", "covariance", "covariance"),
+    ]
+    assert CompressConfig(error=0.1).fit_metric == "covariance"
+    assert CompressConfig(keep=0.5, metric="diagonal").fit_metric == "diagonal"
+    assert plan_of(keep=0.5).config["metric"] == "kfac"
+    assert [CompressConfig(keep=0.5, allocation="output", metric=m).needs_gradients for m in ("auto", "kfac")] == [
+        *(False, True),
+    ]
+
+
+@pytest.mark.parametrize("metric", ["auto", "kfac"])
+def test_an_error_budget_bounds_the_plain_output_errors(metric):
+    plan = plan_of(error=0.2, metric=metric)
+    assert plan.replaced
     for layer in fitted(TARGETS, plan, CALIBRATION):
         assert layer.output_error <= 0.2 * (1 + 1e-9)
 
