@@ -159,7 +159,7 @@ class CompressConfig:
         return name, float(getattr(self, name))
 
     def summary(self) -> dict[str, Any]:
-        """Every field as JSON has it; functions by their names, and the metric that ``auto`` takes."""
+        """Every field as JSON has it: functions by their names, the metric that ``auto`` takes."""
         values = {f.name: getattr(self, f.name) for f in fields(self)} | {"metric": self.fit_metric}
         values["overrides"] = {
             name: {f.name: getattr(override, f.name) for f in fields(override)}

@@ -17,7 +17,7 @@ from mponet.operators.metric import Metric, OutputSpectrum
 from mponet.operators.mpo import MPO, to_matrix
 from mponet.operators.shape import MPOShape
 
-#: Share of the mean diagonal that is added to the diagonal, so that few rows are not fitted exactly.
+#: Share of the mean diagonal that is added to the diagonal: rows are few, and data are noisy.
 DAMPING = 0.1
 #: Eigenvalues of the sum below this share of the mean diagonal are raised to it.
 FLOOR = 1e-6
