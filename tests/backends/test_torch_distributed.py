@@ -1,6 +1,8 @@
 """Two processes that share the work give what one gives: DDP and FSDP2."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -8,7 +10,7 @@ if "torch" not in os.environ.get("MPONET_BACKENDS", ""):
     pytest.skip("MPONET_BACKENDS does not name torch", allow_module_level=True)
 
 import torch
-from torch import distributed, multiprocessing, nn
+from torch import distributed, nn
 from torch.distributed.fsdp import fully_shard
 
 import graphs
@@ -62,15 +64,17 @@ def work(rank, store, results):
 
 
 def test_two_processes_equal_one(tmp_path):
-    context = multiprocessing.get_context("spawn")
+    # this file as a script, because a process that is spawned cannot import the tests by name
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     arguments = str(tmp_path / "store"), str(tmp_path / "found.pt")
-    workers = [context.Process(target=work, args=(rank, *arguments)) for rank in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(240)
-    assert [worker.exitcode for worker in workers] == [0, 0]
+    commands = [[sys.executable, __file__, str(rank), *arguments] for rank in range(2)]
+    workers = [subprocess.Popen(command, env=environment) for command in commands]
+    assert [worker.wait(240) for worker in workers] == [0, 0]
     expected = trained(model(), data())
     for way, found in torch.load(tmp_path / "found.pt").items():
         for ours, one in zip(found, expected, strict=True):
             assert (ours - one).abs().max() <= 1e-12 * max(1.0, one.abs().max().item()), way
+
+
+if __name__ == "__main__":
+    work(int(sys.argv[1]), *sys.argv[2:])
