@@ -9,7 +9,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from math import isfinite
 from pathlib import Path
@@ -132,6 +132,19 @@ def exists(path: Path) -> bool:
 
 
 def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
+    """Write a file whose content is in memory, as `write_chunks` does.
+
+    Args:
+        path: the file; one that exists is replaced.
+        parts: its content, in order.
+
+    Raises:
+        OSError: no such folder, no room or no permission; an old file is untouched.
+    """
+    write_chunks(path, parts)
+
+
+def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
     """Write a file under a temporary name in the same folder, then rename.
 
     A kill leaves the old file or the new one.
@@ -141,21 +154,21 @@ def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
 
     Args:
         path: the file; one that exists is replaced.
-        parts: its content, in order.
+        chunks: its content, in order; each is asked for when the one before is written.
 
     Raises:
         OSError: no such folder, no room or no permission; an old file is untouched.
     """
     if _is_special(path):
         with path.open("wb") as stream:
-            stream.writelines(parts)
+            stream.writelines(chunks)
         return
     part = path.parent / _temporary_name()
     # exclusively, so that a link or a file that waits under this name is never written to
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.writelines(parts)
+            stream.writelines(chunks)
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(path)

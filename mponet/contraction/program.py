@@ -7,6 +7,7 @@ A chain (`mponet.contraction.plan.Plan`) and a network of any form
 lower to a `Program`, which is what is run, measured and predicted.
 """
 
+from abc import abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -202,9 +203,9 @@ class BasePlan(NotebookRepr):
             raise PlanError(f"tile is {self.tile}; expected a whole number of at least 1 row, or None")
 
     @property
+    @abstractmethod
     def weights_key(self) -> Hashable:
         """Plans of one operator with equal keys have equal weights; their tiles may differ."""
-        raise NotImplementedError
 
     @property
     def steps(self) -> tuple[Step, ...]:

@@ -187,9 +187,9 @@ class MPOConv(ParameterAccess, ConvLayer, nnx.Module):
         inputs, bias, cores = self._promoted(inputs)
         maps = inputs.reshape(prod(leading), *inputs.shape[-1 - rank :])
         batch, *sizes = (size if isinstance(size, int) else None for size in maps.shape[:-1])
-        # not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a plan
-        # is no array nor is it known while tracing what will be differentiated: the plan is that of
-        # training
+        # Not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a plan
+        # is not an array.  Tracing does not tell what will be differentiated, so the plan is that
+        # of training.
         plan = conv_plans(self.shape, window, batch, tuple(sizes), maps.dtype.name, planner()).training
         if window.mode != "zeros":
             pads = ((0, 0), *window.pads(maps.shape[1:-1]), (0, 0))

@@ -122,6 +122,8 @@ def read_header(path: Path) -> Header:
         CheckpointError: the file cannot be read, or its header is not that of a whole file.
     """
     try:
+        if not path.is_file():  # a pipe would block when it is opened
+            raise _unusable(path, "is not a regular file")
         with path.open("rb") as stream:
             status = os.fstat(stream.fileno())
             if not stat.S_ISREG(status.st_mode):

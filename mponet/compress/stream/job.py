@@ -14,7 +14,6 @@ they are when they belong to the same job.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -36,7 +35,7 @@ from mponet.compress.stream.sources import INDEX, Source, open_source, read_json
 from mponet.compress.stream.writing import Piece, encoded, write_safetensors
 from mponet.compress.target import Target
 from mponet.errors import CheckpointError, CompressionError
-from mponet.files import write_json, writing
+from mponet.files import remove_leftovers, write_json, writing
 from mponet.operators.output_metric import OutputMetric
 
 PARTS = ".parts"
@@ -124,6 +123,8 @@ def run_job(job: Job, *, processes: int = 1, progress: Progress | None = None) -
         CompressionError: a pattern matches nothing, or the budget cannot be met.
     """
     fresh = not job.out.exists()
+    for folder in (job.out, job.parts):
+        remove_leftovers(folder)
     try:
         return _run(job, processes, progress)
     except (CheckpointError, CompressionError):
@@ -133,6 +134,9 @@ def run_job(job: Job, *, processes: int = 1, progress: Progress | None = None) -
 
 
 def _run(job: Job, processes: int, progress: Progress | None) -> CompressionPlan:
+    if (job.out / DESCRIPTION).exists() and job.parts.exists():  # killed after the last file was written
+        shutil.rmtree(job.parts)
+        return CompressionPlan.load(job.out / DESCRIPTION)
     plan = _begun(job, progress)
     rows = [layer for layer in plan.replaced if not layer.tied_to]
     known = {target.name: target for target in job.targets}
@@ -180,17 +184,9 @@ def _part(number: int) -> str:
 def _each(function: Callable[[Any], None], tasks: list[Any], processes: int) -> Iterable[None]:
     if processes <= 1 or len(tasks) <= 1:
         return map(function, tasks)
-    pool = ProcessPoolExecutor(min(processes, len(tasks)), mp_context=get_context("spawn"), initializer=_one_thread)
+    pool = ProcessPoolExecutor(min(processes, len(tasks)), mp_context=get_context("spawn"))
     with pool:
         return list(pool.map(function, tasks))
-
-
-def _one_thread() -> None:
-    """Processes share the cores already.
-
-    Threads of the linear algebra would only wait for one another.
-    """
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def _fit_part(task: tuple[Target, LayerPlan, InputSums | None, OutputMetric | None, CompressConfig, str, str]) -> None:

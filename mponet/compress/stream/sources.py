@@ -5,7 +5,6 @@ a program needs the memory of the largest tensor, not of the checkpoint.  No for
 here: state dicts of PyTorch are read by the adapter, with ``weights_only``.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -19,6 +18,7 @@ from mponet.backend import load
 from mponet.compress.stream.header import DTYPES, FLOATS, ITEMSIZE, Entry, read_header
 from mponet.compress.stream.npz import read_member, read_members
 from mponet.errors import CheckpointError
+from mponet.files import read_json as read_document
 
 INDEX = "model.safetensors.index.json"
 #: Longest index or configuration file that is read, in bytes.
@@ -119,19 +119,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file cannot be read or holds something else.
     """
-    try:
-        if not path.is_file() or path.stat().st_size > MAX_JSON:
-            raise CheckpointError(f"{path} is not a regular file of at most {MAX_JSON} bytes; expected a JSON file")
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(
-            f"{path} cannot be read as JSON ({type(error).__name__}: {error}); copy it again"
-        ) from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} holds a JSON {type(value).__name__}; expected an object")
-    return value
+    return read_document(path, dict, limit=MAX_JSON, remedy="copy it again")
 
 
 def _npz(path: Path) -> Source:

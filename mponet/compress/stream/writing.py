@@ -4,9 +4,9 @@ A header, then each tensor's bytes, read as they are written.
 """
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mponet.compress.stream.header import DTYPES, ITEMSIZE, Entry
 from mponet.errors import CheckpointError
-from mponet.files import writing
+from mponet.files import write_chunks, writing
 
 #: Bytes that are copied at a time.
 CHUNK = 1 << 24
@@ -82,19 +82,9 @@ def write_safetensors(path: Path, pieces: Iterable[Piece], metadata: Mapping[str
         place += piece.nbytes
     header = json.dumps(fields, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    start = len(header).to_bytes(8, "little") + header
     with writing(path):
-        try:
-            with part.open("xb") as stream:
-                stream.write(len(header).to_bytes(8, "little") + header)
-                for piece in ordered:
-                    for chunk in _bytes(piece):
-                        stream.write(chunk)
-                stream.flush()
-                os.fsync(stream.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_chunks(path, chain([start], chain.from_iterable(map(_bytes, ordered))))
 
 
 def _bytes(piece: Piece) -> Iterator[bytes | memoryview]:

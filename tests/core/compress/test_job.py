@@ -99,10 +99,21 @@ def test_a_killed_job_goes_on_to_the_same_bytes(folder, tmp_path):
         process.wait()
         if (tmp_path / "out" / DESCRIPTION).exists():
             break
-    if not (tmp_path / "out" / DESCRIPTION).exists():
-        run_job(open_job(folder, tmp_path / "out", CONFIG))
-    made = contents(tmp_path / "out") if not (tmp_path / "out" / PARTS).exists() else {}
-    assert {k: v for k, v in made.items() if not k.endswith(".part")} == contents(tmp_path / "whole")
+    out = tmp_path / "out"
+    if not (out / DESCRIPTION).exists() or (out / PARTS).exists():
+        run_job(open_job(folder, out, CONFIG))
+    assert not (out / PARTS).exists()
+    made = contents(out)
+    assert made == contents(tmp_path / "whole")
+
+
+def test_a_job_killed_after_its_last_file_only_clears_its_parts(folder, tmp_path):
+    out = tmp_path / "out"
+    plan = run_job(open_job(folder, out, CONFIG))
+    whole = contents(out)
+    (out / PARTS).mkdir()
+    assert run_job(open_job(folder, out, CONFIG)) == plan
+    assert contents(out) == whole
 
 
 def test_parts_of_another_job_are_refused(folder, tmp_path):

@@ -1,6 +1,7 @@
 """Checkpoint files: what is read is what was written, and files that lie get one error."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -101,6 +102,12 @@ def test_headers_that_lie_are_refused(tmp_path, header):
     (tmp_path / "w.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(8))
     with pytest.raises(CheckpointError, match="expected a whole safetensors file"):
         read_header(tmp_path / "w.safetensors")
+
+
+def test_a_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "w.safetensors")
+    with pytest.raises(CheckpointError, match="not a regular file"):
+        open_source(tmp_path)
 
 
 @pytest.mark.parametrize("text", [b'{"a":1,"a":2}', b"[" * 100_000, b"{ ", b"\xff\xfe"])
