@@ -13,7 +13,7 @@ from mponet.bench.rows import Network
 from mponet.bench.statistics import Summary
 from mponet.bench.verdict import mark
 from mponet.errors import DivergedError
-from mponet.models import VARIANTS, build
+from mponet.models import PAPER_VARIANTS, build
 from mponet.models.dropout import dropout_layers, sample_masks
 from mponet.models.init import start
 from mponet.models.shapes import parameter_count
@@ -29,11 +29,12 @@ PASSES = ("step", "inference")
 def measure(backend: str, network: Network, *, rounds: int = ROUNDS) -> dict[str, Any]:
     """Times of both variants, as data for JSON."""
     adapter = load(backend)
-    models = {kind: build(network.model, kind, network.bond if kind == "mpo" else None) for kind in VARIANTS}
+    models = {kind: build(network.model, kind, network.bond if kind == "mpo" else None) for kind in PAPER_VARIANTS}
     steps = {kind: _step(adapter, model, network.batch) for kind, model in models.items()}
     logits = {kind: _inference(adapter, model, network.batch) for kind, model in models.items()}
     times = {
-        which: interleave(calls, rounds, always=VARIANTS) for which, calls in zip(PASSES, (steps, logits), strict=True)
+        which: interleave(calls, rounds, always=PAPER_VARIANTS)
+        for which, calls in zip(PASSES, (steps, logits), strict=True)
     }
     entry: dict[str, Any] = {
         "backend": backend,
@@ -48,9 +49,9 @@ def measure(backend: str, network: Network, *, rounds: int = ROUNDS) -> dict[str
         "targets": {"step": network.step, "inference": network.inference},
     }
     for which in PASSES:
-        entry[which] = {kind: Summary.of(times[which][kind]).as_dict() for kind in VARIANTS}
+        entry[which] = {kind: Summary.of(times[which][kind]).as_dict() for kind in PAPER_VARIANTS}
         ratio, least = (entry[which]["mpo"][figure] / entry[which]["dense"][figure] for figure in ("median", "minimum"))
-        noise = max(entry[which][kind]["spread"] for kind in VARIANTS)
+        noise = max(entry[which][kind]["spread"] for kind in PAPER_VARIANTS)
         verdict = mark(ratio, least, entry["targets"][which], noise)
         entry[which] |= {"ratio": ratio, "ratio_of_minima": least, "mark": verdict, "spread": noise}
     return entry

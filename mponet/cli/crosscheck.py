@@ -11,7 +11,7 @@ from mponet.cli.output import bond_option, error_console, json_option, people, p
 from mponet.crosscheck import Report, crosschecks, markdown
 from mponet.crosscheck.case import DTYPES, RECIPES
 from mponet.crosscheck.check import BATCH, participants
-from mponet.models import VARIANTS, Model, miniatures
+from mponet.models import PAPER_VARIANTS, VARIANTS, Model, miniatures
 from mponet.recipe import Recipe
 
 SMALL_BATCH = 8
@@ -98,7 +98,7 @@ def crosscheck(
     Without a MODEL: a small instance of each network of the paper, trained with the optimiser that
     has everything, FC2 with all three.
     """
-    variants = VARIANTS if variant == "both" else (variant,)
+    variants = PAPER_VARIANTS if variant == "both" else (variant,)
     groups = list(_groups(names, variants, bond, full, batch))
     taking_part = participants(None if backends is None else [name for name in backends.split(",") if name.strip()])
     reports: list[Report] = []
@@ -152,7 +152,7 @@ def small_recipes(networks: Sequence[Model]) -> list[Sequence[Recipe]]:
 
 
 def _built(name: str, variants: Sequence[str], bond: int | None) -> list[Model]:
-    return [models.build(name, kind, bond if kind == "mpo" or variants == ("dense",) else None) for kind in variants]
+    return [models.build(name, kind, None if kind == "dense" and len(variants) > 1 else bond) for kind in variants]
 
 
 def _show(report: Report) -> None:

@@ -14,6 +14,7 @@ from mponet.cli import INTERRUPTED
 from mponet.cli.output import fail, json_option, people, print_json, print_status
 from mponet.cli.progress import watcher
 from mponet.cli.progress_state import SuiteProgress
+from mponet.models import PAPER_VARIANTS, VARIANTS
 from mponet.training import data as datasets
 from mponet.training.loop import Record
 from mponet.training.run import Reporter, Result
@@ -31,6 +32,7 @@ Examples:
   mponet suite --models fc2,fc2:4,lenet5 --seeds 3 --out runs/mnist
   mponet suite --backend jax --preset paper --out runs/paper
   mponet suite --models fc2:4 --data digits --steps 500 --seeds 2
+  mponet suite --models fc2:4,fc2:16 --variants dense,mpo,low-rank
   mponet suite --status runs/paper                from another terminal
 
 The same command again goes on where it stopped, also after a kill, and tries again what failed.
@@ -63,6 +65,13 @@ The same command again goes on where it stopped, also after a kill, and tries ag
     show_default=True,
     help="Number of random seeds, counted from 0; each is one training of each network.",
 )
+@click.option(
+    "--variants",
+    metavar="V,...",
+    default=",".join(PAPER_VARIANTS),
+    show_default=True,
+    help=f"Variants of each network: {', '.join(VARIANTS)}.",
+)
 @click.option("--data", metavar="NAME", help="Data set for all networks.  Default: for each network that of the paper.")
 @click.option("--epochs", type=click.IntRange(min=1), metavar="E", help="Number of epochs.  Default: from the preset.")
 @click.option("--steps", type=click.IntRange(min=1), metavar="S", help="Number of steps.  Default: from the preset.")
@@ -87,6 +96,7 @@ def suite(
     preset: str,
     models: str,
     seeds: int,
+    variants: str,
     data: str | None,
     epochs: int | None,
     steps: int | None,
@@ -97,7 +107,8 @@ def suite(
 ) -> None:
     """Train the paper's networks over several seeds, and compare them with its figures.
 
-    Every network is trained dense and MPO.  DIR gets one run folder per training, and
+    Every network is trained dense and MPO, or in the VARIANTS named; low-rank has operators with
+    factors of one at the weights of the MPO.  DIR gets one run folder per training, and
     tables.md, tables.csv and tables.json after each.  A training that breaks or diverges does not
     stop the others.
 
@@ -119,9 +130,17 @@ def suite(
         data=data,
         epochs=epochs,
         steps=steps,
+        variants=[variant.strip() for variant in variants.split(",")],
     )
     usual = replace(
-        planned, networks=networks(DEFAULT), seeds=SEEDS, data=None, epochs=None, steps=None, images=planned.images
+        planned,
+        networks=networks(DEFAULT),
+        seeds=SEEDS,
+        data=None,
+        epochs=None,
+        steps=None,
+        images=planned.images,
+        variants=PAPER_VARIANTS,
     )
     folder = out or default_folder(planned, usual)
     for one in loaded.values():
@@ -244,7 +263,8 @@ def _show(made: Report, folder: Path) -> None:
 
 def _tabulated(made: Report) -> Table:
     """Three lines for every network: best, last, and the paper's where it has figures."""
-    table = _table("network", "data", "", "dense", "mpo", "rho", "whole", "seeds")
+    compared = ("low-rank",) if "low-rank" in made.suite.variants else ()
+    table = _table("network", "data", "", "dense", "mpo", *compared, "rho", "whole", "seeds")
     for row in made.rows:
         for cells in _lines(row):
             table.add_row(*cells)
@@ -255,13 +275,17 @@ def _tabulated(made: Report) -> Table:
 def _lines(row: Row) -> Sequence[tuple[str, ...]]:
     name = row.model if row.bond is None else f"{row.model} D={row.bond}"
     figures = (ratio(row.rho), ratio(row.parameter_ratio), trainings(row))
+    best, last, none = (
+        ((), (), ()) if row.low_rank is None else ((percent(row.low_rank.best),), (percent(row.low_rank.last),), ("",))
+    )
     ours = [
-        (name, row.data, "best", percent(row.normal.best), percent(row.mpo.best), *figures),
-        ("", "", "last", percent(row.normal.last), percent(row.mpo.last), "", "", ""),
+        (name, row.data, "best", percent(row.normal.best), percent(row.mpo.best), *best, *figures),
+        ("", "", "last", percent(row.normal.last), percent(row.mpo.last), *last, "", "", ""),
     ]
     if (paper := row.published) is None:
         return ours
-    return [*ours, ("", "", "paper", percent(paper.normal), _noted(paper.mpo, paper.note), ratio(paper.rho), "", "")]
+    figures = (percent(paper.normal), _noted(paper.mpo, paper.note), *none, ratio(paper.rho))
+    return [*ours, ("", "", "paper", *figures, "", "")]
 
 
 def _noted(figure: Figure | None, note: str | None) -> str:

@@ -5,6 +5,7 @@
 """
 
 from mponet.models.registry import FAMILIES as FAMILIES
+from mponet.models.registry import PAPER_VARIANTS as PAPER_VARIANTS
 from mponet.models.registry import VARIANTS as VARIANTS
 from mponet.models.registry import Family as Family
 from mponet.models.registry import build as build

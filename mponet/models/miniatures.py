@@ -7,6 +7,7 @@ are small already.
 from mponet.models.densenet import LastConv, densenet
 from mponet.models.fc2 import fc2
 from mponet.models.lenet5 import lenet5
+from mponet.models.low_rank import low_rank
 from mponet.models.resnet import resnet
 from mponet.models.spec import Model
 from mponet.models.vgg import Sizes, network
@@ -41,8 +42,10 @@ def networks(variant: str) -> tuple[Model, ...]:
     """The five networks, small, with VGG and ResNet in both wirings.
 
     Args:
-        variant: ``dense`` or ``mpo``.
+        variant: ``dense``, ``mpo`` or ``low-rank``.
     """
+    if variant == "low-rank":
+        return tuple(map(low_rank, networks("mpo")))
     return (
         fc2(variant, None if variant == "dense" else FC2_BOND),
         lenet5(variant, None),

@@ -13,11 +13,13 @@ from mponet.errors import ModelError
 from mponet.models.densenet import densenet, first_width
 from mponet.models.fc2 import fc2
 from mponet.models.lenet5 import lenet5
+from mponet.models.low_rank import low_rank
 from mponet.models.resnet import K, resnet
 from mponet.models.spec import Model as Model
 from mponet.models.vgg import vgg
 
-VARIANTS = ("dense", "mpo")
+VARIANTS = ("dense", "mpo", "low-rank")
+PAPER_VARIANTS = ("dense", "mpo")
 LARGEST = {"depth": 2000, "k": 1000, "n": 10_000}  # layers, widening or growth, first width; published: 1202, 48
 
 
@@ -159,8 +161,9 @@ def build(name: str, variant: str = "mpo", bond: int | None = None) -> Model:
             replace the last block as well), ``densenet40-12`` (any 3m + 4 and k; ``-n24`` for
             another first width, ``-conv`` to replace the last convolution as well).  The name of
             the model omits defaults: ``resnet20-k4`` becomes ``resnet20``.
-        variant: ``dense`` or ``mpo``.
-        bond: bond dimension of the operators; None for the published ones.
+        variant: ``dense``, ``mpo``, or ``low-rank`` for operators with factors of one whose weights
+            are nearest to those of the MPO variant.
+        bond: bond dimension of the operators of the MPO variant; None for the published ones.
 
     Raises:
         ModelError: the name or the variant is unknown, the bond dimension is below 1, or a bond
@@ -175,10 +178,12 @@ def build(name: str, variant: str = "mpo", bond: int | None = None) -> Model:
         raise ModelError(f"variant is {variant!r}; expected one of {', '.join(VARIANTS)}")
     if bond is not None and variant == "dense":
         raise ModelError(
-            f"bond is {bond} for the dense variant of {name}; expected none; a bond belongs to variant mpo"
+            f"bond is {bond} for the dense variant of {name}; expected none; only mpo and low-rank have one"
         )
     if bond is not None and bond < 1:
         raise ModelError(f"bond is {bond}; expected a whole number of at least 1")
+    if variant == "low-rank":
+        return low_rank(found.make(match, "mpo", bond))
     return found.make(match, variant, bond)
 
 

@@ -205,8 +205,8 @@ class Model(NotebookRepr):
 
     Attributes:
         name: the name that `mponet.models.build` takes.
-        variant: ``dense`` or ``mpo``.
-        bond: chosen bond dimension; None for the published one.
+        variant: ``dense``, ``mpo`` or ``low-rank``.
+        bond: chosen bond dimension of the MPO variant; None for the published one.
         input_shape: ``(height, width, channels)`` of an image.
         layers: the layers, in order.
         source: source of the numbers: `PAPER`, a comma, the place in it, and after a semicolon any

@@ -63,7 +63,8 @@ def _runs(sources: Sources) -> Iterator[Experiment]:
         if trainings:
             first = trainings[0].settings
             model = build(first.model, "mpo", first.bond)
-            one = row(model, first.data, _results(trainings, "dense"), _results(trainings, "mpo"))
+            low_rank = _results(trainings, "low-rank") if any(t.variant == "low-rank" for t in trainings) else None
+            one = row(model, first.data, _results(trainings, "dense"), _results(trainings, "mpo"), low_rank)
             backend, preset = trainings[0].backend, first.recipe.name
             yield Experiment("", place.name, "run", backend, preset, None, trainings, (one,))
 

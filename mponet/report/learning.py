@@ -1,4 +1,4 @@
-"""Learning curves: accuracy and loss over the epochs, dense against MPO, every seed a line."""
+"""Learning curves: accuracy and loss over the epochs, variants together, every seed a line."""
 
 from collections.abc import Callable, Iterator, Sequence
 from statistics import median
@@ -11,6 +11,7 @@ from mponet.report.training import Training
 
 MOST = 120  # points of a curve: as many as can be told apart at this size
 HIDDEN = 0.1  # share of the accuracies, the lowest, that may lie below the chart
+LINES: dict[str, Any] = {"mpo": "-", "dense": (0, (3, 1.5)), "low-rank": (0, (1, 1.2))}
 Curve = list[tuple[float, float]]
 Kind = tuple[str, str, int | None]  # data set, model, bond
 Found = Sequence[tuple[int, str, Sequence[Training]]]  # number and label of an experiment, and what of it is shown
@@ -32,7 +33,7 @@ def _networks(experiments: Sequence[Experiment]) -> list[Kind]:
     A dense network alone where none with operators has.
     """
     begun = [one for experiment in experiments for one in experiment.trainings if one.records]
-    mpo = {(one.settings.data, one.settings.model, one.settings.bond) for one in begun if one.variant == "mpo"}
+    mpo = {(one.settings.data, one.settings.model, one.settings.bond) for one in begun if one.variant != "dense"}
     normal = {(one.settings.data, one.settings.model, None) for one in begun}
     alone = {kind for kind in normal if kind[:2] not in {other[:2] for other in mpo}}
     return sorted(mpo | alone, key=lambda kind: (*kind[:2], kind[2] or 0))
@@ -82,19 +83,19 @@ def _loss(title: str, found: Found) -> Iterator[Markup]:
 def _curves(axes: Any, found: Found, curve: Callable[[Training], Curve]) -> None:
     """Draw the curves.
 
-    Each experiment has a colour, thinner lines lie on top of broader ones, and dense networks are
-    dashed.
+    Each experiment has a colour, thinner lines lie on top of broader ones, dense networks are
+    dashed and low-rank ones dotted.
     """
     for above, (number, experiment, trainings) in enumerate(reversed(found)):
         named: set[str] = set()
         for one in trainings:
-            label = f"{experiment}, {'mpo' if one.variant == 'mpo' else 'dense'}"
+            label = f"{experiment}, {one.variant}"
             if points := curve(one):
                 axes.plot(
                     [x for x, _ in points],
                     [y for _, y in points],
                     color=series(number)["color"],
-                    linestyle="-" if one.variant == "mpo" else (0, (3, 1.5)),
+                    linestyle=LINES[one.variant],
                     linewidth=1.1 + 1.3 * above,
                     alpha=0.5 if above else 0.9,
                     marker="." if len(points) == 1 else None,

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from mponet.draw.markup import Markup, element, joined
+from mponet.models import PAPER_VARIANTS
 from mponet.report.experiments import Experiment
 from mponet.report.training import Training
 from mponet.training.suite import Row
@@ -19,10 +20,10 @@ STYLE = (
     "pre { background: $raised; border-radius: 6px; padding: 8px 12px }",
     "pre { white-space: pre-wrap; overflow-wrap: anywhere }",
 )
-#: Headings in two lines: groups with their columns; the first two columns, or three, are words.
-GROUPS = (("dense", 3), ("mpo", 3), ("rho", 2), ("", 2))
-HEADINGS = (*("best", "last", "paper", "best", "last", "paper", "ours", "paper"), "whole", "seeds")
-FIRSTS = (0, 3, 6)  # columns with which a group begins
+#: Headings in two lines: groups with their columns.
+GROUPS = {"dense": ("best", "last", "paper"), "mpo": ("best", "last", "paper")}
+LOW_RANK = {"low-rank": ("best", "last", "rho")}
+LAST_GROUPS = {"rho": ("ours", "paper"), "": ("whole", "seeds")}
 CAPTION = (
     "Test accuracy in %, mean ± sample standard deviation over the trainings. best: the largest of all evaluations on "
     "the test set during a training; last: the one at its end. The paper's figures are the best over all evaluations "
@@ -35,16 +36,25 @@ def beside_the_paper(experiments: Sequence[Experiment]) -> Markup:
     """A row for every network and experiment, those of one network together."""
     several = len(experiments) > 1
     words = ("network", "data", *(("trained by",) if several else ()))
-    groups = [element("th", name, colspan=str(width), class_="group", scope="colgroup") for name, width in GROUPS]
+    compared = any(row.low_rank for experiment in experiments for row in experiment.rows)
+    columns = GROUPS | (LOW_RANK if compared else {}) | LAST_GROUPS
+    groups = [
+        element("th", name, colspan=str(len(names)), class_="group", scope="colgroup")
+        for name, names in columns.items()
+    ]
+    numbers = [
+        (name, place == 0 and bool(group)) for group, names in columns.items() for place, name in enumerate(names)
+    ]
     heads = [
         *(element("th", name, scope="col") for name in words),
-        *(element("th", name, class_=_side(place), scope="col") for place, name in enumerate(HEADINGS)),
+        *(element("th", name, class_=_classes(first=first), scope="col") for name, first in numbers),
     ]
     head = element("thead", element("tr", element("th", colspan=str(len(words))), *groups), element("tr", *heads))
-    body = element(
-        "tbody",
-        joined([_line(row, experiment.label if several else None) for row, experiment in _together(experiments)], "\n"),
-    )
+    kinds = [_classes(name if name in ("best", "paper") else "", first=first) for name, first in numbers]
+    lines = [
+        _line(row, experiment.label if several else None, kinds, compared) for row, experiment in _together(experiments)
+    ]
+    body = element("tbody", joined(lines, "\n"))
     sources = dict.fromkeys(
         row.published.source for experiment in experiments for row in experiment.rows if row.published
     )
@@ -93,10 +103,17 @@ def command(experiment: Experiment) -> str:
         models = ",".join(map(str, suite.networks))
         words = ["suite", "--backend", suite.backend, "--preset", suite.preset, "--models", models]
         words += ["--seeds", str(suite.seeds)]
-        options = (("--data", suite.data), ("--epochs", suite.epochs), ("--steps", suite.steps))
+        variants = None if suite.variants == PAPER_VARIANTS else ",".join(suite.variants)
+        options = (
+            ("--variants", variants),
+            ("--data", suite.data),
+            ("--epochs", suite.epochs),
+            ("--steps", suite.steps),
+        )
     else:
-        settings, variants = experiment.trainings[0].settings, [one.variant for one in experiment.trainings]
-        words = ["run", settings.model, "--variant", variants[0] if len(variants) == 1 else "both"]
+        settings, trained = experiment.trainings[0].settings, tuple(one.variant for one in experiment.trainings)
+        several = "both" if trained == PAPER_VARIANTS else "all"
+        words = ["run", settings.model, "--variant", trained[0] if len(trained) == 1 else several]
         words += ["--backend", experiment.backend, "--data", settings.data, "--preset", experiment.preset]
         words += ["--steps", str(settings.recipe.steps), "--seed", str(settings.seed)]
         options = (("--bond", settings.bond),)
@@ -120,7 +137,8 @@ def scrolling(inside: Markup) -> Markup:
     return element("div", inside, class_="wide", tabindex="0")
 
 
-def _line(row: Row, label: str | None) -> Markup:
+def _line(row: Row, label: str | None, kinds: Sequence[str], compared: bool) -> Markup:
+    """A row; ``compared`` says whether the table has columns for low rank."""
     paper = row.published
     numbers = (
         percent(row.normal.best),
@@ -129,26 +147,28 @@ def _line(row: Row, label: str | None) -> Markup:
         percent(row.mpo.best),
         percent(row.mpo.last),
         (paper.note if paper else None) or percent(paper.mpo if paper else None),
+        *(_compared(row) if compared else ()),
         ratio(row.rho),
         ratio(paper.rho if paper else None),
         ratio(row.parameter_ratio),
         seeds(row),
     )
-    kinds = ("best", "", "paper", "best", "", "paper", "", "paper", "", "")
     network = row.model if row.bond is None else f"{row.model} D={row.bond}"
     return element(
         "tr",
         *(element("td", word) for word in (network, row.data, *(() if label is None else (label,)))),
-        *(
-            element("td", text, class_=_side(k, kind))
-            for k, (text, kind) in enumerate(zip(numbers, kinds, strict=True))
-        ),
+        *(element("td", text, class_=kind) for text, kind in zip(numbers, kinds, strict=True)),
     )
 
 
-def _side(place: int, kind: str = "") -> str:
-    """Classes of a number's cell."""
-    return " ".join(word for word in ("right", kind, "group" if place in FIRSTS else "") if word)
+def _compared(row: Row) -> tuple[str, ...]:
+    best, last = (row.low_rank.best, row.low_rank.last) if row.low_rank else (None, None)
+    return percent(best), percent(last), ratio(row.low_rank_rho)
+
+
+def _classes(kind: str = "", *, first: bool) -> str:
+    """Classes of a number's cell; the first of a group has a rule on its left."""
+    return " ".join(word for word in ("right", kind, "group" if first else "") if word)
 
 
 def _training(experiment: Experiment, one: Training, several: bool) -> list[str]:

@@ -25,7 +25,7 @@ class Training:
         name: of the training of a suite, or of the variant.
         group: name of the suite or run that it is of, within the folder of the report.
         settings: of its run.
-        variant: ``dense`` or ``mpo``.
+        variant: one of `mponet.models.VARIANTS`.
         backend: what trained it last; a suite knows it before anything has begun.
         result: what came out; None if it is not finished.
         message: why it diverged or failed.
@@ -66,7 +66,7 @@ class Training:
     @property
     def network(self) -> str:
         """``fc2 D=4``; the dense network belongs to all bonds and has none."""
-        bond = self.settings.bond if self.variant == "mpo" else None
+        bond = None if self.variant == "dense" else self.settings.bond
         return self.settings.model if bond is None else f"{self.settings.model} D={bond}"
 
 

@@ -128,6 +128,39 @@ def test_the_last_convolution_of_densenet_has_the_clamped_bonds_and_a_padded_inp
     assert head.shape == operators(build("densenet40-12"))[0].shape
 
 
+# ---------------------------------------------------------------- low rank
+
+
+@pytest.mark.parametrize("name", models.published())
+@pytest.mark.parametrize("bond", [None, 1, 3, 22])
+def test_low_rank_operators_have_factors_of_one_and_the_nearest_number_of_weights(name, bond):
+    pairs = zip(operators(build(name, "low-rank", bond)), operators(build(name, "mpo", bond)), strict=True)
+    for low_rank, mpo in pairs:
+        n, m = low_rank.shape.in_features, low_rank.shape.out_features
+        assert (low_rank.shape.input_dims, low_rank.shape.output_dims) == ((n, 1), (1, m))
+        assert (low_rank.name, low_rank.replaced_weights) == (mpo.name, mpo.replaced_weights)
+        possible = [rank * (n + m) for rank in range(1, min(n, m) + 1)]
+        least = min(abs(weights - mpo.shape.parameters) for weights in possible)
+        assert abs(low_rank.shape.parameters - mpo.shape.parameters) == least
+
+
+@pytest.mark.parametrize("bond", FIGURE_2_WEIGHTS)
+def test_fc2_has_the_low_rank_weights_counted_by_hand(bond):
+    """1040 weights per rank of the first layer, rank 3 of 266 for the 736 of the second."""
+    first = operators(build("fc2", "mpo", bond))[0].shape.parameters
+    rank = max(1, round(first / 1040))
+    assert weights(build("fc2", "low-rank", bond)) == 1040 * rank + 3 * 266
+
+
+def test_the_low_rank_variant_differs_in_nothing_else():
+    for name in models.published():
+        mpo, low_rank = build(name), build(name, "low-rank")
+        kinds = [[info.kind for info in shapes.leaves(model)] for model in (mpo, low_rank)]
+        assert kinds[0] == kinds[1]
+        assert shapes.counts(mpo).biases == shapes.counts(low_rank).biases
+        assert shapes.counts(mpo).norms == shapes.counts(low_rank).norms
+
+
 @pytest.mark.parametrize("name", models.published())
 def test_the_published_bonds_are_the_default_and_another_one_is_asked_of_all_operators(name):
     assert build(name).bond is None

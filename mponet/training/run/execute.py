@@ -12,7 +12,7 @@ import numpy as np
 from mponet.backend import Backend, Numbers, Parameters, Trainer
 from mponet.errors import DivergedError, RecipeError
 from mponet.files import exists
-from mponet.models import VARIANTS
+from mponet.models import PAPER_VARIANTS
 from mponet.models.init import start
 from mponet.training.checkpoint import Checkpoint, save
 from mponet.training.data import Arrays, Dataset, steps_per_epoch
@@ -37,7 +37,7 @@ def run(
     dataset: Dataset,
     folder: Path,
     *,
-    variants: Sequence[str] = VARIANTS,
+    variants: Sequence[str] = PAPER_VARIANTS,
     resume: bool = False,
     device: str | None = None,
     reporter: Reporter | None = None,
@@ -54,7 +54,7 @@ def run(
         backend: what trains it.
         dataset: the data set that the settings name.
         folder: where everything is kept.
-        variants: any of ``dense`` and ``mpo``.
+        variants: any of `mponet.models.VARIANTS`.
         resume: continue where ``folder`` ends, on this backend or another; what is finished is not
             trained again.
         device: of the backend; None for its default.

@@ -65,7 +65,7 @@ class Config:
 class Results:
     """What is used of result.json."""
 
-    variants: dict[Literal["dense", "mpo"], Result]
+    variants: dict[Literal["dense", "mpo", "low-rank"], Result]
 
 
 @dataclass(frozen=True, slots=True)

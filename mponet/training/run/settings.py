@@ -31,7 +31,7 @@ class Settings:
         data: name of the data set.
         recipe: how to train; its name is that of the preset.
         seed: of the starting values and of the batch order, from 0.
-        networks: the networks by variant, built once; the bond dimension concerns only ``mpo``.
+        networks: the networks by variant, built once; ``dense`` has no bond dimension.
     """
 
     model: str
@@ -46,8 +46,9 @@ class Settings:
             raise RecipeError(f"seed is {self.seed}; expected 0 to {MAX_INTEGER}; choose another")
         if self.bond is not None and self.bond > MAX_BOND:
             raise RecipeError(f"bond is {self.bond}; expected at most {MAX_BOND}; choose a smaller one")
-        bonds = {"dense": None, "mpo": self.bond}
-        networks = {variant: build(self.model, variant, bonds[variant]) for variant in VARIANTS}
+        networks = {
+            variant: build(self.model, variant, None if variant == "dense" else self.bond) for variant in VARIANTS
+        }
         object.__setattr__(self, "networks", networks)
 
     def as_dict(self) -> dict[str, Any]:

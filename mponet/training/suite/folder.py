@@ -1,6 +1,6 @@
 """The folder of a suite: suite.json, and the lock of the process that works in it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from mponet.errors import CheckpointError, RecipeError
 from mponet.files import exists, read_json, write_json
+from mponet.models import PAPER_VARIANTS
 from mponet.training.lock import is_locked as is_folder_locked
 from mponet.training.run.settings import differences
 from mponet.training.schema import Name, Positive
@@ -30,6 +31,7 @@ class SuiteSettings:
     epochs: Positive | None
     steps: Positive | None
     images: Annotated[dict[Name, Positive], Meta(max_length=100)]
+    variants: list[Name] = field(default_factory=lambda: list(PAPER_VARIANTS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ def read(path: Path) -> Suite:
             data=settings.data,
             epochs=settings.epochs,
             steps=settings.steps,
+            variants=settings.variants,
         )
     except (KeyError, ValueError) as error:  # errors of ours are ValueErrors, too
         raise CheckpointError(f"{file} is damaged ({error}); expected what mponet writes; {REMEDY}") from error

@@ -8,7 +8,7 @@ from typing import Any
 
 from mponet.errors import ModelError, RecipeError
 from mponet.files import to_json
-from mponet.models import build, family
+from mponet.models import PAPER_VARIANTS, VARIANTS, build, family
 from mponet.training.run import Settings, resolve
 from mponet.training.run.settings import MAX_BOND
 
@@ -20,7 +20,7 @@ MAX_NETWORKS, MAX_TRAININGS = 1000, 20_000  # what status and tables still list 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """An MPO network of a suite; the normal one belongs to it.
+    """A network of a suite; the suite trains several variants of it.
 
     Attributes:
         model: a name of `mponet.models.build`.
@@ -40,7 +40,7 @@ class Training:
 
     Attributes:
         settings: of its run.
-        variant: ``dense`` or ``mpo``.
+        variant: one of `mponet.models.VARIANTS`.
     """
 
     settings: Settings
@@ -74,6 +74,7 @@ class Suite:
         epochs: length in epochs; None for the preset's.
         steps: length in steps, instead.
         images: number of training images of each data set.
+        variants: what is trained of each network, in this order.
     """
 
     backend: str
@@ -84,15 +85,18 @@ class Suite:
     epochs: int | None
     steps: int | None
     images: Mapping[str, int]
+    variants: tuple[str, ...] = PAPER_VARIANTS
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise RecipeError(f"seeds is {self.seeds}; expected a whole number of at least 1; choose another")
         if not self.networks:
             raise RecipeError("models is empty; expected at least one network; name some")
+        if not self.variants or len(set(self.variants)) < len(self.variants) or not set(self.variants) <= set(VARIANTS):
+            raise RecipeError(f"variants is {self.variants}; expected different ones of {', '.join(VARIANTS)}")
         if len(self.networks) > MAX_NETWORKS:
             raise RecipeError(f"models names {len(self.networks)}; expected at most {MAX_NETWORKS}; name fewer")
-        if (count := self.seeds * 2 * len(self.networks)) > MAX_TRAININGS:
+        if (count := self.seeds * len(self.variants) * len(self.networks)) > MAX_TRAININGS:
             raise RecipeError(
                 f"seeds is {self.seeds} for {len(self.networks)} networks, up to {count} trainings; expected at most "
                 f"{MAX_TRAININGS}; choose fewer seeds, or several suites"
@@ -109,6 +113,7 @@ class Suite:
             "epochs": self.epochs,
             "steps": self.steps,
             "images": dict(self.images),
+            "variants": list(self.variants),
         }
 
     def data_of(self, model: str) -> str:
@@ -130,10 +135,12 @@ class Suite:
 
     def _of_seed_0(self) -> Iterator[Training]:
         for model in dict.fromkeys(network.model for network in self.networks):
-            yield Training(self._settings(model, None), "dense")
+            if "dense" in self.variants:
+                yield Training(self._settings(model, None), "dense")
             for network in self.networks:
                 if network.model == model:
-                    yield Training(self._settings(model, network.bond), "mpo")
+                    settings = self._settings(model, network.bond)
+                    yield from (Training(settings, variant) for variant in self.variants if variant != "dense")
 
     def _settings(self, model: str, bond: int | None) -> Settings:
         data = self.data_of(model)
@@ -175,6 +182,7 @@ def plan(
     data: str | None = None,
     epochs: int | None = None,
     steps: int | None = None,
+    variants: Sequence[str] = PAPER_VARIANTS,
 ) -> Suite:
     """The suite that a command line specifies.
 
@@ -187,12 +195,13 @@ def plan(
         data: name of the data set; None for that of the paper.
         epochs: length in epochs; None for the preset's.
         steps: length in steps, instead.
+        variants: what is trained of each network.
 
     Raises:
         ModelError: an unknown network or a bond that is none.
         RecipeError: another setting makes no sense.
     """
-    suite = Suite(backend, preset, networks(entries), seeds, data, epochs, steps, images)
+    suite = Suite(backend, preset, networks(entries), seeds, data, epochs, steps, images, tuple(variants))
     suite.trainings()
     return suite
 
@@ -217,5 +226,5 @@ def default_folder(suite: Suite, usual: Suite) -> Path:
         usual: the suite of the same backend and preset with all else as it is by default.
     """
     name = f"suite-{suite.backend}-{suite.preset}"
-    text = to_json([suite.as_dict()[key] for key in ("models", "seeds", "data", "epochs", "steps")])
+    text = to_json([suite.as_dict()[key] for key in ("models", "seeds", "data", "epochs", "steps", "variants")])
     return Path("runs") / (name if suite == usual else f"{name}-{sha256(text.encode()).hexdigest()[:8]}")

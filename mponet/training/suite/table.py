@@ -40,7 +40,7 @@ class Accuracies:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A network, dense against MPO.
+    """A network, dense against MPO, and against low rank where the suite trains it.
 
     Attributes:
         model: name of the network.
@@ -51,6 +51,8 @@ class Row:
         rho: the paper's compression ratio (Eq. 9), by our counting.
         parameter_ratio: parameters of the MPO variant over those of the dense one.
         published: the paper's figures; None where it has none for this network on this data set.
+        low_rank: our accuracies of the low-rank variant; None where nothing trained it.
+        low_rank_rho: the compression ratio of the low-rank variant.
     """
 
     model: str
@@ -61,6 +63,8 @@ class Row:
     rho: float | None
     parameter_ratio: float
     published: Published | None
+    low_rank: Accuracies | None = None
+    low_rank_rho: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +147,9 @@ def figure(values: Sequence[float]) -> Figure | None:
     return Figure(fmean(values), stdev(values) if len(values) > 1 else None)
 
 
-def row(model: Model, data: str, normal: Sequence[Result], mpo: Sequence[Result]) -> Row:
+def row(
+    model: Model, data: str, normal: Sequence[Result], mpo: Sequence[Result], low_rank: Sequence[Result] | None = None
+) -> Row:
     """A row of the table.
 
     Args:
@@ -151,6 +157,7 @@ def row(model: Model, data: str, normal: Sequence[Result], mpo: Sequence[Result]
         data: name of the data set.
         normal: results of the dense network, none of them diverged.
         mpo: likewise of the MPO network.
+        low_rank: likewise of the low-rank network; None where it is not compared.
     """
     return Row(
         model.name,
@@ -161,6 +168,8 @@ def row(model: Model, data: str, normal: Sequence[Result], mpo: Sequence[Result]
         compression_ratio(model),
         parameter_ratio(parameter_count(model), parameter_count(build(model.name, "dense"))),
         find(model, data),
+        None if low_rank is None else _accuracies(low_rank),
+        None if low_rank is None else compression_ratio(build(model.name, "low-rank", model.bond)),
     )
 
 
@@ -177,6 +186,7 @@ def _row(suite: Suite, network: Network, results: Mapping[tuple[str, str, int | 
         suite.data_of(network.model),
         results.get((network.model, "dense", None), ()),
         results.get((network.model, "mpo", network.bond), ()),
+        results.get((network.model, "low-rank", network.bond), ()) if "low-rank" in suite.variants else None,
     )
 
 

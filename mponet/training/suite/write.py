@@ -8,10 +8,9 @@ from mponet.files import write_atomically, write_json, writing
 from mponet.training.suite.published import Figure, Published
 from mponet.training.suite.table import Report, Row
 
-HEADINGS = (
-    *("network", "bond", "data", "dense best", "mpo best", "dense last", "mpo last", "seeds", "rho", "whole"),
-    *("paper dense", "paper mpo", "paper rho", "source"),
-)
+OURS = ("network", "bond", "data", "dense best", "mpo best", "dense last", "mpo last", "seeds", "rho", "whole")
+LOW_RANK = ("low-rank best", "low-rank last", "low-rank rho")
+PAPERS = ("paper dense", "paper mpo", "paper rho", "source")
 NOTHING = "-"
 WORDS = {"network", "data", "source"}  # headings of columns that are not numbers
 
@@ -30,8 +29,9 @@ def tables(report: Report, folder: Path) -> None:
 
 def markdown(report: Report) -> str:
     """A table for people, its caption, and the trainings that are not in it."""
-    rules = ["---" if heading in WORDS else "---:" for heading in HEADINGS]
-    lines = [_line(HEADINGS), _line(rules), *(_line(_shown(row)) for row in report.rows), "", report.caption, ""]
+    headings = (*OURS, *(LOW_RANK if any(row.low_rank for row in report.rows) else ()), *PAPERS)
+    rules = ["---" if heading in WORDS else "---:" for heading in headings]
+    lines = [_line(headings), _line(rules), *(_line(_shown(row)) for row in report.rows), "", report.caption, ""]
     if report.waiting:
         lines += [f"Not finished: {', '.join(report.waiting)}.", ""]
     for title, trainings in (("Diverged", report.diverged), ("Failed", report.failed)):
@@ -66,9 +66,9 @@ def percent(figure: Figure | None) -> str:
 
 
 def seeds(row: Row) -> str:
-    """How many trainings the means are of, dense and MPO where these differ."""
-    normal, mpo = row.normal.seeds, row.mpo.seeds
-    return str(normal) if normal == mpo else f"{normal}, {mpo}"
+    """How many trainings the means are of; one number per variant where these differ."""
+    counts = [row.normal.seeds, row.mpo.seeds, *([row.low_rank.seeds] if row.low_rank else [])]
+    return str(counts[0]) if len(set(counts)) == 1 else ", ".join(map(str, counts))
 
 
 def ratio(value: float | None) -> str:
@@ -94,8 +94,14 @@ def _shown(row: Row) -> list[str]:
         seeds(row),
         ratio(row.rho),
         ratio(row.parameter_ratio),
+        *_compared(row),
         *_papers(row.published),
     ]
+
+
+def _compared(row: Row) -> list[str]:
+    low_rank = row.low_rank
+    return [] if low_rank is None else [percent(low_rank.best), percent(low_rank.last), ratio(row.low_rank_rho)]
 
 
 def _papers(paper: Published | None) -> list[str]:
@@ -106,11 +112,12 @@ def _papers(paper: Published | None) -> list[str]:
 
 def _flat(row: Row) -> dict[str, str | float | int | None]:
     paper = row.published
-    figures = {
+    figures: dict[str, Figure | None] = {
         "normal_best": row.normal.best,
         "mpo_best": row.mpo.best,
         "normal_last": row.normal.last,
         "mpo_last": row.mpo.last,
+        **({"low_rank_best": row.low_rank.best, "low_rank_last": row.low_rank.last} if row.low_rank else {}),
         "paper_normal": paper.normal if paper else None,
         "paper_mpo": paper.mpo if paper else None,
     }
@@ -121,6 +128,7 @@ def _flat(row: Row) -> dict[str, str | float | int | None]:
     return values | {
         "normal_seeds": row.normal.seeds,
         "mpo_seeds": row.mpo.seeds,
+        **({"low_rank_seeds": row.low_rank.seeds, "low_rank_rho": row.low_rank_rho} if row.low_rank else {}),
         "rho": row.rho,
         "parameter_ratio": row.parameter_ratio,
         "paper_rho": paper.rho if paper else None,

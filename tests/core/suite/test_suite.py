@@ -84,6 +84,9 @@ def test_an_entry_that_is_no_network_is_refused(entry, message):
         ({"entries": ()}, "models is empty"),
         ({"epochs": 2}, "expected one of them"),
         ({"preset": "long"}, "preset is 'long'"),
+        ({"variants": ("mpo", "sparse")}, "variants is .*; expected different ones of dense, mpo, low-rank"),
+        ({"variants": ("mpo", "mpo")}, "variants is"),
+        ({"variants": ()}, "variants is"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused(others, message):

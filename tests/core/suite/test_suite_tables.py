@@ -7,9 +7,9 @@ from io import StringIO
 import numpy as np
 import pytest
 
-from core.suites import CELLS, STEPS, Breaking
+from core.suites import CELLS, STEPS, Breaking, make
 from core.toy import Killed, ToyBackend
-from mponet.training.suite import execute, plan, report, run_suite, states
+from mponet.training.suite import execute, plan, read, report, run_suite, states
 from mponet.training.suite.published import Figure
 from mponet.training.suite.table import figure
 from mponet.training.suite.write import comma_separated, markdown, percent
@@ -119,6 +119,23 @@ def test_markdown_and_csv_can_be_read_back(tmp_path, digits, suite):
     assert float(parsed[1]["mpo_best_deviation"]) == made.rows[1].mpo.best.deviation
     assert parsed[0]["paper_mpo"] == ""
     assert "The paper's figures are the best over all evaluations on the test set" in markdown(made)
+
+
+def test_low_rank_is_a_column_where_the_suite_trains_it(tmp_path, digits):
+    suite = make(("toy", "toy:1"), variants=("mpo", "low-rank"), seeds=1)
+    made = run_suite(suite, ToyBackend(), digits, tmp_path)
+    names = ["toy-mpo-seed0", "toy-low-rank-seed0", "toy-mpo-D1-seed0", "toy-low-rank-D1-seed0"]
+    assert [str(training) for training in suite.trainings()] == names
+    assert read(tmp_path) == suite
+    for row, name in zip(made.rows, names[1::2], strict=True):
+        result = json.loads((tmp_path / name / "result.json").read_text())["variants"]["low-rank"]
+        assert (row.low_rank.last.mean, row.low_rank_rho) == (result["accuracy"], result["rho"])
+    head, _, line, _ = markdown(made).split("\n\n")[0].splitlines()
+    cells = dict(zip(*([cell.strip() for cell in one.strip("|").split("|")] for one in (head, line)), strict=True))
+    assert cells["low-rank last"] == percent(made.rows[0].low_rank.last)
+    assert (cells["seeds"], cells["dense best"]) == ("0, 1, 1", "-")
+    parsed = list(csv.DictReader(StringIO(comma_separated(made))))
+    assert float(parsed[1]["low_rank_best"]) == made.rows[1].low_rank.best.mean
 
 
 def test_the_tables_are_there_while_cells_wait(tmp_path, digits, suite):
