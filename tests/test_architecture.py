@@ -141,7 +141,7 @@ DIFFERENCES = (
     (
         "mponet_torch",
         "__init__.py",
-        "calibrate compress load_compressed plan save_compressed",
+        "calibrate compress heal load_compressed plan save_compressed",
         "the other frameworks' ends of compression are being written",
     ),
     ("mponet_jax", "ops/arrays.py", "Ops.accumulate_gradient Ops.finalize", "JAX sums the gradients itself"),
@@ -189,6 +189,8 @@ OWN_FILES = {
     ("mponet_torch", "nn/weight.py"): "code for torch reads and writes the weight of other layers",
     ("mponet_torch", "compression/__init__.py"): "the other frameworks' ends of compression are being written",
     ("mponet_torch", "compression/files.py"): "PyTorch has a file format of its own",
+    ("mponet_torch", "compression/distillation.py"): "likewise",
+    ("mponet_torch", "compression/healing.py"): "likewise",
     ("mponet_torch", "compression/modules.py"): "likewise",
     ("mponet_torch", "compression/network.py"): "likewise",
     ("mponet_torch", "compression/saving.py"): "likewise",

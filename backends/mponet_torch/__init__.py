@@ -6,6 +6,7 @@ Layers, compression, and the `backend` that ``mponet.load("torch")`` gives.
 from mponet_torch.adapter import backend as backend
 from mponet_torch.compression import calibrate as calibrate
 from mponet_torch.compression import compress as compress
+from mponet_torch.compression import heal as heal
 from mponet_torch.compression import load_compressed as load_compressed
 from mponet_torch.compression import plan as plan
 from mponet_torch.compression import save_compressed as save_compressed
@@ -26,6 +27,7 @@ __all__ = [
     "backend",
     "calibrate",
     "compress",
+    "heal",
     "load_compressed",
     "plan",
     "save_compressed",

@@ -21,12 +21,10 @@ from mponet.errors import DivergedError
 from mponet.models.dropout import Masks
 from mponet.models.spec import Model
 from mponet.recipe import Recipe, average_share, learning_rate
+from mponet.training.blocks import blocks
 from mponet.training.data import Arrays, batches, steps_per_epoch
 
 Labels = NDArray[np.int64]
-BLOCK = 50  # steps between two readings of the loss
-PATIENCE = 5.0  # seconds after which a slow block reports in between
-WARM_UP = 10  # first steps of a process, which compile: no block is timed over them
 SPARSEST = 100  # once per epoch means no oftener than this many steps
 TEST_BATCH = 1000
 
@@ -97,31 +95,26 @@ def train(
     interval = evaluation_interval(recipe, per_epoch)
     test = _Test(backend, model, native, trainer, recipe, arrays, device)
     began = perf_counter() - seconds
-    first, since = start, perf_counter()
-    reported = since
-    for step, batch in enumerate(batches(arrays, model, recipe, seed=seed, start=start), start + 1):
-        rate, share = learning_rate(recipe, step - 1), average_share(recipe, step - 1)
-        loss = trainer.step(batch.images, batch.labels, rate, masks=batch.masks, share=share)
-        if step == start + WARM_UP:
-            float(loss)  # waits for the device; a bad value lasts until the block ends
-            first, since = step, perf_counter()
-        at_evaluation = step % interval == 0 or step == recipe.steps
-        within = bool(step % BLOCK) and not at_evaluation
-        if within and perf_counter() - reported < PATIENCE:
-            continue
-        value = float(loss)
-        reported = perf_counter()
-        if within:
-            seconds = reported - began
-            yield Record(step, step / per_epoch, value, rate, None, None, seconds, interim=True)
-            continue
-        speed = _speed(recipe, step - first, perf_counter() - since, warm=step > start + WARM_UP)
-        measured = test.accuracy_or_none() if at_evaluation and isfinite(value) else None
-        diverged = not isfinite(value) or (at_evaluation and measured is None)
-        yield Record(step, step / per_epoch, value, rate, measured, speed, perf_counter() - began, diverged)
+
+    def losses() -> Iterator[Any]:
+        for step, batch in enumerate(batches(arrays, model, recipe, seed=seed, start=start), start):
+            rate, share = learning_rate(recipe, step), average_share(recipe, step)
+            yield trainer.step(batch.images, batch.labels, rate, masks=batch.masks, share=share)
+
+    def is_evaluated(step: int) -> bool:
+        return step % interval == 0 or step == recipe.steps
+
+    for block in blocks(losses(), start=start, ends=is_evaluated):
+        wanted = is_evaluated(block.step) and not block.interim
+        measured = test.accuracy_or_none() if wanted and isfinite(block.loss) else None
+        diverged = not block.interim and (not isfinite(block.loss) or (wanted and measured is None))
+        rate = learning_rate(recipe, block.step - 1)
+        speed = None if block.steps_per_s is None else block.steps_per_s * recipe.batch
+        passed = perf_counter() - began
+        epoch = block.step / per_epoch
+        yield Record(block.step, epoch, block.loss, rate, measured, speed, passed, diverged, block.interim)
         if diverged:
-            raise DivergedError(_advice(recipe, step, value, rate))
-        first, since = step, perf_counter()
+            raise DivergedError(_advice(recipe, block.step, block.loss, rate))
 
 
 def no_masks(begin: int, count: int) -> Masks:
@@ -213,10 +206,6 @@ class _Test:
         else:
             self.backend.assign(self.other, values)
         return self.other
-
-
-def _speed(recipe: Recipe, steps: int, seconds: float, *, warm: bool) -> float | None:
-    return steps * recipe.batch / max(seconds, 1e-9) if warm else None
 
 
 def _advice(recipe: Recipe, step: int, loss: float, rate: float) -> str:

@@ -11,7 +11,7 @@ from core.toy import RECIPE, ToyBackend
 from mponet.errors import DataError, DivergedError
 from mponet.models.init import start
 from mponet.recipe import learning_rate
-from mponet.training import loop as loop
+from mponet.training import blocks, loop
 from mponet.training.data import Arrays, load
 from mponet.training.loop import accuracy, evaluation_interval, train
 
@@ -67,14 +67,14 @@ def test_a_loss_is_read_once_per_block_and_once_to_warm_up(arrays):
 
 
 def test_a_slow_model_reports_before_its_block_ends(arrays, monkeypatch):
-    monkeypatch.setattr(loop, "PATIENCE", 0.0)
+    monkeypatch.setattr(blocks, "PATIENCE", 0.0)
     records, _ = trained(arrays)
     assert [record.step for record in records] == list(range(1, 121))
 
 
 def test_the_records_that_are_kept_do_not_depend_on_the_clock(arrays, monkeypatch):
     fast, _ = trained(arrays)
-    monkeypatch.setattr(loop, "PATIENCE", 0.0)
+    monkeypatch.setattr(blocks, "PATIENCE", 0.0)
     slow, _ = trained(arrays)
     kept = [record for record in slow if not record.interim]
     assert len(slow) > len(kept) and not any(record.interim for record in fast)
@@ -83,7 +83,7 @@ def test_the_records_that_are_kept_do_not_depend_on_the_clock(arrays, monkeypatc
 
 def test_warming_up_is_not_timed(arrays, monkeypatch):
     ticks = iter(range(10_000))
-    monkeypatch.setattr(loop, "perf_counter", lambda: 0.01 * next(ticks))
+    monkeypatch.setattr(blocks, "perf_counter", lambda: 0.01 * next(ticks))
     records, _ = trained(arrays, replace(RECIPE, evaluate_every=5))
     assert [record.images_per_s is None for record in records[:3]] == [True, True, False]
 

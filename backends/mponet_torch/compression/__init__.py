@@ -14,6 +14,7 @@ from mponet.compress.report import Report
 from mponet.compress.run import compress as compress_network
 from mponet.compress.run import gathered
 from mponet.compress.run import plan as plan_network
+from mponet_torch.compression.healing import heal as heal
 from mponet_torch.compression.network import NativeNetwork
 from mponet_torch.compression.saving import load_compressed as load_compressed
 from mponet_torch.compression.saving import save_compressed as save_compressed

@@ -87,7 +87,7 @@ def default_loss(outputs: Any, batch: Any) -> Array:
         rows = logits.reshape(-1, logits.shape[-1]).float()
         drawn = torch.multinomial(rows.detach().softmax(-1).cpu(), 1, generator=generator)[:, 0].to(rows.device)
         return nn.functional.cross_entropy(rows, drawn, reduction="sum")
-    value = _first_tensor(outputs)
+    value = first_tensor(outputs)
     signs = torch.randint(0, 2, tuple(value.shape), generator=generator).to(value) * 2 - 1
     return (value * signs).sum()
 
@@ -193,7 +193,12 @@ def _moved(value: Any, device: torch.device) -> Any:
     return value.to(device) if isinstance(value, torch.Tensor) else value
 
 
-def _first_tensor(outputs: Any) -> Array:
+def first_tensor(outputs: Any) -> Array:
+    """The outputs, or the first tensor of real numbers among them.
+
+    Raises:
+        CompressionError: there is none.
+    """
     if isinstance(outputs, torch.Tensor):
         return outputs
     values = outputs.values() if isinstance(outputs, Mapping) else outputs

@@ -16,7 +16,7 @@ from mponet.layers.checks import check_real
 from mponet.layers.operator import DenseWeights, OperatorLayer
 from mponet_torch.nn.dense import adopt, dense_weights
 from mponet_torch.nn.weight import DenseWeight
-from mponet_torch.ops.arrays import OPS, Array, to_numpy
+from mponet_torch.ops.arrays import OPS, Array, from_numpy, to_numpy
 from mponet_torch.ops.kept import WeightCache
 from mponet_torch.ops.planning import PlanCache, planner
 
@@ -190,6 +190,17 @@ class ParameterAccess(nn.Module, OperatorLayer):
                 "pruning; expected parameters that can be written to; remove the parametrisation first"
             )
         super().assign(operator, bias)
+
+    def _resize(self, shape: Any, values: Sequence[NDArray[Any]]) -> None:
+        """Become the layer of another shape with other numbers, as truncation does."""
+        self.shape = shape
+        for name, value in zip(self._names, values, strict=True):
+            old = self._parameters[name]
+            assert old is not None
+            self._parameters[name] = nn.Parameter(from_numpy(value, old.dtype, old.device), old.requires_grad)
+        self._kept.clear()
+        self._rebuild = self.dense_plan
+        self._prepare_plans()
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         """Add the sizes under the name ``weight``, where a dense layer has its matrix.
