@@ -7,11 +7,13 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from mponet.errors import BackendError
+from mponet.files import read_json
 
 #: Limit of one process, which includes compiling, checking and warming up.
 SECONDS = 3600
@@ -21,6 +23,13 @@ ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3"}
 #: Further variables by job.  On a CPU TensorFlow counts memory only with this allocator, which
 #: would change times.
 OF_JOB = {"memory": {"TF_CPU_ALLOCATOR_USE_BFC": "true"}}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the process writes."""
+
+    answer: Any
 
 
 def run(task: dict[str, Any], seconds: float = SECONDS) -> Any:
@@ -57,7 +66,7 @@ def run(task: dict[str, Any], seconds: float = SECONDS) -> Any:
                 f"measuring {task['backend']} stopped with status {done.returncode}; expected an answer; it said: "
                 f"{output or 'nothing'}"
             )
-        return json.loads(answer.read_text(encoding="utf-8"))["answer"]
+        return read_json(answer, Answer).answer
 
 
 def _environment(job: str) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """``mponet backends``: which frameworks there are, and which one is meant."""
 
-import json
 import os
 from importlib.metadata import PackageNotFoundError, entry_points, packages_distributions, version
 from typing import Any
@@ -11,6 +10,7 @@ from mponet.backend import ADAPTERS, TRAINABLE, VARIABLE, Adapter, choose, insta
 from mponet.cli.output import json_option, people, print_json
 from mponet.crosscheck import process
 from mponet.errors import BackendError
+from mponet.files import parse_json
 
 
 @click.command(
@@ -105,10 +105,9 @@ def _devices(name: str) -> list[str]:
     Frameworks may clash, and a broken one must not hide the others.
     """
     try:
-        found: list[str] = json.loads(process.run([process.devices(name)])[0].splitlines()[-1])
+        return parse_json(process.run([process.devices(name)])[0].splitlines()[-1], list[str])
     except BackendError as error:
         return [f"none: {error}"]
-    return found
 
 
 def _remedy(adapter: Adapter) -> str:

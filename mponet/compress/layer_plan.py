@@ -6,6 +6,9 @@ from mponet.compress.structures import Layout
 from mponet.errors import CompressionError
 from mponet.operators.shape import MPOShape
 
+#: Largest count in a plan: every reader of JSON keeps it exactly, and it can be divided as a float.
+MAX_COUNT = 2**53
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerPlan:
@@ -29,7 +32,8 @@ class LayerPlan:
         tied_to: name of the module that holds the same weight; empty for none.
 
     Raises:
-        CompressionError: a layer is replaced and has a reason why not, or neither.
+        CompressionError: a layer is replaced and has a reason why not, or neither; or a count is
+            out of range.
         ShapeError: factors and bonds do not fit together.
     """
 
@@ -50,12 +54,18 @@ class LayerPlan:
     tied_to: str = ""
 
     def __post_init__(self) -> None:
+        counts = (self.dense_weights - 1, self.dense_multiplications, self.itemsize - 1, self.multiplications)
+        if not 0 <= min(counts) <= max(counts) < MAX_COUNT:
+            raise CompressionError(
+                f"{self.name} has {self.dense_weights} weights of {self.itemsize} bytes, {self.dense_multiplications} "
+                f"multiplications before and {self.multiplications} after; expected whole numbers up to {MAX_COUNT}"
+            )
         if (self.layout is None) != bool(self.reason):
             raise CompressionError(
                 f"{self.name} has the layout {self.layout} and the reason {self.reason!r}; expected a layout for a "
                 "layer that is replaced, and a reason for one that is not"
             )
-        if self.shape is not None and self.shape.dense_parameters < self.dense_weights:
+        if self.shape is not None and not self.dense_weights <= self.shape.dense_parameters <= MAX_COUNT:
             raise CompressionError(
                 f"{self.name} has {self.dense_weights} weights, and {self.shape} is an operator of "
                 f"{self.shape.dense_parameters}; expected factors of the layer's inputs and outputs"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mponet.compress.edit import edited
-from mponet.compress.layer_plan import LayerPlan
+from mponet.compress.layer_plan import MAX_COUNT, LayerPlan
 from mponet.compress.plan_file import parse, read, serialize, write
 from mponet.compress.plan_text import layer_lines, wrapped
 from mponet.errors import CompressionError
@@ -24,7 +24,7 @@ class CompressionPlan:
         notes: what a reader should know of how the plan was made.
 
     Raises:
-        CompressionError: two layers have the same name.
+        CompressionError: two layers have the same name, or a number is out of range.
     """
 
     layers: tuple[LayerPlan, ...]
@@ -36,6 +36,10 @@ class CompressionPlan:
     def __post_init__(self) -> None:
         names = [layer.name for layer in self.layers]
         twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+        if not 0 <= min(self.other_weights, self.rows) <= max(self.other_weights, self.rows) <= MAX_COUNT:
+            raise CompressionError(
+                f"other_weights is {self.other_weights} and rows is {self.rows}; expected numbers from 0 to {MAX_COUNT}"
+            )
         if twice:
             raise CompressionError(f"the plan names {', '.join(twice)} twice; expected each module once")
 
@@ -126,7 +130,7 @@ class CompressionPlan:
             CompressionError: the text is no plan, or a field is missing, unknown or of another
                 type.
         """
-        return cls(**parse(text, {"other_weights", "config", "rows", "notes"}))
+        return cls(**parse(text))
 
     def save(self, path: str | Path) -> None:
         """Write the plan as JSON, atomically.

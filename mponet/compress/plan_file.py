@@ -1,17 +1,28 @@
 """Plans as JSON: written and read with every field checked."""
 
 import json
-from dataclasses import fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mponet.compress.layer_plan import LayerPlan
-from mponet.compress.structures import Layout
 from mponet.errors import CheckpointError, CompressionError, MPONetError
-from mponet.files import write_atomically, writing
+from mponet.files import MAX_LINES, parse_json, read_bytes, write_atomically, writing
+from mponet.training.schema import convert_exactly
 
 FORMAT = "mponet-compression-plan-1"
-TUPLES = {"bonds", "input_dims", "output_dims", "input_axes", "input_order"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Document:
+    """A plan as JSON has it: the fields of `CompressionPlan`, and the format."""
+
+    format: Literal["mponet-compression-plan-1"]
+    layers: tuple[LayerPlan, ...]
+    other_weights: int
+    config: dict[str, Any]
+    rows: int
+    notes: tuple[str, ...]
 
 
 def serialize(fields_of_plan: dict[str, Any]) -> str:
@@ -19,35 +30,25 @@ def serialize(fields_of_plan: dict[str, Any]) -> str:
     return json.dumps({"format": FORMAT, **fields_of_plan}, indent=1, allow_nan=False) + "\n"
 
 
-def parse(text: str, names: set[str]) -> dict[str, Any]:
+def parse(text: str) -> dict[str, Any]:
     """The fields of a plan from JSON text.
 
     Args:
         text: what `serialize` gave.
-        names: the fields besides ``layers``.
 
     Raises:
         CompressionError: the text is no plan, or a field is missing, unknown or of another type.
     """
     try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise CompressionError(f"the text is no JSON ({error}); expected what to_json gave") from error
-    if not isinstance(value, dict) or value.pop("format", None) != FORMAT:
-        raise CompressionError(f"the text is no plan of the format {FORMAT}; expected what to_json gave")
-    if set(value) != {"layers", *names}:
-        raise CompressionError(
-            f"the plan has the fields {', '.join(value)}; expected layers, {', '.join(sorted(names))}"
-        )
-    try:
-        layers = tuple(_layer(layer) for layer in value["layers"])
-        if any(type(value[name]) is not int for name in ("rows", "other_weights") if name in names):
-            raise TypeError("rows and other_weights are whole numbers")
-        return {**value, "layers": layers, "config": dict(value["config"]), "notes": tuple(map(str, value["notes"]))}
+        values = parse_json(text, dict)
+        if values.get("format") != FORMAT:
+            raise CompressionError(f"the text is no plan of the format {FORMAT}; expected what to_json gave")
+        document = convert_exactly(values, _Document)
     except MPONetError:
         raise
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise CompressionError(f"the plan is damaged ({error}); expected what to_json gave") from error
+    return {name: getattr(document, name) for name in _Document.__slots__ if name != "format"}
 
 
 def write(path: Path, text: str) -> None:
@@ -67,37 +68,6 @@ def read(path: Path) -> str:
         CheckpointError: the file cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_bytes(path, MAX_LINES).decode()
+    except UnicodeDecodeError as error:
         raise CheckpointError(f"{path} cannot be read ({error}); expected a plan that was saved") from error
-
-
-def _layer(value: dict[str, Any]) -> LayerPlan:
-    layout = value.get("layout")
-    value = {**value, "layout": None if layout is None else Layout(**_typed(Layout, layout))}
-    return LayerPlan(**_typed(LayerPlan, value))
-
-
-def _typed(cls: type, value: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a class, tuples made of lists, and each of the type that the class names."""
-    kinds = {f.name: f.type for f in fields(cls)}
-    checked: dict[str, Any] = {}
-    for name, item in value.items():
-        if name in TUPLES:
-            if not isinstance(item, list) or any(isinstance(n, bool) or not isinstance(n, int) for n in item):
-                raise CompressionError(f"{name} is {item!r}; expected whole numbers")
-            item = tuple(item)
-        elif not _fits(item, kinds.get(name)):
-            raise CompressionError(
-                f"{name} is {item!r}; expected {getattr(kinds.get(name), '__name__', kinds.get(name))}"
-            )
-        checked[name] = item
-    return checked
-
-
-def _fits(item: Any, kind: Any) -> bool:
-    if kind in (str, bool, int):
-        return type(item) is kind
-    if kind == float | None:
-        return item is None or (isinstance(item, int | float) and not isinstance(item, bool))
-    return bool(kind == Layout | None)

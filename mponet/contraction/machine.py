@@ -182,10 +182,14 @@ def path(backend: str) -> Path:
     return (folder if os.environ.get(VARIABLE) else folder / "mponet") / f"machine-{backend}.json"
 
 
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def fingerprint(versions: Mapping[str, str]) -> dict[str, Any]:
     """What constants depend on: the processor, its cores that are ours, and the framework."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"processor": _processor(), "cores": cores, "system": platform.system(), "versions": dict(versions)}
+    return {"processor": _processor(), "cores": cores(), "system": platform.system(), "versions": dict(versions)}
 
 
 @dataclass(frozen=True, slots=True)

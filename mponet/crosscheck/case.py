@@ -1,6 +1,5 @@
 """The task that every backend computes, and its files."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import chain
@@ -15,6 +14,7 @@ from mponet.backend import Numbers
 from mponet.crosscheck.margin import smoothest_batch
 from mponet.crosscheck.rounding import SINGLE
 from mponet.errors import InputError
+from mponet.files import read_json, write_json
 from mponet.models import spec as vocabulary
 from mponet.models.dropout import Masks, dropout_layers, sample_masks
 from mponet.models.init import start
@@ -168,6 +168,31 @@ def _values(model: Model, seed: int, rng: np.random.Generator, dtype: str) -> di
     return {name: value.astype(dtype) for name, value in values.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Who answered: the file next to the answers of a backend."""
+
+    versions: dict[str, str]
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    first_step: int
+    rates: tuple[float, ...]
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """case.json."""
+
+    dtype: str
+    model: dict[str, Any]
+    recipes: tuple[Recipe, ...]
+    starts: tuple[_Start, ...]
+
+
 def save(case: Case, folder: Path) -> None:
     """Write ``case.json`` and one safetensors file per start state."""
     facts = {
@@ -179,7 +204,7 @@ def save(case: Case, folder: Path) -> None:
             for start_state in case.starts
         ],
     }
-    (folder / "case.json").write_text(json.dumps(facts), encoding="utf-8")
+    write_json(folder / "case.json", facts)
     for number, start_state in enumerate(case.starts):
         tensors: dict[str, NDArray[Any]] = {
             **start_state.state,
@@ -194,22 +219,24 @@ def save(case: Case, folder: Path) -> None:
 
 def load(folder: Path) -> Case:
     """Read what `save` wrote."""
-    facts = json.loads((folder / "case.json").read_text(encoding="utf-8"))
-    starts = tuple(_read(_file(folder, number), **start_state) for number, start_state in enumerate(facts["starts"]))
-    recipes = tuple(Recipe(**recipe) for recipe in facts["recipes"])
-    return Case(_decode(facts["model"]), facts["dtype"], recipes, starts)
+    document = read_json(folder / "case.json", _Document)
+    starts = tuple(_read(_file(folder, number), start_state) for number, start_state in enumerate(document.starts))
+    return Case(_decode(document.model), document.dtype, document.recipes, starts)
 
 
-def _read(file: Path, first_step: int, rates: Sequence[float], share: float) -> StartState:
+def _read(file: Path, start_state: _Start) -> StartState:
     groups: dict[str, dict[str, Any]] = {"parameters": {}, "velocity": {}, "average": {}, "masks": {}}
     tensors = load_file(file)
     images, labels = tensors.pop("images"), tensors.pop("labels")
     for full, value in tensors.items():
         kind, name = full.split("/", 1)
         groups[kind][name] = value
+    rates = start_state.rates
     kept = tuple(_masks(groups["masks"], step) for step in range(max(len(rates), 1)))
     state = {f"{kind}/{name}": value for kind in ("velocity", "average") for name, value in groups[kind].items()}
-    return StartState(groups["parameters"], state, first_step, images, labels, kept, tuple(rates), share)
+    return StartState(
+        groups["parameters"], state, start_state.first_step, images, labels, kept, rates, start_state.share
+    )
 
 
 def _masks(masks: dict[str, NDArray[np.bool_]], step: int) -> Masks:

@@ -3,8 +3,8 @@
 Cases are written, every backend answers in its process, the answers are compared.
 """
 
-import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,10 +14,11 @@ from safetensors.numpy import load_file
 from mponet.backend import ADAPTERS, TRAINABLE, Numbers, installed, normalize
 from mponet.crosscheck import process
 from mponet.crosscheck.bounds import bounds
-from mponet.crosscheck.case import CHOICE, RECIPES, Case, make, save
+from mponet.crosscheck.case import CHOICE, RECIPES, Case, Facts, make, save
 from mponet.crosscheck.compare import Report, compare
 from mponet.crosscheck.margin import REFERENCE
 from mponet.errors import BackendError
+from mponet.files import read_json
 from mponet.models.spec import Model
 from mponet.recipe import Recipe
 
@@ -112,7 +113,7 @@ def _report(case: Case, folder: Path, names: Sequence[str], seed: int) -> Report
     """The report on the answers in a folder."""
     model = case.model
     answers = {name: _read(folder / f"{name}.safetensors") for name in names}
-    facts = {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in names}
+    facts = {name: asdict(read_json(folder / f"{name}.json", Facts)) for name in names}
     comparisons = compare(answers, bounds(case))
     return Report(model.name, model.variant, model.bond, case.dtype, seed, case.batch, facts, comparisons)
 

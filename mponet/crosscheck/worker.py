@@ -4,9 +4,9 @@ Reads the case in each folder and writes ``BACKEND.safetensors`` and ``BACKEND.j
 name is ``<quantity>:<name>``.
 """
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from mponet.backend import Backend, Numbers, load
-from mponet.crosscheck.case import Case
+from mponet.crosscheck.case import Case, Facts
 from mponet.crosscheck.case import load as load_case
 from mponet.crosscheck.margin import REFERENCE
+from mponet.files import write_json
 from mponet.models.shapes import statistic_shapes
 from mponet.recipe import Recipe, average_share
 
@@ -95,11 +96,11 @@ def _named(quantity: str, tensors: Mapping[str, Numbers]) -> dict[str, Numbers]:
 def main(name: str, folders: Sequence[Path]) -> None:
     """Read the tasks, compute the answers and write them."""
     backend = load(name)
-    facts = json.dumps({"versions": backend.versions(), "device": backend.devices()[0]})
+    facts = Facts(backend.versions(), backend.devices()[0])
     for folder in folders:
         found = answers(backend, load_case(folder))
         save_file({key: np.ascontiguousarray(value) for key, value in found.items()}, folder / f"{name}.safetensors")
-        (folder / f"{name}.json").write_text(facts, encoding="utf-8")
+        write_json(folder / f"{name}.json", asdict(facts))
 
 
 if __name__ == "__main__":

@@ -6,11 +6,9 @@ no number that is not finite.
 
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 from msgspec import Meta, ValidationError, convert
-
-from mponet.errors import RecipeError
 
 T = TypeVar("T")
 
@@ -38,14 +36,14 @@ def convert_exactly(values: dict[str, Any], kind: type[T]) -> T:
     Settings that a newer mponet wrote would otherwise be read as others.
 
     Raises:
-        RecipeError: the values do not fit, or hold other names; says which.
+        ValueError: the values do not fit, or hold other names; says which.
     """
     if unknown := sorted(_unknown(values, kind)):
-        raise RecipeError(f"settings hold {', '.join(unknown)}; expected none of these; read them with a newer mponet")
+        raise ValueError(f"it holds {', '.join(unknown)}, perhaps of a newer mponet")
     try:
         return convert(values, kind)
     except (ValidationError, RecursionError) as error:
-        raise RecipeError(f"settings are not usable: {error}; expected those of a training; start it anew") from error
+        raise ValueError(str(error)) from error
 
 
 @lru_cache(maxsize=16)
@@ -55,6 +53,9 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 def _unknown(values: Any, kind: Any) -> set[str]:
     """Names in ``values`` that ``kind``, or a dataclass within it, does not have."""
+    if isinstance(values, list) and get_args(kind):
+        return set().union(*(_unknown(item, get_args(kind)[0]) for item in values))
+    kind = next((part for part in get_args(kind) if is_dataclass(part)), kind)  # Layout | None
     if not is_dataclass(kind) or not isinstance(values, dict):
         return set()
     hints = _hints(kind)  # type: ignore[arg-type]

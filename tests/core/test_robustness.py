@@ -24,6 +24,7 @@ pytestmark = pytest.mark.usefixtures("toy_runs")
 FUZZ = int(os.environ.get("MPONET_FUZZ", "40"))
 NAMES = (
     *("config", "result", "metrics", "spectra", "suite", "failed", "folder", "crosscheck", "bench", "tuning"),
+    "compression plan",
     "checkpoint",
 )
 

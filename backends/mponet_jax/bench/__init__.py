@@ -1,12 +1,12 @@
 """Implementations of a layer in this framework that `mponet bench` times."""
 
-import os
 from typing import Any
 
 import jax
 from flax import nnx
 
 from mponet.bench.implementation import DENSE, OURS, Implementation, Numbers
+from mponet.contraction.machine import cores
 from mponet.operators.mpo import MPO
 from mponet_jax.bench.peers import PEERS
 from mponet_jax.nn.linear import MPOLinear
@@ -59,8 +59,7 @@ def implementations() -> tuple[Implementation, ...]:
 def settings() -> dict[str, Any]:
     """Number of threads and device."""
     # XLA takes a thread for every core that the process may run on, and does not say so
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"threads": cores, "device": str(jax.devices()[0])}
+    return {"threads": cores(), "device": str(jax.devices()[0])}
 
 
 def step_memory(passes: Passes) -> int:

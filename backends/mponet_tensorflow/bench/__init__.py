@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 from mponet.bench.implementation import DENSE, OURS, Implementation, Numbers
+from mponet.contraction.machine import cores
 from mponet.errors import BackendError
 from mponet.operators.mpo import MPO
 from mponet_tensorflow.bench.peers import PEERS
@@ -52,8 +53,7 @@ def implementations() -> tuple[Implementation, ...]:
 
 def settings() -> dict[str, Any]:
     """Number of threads and device."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = tf.config.threading.get_intra_op_parallelism_threads() or cores  # 0 stands for all
+    threads = tf.config.threading.get_intra_op_parallelism_threads() or cores()  # 0 stands for all
     return {"threads": threads, "device": "gpu" if tf.config.list_physical_devices("GPU") else "cpu"}
 
 

@@ -1,5 +1,6 @@
 """The folder of a run: what it was started with, and what came out so far."""
 
+import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,6 +12,7 @@ from msgspec import Meta
 
 from mponet._version import __version__
 from mponet.backend import Backend
+from mponet.contraction.machine import cores
 from mponet.contraction.planner import mode
 from mponet.errors import CheckpointError, RecipeError
 from mponet.files import exists, read_json, remove_leftovers, write_json, writing
@@ -22,8 +24,9 @@ from mponet.training.run.metrics import NAME as METRICS
 from mponet.training.run.result import Result, summary
 from mponet.training.run.settings import Settings, differences, from_dict
 from mponet.training.run.spectra import NAME as SPECTRA
-from mponet.training.schema import Name, Versions
+from mponet.training.schema import Name, Positive, Versions
 
+MAX_THREADS = 2**16
 CONFIG, RESULT, LOCK = "config.json", "result.json", "run.lock"
 FORMAT, FORMAT_VERSION = "mponet-run", 1
 REMEDY = "choose another --out, or delete the folder"
@@ -39,12 +42,16 @@ class Start:
         versions: of mponet and of the packages underneath.
         plans: how contraction plans were chosen, ``model`` or ``measure``; it may change the last
             bits.
+        threads: threads that sums are shared by, from ``OMP_NUM_THREADS`` or the processors that
+            the process may use; it may change the last bits, too.  None in files of earlier
+            versions.
     """
 
     backend: Name
     device: Name
     versions: Versions
     plans: Name = "model"
+    threads: Positive | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The fields, for JSON."""
@@ -165,7 +172,8 @@ class RunFolder:
         What differs from the start before, one line each.
         """
         versions = {"mponet": __version__, "python": platform.python_version(), "numpy": np.__version__}
-        start = Start(backend.name, device or backend.devices()[0], versions | backend.versions(), mode())
+        where = device or backend.devices()[0]
+        start = Start(backend.name, where, versions | backend.versions(), mode(), _threads())
         earlier = starts_of(self.path)
         config = {"format": FORMAT, "format_version": FORMAT_VERSION, "settings": self.settings.as_dict()}
         write_json(self.path / CONFIG, {**config, "starts": [one.as_dict() for one in (*earlier, start)]})
@@ -200,6 +208,11 @@ def starts_of(path: Path) -> list[Start]:
         CheckpointError: its config.json is damaged.
     """
     return read_json(path / CONFIG, Config, remedy=REMEDY).starts if exists(path / CONFIG) else []
+
+
+def _threads() -> int:
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isascii() and asked.isdigit() and 0 < int(asked) < MAX_THREADS else cores()
 
 
 def _begun(path: Path) -> bool:

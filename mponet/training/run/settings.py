@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mponet.errors import RecipeError
+from mponet.errors import MPONetError, RecipeError
 from mponet.models import VARIANTS, build, family
 from mponet.models.spec import Model
 from mponet.recipe import Recipe, preset
@@ -81,7 +81,15 @@ def from_dict(values: dict[str, Any]) -> Settings:
     Raises:
         RecipeError: they are not the settings of a run, or those of a newer mponet.
     """
-    document = convert_exactly(values, SettingsDocument)
+    try:
+        document = convert_exactly(values, SettingsDocument)
+    except MPONetError:
+        raise
+    except ValueError as error:
+        raise RecipeError(
+            f"the settings are not usable ({error}); expected those of a training; start it anew, or read it with a "
+            "newer mponet"
+        ) from error
     return Settings(document.model, document.bond, document.data, document.recipe, document.seed)
 
 

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from core.faults.mutate import mutated
 from core.folders import checked, fill, fill_suite
+from mponet.compress.layer_plan import LayerPlan
+from mponet.compress.plan import CompressionPlan
+from mponet.compress.structures import Layout
 from mponet.contraction.machine import DEFAULT_COSTS, _measured, machine_of, path, save
 from mponet.errors import MPONetError
 from mponet.files import parse_json, read_bytes
@@ -69,6 +72,8 @@ def doors(folder: Path) -> list[Door]:
         json.dumps({"rows": [{"backend": "torch", "row": "a", "targets": {"step": 1}, "contenders": rows}]})
     )
     existing = RunFolder(run, settings)
+    compression = folder / "compression_plan.json"
+    _compression_plan().save(compression)
     return [
         Door("config", run / "config.json", lambda: RunFolder.existing(run)),
         Door("result", run / "result.json", existing.results),
@@ -80,6 +85,7 @@ def doors(folder: Path) -> list[Door]:
         Door("crosscheck", check, lambda: _used(check)),
         Door("bench", bench, lambda: _used(bench)),
         Door("tuning", path("made-up"), _tuned),
+        Door("compression plan", compression, lambda: str(CompressionPlan.load(compression))),
         Door("checkpoint", existing.checkpoint("mpo"), lambda: existing.load("mpo"), _changed_header),
     ]
 
@@ -104,6 +110,15 @@ def fuzz(door: Door, count: int, rng) -> Counts:
         counts.slowest = max(counts.slowest, time.perf_counter() - began)
     door.file.write_bytes(good)
     return counts
+
+
+def _compression_plan() -> CompressionPlan:
+    sizes = {"kind": "linear", "type_name": "Linear", "dense_weights": 6144, "dense_multiplications": 6144}
+    layers = (
+        LayerPlan(name="a", layout=Layout("mpo", (8, 8), (8, 12)), bonds=(5,), output_error=0.25, **sizes),
+        LayerPlan(name="b", reason="smaller than min_weights", **sizes),
+    )
+    return CompressionPlan(layers=layers, other_weights=3, config={"metric": "kfac"}, rows=4, notes=("few rows",))
 
 
 def _checkpoint(settings) -> checkpoint.Checkpoint:
