@@ -9,6 +9,7 @@ The tree (each class also inherits the builtin that callers would expect to catc
     ├── PlanError        (ValueError)    a contraction plan that cannot be made, or of another layer
     ├── ModelError       (ValueError)    an unknown model, or layers that do not follow one another
     ├── RecipeError      (ValueError)    a training recipe or run setting that makes no sense
+    │   └── InUseError                   a folder that another process works in
     ├── BackendError     (ImportError)   a framework that is unknown, missing or lacks a feature
     ├── DataError        (ValueError)    a data set that is unknown, absent, truncated or altered
     ├── CompressionError (ValueError)    a network that cannot be compressed, or a plan for another
@@ -45,6 +46,10 @@ class ModelError(MPONetError, ValueError):
 
 class RecipeError(MPONetError, ValueError):
     """A training recipe or a run setting makes no sense."""
+
+
+class InUseError(RecipeError):
+    """Another process works in a folder."""
 
 
 class BackendError(MPONetError, ImportError):

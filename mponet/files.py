@@ -212,6 +212,27 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
         write_atomically(path, (to_json(value, indent=2) + "\n").encode())
 
 
+def write_json_once(path: Path, value: dict[str, Any]) -> None:
+    """Write as `write_json` does unless the file exists; of several processes one succeeds.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
+    part = path.parent / _temporary_name()
+    with writing(path):
+        try:
+            write_json(part, value)
+            try:
+                os.link(part, path)
+            except FileExistsError:
+                return
+            except OSError:  # a file system without links
+                part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
 def to_json(value: Any, indent: int | None = None) -> str:
     """JSON text in ASCII; numbers that are not finite, which JSON does not have, become null."""
     try:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
 
-from mponet.errors import RecipeError
+from mponet.errors import InUseError
 from mponet.files import remove_leftovers, writing
 
 try:
@@ -21,7 +21,7 @@ WAIT = 1.0  # seconds; `is_locked` holds the lock for an instant only
 
 
 @contextmanager
-def locked(folder: Path, name: str) -> Iterator[None]:
+def locked(folder: Path, name: str, *, shared: bool = False) -> Iterator[None]:
     """Own a folder, which is made if it is not there, until the block ends.
 
     The lock belongs to the open file, so that of a killed process is free at once.  Temporary files
@@ -29,23 +29,26 @@ def locked(folder: Path, name: str) -> Iterator[None]:
 
     Args:
         folder: what is owned.
-        name: of the lock file in it; the file is removed at the end.
+        name: of the lock file in it; the last owner removes the file at the end.
+        shared: whether others may own the folder, too, who also share it.
 
     Raises:
-        RecipeError: another process, or another thread of this one, owns the folder.
+        InUseError: another process, or another thread of this one, owns the folder.
         CheckpointError: the folder cannot be made or written to.
     """
     path = folder / name
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with writing(path):
-        handle = _acquired(path)
+        handle = _acquired(path, shared)
     try:
-        remove_leftovers(folder)
+        if not shared:  # processes of other machines may be at work, whose temporary files look abandoned from here
+            remove_leftovers(folder)
         yield
     finally:
-        with suppress(OSError):  # while it is still locked: whoever waits finds another file and tries again
-            path.unlink()
+        if not (shared and try_lock(handle, exclusive=True)):
+            with suppress(OSError):  # while it is still locked: whoever waits finds another file and tries again
+                path.unlink()
         os.close(handle)
 
 
@@ -61,21 +64,21 @@ def is_locked(folder: Path, name: str) -> bool | None:
     except OSError:
         return None
     try:
-        return _try_lock(handle, exclusive=False)
+        return try_lock(handle, exclusive=False)
     finally:
         os.close(handle)
 
 
-def _acquired(path: Path) -> int:
+def _acquired(path: Path, shared: bool) -> int:
     """An open file that holds the lock and is the one that ``path`` leads to."""
     deadline = monotonic() + WAIT
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
-        if not _try_lock(handle, exclusive=True) and _is_same(handle, path):
+        if not try_lock(handle, exclusive=not shared) and _is_same(handle, path):
             return handle
         os.close(handle)
         if monotonic() > deadline:
-            raise RecipeError(
+            raise InUseError(
                 f"{path.parent} is in use by another process; expected one process at a time; wait for it, stop it, or "
                 "choose another --out"
             )
@@ -90,8 +93,8 @@ def _is_same(handle: int, path: Path) -> bool:
         return False
 
 
-def _try_lock(handle: int, *, exclusive: bool) -> bool | None:
-    """Try to take the lock: True if another has it, None if the file system has no locks."""
+def try_lock(handle: int, *, exclusive: bool) -> bool | None:
+    """Try to lock an open file: True if another has it, None if the file system has no locks."""
     if fcntl is None:  # pragma: no cover - see above
         return None
     try:

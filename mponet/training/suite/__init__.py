@@ -7,8 +7,9 @@ trainings; `run_suite` trains those that are not finished; `report` compares the
 published figures.  In the folder::
 
     suite.json                             what the suite is
-    suite.lock                             locked while a process is at work
-    <network>-<variant>[-D<bond>]-seed<N>  one run folder per training; failed.json if it broke
+    suite.lock                             locked while a process is at work, or shared by workers
+    <network>-<variant>[-D<bond>]-seed<N>  one run folder per training; failed.json if it broke,
+                                           claim-<n> while a worker trains it
     tables.md, tables.csv, tables.json     the table, written after every training
 
 The state of a training is read from its run folder and kept nowhere else.
@@ -24,3 +25,4 @@ from mponet.training.suite.state import State as State
 from mponet.training.suite.state import states as states
 from mponet.training.suite.table import Row as Row
 from mponet.training.suite.table import report as report
+from mponet.training.suite.worker import work as work

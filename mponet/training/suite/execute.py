@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mponet.backend import Backend
-from mponet.errors import MPONetError
+from mponet.errors import InUseError, MPONetError
 from mponet.files import exists, write_json, writing
 from mponet.training.data import Dataset
 from mponet.training.lock import locked
@@ -81,27 +81,24 @@ def run_suite(
         RecipeError: ``folder`` holds another suite, or another process works on it.
         CheckpointError: ``folder`` is damaged, or cannot be written.
     """
-    watcher = _GuardedObserver(observer or NullObserver())
+    watcher = GuardedObserver(observer or NullObserver())
     with locked(folder, LOCK):
         claim_folder(folder, suite)
         trainings = suite.trainings()
         for number, training in enumerate(trainings, 1):
-            if _finished(training, folder):
-                _release(training.run_folder(folder))
+            if is_finished(training, folder):
+                release(training.run_folder(folder))
             else:
                 with watcher.watching(training, number, len(trainings)) as reporter:
-                    result = _attempt(training, backend, datasets, folder, device, reporter)
-                if isinstance(result, str):
-                    watcher.failed(training, result)
-                else:
-                    watcher.finished(training, result)
+                    result = _tried(training, backend, datasets, folder, device, reporter)
+                watcher.ended(training, result)
                 write.tables(report(suite, folder), folder)
         made = report(suite, folder)
         write.tables(made, folder)
         return made
 
 
-class _GuardedObserver:
+class GuardedObserver:
     """Passes everything on to an observer until it fails."""
 
     def __init__(self, observer: Observer) -> None:
@@ -109,6 +106,7 @@ class _GuardedObserver:
 
     @contextmanager
     def watching(self, training: Training, number: int, count: int) -> Iterator[Reporter | None]:
+        """The reporter of a training, guarded; None once something failed."""
         manager = self._guard.call(self._observer.watching, training, number, count)
         reporter = None if manager is None else self._guard.call(manager.__enter__)
         try:
@@ -117,28 +115,13 @@ class _GuardedObserver:
             if manager is not None:
                 self._guard.finish(manager.__exit__, *sys.exc_info())
 
-    def finished(self, training: Training, result: Result) -> None:
-        self._guard.call(self._observer.finished, training, result)
-
-    def failed(self, training: Training, message: str) -> None:
-        self._guard.call(self._observer.failed, training, message)
-
-
-def _release(run_folder: Path) -> None:
-    """Remove the lock of a process that was killed between its result and its end."""
-    if exists(run_folder / RUN_LOCK):
-        with suppress(MPONetError), locked(run_folder, RUN_LOCK):
-            pass
+    def ended(self, training: Training, result: Result | str) -> None:
+        """Tell of a result, or of the message of what broke a training."""
+        tell = self._observer.failed if isinstance(result, str) else self._observer.finished
+        self._guard.call(tell, training, result)
 
 
-def _finished(training: Training, folder: Path) -> bool:
-    try:
-        return outcome(training, folder) is not None
-    except MPONetError:
-        return False  # the attempt says what is wrong with the folder
-
-
-def _attempt(
+def _tried(
     training: Training,
     backend: Backend,
     datasets: Mapping[str, Dataset],
@@ -146,7 +129,40 @@ def _attempt(
     device: str | None,
     reporter: Reporter | None,
 ) -> Result | str:
-    """Train a training; its result, or the message of what broke it."""
+    try:
+        return attempt(training, backend, datasets, folder, device, reporter)
+    except InUseError as error:
+        return str(error)
+
+
+def release(run_folder: Path) -> None:
+    """Remove the lock of a process that was killed between its result and its end."""
+    if exists(run_folder / RUN_LOCK):
+        with suppress(MPONetError), locked(run_folder, RUN_LOCK):
+            pass
+
+
+def is_finished(training: Training, folder: Path) -> bool:
+    """Whether a training is done, or has diverged."""
+    try:
+        return outcome(training, folder) is not None
+    except MPONetError:
+        return False  # the attempt says what is wrong with the folder
+
+
+def attempt(
+    training: Training,
+    backend: Backend,
+    datasets: Mapping[str, Dataset],
+    folder: Path,
+    device: str | None,
+    reporter: Reporter | None,
+) -> Result | str:
+    """Train a training; its result, or the message of what broke it.
+
+    Raises:
+        InUseError: another process trains it.
+    """
     settings, run_folder = training.settings, training.run_folder(folder)
     note = run_folder / FAILED
     with writing(note):
@@ -162,6 +178,8 @@ def _attempt(
             device=device,
             reporter=reporter,
         )[training.variant]
+    except InUseError:
+        raise
     except Exception as error:  # whatever it is, the other trainings have nothing to do with it
         message = str(error) if isinstance(error, MPONetError) else f"{type(error).__name__}: {error}"
         with writing(note):

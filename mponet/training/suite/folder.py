@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from mponet.errors import CheckpointError, RecipeError
-from mponet.files import exists, read_json, write_json
+from mponet.files import exists, read_json, write_json_once
 from mponet.models import PAPER_VARIANTS
 from mponet.training.lock import is_locked as is_folder_locked
 from mponet.training.run.settings import differences
@@ -44,20 +44,22 @@ class SuiteDocument:
 
 
 def claim_folder(path: Path, suite: Suite) -> None:
-    """Make a folder that of ``suite``, or see that it is; its lock must be held.
+    """Make a folder that of ``suite``, or see that it is.
+
+    Of several processes that do so at once, one makes it, and all see the same.
 
     Raises:
         RecipeError: it holds another suite.
         CheckpointError: its suite.json is damaged, or it cannot be written.
     """
-    if exists(path / NAME):
-        if lines := differences(suite.as_dict(), read(path).as_dict()):
-            raise RecipeError(
-                f"{path} holds a suite of other settings: {'; '.join(lines)}; expected the same; give those it was "
-                "started with, or choose another --out"
-            )
-        return
-    write_json(path / NAME, {"format": FORMAT, "format_version": FORMAT_VERSION, "settings": suite.as_dict()})
+    if not exists(path / NAME):
+        content = {"format": FORMAT, "format_version": FORMAT_VERSION, "settings": suite.as_dict()}
+        write_json_once(path / NAME, content)
+    if lines := differences(suite.as_dict(), read(path).as_dict()):
+        raise RecipeError(
+            f"{path} holds a suite of other settings: {'; '.join(lines)}; expected the same; give those it was "
+            "started with, or choose another --out"
+        )
 
 
 def read(path: Path) -> Suite:

@@ -13,6 +13,7 @@ from mponet.training.loop import Record
 from mponet.training.run import Result, RunFolder, metrics
 from mponet.training.run.folder import CONFIG
 from mponet.training.schema import Text
+from mponet.training.suite.claim import is_claimed
 from mponet.training.suite.folder import is_locked
 from mponet.training.suite.settings import Suite, Training
 
@@ -143,12 +144,14 @@ def _unfinished(training: Training, folder: Path, records: Sequence[Record], pat
     name, steps = str(training), training.settings.recipe.steps
     begun = exists(training.run_folder(folder) / CONFIG)
     if not records:
-        return State(name, "running" if begun and locked else "waiting", 0, steps)
+        at_work = locked or is_claimed(training.run_folder(folder))
+        return State(name, "running" if begun and at_work else "waiting", 0, steps)
     try:
         age = max(time() - path.stat().st_mtime, 0.0)
     except OSError:  # it begins anew
         age = 0.0
-    alive = age < SILENCE if locked is None else locked
+    claimed = is_claimed(training.run_folder(folder))
+    alive = claimed or (age < SILENCE if locked is None else locked)
     measured = [record.accuracy for record in records if record.accuracy is not None]
     return State(
         name,

@@ -1,0 +1,163 @@
+"""A worker: one of several processes, perhaps on several machines, that share a suite's cells."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+from time import sleep
+
+from mponet.backend import Backend
+from mponet.errors import InUseError
+from mponet.training.data import Dataset
+from mponet.training.lock import locked
+from mponet.training.loop import Record
+from mponet.training.run import Reporter, Result
+from mponet.training.run.reporter import NullReporter
+from mponet.training.suite import write
+from mponet.training.suite.claim import Watch, claimed
+from mponet.training.suite.execute import GuardedObserver, NullObserver, Observer, attempt, is_finished, release
+from mponet.training.suite.folder import LOCK, claim_folder
+from mponet.training.suite.settings import Suite, Training
+from mponet.training.suite.state import FAILED
+from mponet.training.suite.table import Report, report
+
+POLL = 1.0  # seconds between two looks at what others do
+
+
+def work(
+    suite: Suite,
+    backend: Backend,
+    datasets: Mapping[str, Dataset],
+    folder: Path,
+    *,
+    device: str | None = None,
+    observer: Observer | None = None,
+    wait: bool = True,
+) -> Report:
+    """Train cells of a suite that no other worker trains, until none is left.
+
+    Any number of processes may do this for one folder at a time.  A cell whose worker was killed is
+    taken over and goes on from its last checkpoint.  A cell that failed is tried once by all
+    workers together, and again by workers that start later.
+
+    Args:
+        suite: what to train; every worker names the same.
+        backend: what trains it.
+        datasets: by name, those that the suite needs.
+        folder: folder of the suite.
+        device: of the backend; None for its default.
+        observer: is told what happens to the cells of this worker.
+        wait: whether to stay until all cells are finished, and take over those of workers that are
+            killed; otherwise leave when every unfinished cell has a living worker.
+
+    Raises:
+        InUseError: a process works on ``folder`` that is not a worker.
+        RecipeError: ``folder`` holds another suite.
+        CheckpointError: ``folder`` is damaged, or cannot be written.
+    """
+    with locked(folder, LOCK, shared=True):
+        claim_folder(folder, suite)
+        here = _Worker(suite, backend, datasets, folder, device, GuardedObserver(observer or NullObserver()))
+        while here.pass_over() and wait:
+            sleep(POLL)
+        return here.tabulated()
+
+
+@dataclass(slots=True)
+class _Worker:
+    """One worker at its suite."""
+
+    suite: Suite
+    backend: Backend
+    datasets: Mapping[str, Dataset]
+    folder: Path
+    device: str | None
+    observer: GuardedObserver
+    watch: Watch = field(default_factory=Watch)
+    failures: dict[Training, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.failures = {training: self._failed_at(training) for training in self.suite.trainings()}
+
+    def pass_over(self) -> bool:
+        """Train every cell that is free; whether others are still at work on some."""
+        busy = False
+        trainings = self.suite.trainings()
+        for number, training in enumerate(trainings, 1):
+            if not self._settled(training):
+                busy |= not self._trained(training, number, len(trainings))
+        return busy
+
+    def tabulated(self) -> Report:
+        """Write the tables, again if others finished something meanwhile: the last are complete."""
+        made = report(self.suite, self.folder)
+        while True:
+            write.tables(made, self.folder)
+            again = report(self.suite, self.folder)
+            if again == made:
+                return made
+            made = again
+
+    def _settled(self, training: Training) -> bool:
+        """Whether a cell is finished, or was tried in vain since this worker started."""
+        return is_finished(training, self.folder) or self._failed_at(training) not in (0, self.failures[training])
+
+    def _failed_at(self, training: Training) -> int:
+        """When a failure was noted, by the file system's clock; 0 for never."""
+        try:
+            return (training.run_folder(self.folder) / FAILED).stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    def _trained(self, training: Training, number: int, count: int) -> bool:
+        """Train a cell; False if another process does."""
+        run_folder = training.run_folder(self.folder)
+        with claimed(run_folder, self.watch) as lost:
+            if lost is None:
+                return False
+            if self._settled(training):  # meanwhile
+                release(run_folder)
+                return True
+            try:
+                with self.observer.watching(training, number, count) as reporter:
+                    result = self._attempted(training, lost, reporter)
+            except (_Lost, InUseError):
+                return False
+            if isinstance(result, str):
+                self.failures[training] = 0
+            self.observer.ended(training, result)
+        self.tabulated()
+        return True
+
+    def _attempted(self, training: Training, lost: Event, reporter: Reporter | None) -> Result | str:
+        watched = _Watched(reporter or NullReporter(), lost)
+        return attempt(training, self.backend, self.datasets, self.folder, self.device, watched)
+
+
+class _Lost(BaseException):
+    """Another worker took the cell over.
+
+    It is no `Exception`: a training that it ends has not failed.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """A reporter that ends a training whose claim is lost."""
+
+    reporter: Reporter
+    lost: Event
+
+    def started(self, variant: str, steps: int, per_epoch: int, earlier: Sequence[Record]) -> None:
+        """Pass on."""
+        self.reporter.started(variant, steps, per_epoch, earlier)
+
+    def advanced(self, record: Record) -> None:
+        """Pass on, or end the training."""
+        if self.lost.is_set():
+            raise _Lost
+        self.reporter.advanced(record)
+
+    def finished(self, variant: str, outcome: Result) -> None:
+        """Pass on."""
+        self.reporter.finished(variant, outcome)
