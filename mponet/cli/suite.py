@@ -7,23 +7,21 @@ from pathlib import Path
 from sys import exit as leave
 
 import click
-from rich.table import Table
 
-from mponet.backend import choose, load
+from mponet.backend import choose
 from mponet.cli import INTERRUPTED
-from mponet.cli.output import fail, json_option, people, print_json, print_status
+from mponet.cli.engines import Engine
+from mponet.cli.output import fail, json_option, print_json, print_status
 from mponet.cli.progress import watcher
 from mponet.cli.progress_state import SuiteProgress
+from mponet.cli.suite_tables import show_report, show_status
 from mponet.models import PAPER_VARIANTS, VARIANTS
 from mponet.training import data as datasets
 from mponet.training.loop import Record
 from mponet.training.run import Reporter, Result
-from mponet.training.suite import Row, State, Suite, Training, plan, read, report, run_suite, states
-from mponet.training.suite.published import Figure
-from mponet.training.suite.settings import DEFAULT, SEEDS, data_of, default_folder, networks
-from mponet.training.suite.table import Report
-from mponet.training.suite.write import flat, percent, ratio
-from mponet.training.suite.write import seeds as trainings
+from mponet.training.suite import Suite, Training, plan, states
+from mponet.training.suite.settings import DEFAULT, SEEDS, data_of, default_folder, networks, swept
+from mponet.training.suite.write import flat
 
 
 @click.command(
@@ -33,6 +31,8 @@ Examples:
   mponet suite --backend jax --preset paper --out runs/paper
   mponet suite --models fc2:4 --data digits --steps 500 --seeds 2
   mponet suite --models fc2:4,fc2:16 --variants dense,mpo,low-rank
+  mponet suite --models fc2 --sweep bond=2,4,8 --sweep rate=0.1,0.4 --workers 4
+  mponet suite --models fc2:4 --worker --out /shared/sweep      on each machine
   mponet suite --status runs/paper                from another terminal
 
 The same command again goes on where it stopped, also after a kill, and tries again what failed.
@@ -52,10 +52,11 @@ The same command again goes on where it stopped, also after a kill, and tries ag
 )
 @click.option(
     "--models",
-    metavar="NAME[:BOND],...",
+    metavar="NAME[:BOND][@RATE],...",
     default=",".join(DEFAULT),
     show_default=True,
-    help="Networks.  BOND: bond dimension of the MPO variant.  Default: the published one.",
+    help="Networks.  BOND: bond dimension of the MPO variant, else the published one.  RATE: learning rate at the "
+    "start, else the preset's.",
 )
 @click.option(
     "--seeds",
@@ -64,6 +65,13 @@ The same command again goes on where it stopped, also after a kill, and tries ag
     default=SEEDS,
     show_default=True,
     help="Number of random seeds, counted from 0; each is one training of each network.",
+)
+@click.option(
+    "--sweep",
+    "sweep",
+    metavar="AXIS=V,V",
+    multiple=True,
+    help="Values of bond or rate for all networks, such as bond=2,4,8; give it once per axis for all combinations.",
 )
 @click.option(
     "--variants",
@@ -90,6 +98,18 @@ The same command again goes on where it stopped, also after a kill, and tries ag
     metavar="DIR",
     help="Show the progress of the suite in DIR, running or not, and train nothing.",
 )
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Train with N processes on this machine.")
+@click.option(
+    "--worker",
+    is_flag=True,
+    help="Be one of any number of processes that share the cells of DIR, on all machines that see it.",
+)
+@click.option("--engine", metavar="ray", help="Train the cells as tasks of a Ray cluster (needs mponet[ray]).")
+@click.option("--address", metavar="A", help="Of the Ray cluster.  Default: $RAY_ADDRESS, else one on this machine.")
+@click.option(
+    "--cpus", type=click.FloatRange(0, min_open=True), metavar="C", default=1.0, help="Processors per Ray task."
+)
+@click.option("--gpus", type=click.FloatRange(0), metavar="G", default=0.0, help="Accelerators per Ray task.")
 @json_option
 def suite(
     backend: str | None,
@@ -103,6 +123,13 @@ def suite(
     device: str | None,
     out: Path | None,
     status: Path | None,
+    sweep: tuple[str, ...],
+    workers: int | None,
+    worker: bool,
+    engine: str | None,
+    address: str | None,
+    cpus: float,
+    gpus: float,
     as_json: bool,
 ) -> None:
     """Train the paper's networks over several seeds, and compare them with its figures.
@@ -115,14 +142,16 @@ def suite(
     Exit status 1: something was wrong, or a training broke or diverged.
     """
     if status is not None:
-        _tell(status, as_json)
+        show_status(status, as_json)
         return
-    wanted = networks(models.split(","))
+    engines = Engine(workers=workers, worker=worker, name=engine, address=address, cpus=cpus, gpus=gpus)
+    entries = swept(models.split(","), sweep)
+    wanted = networks(entries)
     chosen = choose(backend)
     names = dict.fromkeys(data_of(network.model, data) for network in wanted)
     loaded = {name: datasets.load(name) for name in names}
     planned = plan(
-        models.split(","),
+        entries,
         backend=chosen.name,
         images={one.name: len(one.train_images) for one in loaded.values()},
         preset=preset,
@@ -147,11 +176,11 @@ def suite(
         print_status(f"data: {one.name}, {one.source}")
     print_status(f"backend: {chosen.name}, {chosen.why}")
     try:
-        made = run_suite(planned, load(chosen.name), loaded, folder, device=device, observer=_Watching(planned, folder))
+        made = engines.train(planned, loaded, folder, device, _Watching(planned, folder))
     except KeyboardInterrupt:
         print_status(f"stopped; {folder} keeps what was done; the same command continues")
         leave(INTERRUPTED)
-    print_json({**made.as_dict(), "folder": str(folder)}) if as_json else _show(made, folder)
+    print_json({**made.as_dict(), "folder": str(folder)}) if as_json else show_report(made, folder)
     for cells in (made.diverged, made.failed):
         for name, message in cells.items():
             fail(f"{name}: {flat(message)}")
@@ -173,10 +202,7 @@ class _Watching:
 
     def finished(self, training: Training, result: Result) -> None:
         """What came out."""
-        told = f"test accuracy best {_percent(result.best_accuracy)}, last {_percent(result.accuracy)}"
-        print_status(
-            f"{training}: {'diverged' if result.diverged else told} after {result.steps} steps, {result.seconds:.1f} s"
-        )
+        print_status(f"{training}: {result.line}")
 
     def failed(self, training: Training, message: str) -> None:
         """What broke it."""
@@ -208,105 +234,3 @@ def _suite_progress(planned: Suite, folder: Path, number: int) -> SuiteProgress:
     known = [state.left for state in others if state.left is not None]
     finished = sum(state.finished for state in cells)
     return SuiteProgress(len(cells), finished, sum(known), len(others) - len(known))
-
-
-def _tell(folder: Path, as_json: bool) -> None:
-    planned = read(folder)
-    cells = states(planned, folder)
-    known = [state.left for state in cells if not state.finished and state.left is not None]
-    unknown = sum(not state.finished and state.left is None for state in cells)
-    if as_json:
-        left = None if unknown else sum(known)
-        print_json(
-            {"folder": str(folder), "settings": planned.as_dict(), "left": left, "cells": [s.as_dict() for s in cells]}
-        )
-        return
-    table = _table("cell", "state", "step", "last", "best", "images/s", "left", "silent")
-    for state in cells:
-        table.add_row(*_status(state))
-    console = people()
-    console.print(table)
-    console.print()
-    finished = sum(state.finished for state in cells)
-    more = f", and that of {unknown} of unknown pace" if unknown else ""
-    remaining = f"; time left: {_time(sum(known))}{more}" if known else "; time left: unknown"
-    console.print(f"{finished} of {len(cells)} cells are finished{'' if finished == len(cells) else remaining}")
-    for state in cells:
-        if state.message is not None:
-            console.print(f"{state.name} {state.state}: {flat(state.message)}", soft_wrap=True)
-    if finished:
-        console.print()
-        console.print(_tabulated(report(planned, folder)))
-
-
-def _status(state: State) -> tuple[str, ...]:
-    return (
-        state.name,
-        state.state,
-        f"{state.step}/{state.steps}",
-        "" if state.accuracy is None else f"{100 * state.accuracy:.2f}",
-        "" if state.best_accuracy is None else f"{100 * state.best_accuracy:.2f}",
-        "" if state.images_per_s is None else f"{state.images_per_s:.0f}",
-        "" if state.left is None or state.finished else _time(state.left),
-        "" if state.age is None else _time(state.age),
-    )
-
-
-def _show(made: Report, folder: Path) -> None:
-    console = people()
-    console.print()
-    console.print(_tabulated(made))
-    console.print()
-    console.print(made.caption, style="dim")
-    click.echo(f"runs and tables: {folder}")
-
-
-def _tabulated(made: Report) -> Table:
-    """Three lines for every network: best, last, and the paper's where it has figures."""
-    compared = ("low-rank",) if "low-rank" in made.suite.variants else ()
-    table = _table("network", "data", "", "dense", "mpo", *compared, "rho", "whole", "seeds")
-    for row in made.rows:
-        for cells in _lines(row):
-            table.add_row(*cells)
-        table.add_section()
-    return table
-
-
-def _lines(row: Row) -> Sequence[tuple[str, ...]]:
-    name = row.model if row.bond is None else f"{row.model} D={row.bond}"
-    figures = (ratio(row.rho), ratio(row.parameter_ratio), trainings(row))
-    best, last, none = (
-        ((), (), ()) if row.low_rank is None else ((percent(row.low_rank.best),), (percent(row.low_rank.last),), ("",))
-    )
-    ours = [
-        (name, row.data, "best", percent(row.normal.best), percent(row.mpo.best), *best, *figures),
-        ("", "", "last", percent(row.normal.last), percent(row.mpo.last), *last, "", "", ""),
-    ]
-    if (paper := row.published) is None:
-        return ours
-    figures = (percent(paper.normal), _noted(paper.mpo, paper.note), *none, ratio(paper.rho))
-    return [*ours, ("", "", "paper", *figures, "", "")]
-
-
-def _noted(figure: Figure | None, note: str | None) -> str:
-    return note or percent(figure)
-
-
-def _table(*headings: str) -> Table:
-    """Words on the left, numbers on the right."""
-    table = Table(box=None, padding=(0, 1, 0, 0))
-    for heading in headings:
-        words = heading in ("cell", "state", "network", "data", "")
-        table.add_column(heading, justify="left" if words else "right", overflow="fold")
-    return table
-
-
-def _percent(share: float | None) -> str:
-    return "unknown" if share is None else f"{share:.2%}"
-
-
-def _time(seconds: float) -> str:
-    """``45 s``, ``12 min``, ``3.4 h``."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

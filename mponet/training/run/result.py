@@ -48,6 +48,13 @@ class Result:
     diverged: bool = False
     message: Text | None = None
 
+    @property
+    def line(self) -> str:
+        """In a line, for people."""
+        shares = ("unknown" if share is None else f"{share:.2%}" for share in (self.best_accuracy, self.accuracy))
+        accuracy = "test accuracy best {}, last {}".format(*shares)
+        return f"{'diverged' if self.diverged else accuracy} after {self.steps} steps, {self.seconds:.1f} s"
+
 
 def result(
     settings: Settings,

@@ -103,6 +103,7 @@ def resolve(
     steps: int | None = None,
     bond: int | None = None,
     seed: int = 0,
+    rate: float | None = None,
 ) -> Settings:
     """The settings that a command line specifies.
 
@@ -115,6 +116,7 @@ def resolve(
         steps: length in steps, instead.
         bond: bond dimension of the MPO variant; None for the published one.
         seed: from 0.
+        rate: learning rate at the start; None for the preset's.
 
     Raises:
         ModelError: an unknown model, or a bond below 1.
@@ -122,6 +124,8 @@ def resolve(
     """
     build(model)
     recipe = fitted(preset(model, preset_name, bond), model, images)
+    if rate is not None:
+        recipe = replace(recipe, learning_rate=rate)
     if epochs is not None and steps is not None:
         raise RecipeError(f"epochs is {epochs} and steps is {steps}; expected one of them; leave one out")
     if epochs is not None:

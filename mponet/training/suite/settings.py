@@ -16,6 +16,7 @@ from mponet.training.run.settings import MAX_BOND
 DEFAULT = ("fc2", "lenet5", "vgg16", "resnet20", "densenet40-12")
 SEEDS = 5  # as in the paper
 MAX_NETWORKS, MAX_TRAININGS = 1000, 20_000  # what status and tables still list in seconds
+AXES, MAX_RATE = ("bond", "rate"), 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +26,16 @@ class Network:
     Attributes:
         model: a name of `mponet.models.build`.
         bond: of the MPO variant; None for the published one.
+        rate: learning rate at the start; None for the preset's.
     """
 
     model: str
     bond: int | None
+    rate: float | None = None
 
     def __str__(self) -> str:
-        return self.model if self.bond is None else f"{self.model}:{self.bond}"
+        bond = "" if self.bond is None else f":{self.bond}"
+        return self.model + bond + ("" if self.rate is None else f"@{self.rate:g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +45,23 @@ class Training:
     Attributes:
         settings: of its run.
         variant: one of `mponet.models.VARIANTS`.
+        rate: learning rate at the start, where the suite names one.
     """
 
     settings: Settings
     variant: str
+    rate: float | None = None
 
     @property
-    def network(self) -> tuple[str, str, int | None]:
-        """What it has in common with its likes of other seeds: model, variant and bond."""
-        return self.settings.model, self.variant, self.settings.bond
+    def network(self) -> tuple[str, str, int | None, float | None]:
+        """What it has in common with its likes of other seeds: model, variant, bond and rate."""
+        return self.settings.model, self.variant, self.settings.bond, self.rate
 
     def __str__(self) -> str:
         """The name, and that of its folder."""
         bond = [] if self.settings.bond is None else [f"D{self.settings.bond}"]
-        return "-".join([self.settings.model, self.variant, *bond, f"seed{self.settings.seed}"])
+        rate = [] if self.rate is None else [f"rate{self.rate:g}"]
+        return "-".join([self.settings.model, self.variant, *bond, *rate, f"seed{self.settings.seed}"])
 
     def run_folder(self, folder: Path) -> Path:
         """Its run folder within ``folder``, that of the suite."""
@@ -128,30 +135,31 @@ class Suite:
         """
         once = [*self._of_seed_0()]
         return tuple(
-            Training(replace(training.settings, seed=seed), training.variant)
+            replace(training, settings=replace(training.settings, seed=seed))
             for seed in range(self.seeds)
             for training in once
         )
 
     def _of_seed_0(self) -> Iterator[Training]:
-        for model in dict.fromkeys(network.model for network in self.networks):
+        for model, rate in dict.fromkeys((network.model, network.rate) for network in self.networks):
             if "dense" in self.variants:
-                yield Training(self._settings(model, None), "dense")
+                yield Training(self._settings(Network(model, None, rate)), "dense", rate)
             for network in self.networks:
-                if network.model == model:
-                    settings = self._settings(model, network.bond)
-                    yield from (Training(settings, variant) for variant in self.variants if variant != "dense")
+                if (network.model, network.rate) == (model, rate):
+                    settings = self._settings(network)
+                    yield from (Training(settings, variant, rate) for variant in self.variants if variant != "dense")
 
-    def _settings(self, model: str, bond: int | None) -> Settings:
-        data = self.data_of(model)
+    def _settings(self, network: Network) -> Settings:
+        data = self.data_of(network.model)
         return resolve(
-            model,
+            network.model,
             data=data,
             images=self.images[data],
             preset_name=self.preset,
             epochs=self.epochs,
             steps=self.steps,
-            bond=bond,
+            bond=network.bond,
+            rate=network.rate,
         )
 
 
@@ -164,12 +172,47 @@ def data_of(model: str, data: str | None) -> str:
 
 
 def networks(entries: Sequence[str]) -> tuple[Network, ...]:
-    """The networks that ``NAME`` and ``NAME:BOND`` specify, each once.
+    """The networks that ``NAME[:BOND][@RATE]`` specify, each once.
 
     Raises:
         ModelError: an unknown network, or a bond that is not a whole number of at least 1.
+        RecipeError: a learning rate that is no number above 0.
     """
     return tuple(dict.fromkeys(_network(entry.strip()) for entry in entries if entry.strip()))
+
+
+def swept(entries: Sequence[str], axes: Sequence[str]) -> list[str]:
+    """Entries for every combination of the values of some axes.
+
+    Args:
+        entries: networks, ``NAME[:BOND][@RATE]``.
+        axes: ``bond=2,4,8`` and ``rate=0.1,0.4``; they replace what an entry says.
+
+    Raises:
+        RecipeError: an axis has another name, is given twice, or has no value.
+
+    Example:
+        >>> swept(["fc2"], ["bond=2,4", "rate=0.1,0.4"])
+        ['fc2:2@0.1', 'fc2:2@0.4', 'fc2:4@0.1', 'fc2:4@0.4']
+    """
+    values: dict[str, list[str]] = {}
+    for axis in axes:
+        name, _, listed = axis.partition("=")
+        chosen = [value.strip() for value in listed.split(",") if value.strip()]
+        if name not in AXES or name in values or not chosen:
+            raise RecipeError(
+                f"sweep is {axis!r}; expected bond=... and rate=..., each once, with values between commas; seeds are "
+                "swept by --seeds"
+            )
+        values[name] = chosen
+    found = []
+    for entry in entries:
+        head, _, rate = entry.partition("@")
+        model, _, bond = head.partition(":")
+        for one in values.get("bond", [bond]):
+            for other in values.get("rate", [rate]):
+                found.append(model + (f":{one}" if one else "") + (f"@{other}" if other else ""))
+    return found
 
 
 def plan(
@@ -187,7 +230,7 @@ def plan(
     """The suite that a command line specifies.
 
     Args:
-        entries: networks, ``NAME`` or ``NAME:BOND``; a bond is that of the MPO variant.
+        entries: networks, ``NAME[:BOND][@RATE]``; a bond is that of the MPO variant.
         backend: name of what trains.
         images: number of training images of each data set that is needed.
         preset: ``paper`` or ``short``.
@@ -207,13 +250,26 @@ def plan(
 
 
 def _network(entry: str) -> Network:
-    name, colon, bond = entry.partition(":")
+    head, at, rate = entry.partition("@")
+    name, colon, bond = head.partition(":")
     if colon and not (bond.isascii() and bond.isdigit()):
-        raise ModelError(f"bond of {entry!r} is {bond!r}; expected NAME or NAME:BOND, such as fc2:4; correct it")
+        raise ModelError(f"bond of {entry!r} is {bond!r}; expected NAME[:BOND][@RATE], such as fc2:4; correct it")
     if len(bond) > len(str(MAX_BOND)):
         raise ModelError(f"bond of {entry[:60]!r} has {len(bond)} digits; expected at most {MAX_BOND}; correct it")
     number = int(bond) if colon else None
-    return Network(build(name, "mpo", number).name, number)
+    return Network(build(name, "mpo", number).name, number, _rate(entry, rate) if at else None)
+
+
+def _rate(entry: str, text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0.0 < rate <= MAX_RATE:
+        raise RecipeError(
+            f"rate of {entry!r} is {text!r}; expected a number above 0 and at most {MAX_RATE:g}; correct it"
+        )
+    return rate
 
 
 def default_folder(suite: Suite, usual: Suite) -> Path:

@@ -103,7 +103,7 @@ def failure(training: Training, folder: Path) -> str | None:
 def states(suite: Suite, folder: Path) -> list[State]:
     """All trainings in order."""
     trainings, locked = suite.trainings(), is_locked(folder)
-    seconds_per_step: dict[tuple[str, str, int | None], list[float]] = {}
+    seconds_per_step: dict[tuple[str, str, int | None, float | None], list[float]] = {}
     found = []
     for training in trainings:
         found.append(_state(training, folder, locked))

@@ -5,7 +5,7 @@ same table.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -53,6 +53,7 @@ class Row:
         published: the paper's figures; None where it has none for this network on this data set.
         low_rank: our accuracies of the low-rank variant; None where nothing trained it.
         low_rank_rho: the compression ratio of the low-rank variant.
+        rate: learning rate at the start; None for the preset's.
     """
 
     model: str
@@ -65,6 +66,7 @@ class Row:
     published: Published | None
     low_rank: Accuracies | None = None
     low_rank_rho: float | None = None
+    rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ class Report:
 
 def report(suite: Suite, folder: Path) -> Report:
     """The table from what the folders of the trainings hold."""
-    results: dict[tuple[str, str, int | None], list[Result]] = {}
+    results: dict[tuple[str, str, int | None, float | None], list[Result]] = {}
     diverged, failed, waiting = {}, {}, []
     for training in suite.trainings():
         result = _result(training, folder)
@@ -180,14 +182,18 @@ def _result(training: Training, folder: Path) -> Result | None:
         return None  # `failure` says why
 
 
-def _row(suite: Suite, network: Network, results: Mapping[tuple[str, str, int | None], Sequence[Result]]) -> Row:
-    return row(
-        build(network.model, "mpo", network.bond),
-        suite.data_of(network.model),
-        results.get((network.model, "dense", None), ()),
-        results.get((network.model, "mpo", network.bond), ()),
-        results.get((network.model, "low-rank", network.bond), ()) if "low-rank" in suite.variants else None,
+def _row(
+    suite: Suite, network: Network, results: Mapping[tuple[str, str, int | None, float | None], Sequence[Result]]
+) -> Row:
+    model, bond, rate = network.model, network.bond, network.rate
+    made = row(
+        build(model, "mpo", bond),
+        suite.data_of(model),
+        results.get((model, "dense", None, rate), ()),
+        results.get((model, "mpo", bond, rate), ()),
+        results.get((model, "low-rank", bond, rate), ()) if "low-rank" in suite.variants else None,
     )
+    return made if rate is None else replace(made, rate=rate, published=None)  # the paper's are of its own rate
 
 
 def _accuracies(results: Sequence[Result]) -> Accuracies:

@@ -63,6 +63,55 @@ def work(
         return here.tabulated()
 
 
+def work_on(
+    training: Training,
+    suite: Suite,
+    backend: Backend,
+    datasets: Mapping[str, Dataset],
+    folder: Path,
+    *,
+    device: str | None = None,
+) -> str:
+    """Train one cell of a suite unless it is finished or another process does.
+
+    Args:
+        training: the cell.
+        suite: the suite of ``folder``.
+        backend: what trains it.
+        datasets: by name, with that of the cell.
+        folder: folder of the suite.
+        device: of the backend; None for its default.
+
+    Returns:
+        A line that says how it ended.
+
+    Raises:
+        InUseError: a process works on ``folder`` that is not a worker.
+        CheckpointError: ``folder`` is damaged, or cannot be written.
+    """
+    told: list[str] = []
+    with locked(folder, LOCK, shared=True):
+        here = _Worker(suite, backend, datasets, folder, device, GuardedObserver(_Telling(told)))
+        if here.is_settled(training):
+            return "is finished"
+        return told[0] if here.train(training, 1, 1) and told else "is trained by another process"
+
+
+class _Telling(NullObserver):
+    """Keeps a line about how a training ended."""
+
+    def __init__(self, told: list[str]) -> None:
+        self._told = told
+
+    def finished(self, training: Training, result: Result) -> None:
+        """What came out."""
+        self._told.append(result.line)
+
+    def failed(self, training: Training, message: str) -> None:
+        """What broke it."""
+        self._told.append(f"failed: {write.flat(message)}")
+
+
 @dataclass(slots=True)
 class _Worker:
     """One worker at its suite."""
@@ -84,8 +133,8 @@ class _Worker:
         busy = False
         trainings = self.suite.trainings()
         for number, training in enumerate(trainings, 1):
-            if not self._settled(training):
-                busy |= not self._trained(training, number, len(trainings))
+            if not self.is_settled(training):
+                busy |= not self.train(training, number, len(trainings))
         return busy
 
     def tabulated(self) -> Report:
@@ -98,8 +147,8 @@ class _Worker:
                 return made
             made = again
 
-    def _settled(self, training: Training) -> bool:
-        """Whether a cell is finished, or was tried in vain since this worker started."""
+    def is_settled(self, training: Training) -> bool:
+        """Whether a cell is finished, or was tried without success since this worker started."""
         return is_finished(training, self.folder) or self._failed_at(training) not in (0, self.failures[training])
 
     def _failed_at(self, training: Training) -> int:
@@ -109,13 +158,13 @@ class _Worker:
         except OSError:
             return 0
 
-    def _trained(self, training: Training, number: int, count: int) -> bool:
+    def train(self, training: Training, number: int, count: int) -> bool:
         """Train a cell; False if another process does."""
         run_folder = training.run_folder(self.folder)
         with claimed(run_folder, self.watch) as lost:
             if lost is None:
                 return False
-            if self._settled(training):  # meanwhile
+            if self.is_settled(training):  # meanwhile
                 release(run_folder)
                 return True
             try:

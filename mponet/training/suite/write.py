@@ -29,9 +29,11 @@ def tables(report: Report, folder: Path) -> None:
 
 def markdown(report: Report) -> str:
     """A table for people, its caption, and the trainings that are not in it."""
-    headings = (*OURS, *(LOW_RANK if any(row.low_rank for row in report.rows) else ()), *PAPERS)
+    rated = any(row.rate is not None for row in report.rows)
+    compared = any(row.low_rank for row in report.rows)
+    headings = (*OURS[:2], *(("rate",) if rated else ()), *OURS[2:], *(LOW_RANK if compared else ()), *PAPERS)
     rules = ["---" if heading in WORDS else "---:" for heading in headings]
-    lines = [_line(headings), _line(rules), *(_line(_shown(row)) for row in report.rows), "", report.caption, ""]
+    lines = [_line(headings), _line(rules), *(_line(_shown(row, rated)) for row in report.rows), "", report.caption, ""]
     if report.waiting:
         lines += [f"Not finished: {', '.join(report.waiting)}.", ""]
     for title, trainings in (("Diverged", report.diverged), ("Failed", report.failed)):
@@ -52,7 +54,8 @@ def comma_separated(report: Report) -> str:
     """
     stream = StringIO()
     rows = [_flat(row) for row in report.rows]
-    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+    names = dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(stream, list(names), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()
@@ -85,10 +88,11 @@ def _line(cells: tuple[str, ...] | list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _shown(row: Row) -> list[str]:
+def _shown(row: Row, rated: bool) -> list[str]:
     return [
         row.model,
         "published" if row.bond is None else str(row.bond),
+        *(["preset" if row.rate is None else f"{row.rate:g}"] if rated else []),
         row.data,
         *map(percent, (row.normal.best, row.mpo.best, row.normal.last, row.mpo.last)),
         seeds(row),
@@ -122,6 +126,8 @@ def _flat(row: Row) -> dict[str, str | float | int | None]:
         "paper_mpo": paper.mpo if paper else None,
     }
     values: dict[str, str | float | int | None] = {"model": row.model, "bond": row.bond, "data": row.data}
+    if row.rate is not None:
+        values["rate"] = row.rate
     for name, figure in figures.items():
         values[name] = figure.mean if figure else None
         values[f"{name}_deviation"] = figure.deviation if figure else None

@@ -67,7 +67,7 @@ def test_networks_are_read_once_under_their_own_names():
         ("fc2:", "bond of 'fc2:' is ''"),
         (":4", "model is ''"),
         ("fc2:x", "bond of 'fc2:x' is 'x'"),
-        ("fc2:4:5", "is '4:5'; expected NAME or NAME:BOND"),
+        ("fc2:4:5", r"is .4:5.; expected NAME\[:BOND\]"),
         ("fc2:-4", "is '-4'"),
         ("fc2:0", "bond is 0"),
     ],
@@ -149,7 +149,7 @@ class Backend(ToyBackend):
 
 FAMILIES["toy"], PRESETS["toy"] = FAMILY, {"short": replace(RECIPE, evaluate_every=20)}
 backend = Backend()
-import_module("mponet.cli.suite").load = lambda _: backend
+import_module("mponet.cli.engines").load = lambda _: backend
 try:
     mponet(sys.argv[2:], prog_name="mponet")
 finally:

@@ -12,7 +12,7 @@ from core.toy import ToyBackend
 from mponet.cli import run as run_command
 from mponet.cli.group import mponet
 
-COMMAND = import_module("mponet.cli.suite")
+COMMAND = import_module("mponet.cli.engines")
 
 
 @pytest.fixture

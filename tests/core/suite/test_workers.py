@@ -1,17 +1,23 @@
 """Several workers on one suite: claims, takeovers, and the tables of one process in the end."""
 
 import os
+import random
+import signal
+import subprocess
+import sys
 import time
 from threading import Event, Thread
 
 import pytest
 
-from core.suites import CELLS, STEPS, Breaking, make, tables
+from core.suites import CELLS, OPTIONS, STEPS, Breaking, make, tables
 from core.toy import ToyBackend
 from mponet.errors import InUseError, RecipeError
+from mponet.training import suite as suites
 from mponet.training.lock import locked
 from mponet.training.suite import claim, run_suite, work
 from mponet.training.suite.folder import LOCK
+from mponet.training.suite.settings import swept
 
 
 def names(folder):
@@ -158,3 +164,93 @@ def test_workers_of_another_suite_are_refused(tmp_path, digits):
     work(make(), ToyBackend(), digits, tmp_path)
     with pytest.raises(RecipeError, match="seeds is 3, was 2"):
         work(make(seeds=3), ToyBackend(), digits, tmp_path)
+
+
+# ---------------------------------------------------------------- processes
+
+#: A worker on the toy network, whose steps take a while so that it can be killed in the middle.
+SCRIPT = """
+import sys, time
+from dataclasses import replace
+from importlib import import_module
+from core.toy import FAMILY, RECIPE, ToyBackend, ToyTrainer
+from mponet.models import FAMILIES
+from mponet.recipe import PRESETS
+from mponet.cli import main
+
+class Trainer(ToyTrainer):
+    def step(self, *arguments, **named):
+        time.sleep(0.002)
+        return super().step(*arguments, **named)
+
+class Backend(ToyBackend):
+    def trainer(self, native, recipe):
+        return Trainer(self, native, recipe)
+
+FAMILIES["toy"], PRESETS["toy"] = FAMILY, {"short": replace(RECIPE, evaluate_every=20)}
+import_module("mponet.cli.engines").load = lambda _: Backend()
+main()
+"""
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+
+
+def started(folder, *options):
+    command = [sys.executable, "-c", SCRIPT, *OPTIONS, "--seeds", "4", "--out", str(folder), *options]
+    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_three_workers_with_random_kills_give_the_tables_of_one_process(tmp_path):
+    assert started(tmp_path / "one").wait(120) == 0
+    folder, rng, kills = tmp_path / "many", random.Random(0), 0
+    workers = [started(folder, "--worker") for _ in range(3)]
+    deadline = time.monotonic() + 240
+    while any(worker.poll() is None for worker in workers) and time.monotonic() < deadline:
+        time.sleep(rng.uniform(1.0, 2.5))
+        number = rng.randrange(3)
+        if kills < 6 and workers[number].poll() is None:
+            workers[number].kill()
+            workers[number].wait()
+            workers[number] = started(folder, "--worker")
+            kills += 1
+    assert [worker.wait(60) for worker in workers] == [0, 0, 0] and kills >= 3
+    assert tables(tmp_path / "one") == tables(folder)
+    assert not [path for path in folder.rglob("*") if path.name.startswith((".mponet", "claim", "suite.lock"))]
+
+
+def test_an_interrupted_worker_ends_with_130_and_lets_its_cell_go(tmp_path):
+    worker = started(tmp_path, "--worker")
+    while not list(tmp_path.glob("*/claim-1")):
+        time.sleep(0.05)
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(60) == 130
+    assert not list(tmp_path.glob("*/claim-*"))
+
+
+# ---------------------------------------------------------------- sweeps
+
+
+def test_a_sweep_is_every_combination_in_names_folders_and_table(tmp_path, digits):
+    entries = swept(["toy"], ["bond=1,2", "rate=0.05,0.2"])
+    suite = make(entries, seeds=1)
+    assert [str(network) for network in suite.networks] == ["toy:1@0.05", "toy:1@0.2", "toy:2@0.05", "toy:2@0.2"]
+    made = run_suite(suite, ToyBackend(), digits, tmp_path)
+    assert [(row.bond, row.rate) for row in made.rows] == [(1, 0.05), (1, 0.2), (2, 0.05), (2, 0.2)]
+    assert {row.normal.last.mean for row in made.rows} == {row.normal.last.mean for row in made.rows[:2]}
+    rates = {t.settings.recipe.learning_rate for t in suite.trainings()}
+    assert rates == {0.05, 0.2} and (tmp_path / "toy-mpo-D2-rate0.2-seed0").is_dir()
+    assert suites.read(tmp_path) == suite
+    heading = (tmp_path / "tables.md").read_text().splitlines()[0]
+    assert "| bond | rate |" in heading and (tmp_path / "tables.csv").read_text().count("0.05") == 2
+
+
+@pytest.mark.parametrize("axes", [["seed=1"], ["bond"], ["bond=1", "bond=2"], ["rate= ,"]])
+def test_a_sweep_of_something_else_is_refused(axes):
+    with pytest.raises(RecipeError, match="expected bond="):
+        swept(["toy"], axes)
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "x", "nan", "inf", "1e400", ""])
+def test_a_rate_that_is_no_positive_number_is_refused(rate):
+    with pytest.raises(RecipeError, match="rate of"):
+        make([f"toy@{rate}"])
