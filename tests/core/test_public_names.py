@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 EXPORTED = {
-    "mponet.models": "FAMILIES VARIANTS Family Model build family full_name published spellings",
+    "mponet.models": "FAMILIES PAPER_VARIANTS VARIANTS Family Model build family full_name published spellings",
     "mponet.draw": "FORMATS DrawOptions diagram line notebook_html notebook_svg operators render save sheet",
     "mponet.crosscheck": "Comparison Report crosscheck crosschecks markdown",
     "mponet.bench": "",  # its modules are the parts of a command

@@ -29,12 +29,26 @@ COMMANDS = {
     "draw": ((1,), ("--bond", "--variant", "--layer", "--colour", "--cut", "--theme", "-o")),
     "plan": ((2,), ("--bond", "--batch", "--top", "--dtype", "--purpose")),
     "run": ((1,), ("--bond", "--data", "--preset", "--epochs", "--steps", "--seed", "--variant", "--out", "--k")),
-    "suite": ((0,), ("--models", "--seeds", "--data", "--preset", "--epochs", "--steps", "--out", "--status")),
+    "suite": (
+        (0,),
+        (
+            "--models",
+            "--seeds",
+            "--data",
+            "--preset",
+            "--epochs",
+            "--steps",
+            "--out",
+            "--status",
+            "--sweep",
+            "--engine",
+        ),
+    ),
     "report": ((1,), ("-o", "--with")),
     "evaluate": ((1,), ("--data", "--device")),
     "tune": ((0,), ("--backend",)),
 }
-STOPPED = ("run", "suite", "evaluate", "tune")
+STOPPED = ("run", "engines", "evaluate", "tune")
 
 
 def fuzz(count: int, rng: random.Random, folder: Path) -> Counts:
