@@ -106,9 +106,11 @@ def kl_divergence(logits: Array, wanted: Array, temperature: float, mask: Array 
             "equal ones"
         )
     dtype = torch.promote_types(logits.dtype, torch.float32)
-    rows = logits.reshape(-1, logits.shape[-1]).to(dtype) / temperature
+    rows, expected = (value.reshape(-1, value.shape[-1]).to(dtype) for value in (logits, wanted))
+    if temperature != 1.0:  # a division of all logits of a vocabulary takes time
+        rows, expected = rows / temperature, expected / temperature
     with torch.no_grad():
-        target = functional.log_softmax(wanted.reshape(-1, wanted.shape[-1]).to(dtype) / temperature, -1)
+        target = functional.log_softmax(expected, -1)
         probabilities = target.exp()
         entropy = -(probabilities * target).sum(-1)
     cross = functional.cross_entropy(rows, probabilities, reduction="none")
