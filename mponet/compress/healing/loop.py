@@ -41,6 +41,10 @@ def heal(
 ) -> HealReport:
     """Train the adapter's student in place.
 
+    First the cores of every operator are balanced: the singular values at each bond are shared
+    equally by both sides.  Compression leaves them all on one side, with entries a thousand times
+    larger than on the other, and optimisers such as Adam take steps of one size.
+
     Args:
         adapter: of student and teacher.
         data: batches of the student's own inputs.  A sequence is read in an order that the seed
@@ -135,6 +139,7 @@ class _Healing:
         self.adapter.start(factors)
         if not self._continued():
             self.before = self._measured(validation)
+            retruncate(self.adapter, 1.0, 0)  # balances the cores; one rate would not suit them otherwise
         if not self.finished:
             self._train(source)
         after = self._measured(validation)

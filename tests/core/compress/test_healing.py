@@ -8,6 +8,7 @@ import pytest
 from mponet.compress.healing import HealConfig, OperatorParameters, checkpoint, heal, loop
 from mponet.compress.healing.adapter import FIRST, PARAMETERS
 from mponet.compress.healing.decay import norm_gradients
+from mponet.compress.healing.retruncate import retruncate
 from mponet.compress.healing.roles import rate_factors
 from mponet.errors import CheckpointError, CompressionError, DivergedError, RecipeError
 from mponet.operators import chain
@@ -220,11 +221,25 @@ def test_a_time_ends_it(data, monkeypatch):
 )
 def test_only_what_is_chosen_moves(data, train, moved):
     config = replace(CONFIG, train=train)
-    toy = Toy(config)
-    before = {name: value.copy() for name, value in toy.values.items()}
+    toy, balanced = Toy(config), Toy(config)
+    retruncate(balanced, 1.0, 0)  # as healing begins: other cores, the same operator
+    before = balanced.values
     report = heal(toy, data, config)
     assert {name for name, value in toy.values.items() if (value != before[name]).any()} == moved
     assert report.trained == sum(int(np.prod(SHAPES[name])) for name in moved)
+
+
+def test_cores_are_balanced_first(data):
+    """Whatever the gauge that they come in, which would decide how much a step changes."""
+    results = []
+    for scale in (1.0, 1e4):
+        toy = Toy(CONFIG)
+        toy.values["layer.core1"], toy.values["layer.core2"] = (
+            toy.values["layer.core1"] * scale,
+            toy.values["layer.core2"] / scale,
+        )
+        results.append(heal(toy, data, CONFIG).after)
+    assert results[0] == pytest.approx(results[1], rel=1e-9)
 
 
 def test_rates_are_by_role_or_by_name():
