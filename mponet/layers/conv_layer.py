@@ -1,12 +1,13 @@
 """`ConvLayer`: a convolution whose kernel is a chain of cores."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any, Self
 
 from mponet.errors import ShapeError
 from mponet.layers.chain import ChainLayer
 from mponet.layers.conv_choice import ConvPlanSet, conv_plans
-from mponet.layers.convolution import ConvShape, from_kernel
+from mponet.layers.convolution import ConvShape, fit_kernel, from_kernel, kernel_of
 from mponet.layers.operator import Array
 from mponet.layers.window import Window
 from mponet.operators.mpo import MPO
@@ -78,9 +79,13 @@ class ConvLayer(ChainLayer):
         output_dims: Sequence[int] | None = None,
         max_bond: int | Sequence[int] | None = None,
         relative_error: float = 0.0,
+        inputs: Any = None,
+        covariance: Any = None,
         **options: Any,
     ) -> Self:
         """The layer nearest to a convolution with ``kernel``.
+
+        With ``inputs`` or ``covariance`` the outputs on these patches are what is near.
 
         Args:
             kernel: ``(*kernel_size, in_channels / groups, out_channels)``: HWIO.
@@ -91,16 +96,20 @@ class ConvLayer(ChainLayer):
             input_dims: factors of the rows of the matrix; None chooses.
             output_dims: factors of the columns; None chooses.
             max_bond: largest bond, one for all or one for each inner bond; None for no limit.
-            relative_error: largest Frobenius error, relative to the norm of the kernel.
+            relative_error: largest Frobenius error, relative to the norm of the kernel; with inputs
+                or their covariance that of the outputs.
+            inputs: patches that the kernel is multiplied with, ``(..., kernel_size * channels)``
+                in the order of HWIO; a bias then takes up the mean error.
+            covariance: ``sum x^T x`` over patches; instead of them.
             **options: further arguments of the layer, such as its strides, padding and dtype.
 
         Raises:
             ShapeError: factors do not multiply to the sizes, or the bias has another shape.
         """
         numbers = cls._to_numpy(kernel)
-        *window, inputs, outputs = numbers.shape
+        *window, channels, outputs = numbers.shape
         shape = ConvShape.from_sizes(
-            inputs * groups,
+            channels * groups,
             outputs,
             window,
             1,
@@ -110,10 +119,16 @@ class ConvLayer(ChainLayer):
             input_dims=input_dims,
             output_dims=output_dims,
         )
-        kept = from_kernel(numbers, shape, max_bond=max_bond, relative_error=relative_error)
-        return cls.from_mpo(
-            kept.mpo, bias, kernel_size=shape.kernel_size, structure=structure, groups=groups, **options
-        )
+        limits: dict[str, Any] = {"max_bond": max_bond, "relative_error": relative_error}
+        seen = cls._statistics(inputs, covariance, prod(window) * channels, has_bias=bias is not None)
+        if seen is None:
+            mpo = from_kernel(numbers, shape, **limits).mpo
+        else:
+            mpo = fit_kernel(numbers, shape, seen.metric, **limits)
+            made = ConvShape.from_mpo(mpo.shape, shape.kernel_size, structure=structure)
+            rest = numbers - kernel_of(made, mpo)
+            bias = None if bias is None else seen.corrected(cls._to_numpy(bias), rest.reshape(-1, rest.shape[-1]))
+        return cls.from_mpo(mpo, bias, kernel_size=shape.kernel_size, structure=structure, groups=groups, **options)
 
     @classmethod
     def from_conv(cls, conv: Any, **options: Any) -> Self:

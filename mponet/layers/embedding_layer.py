@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from mponet.errors import ShapeError
 from mponet.layers.chain import ChainLayer
-from mponet.layers.embedding import EmbeddingShape, from_table
+from mponet.layers.embedding import EmbeddingShape, fit_table, from_table
 from mponet.layers.lookup import LookupPlan, best_lookup, explain_lookup
 from mponet.layers.operator import Array
 from mponet.operators.mpo import MPO
@@ -58,6 +58,7 @@ class EmbeddingLayer(ChainLayer):
         output_dims: Sequence[int] | None = None,
         max_bond: int | Sequence[int] | None = None,
         relative_error: float = 0.0,
+        counts: Any = None,
         **options: Any,
     ) -> Self:
         """The layer nearest to an embedding with ``table``.
@@ -70,6 +71,8 @@ class EmbeddingLayer(ChainLayer):
             output_dims: factors of ``features``; None chooses.
             max_bond: largest bond, one for all or one for each inner bond; None for no limit.
             relative_error: largest Frobenius error, relative to the norm of the table.
+            counts: ``(num_embeddings,)``, how often each token is read; rows count as much, and
+                ``relative_error`` is that of the rows read.  None counts all rows alike.
             **options: further arguments of the layer, such as its dtype.
 
         Raises:
@@ -81,8 +84,10 @@ class EmbeddingLayer(ChainLayer):
         tokens, features = rows.shape
         dims = {"input_dims": input_dims, "output_dims": output_dims}
         shape = EmbeddingShape.from_sizes(tokens, features, 1, sites=sites, **dims)
-        kept = from_table(rows, shape, max_bond=max_bond, relative_error=relative_error)
-        return cls.from_mpo(kept.mpo, num_embeddings=shape.num_embeddings, **options)
+        limits: dict[str, Any] = {"max_bond": max_bond, "relative_error": relative_error}
+        seen = cls._statistics(None, counts, tokens, has_bias=False)
+        mpo = from_table(rows, shape, **limits).mpo if seen is None else fit_table(rows, shape, seen.metric, **limits)
+        return cls.from_mpo(mpo, num_embeddings=shape.num_embeddings, **options)
 
     @classmethod
     def from_embedding(cls, embedding: Any, **options: Any) -> Self:
@@ -90,7 +95,7 @@ class EmbeddingLayer(ChainLayer):
 
         Args:
             embedding: the framework's own layer.
-            **options: as for `from_table`: ``sites``, ``max_bond``, ``relative_error``, ...;
+            **options: as for `from_table`: ``sites``, ``max_bond``, ``counts``, ...;
                 further arguments of the layer override what ``embedding`` says.
 
         Raises:

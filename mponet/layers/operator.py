@@ -16,9 +16,11 @@ from mponet.contraction.planner import PlanningContext, PlanSet, mode, plans_for
 from mponet.contraction.program import DEFAULT_BATCH, BasePlan
 from mponet.display import NotebookRepr
 from mponet.layers.checks import check_bias
+from mponet.layers.inputs import InputStatistics
 from mponet.layers.sizes import factors_for
 from mponet.operators.decompose import from_matrix
-from mponet.operators.mpo import MPO
+from mponet.operators.fit import fit_matrix
+from mponet.operators.mpo import MPO, to_matrix
 
 Array = NDArray[np.float64]
 
@@ -169,9 +171,14 @@ class OperatorLayer(NotebookRepr):
         max_bond: int | Sequence[int] | None = None,
         relative_error: float = 0.0,
         bias: Any = None,
+        inputs: Any = None,
+        covariance: Any = None,
         **options: Any,
     ) -> Self:
         """The layer nearest to ``x @ matrix + bias``; see `mponet.from_matrix`.
+
+        With ``inputs`` or ``covariance`` the outputs on these inputs are what is near, by
+        `mponet.operators.fit.fit_matrix`, and ``relative_error`` is theirs.
 
         Args:
             matrix: ``(in_features, out_features)``.
@@ -180,14 +187,23 @@ class OperatorLayer(NotebookRepr):
             max_bond: largest bond, one for all or one for each inner bond; None for no limit.
             relative_error: largest Frobenius error, relative to the norm of the matrix.
             bias: ``(out_features,)``; None for a layer without.
+            inputs: ``(..., in_features)``, examples of what the layer is called with; a bias then
+                takes up the mean error.
+            covariance: ``sum x^T x`` over inputs, ``(in_features, in_features)``, or its diagonal;
+                instead of them.
             **options: further arguments of the layer, such as its dtype.
 
         Raises:
             ShapeError: factors do not multiply to the sizes, or the bias has another shape.
         """
         numbers = cls._to_numpy(matrix)
-        kept = from_matrix(numbers, input_dims, output_dims, max_bond=max_bond, relative_error=relative_error)
-        return cls.from_mpo(kept.mpo, bias, **options)
+        limits: dict[str, Any] = {"max_bond": max_bond, "relative_error": relative_error}
+        seen = cls._statistics(inputs, covariance, numbers.shape[0], has_bias=bias is not None)
+        if seen is None:
+            return cls.from_mpo(from_matrix(numbers, input_dims, output_dims, **limits).mpo, bias, **options)
+        found = fit_matrix(numbers, input_dims, output_dims, seen.metric, **limits)
+        offset = None if bias is None else seen.corrected(cls._to_numpy(bias), numbers - to_matrix(found.mpo))
+        return cls.from_mpo(found.mpo, offset, **options)
 
     @classmethod
     def from_dense(
@@ -199,9 +215,13 @@ class OperatorLayer(NotebookRepr):
         sites: int | None = None,
         max_bond: int | Sequence[int] | None = None,
         relative_error: float = 0.0,
+        inputs: Any = None,
+        covariance: Any = None,
         **options: Any,
     ) -> Self:
         """The layer nearest to a trained dense layer, on its device and in its dtype.
+
+        With ``inputs`` or ``covariance`` it is as near on these inputs as ``compress`` makes it.
 
         Args:
             dense: the framework's own layer.
@@ -209,15 +229,18 @@ class OperatorLayer(NotebookRepr):
             output_dims: factors of the number of outputs; None chooses.
             sites: number of factors where they are chosen; None chooses.
             max_bond: largest bond, one for all or one for each inner bond; None for no limit.
-            relative_error: largest Frobenius error, relative to the norm of the matrix.
+            relative_error: largest Frobenius error, relative to the norm of the matrix; with inputs
+                or their covariance that of the outputs.
+            inputs: as in `from_matrix`.
+            covariance: as in `from_matrix`.
             **options: further arguments of the layer; they override what the dense layer says.
 
         Raises:
             ShapeError: factors do not multiply to the sizes, or the dense layer has no weights yet.
         """
         weights = cls._dense_weights(dense)
-        inputs, outputs = weights.matrix.shape
-        factors = factors_for(input_dims or inputs, output_dims or outputs, max_bond or 1, sites)
+        rows, columns = weights.matrix.shape
+        factors = factors_for(input_dims or rows, output_dims or columns, max_bond or 1, sites)
         with weights.place:
             layer = cls.from_matrix(
                 weights.matrix,
@@ -226,10 +249,18 @@ class OperatorLayer(NotebookRepr):
                 max_bond=max_bond,
                 relative_error=relative_error,
                 bias=weights.bias,
+                inputs=inputs,
+                covariance=covariance,
                 **{**weights.options, **options},
             )
         layer._adopt(dense)
         return layer
+
+    @classmethod
+    def _statistics(cls, inputs: Any, covariance: Any, features: int, *, has_bias: bool) -> InputStatistics | None:
+        """What is known of the inputs, from arrays of the framework; None for nothing."""
+        first, second = (None if value is None else cls._to_numpy(value) for value in (inputs, covariance))
+        return InputStatistics.of(first, second, features, has_bias=has_bias)
 
     def to_dense(self) -> Any:
         """The framework's dense layer with the same weight, bias, device and dtype."""

@@ -8,6 +8,7 @@ found by one linear system with ``J_k`` right-hand sides.  Sweeps over the sites
 error.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -26,6 +27,9 @@ from mponet.operators.shape import MPOShape
 #: Sweeps at most, and the relative gain of a sweep below which they stop.
 MAX_SWEEPS = 8
 MIN_GAIN = 0.01
+#: A relative error of outputs is first tried at this many times as large a plain one, which is then
+#: halved until the outputs are within it.
+STEPS_UP, MAX_TOLERANCE, MIN_TOLERANCE = 8.0, 0.99, 1e-14
 #: Relative squared errors below this are rounding.
 ROUNDING = 1e-28
 
@@ -94,6 +98,60 @@ def fit(
     if start is None:
         start = from_matrix(weight, shape.input_dims, shape.output_dims, max_bond=shape.bond_dims[1:-1]).mpo
     return _Sweeps(weight, metric, start).run(max_sweeps, min_gain)
+
+
+def fit_matrix(
+    matrix: ArrayLike,
+    input_dims: Sequence[int],
+    output_dims: Sequence[int],
+    metric: Metric,
+    *,
+    max_bond: int | Sequence[int] | None = None,
+    relative_error: float = 0.0,
+) -> Fit:
+    """The operator nearest to a matrix on given inputs, as `mponet.from_matrix` is in plain norm.
+
+    With ``max_bond`` its error in the metric is at most that of `mponet.from_matrix`.
+
+    Args:
+        matrix: ``W``, ``(in_features, out_features)``.
+        input_dims: factors of the rows.
+        output_dims: factors of the columns, as many.
+        metric: of the inputs.
+        max_bond: largest bond, one for all or one for each inner bond; None for no limit.
+        relative_error: largest relative error of the outputs, as far as ``max_bond`` allows it.
+
+    Raises:
+        ShapeError: the matrix, the factors and the metric do not fit together.
+        InputError: ``relative_error`` is not in [0, 1).
+
+    Examples:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.standard_normal((500, 3)) @ rng.standard_normal((3, 16))  # 3 directions only
+        >>> weight = rng.standard_normal((16, 16))
+        >>> found = fit_matrix(weight, (16, 1), (1, 16), Metric.from_inputs(x), relative_error=1e-3)
+        >>> found.mpo.shape.bond_dims
+        (1, 3, 1)
+    """
+    weight = as_float64(matrix, "matrix")
+    tolerance = min(STEPS_UP * relative_error, MAX_TOLERANCE)
+    while True:
+        kept = from_matrix(weight, input_dims, output_dims, max_bond=max_bond, relative_error=tolerance).mpo
+        found = fit(weight, kept.shape, metric, start=None if is_low_rank(kept.shape) else kept)
+        if found.error <= max(relative_error, ROUNDING**0.5) or tolerance <= MIN_TOLERANCE:
+            return _trimmed(weight, found, metric, relative_error)
+        tolerance /= 2.0
+
+
+def _trimmed(weight: Array, found: Fit, metric: Metric, relative_error: float) -> Fit:
+    """A product of two matrices with the smallest rank that is within the error."""
+    if not is_low_rank(found.mpo.shape) or not relative_error or found.error > relative_error:
+        return found
+    errors = output_spectrum(weight, metric).errors
+    rank = max(int(np.count_nonzero(errors > relative_error**2)), 1)
+    shape = MPOShape(found.mpo.shape.input_dims, found.mpo.shape.output_dims, (1, rank, 1))
+    return fit(weight, shape, metric) if rank < found.mpo.shape.bond_dims[1] else found
 
 
 def is_low_rank(shape: MPOShape) -> bool:

@@ -5,6 +5,7 @@ outputs of another matrix ``W'`` is ``tr (W - W')^T C (W - W')``.  The inputs th
 needed.  Where ``C`` is diagonal, as for the rows of an embedding, it is kept as a vector.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import sqrt
 
@@ -98,6 +99,11 @@ class Metric:
             keep = values > RANK_TOLERANCE * max(float(values[-1]), 0.0)
             self._cache["root"] = vectors[:, keep] * np.sqrt(values[keep])
         return self._cache["root"]
+
+    def permuted(self, order: Sequence[int]) -> "Metric":
+        """The metric of the inputs in another order."""
+        rows = list(order)
+        return Metric(self.covariance[rows] if self.is_diagonal else self.covariance[np.ix_(rows, rows)])
 
     def apply(self, matrix: Array) -> Array:
         """``C @ matrix``, ``(in, out)`` to ``(in, out)``."""

@@ -178,3 +178,14 @@ def test_it_learns(lab):
     layer = made(lab, shape, mpo)
     losses = list(lab.losses(layer, tokens, np.zeros((*tokens.shape, 12)), 20))
     assert losses[-1] < 0.9 * losses[0]
+
+
+def test_rows_that_are_read_often_come_nearer(lab):
+    rng = np.random.default_rng(0)
+    table, counts = rng.normal(size=(30, 8)), np.where(np.arange(30) < 6, 100.0, 1.0)
+    options = {"input_dims": (31, 1), "output_dims": (1, 8), "max_bond": 3}
+    dense = lab.dense_embedding(table)
+    plain, fitted = (lab.embedding.from_dense(dense, **options, **more).to_table() for more in ({}, {"counts": counts}))
+    assert np.linalg.norm((fitted - table)[:6]) < 0.9 * np.linalg.norm((plain - table)[:6])
+    weighted = [np.sqrt((counts[:, None] * (made - table) ** 2).sum()) for made in (plain, fitted)]
+    assert weighted[1] < weighted[0]

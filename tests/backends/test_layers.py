@@ -12,7 +12,7 @@ from mponet import MPO, MPOShape, from_matrix, to_matrix
 from mponet.contraction import execute, planner
 from mponet.contraction.machine import DEFAULT_COSTS
 from mponet.draw import render
-from mponet.errors import ShapeError
+from mponet.errors import InputError, ShapeError
 from mponet.operators.initialize import exact_variance
 from mponet.operators.nodes import from_network, network, reference
 
@@ -237,3 +237,27 @@ def test_a_layer_shows_itself_in_notebooks_as_its_operator(lab, shape):
     assert layer._repr_svg_() == mpo._repr_svg_()
     assert layer._repr_html_() == mpo._repr_html_()
     assert render(layer, "txt") == render(mpo, "txt")
+
+
+def test_a_layer_made_on_its_inputs_loses_less_there(lab):
+    rng = np.random.default_rng(0)
+    weight, bias = rng.normal(size=(12, 10)), rng.normal(size=10)
+    inputs = rng.normal(size=(50, 12)) * np.arange(1, 13) ** -1.0 + 0.5
+    wanted = inputs @ weight + bias
+    for dims in (((12, 1), (1, 10)), ((3, 4), (5, 2))):
+        options = {"input_dims": dims[0], "output_dims": dims[1], "max_bond": 3}
+        dense = lab.dense(weight, bias)
+        plain = lab.layer.from_dense(dense, **options)
+        covariance = lab.layer.from_dense(dense, covariance=inputs.T @ inputs, **options)
+        fitted = lab.layer.from_dense(dense, inputs=inputs.reshape(5, 10, 12), **options)
+        assert plain.shape == covariance.shape == fitted.shape
+        errors = [np.linalg.norm(lab.call(layer, inputs) - wanted) for layer in (plain, covariance, fitted)]
+        assert errors[2] < errors[1] < errors[0]
+        mean = (lab.call(fitted, inputs) - wanted).mean(0)
+        assert np.abs(mean).max() < 1e-12  # the bias takes it up
+        again = lab.layer.from_matrix(weight, *dims, max_bond=3, bias=bias, inputs=inputs)
+        np.testing.assert_allclose(again.to_matrix(), fitted.to_matrix(), atol=1e-6)
+    with pytest.raises(InputError, match="both given"):
+        lab.layer.from_dense(dense, inputs=inputs, covariance=inputs.T @ inputs)
+    with pytest.raises(ShapeError, match="number of inputs"):
+        lab.layer.from_dense(dense, inputs=inputs[:, :5])

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from core.strategies import seeds
 from mponet.contraction.planner import PlanningContext
-from mponet.errors import PlanError, ShapeError
+from mponet.errors import InputError, PlanError, ShapeError
 from mponet.layers.conv_choice import conv_plans
 from mponet.layers.conv_plan import ConvPlan, candidates, cuts, kernels, run
-from mponet.layers.convolution import STRUCTURES, ConvShape, from_kernel, kernel_of
+from mponet.layers.convolution import STRUCTURES, ConvShape, fit_kernel, from_kernel, kernel_of
 from mponet.layers.window import Window, convolve
 from mponet.operators.initialize import exact_variance
+from mponet.operators.metric import Metric
 from mponet_numpy.ops.arrays import OPS
 
 CONTEXT = PlanningContext("torch", dict, None)
@@ -266,3 +267,32 @@ def test_kernels_have_the_shapes_that_their_steps_name():
         for step, kernel in zip(plan.steps, kernels(plan, mpo.cores, OPS), strict=True):
             assert kernel.shape == (*step.window, step.inner, step.rows)
         assert prod(n for step in plan.steps for n in step.window) == 6
+
+
+@pytest.mark.parametrize("structure", sorted(STRUCTURES))
+@pytest.mark.parametrize("window", [(3, 3), (2, 3), (3,)])
+def test_on_its_patches_a_fitted_kernel_is_never_worse_than_a_plain_one(structure, window):
+    rng = np.random.default_rng(0)
+    kernel = rng.standard_normal((*window, 4, 6))
+    patches = rng.standard_normal((200, int(np.prod(window)) * 4)) * rng.random(int(np.prod(window)) * 4) ** 3
+    metric, shape = Metric.from_inputs(patches), ConvShape.from_sizes(4, 6, window, 1, structure=structure)
+    for bond in (1, 3):
+        errors = []
+        for mpo in (
+            from_kernel(kernel, shape, max_bond=bond).mpo,
+            fit_kernel(kernel, shape, metric, max_bond=bond),
+        ):
+            made = ConvShape.from_mpo(mpo.shape, window, structure=structure)
+            rest = (kernel - kernel_of(made, mpo)).reshape(-1, 6)
+            errors.append(np.linalg.norm(patches @ rest))
+        plain, fitted = errors
+        assert fitted <= plain * (1 + 1e-12)
+        assert fitted < 0.99 * plain or structure == "spatial"
+
+
+def test_patches_of_groups_and_of_long_chains_are_refused():
+    kernel, metric = np.ones((3, 3, 4, 8)), Metric.identity(36)
+    with pytest.raises(InputError, match="2 groups"):
+        fit_kernel(kernel, ConvShape.from_sizes(8, 8, (3, 3), 1, groups=2), metric)
+    with pytest.raises(InputError, match="two smallest convolutions"):
+        fit_kernel(kernel, ConvShape.from_sizes(4, 8, (3, 3), 1, sites=3), metric)

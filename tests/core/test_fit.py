@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mponet.errors import InputError, ShapeError
 from mponet.operators.decompose import from_matrix
-from mponet.operators.fit import fit
+from mponet.operators.fit import fit, fit_matrix
 from mponet.operators.metric import Metric, leading_eigenvectors, low_rank, output_spectrum
 from mponet.operators.mpo import to_matrix
 from mponet.operators.shape import MPOShape
@@ -184,3 +184,30 @@ def test_mistakes_are_named(call, error, text):
     with pytest.raises(error) as raised:
         call()
     assert text in str(raised.value)
+
+
+# ---------------------------------------------------------------- by bond or by error
+
+
+@pytest.mark.parametrize("dims", [((12, 1), (1, 10)), ((3, 4), (5, 2)), ((4, 3), (1, 10)), ((2, 3, 2), (5, 1, 2))])
+@pytest.mark.parametrize("bond", [1, 3, 5])
+def test_on_its_inputs_a_fitted_matrix_is_never_worse_than_a_plain_one(dims, bond):
+    rng = np.random.default_rng(bond)
+    matrix = rng.standard_normal((12, 10))
+    metric = Metric.from_inputs(rng.standard_normal((40, 12)) * np.arange(1, 13) ** -1.0)
+    plain = from_matrix(matrix, *dims, max_bond=bond).mpo
+    found = fit_matrix(matrix, *dims, metric, max_bond=bond)
+    assert found.mpo.shape == plain.shape
+    assert found.error <= metric.relative_error(matrix, to_matrix(plain)) * (1 + 1e-12) + 1e-15
+
+
+@pytest.mark.parametrize("dims", [((12, 1), (1, 10)), ((3, 4), (5, 2)), ((2, 3, 2), (5, 1, 2))])
+@pytest.mark.parametrize("error", [0.5, 0.1, 0.0])
+def test_a_fitted_matrix_is_within_the_error_of_its_outputs(dims, error):
+    rng = np.random.default_rng(0)
+    matrix = rng.standard_normal((12, 10))
+    metric = Metric.from_inputs(rng.standard_normal((40, 12)) * np.arange(1, 13) ** -1.0)
+    found = fit_matrix(matrix, *dims, metric, relative_error=error)
+    assert metric.relative_error(matrix, to_matrix(found.mpo)) <= max(error, 1e-12)
+    if error:
+        assert found.mpo.shape.parameters < fit_matrix(matrix, *dims, metric).mpo.shape.parameters
