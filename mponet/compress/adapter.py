@@ -16,8 +16,19 @@ Conventions that every adapter keeps:
 - A matrix is ``(in_features, out_features)``: a torch ``nn.Linear`` hands over ``weight.T``.
 - A layer with a bias gives it by ``Target.load_bias``; `FittedLayer.bias` is then the new one.  A
   layer without a bias stays without.
-- Modules that share a weight are given ``Target.tied_to`` (and ``unsupported``, unless the adapter
-  replaces all of them by one operator).
+- Modules that share a weight are one layer.  One of them owns it, an embedding if there is one, and
+  is tied to none; the others name it by ``Target.tied_to``, and stay in the order of the network.
+  An output head that multiplies with the transposed table is a ``linear`` target of its own sizes,
+  ``in_features`` features and ``out_features`` tokens, with ``transposed=True``.  Where one module
+  is both, as `flax.nnx.Embed` with ``attend`` or an embedding of Keras called with
+  ``reverse=True``, the adapter announces the second use as a target with a name of its own, such
+  as ``embed.attend``; no module needs to have that name.  Sums and gradients are gathered for each
+  use: token counts for the embedding, `InputSums` of the features for the head, and ``sum g^2`` or
+  products of its logits.  The fit weighs both uses by what they cost the loss.
+- ``replace`` is called once for such a layer: ``FittedLayer.mpo`` is the table's operator, and
+  ``FittedLayer.tied`` names the other uses with their new biases.  All of them must share one set
+  of parameters afterwards.  A pair of which the adapter can replace one module only is announced
+  with ``unsupported``; then both are left.
 - The rows of a convolution's matrix are ``(kh, kw, C_in)``, its inputs are patches in that order,
   and ``Target.input_dims`` is ``(kh, kw, C_in)``.  `mponet.compress.convolution.kernel_operator`
   gives structure and operator for ``MPOConv2d.from_mpo`` and its twins.
@@ -28,6 +39,10 @@ Conventions that every adapter keeps:
   smaller.  Its ``products`` are ``sum g^T g`` over the same rows, ``(out, out)``, and for more than
   `mponet.compress.calibrate.MAX_PRODUCT_OUTPUTS` outputs ``sum g^2``, ``(out,)``; the outputs of a
   convolution are its channels.
+- ``Target.positions`` is the number of rows per example: tokens of a sequence, pixels of a map.
+  An adapter that counts the examples of the data, ``Calibration.examples``, need not give it.
+- ``merge(model)`` is the name of the way back to ordinary layers; it gives the model and a
+  `mponet.compress.merging.MergeReport`.
 - Nothing of the network changes before ``replace`` is called for the first time.
 """
 

@@ -49,7 +49,8 @@ def allocated(
         return [choice.frontier()[0] for choice in choices]
     total = sum(dense_costs)
     own = {entry.target.name for entry in matched}
-    rest = _rest(name, [t for t in targets if t.name not in own], other_weights) if config.of == "network" else 0.0
+    others = [t for t in targets if t.name not in own and t.tied_to not in own]
+    rest = _rest(name, others, other_weights) if config.of == "network" else 0.0
     budget = (value if name == "bytes" else value * (total + rest)) - rest
     return (
         uniform(choices, budget / total, dense_costs) if config.allocation == "uniform" else allocate(choices, budget)

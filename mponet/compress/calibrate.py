@@ -7,13 +7,14 @@ The sums are float64 and additive: those of several processes, or of several run
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mponet.compress.sums import read_sums, write_sums
+from mponet.compress.target import Target
 from mponet.errors import CompressionError, ShapeError
 from mponet.operators.metric import Metric
 from mponet.operators.output_metric import OutputMetric
@@ -118,6 +119,7 @@ class Calibration:
         gradient_rows: rows that ``gradients`` are means over.
         gradient_products: target name to ``sum g^T g`` over the gradients ``g`` of those rows,
             ``(out, out)``, or ``sum g^2``, ``(out,)``; empty unless the metric is ``kfac``.
+        examples: number of examples in the data; 0 if they were not counted.
     """
 
     sums: dict[str, InputSums] = field(default_factory=dict)
@@ -125,6 +127,7 @@ class Calibration:
     gradients: dict[str, float] = field(default_factory=dict)
     gradient_rows: dict[str, int] = field(default_factory=dict)
     gradient_products: dict[str, Array] = field(default_factory=dict)
+    examples: int = 0
 
     def of(self, name: str) -> InputSums | None:
         """The sums over a target's inputs; None if it was never reached."""
@@ -138,6 +141,24 @@ class Calibration:
         """
         products = self.gradient_products.get(name) if kind == "kfac" else None
         return None if products is None or not products.any() else OutputMetric(products, self.gradient_rows[name])
+
+    def placed(self, target: Target) -> Target:
+        """The target with its rows per example, as far as they were counted."""
+        sums = self.of(target.name)
+        if sums is None or not sums.count or not self.examples:
+            return target
+        return replace(target, positions=max(round(sums.count / self.examples), 1))
+
+    def only(self, name: str) -> "Calibration":
+        """What it tells about one target, to be sent to another process."""
+        sums = self.of(name)
+        return Calibration(
+            {} if sums is None else {name: sums},
+            {} if sums is None else {name: name},
+            {name: self.gradients[name]} if name in self.gradients else {},
+            {name: self.gradient_rows[name]} if name in self.gradient_rows else {},
+            {name: self.gradient_products[name]} if name in self.gradient_products else {},
+        )
 
     def counts(self) -> list[tuple[str, int]]:
         """Number of rows in every sum, by name."""
@@ -183,6 +204,7 @@ class Calibration:
                 self.sums[key].add_sums(sums.products, sums.total, sums.count)
             else:
                 self.sums[key] = InputSums(sums.products.copy(), sums.total.copy(), sums.count)
+        self.examples += other.examples
         for name, mean in other.gradients.items():
             self.add_gradient(name, mean, other.gradient_rows[name], other.gradient_products.get(name))
 
@@ -215,6 +237,7 @@ class Calibration:
             "gradients": self.gradients,
             "gradient_rows": self.gradient_rows,
             "gradient_products": sorted(self.gradient_products),
+            "examples": self.examples,
         }
         write_sums(path, tensors, details)
 
@@ -229,4 +252,5 @@ class Calibration:
         counts: Mapping[str, int] = details["counts"]
         sums = {key: InputSums(tensors[f"{key}/products"], tensors[f"{key}/total"], int(counts[key])) for key in counts}
         products = {name: tensors[f"{name}/gradients"] for name in details["gradient_products"]}
-        return cls(sums, details["inputs"], details["gradients"], details["gradient_rows"], products)
+        counted = details["gradients"], details["gradient_rows"], products, int(details.get("examples", 0))
+        return cls(sums, details["inputs"], *counted)

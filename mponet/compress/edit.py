@@ -6,7 +6,7 @@ from math import prod
 from typing import Any
 
 from mponet.compress.layer_plan import LayerPlan
-from mponet.compress.speed import multiplications, speedup
+from mponet.compress.speed import speedup, use_multiplications
 from mponet.compress.structures import Layout
 from mponet.errors import CompressionError
 from mponet.operators.shape import MPOShape, inner_bonds
@@ -58,11 +58,16 @@ def dense(layer: LayerPlan, reason: str) -> LayerPlan:
     )
 
 
+def follow(layer: LayerPlan, owner: LayerPlan) -> LayerPlan:
+    """A tied layer after the one that it is tied to has changed."""
+    shape = owner.shape
+    count = layer.dense_multiplications if shape is None else counted(layer, shape)
+    return replace(layer, multiplications=count, output_error=None if owner.replaced else 0.0)
+
+
 def counted(layer: LayerPlan, shape: MPOShape) -> int:
     """Multiplications of an operator for one example of a layer."""
-    if layer.kind == "embedding":
-        return multiplications(shape) // max(shape.in_features, 1)
-    return multiplications(shape) * (layer.dense_multiplications // layer.dense_weights)
+    return use_multiplications(shape, layer.kind, layer.positions)
 
 
 def _layout(layer: LayerPlan, changes: Mapping[str, Any]) -> Layout:

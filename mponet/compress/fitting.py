@@ -1,18 +1,16 @@
 """The operator of one layer of a plan: fitted to its inputs, the bias corrected."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mponet.compress.calibrate import InputSums
 from mponet.compress.layer_plan import LayerPlan
-from mponet.compress.search import permuted
 from mponet.compress.target import Target
+from mponet.compress.uses import Uses
 from mponet.errors import CompressionError
-from mponet.operators.metric import Metric
 from mponet.operators.mpo import MPO, to_matrix
-from mponet.operators.output_metric import OutputMetric, fit_weighted
 
 Array = NDArray[np.float64]
 
@@ -25,8 +23,10 @@ class FittedLayer:
         plan: the layer's row in the plan; ``plan.layout`` says in which order the inputs are.
         mpo: the operator.
         bias: the new bias ``(out,)``; None if the module has none.
-        output_error: relative error of the module's outputs on the calibration inputs.
+        output_error: relative error of the module's outputs on the calibration inputs; the largest
+            if it is used in several ways.
         loss_error: the same with outputs weighted by the loss's gradient; equal without weights.
+        tied: the other modules that the operator takes the place of.
     """
 
     plan: LayerPlan
@@ -34,6 +34,7 @@ class FittedLayer:
     bias: Array | None
     output_error: float
     loss_error: float
+    tied: tuple["TiedUse", ...] = ()
 
     @property
     def name(self) -> str:
@@ -51,24 +52,31 @@ class FittedLayer:
         return restored
 
 
-def fit_layer(
-    target: Target,
-    layer: LayerPlan,
-    sums: InputSums | None,
-    *,
-    metric: str = "covariance",
-    correct_bias: bool = True,
-    outputs: OutputMetric | None = None,
-) -> FittedLayer:
+@dataclass(frozen=True, slots=True, eq=False)
+class TiedUse:
+    """Another module that shares the weight of a fitted layer.
+
+    Attributes:
+        name: of the module.
+        transposed: whether it multiplies with the transpose (`Target.transposed`).
+        bias: its new bias; None if it has none.
+        output_error: relative error of its outputs on the calibration inputs.
+    """
+
+    name: str
+    transposed: bool
+    bias: Array | None
+    output_error: float
+
+
+def fit_layer(target: Target, layer: LayerPlan, uses: Uses, *, correct_bias: bool = True) -> FittedLayer:
     """Fit the operator that a plan names.
 
     Args:
         target: the module.
         layer: its row in the plan.
-        sums: over its inputs; None takes the plain metric.
-        metric: as ``CompressConfig.fit_metric``.
+        uses: of its weight: what is known of its inputs and gradients, and of those tied to it.
         correct_bias: whether a module's bias takes up the mean error, ``mean(x) (W - W')``.
-        outputs: weights of its outputs; None for none.
 
     Raises:
         CompressionError: the row leaves the layer dense, or belongs to another module.
@@ -80,32 +88,51 @@ def fit_layer(
             f"the plan's {layer.name} has {layer.dense_weights} weights, and {target.name} has {target.weights}; "
             "expected a plan of this network"
         )
-    matrix = np.asarray(target.load(), np.float64)
-    seen = layer_metric(target, sums, metric, correct_bias)
-    rows = layer.layout.permutation()
-    ordered, ordered_metric = (matrix, seen) if rows is None else (matrix[rows], permuted(seen, rows))
-    found = fit_weighted(ordered, layer.shape, ordered_metric, outputs)
+    found = uses.permuted(layer.layout.permutation()).fit(layer.shape)
     fitted = FittedLayer(layer, found.mpo, None, found.error, found.loss_error)
-    bias = None if target.load_bias is None else np.asarray(target.load_bias(), np.float64)
-    if bias is not None and correct_bias and sums is not None and sums.count:
-        bias = bias + sums.mean @ (matrix - fitted.matrix())
-    return replace(fitted, bias=bias)
+    rest = uses.matrix - fitted.matrix()
+    return replace(fitted, bias=_corrected(target, uses, rest, correct_bias))
 
 
-def unfitted(target: Target, layer: LayerPlan) -> FittedLayer:
+def fit_tied(fitted: FittedLayer, tied: Sequence[Target], uses: Uses, *, correct_bias: bool = True) -> FittedLayer:
+    """The fitted layer with the modules that share its weight, their biases corrected, too."""
+    if not tied:
+        return fitted
+    rest = uses.matrix - fitted.matrix()
+    errors, _ = uses.errors(fitted.matrix())
+    shared = tuple(
+        TiedUse(
+            target.name,
+            target.transposed,
+            _corrected(target, uses, rest.T if target.transposed else rest, correct_bias),
+            errors.get(target.name, 0.0),
+        )
+        for target in tied
+    )
+    return replace(fitted, output_error=errors.get(fitted.name, fitted.output_error), tied=shared)
+
+
+def _corrected(target: Target, uses: Uses, rest: Array, correct_bias: bool) -> Array | None:
+    """A module's bias with the mean of what its outputs lose."""
+    if target.load_bias is None:
+        return None
+    bias = np.asarray(target.load_bias(), np.float64)
+    sums = next((use.sums for use in uses.uses if use.target.name == target.name), None)
+    return bias + sums.mean @ rest if correct_bias and sums is not None and sums.count else bias
+
+
+def unfitted(target: Target, layer: LayerPlan, tied: Sequence[Target] = ()) -> FittedLayer:
     """The operator that a plan names with all entries zero, to be overwritten by saved ones.
 
     Raises:
         CompressionError: the row leaves the layer dense, or belongs to another module.
     """
     if layer.shape is None or (layer.name, layer.dense_weights) != (target.name, target.weights):
-        raise CompressionError(f"the plan's {layer.name} is no replacement of {target.name}; expected its own plan")
-    bias = None if target.load_bias is None else np.zeros(target.out_features)
-    return FittedLayer(layer, MPO(layer.shape, tuple(map(np.zeros, layer.shape.core_shapes))), bias, 0.0, 0.0)
+        raise CompressionError(f"the plan's {layer.name} does not fit {target.name}; expected the plan of this network")
+    mpo = MPO(layer.shape, tuple(map(np.zeros, layer.shape.core_shapes)))
+    shared = tuple(TiedUse(other.name, other.transposed, _no_bias(other), 0.0) for other in tied)
+    return FittedLayer(layer, mpo, _no_bias(target), 0.0, 0.0, shared)
 
 
-def layer_metric(target: Target, sums: InputSums | None, kind: str, correct_bias: bool) -> Metric:
-    """The metric that a layer is fitted in: centred where its bias takes up the mean."""
-    if sums is None:
-        return Metric.identity(target.in_features)
-    return sums.metric(kind, centred=correct_bias and target.has_bias)
+def _no_bias(target: Target) -> Array | None:
+    return None if target.load_bias is None else np.zeros(target.out_features)

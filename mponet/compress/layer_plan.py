@@ -21,6 +21,7 @@ class LayerPlan:
         dense_weights: weights of the layer as it is.
         dense_multiplications: multiplications for one example, as it is.
         itemsize: bytes per weight.
+        positions: rows per example: tokens of a sequence, pixels of a map.
         layout: factors of the operator that replaces it; None leaves it as it is.
         bonds: inner bonds of the operator.
         reason: why it is left as it is; empty if it is replaced.
@@ -43,6 +44,7 @@ class LayerPlan:
     dense_weights: int
     dense_multiplications: int
     itemsize: int = 4
+    positions: int = 1
     layout: Layout | None = None
     bonds: tuple[int, ...] = ()
     reason: str = ""

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from mponet.compress.budget import allocated
 from mponet.compress.calibrate import Calibration
 from mponet.compress.config import CompressConfig
-from mponet.compress.edit import dense, operator
-from mponet.compress.fitting import FittedLayer, fit_layer, layer_metric
+from mponet.compress.edit import dense, follow, operator
+from mponet.compress.fitting import FittedLayer, fit_layer, fit_tied, unfitted
 from mponet.compress.hull import Option, Options
 from mponet.compress.layer_plan import LayerPlan
 from mponet.compress.plan import CompressionPlan
@@ -18,8 +18,8 @@ from mponet.compress.search import search, single
 from mponet.compress.select import Selected, select
 from mponet.compress.structures import Layout, layouts
 from mponet.compress.target import Target
+from mponet.compress.uses import Uses
 from mponet.errors import CompressionError
-from mponet.operators.metric import output_spectrum
 from mponet.operators.shape import inner_bonds
 
 Array = NDArray[np.float64]
@@ -49,8 +49,10 @@ def make_plan(
         CompressionError: a pattern matches no module, nothing may be replaced, or the budget cannot
             be met.
     """
-    selected = [_reached(entry, calibration) for entry in select(targets, config)]
-    matched = [entry for entry in selected if not entry.reason and not entry.target.tied_to]
+    targets = [calibration.placed(target) if calibration else target for target in targets]
+    selected = _reached(select(targets, config), calibration)
+    groups = tied_groups([entry.target for entry in selected if not entry.reason])
+    matched = [entry for entry in selected if entry.target.name in groups]
     if not matched:
         reasons = sorted({entry.reason for entry in selected})
         raise CompressionError(f"no layer may be replaced ({'; '.join(reasons)}); include more, or lower min_weights")
@@ -59,18 +61,20 @@ def make_plan(
     for done, entry in enumerate(matched):
         if progress is not None:
             progress("search", done, len(matched))
-        found, energy = _options(entry, config, calibration)
+        found, energy = _options(entry, groups[entry.target.name], config, calibration)
         options.append(found)
         energies.append(energy)
     indices = allocated(matched, options, _scales(energies, config, calibration), config, targets, other_weights)
     predicted = bool(calibration and calibration.gradients)
     rows: dict[str, LayerPlan] = {}
     for entry, opts, index, energy in zip(matched, options, indices, energies, strict=True):
-        scale = energy.loss if predicted else None
+        group, scale = groups[entry.target.name], energy.loss if predicted else None
         row = _row(entry.target, opts.option(index), scale)
-        rows[entry.target.name] = _refined(entry.target, row, scale, config, calibration)
+        rows |= _refined(group, row, scale, config, calibration)
     return CompressionPlan(
-        layers=tuple(_layer_plan(entry, rows) for entry in selected),
+        layers=tuple(
+            rows.get(entry.target.name) or _as_it_is(entry.target, entry.reason, matched=False) for entry in selected
+        ),
         other_weights=other_weights,
         config=config.summary(),
         rows=max((s.count for s in calibration.sums.values()), default=0) if calibration else 0,
@@ -93,25 +97,61 @@ def fitted(
         CompressionError: the plan names a module that the network does not have, or one of another
             size.
     """
+    groups = _planned(targets, plan)
+    kind = str(plan.config.get("metric", "covariance"))
+    correct_bias = bool(plan.config.get("bias_correction", True))
+    for done, layer in enumerate(plan.replaced):
+        if progress is not None:
+            progress("fit", done, len(plan.replaced))
+        target, *tied = groups[layer.name]
+        uses = Uses.of([target, *tied], calibration, kind=kind, correct_bias=correct_bias)
+        found = fit_layer(target, layer, uses, correct_bias=correct_bias)
+        yield fit_tied(found, tied, uses, correct_bias=correct_bias)
+
+
+def unfitted_layers(targets: Sequence[Target], plan: CompressionPlan) -> list[FittedLayer]:
+    """The operators of a plan with all entries zero, to be overwritten by saved ones.
+
+    Raises:
+        CompressionError: as `fitted` does.
+    """
+    groups = _planned(targets, plan)
+    return [unfitted(groups[layer.name][0], layer, groups[layer.name][1:]) for layer in plan.replaced]
+
+
+def _planned(targets: Sequence[Target], plan: CompressionPlan) -> dict[str, list[Target]]:
+    """The groups of `tied_groups`, after a check that the plan is one of the network."""
     known: Mapping[str, Target] = {target.name: target for target in targets}
     for layer in plan.replaced:
         if layer.name not in known or known[layer.name].weights != layer.dense_weights:
             raise CompressionError(f"the plan's {layer.name} is not in this network, or of another size")
-    metric = str(plan.config.get("metric", "covariance"))
-    correct_bias = bool(plan.config.get("bias_correction", True))
-    wanted = [layer for layer in plan.replaced if not layer.tied_to]
-    for done, layer in enumerate(wanted):
-        if progress is not None:
-            progress("fit", done, len(wanted))
-        sums = calibration.of(layer.name) if calibration else None
-        outputs = calibration.output_metric(layer.name, metric) if calibration else None
-        yield fit_layer(known[layer.name], layer, sums, metric=metric, correct_bias=correct_bias, outputs=outputs)
+        if owner := known[layer.name].tied_to:
+            raise CompressionError(
+                f"the plan replaces {layer.name}, whose weight is that of {owner} in this network; expected a plan of "
+                "a network that shares the same weights"
+            )
+    return tied_groups(targets)
 
 
-def _reached(entry: Selected, calibration: Calibration | None) -> Selected:
-    missed = calibration is not None and not entry.reason and not entry.target.tied_to
-    sums = calibration.of(entry.target.name) if calibration is not None and missed else None
-    return replace(entry, reason=NOT_REACHED) if missed and (sums is None or not sums.count) else entry
+def tied_groups(targets: Sequence[Target]) -> dict[str, list[Target]]:
+    """Each target that is tied to none, with those that are tied to it after it, by its name."""
+    groups = {target.name: [target] for target in targets if not target.tied_to}
+    for target in targets:
+        if target.tied_to in groups:
+            groups[target.tied_to].append(target)
+    return groups
+
+
+def _reached(selected: Sequence[Selected], calibration: Calibration | None) -> list[Selected]:
+    """The entries with the reason that data reach none of the modules that share a weight."""
+    if calibration is None:
+        return list(selected)
+    sums = {entry.target.name: calibration.of(entry.target.name) for entry in selected}
+    seen = {e.target.tied_to or e.target.name for e in selected if getattr(sums[e.target.name], "count", 0)}
+    return [
+        e if e.reason or (e.target.tied_to or e.target.name) in seen else replace(e, reason=NOT_REACHED)
+        for e in selected
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,28 +168,20 @@ class Energies:
     loss: float
 
 
-def _options(entry: Selected, config: CompressConfig, calibration: Calibration | None) -> tuple[Options, Energies]:
+def _options(
+    entry: Selected, group: Sequence[Target], config: CompressConfig, calibration: Calibration | None
+) -> tuple[Options, Energies]:
     """The options of a layer, and what they may lose."""
-    target, override = entry.target, entry.override
-    matrix = np.asarray(target.load(), np.float64)
-    sums = calibration.of(target.name) if calibration else None
-    metric = layer_metric(target, sums, config.fit_metric, config.bias_correction)
-    rows = sums.count if sums is not None and config.fit_metric != "none" else target.in_features
-    energy = metric.energy(matrix) / max(rows, 1)
-    outputs = calibration.output_metric(target.name, config.fit_metric) if calibration else None
-    weighted = matrix if outputs is None else outputs.weigh(matrix)
-    gradient = calibration.gradients.get(target.name, 0.0) if calibration else 0.0
-    loss = gradient * energy if outputs is None else metric.energy(weighted) / max(rows, 1)
-    energies = Energies(energy, loss / 2)
-    offered = layouts(target, override.structures or config.structures)
+    override = entry.override
+    uses = Uses.of(group, calibration, kind=config.fit_metric, correct_bias=config.bias_correction)
+    energies = Energies(uses.output_energy, uses.loss_energy)
+    offered = layouts(entry.target, override.structures or config.structures)
     if override.input_dims is not None and override.output_dims is not None:
         offered = [Layout("given", override.input_dims, override.output_dims)]
         if override.bond is not None:
             bonds = inner_bonds(override.bond, len(override.input_dims))
-            return single(target, matrix, metric, offered[0], bonds, outputs), energies
-    needs_spectrum = any(layout.is_low_rank for layout in offered)
-    spectrum = output_spectrum(weighted, metric, seed=config.seed) if needs_spectrum else None
-    return search(target, matrix, metric, spectrum, offered, outputs), energies
+            return single(uses, group, offered[0], bonds), energies
+    return search(uses, group, offered, config.seed), energies
 
 
 def _scales(energies: Sequence[Energies], config: CompressConfig, calibration: Calibration | None) -> list[float]:
@@ -162,16 +194,7 @@ def _scales(energies: Sequence[Energies], config: CompressConfig, calibration: C
 
 
 def _row(target: Target, option: Option, scale: float | None) -> LayerPlan:
-    base = LayerPlan(
-        name=target.name,
-        kind=target.kind,
-        type_name=target.type_name,
-        dense_weights=target.weights,
-        dense_multiplications=target.multiplications,
-        itemsize=target.itemsize,
-        reason=DENSE_IS_BEST,
-        multiplications=target.multiplications,
-    )
+    base = _as_it_is(target, DENSE_IS_BEST)
     if option.layout is None:
         return dense(base, DENSE_IS_BEST)
     row = operator(base, option.layout, option.bonds)
@@ -179,25 +202,7 @@ def _row(target: Target, option: Option, scale: float | None) -> LayerPlan:
     return replace(row, output_error=error, loss=None if scale is None else scale * option.loss)
 
 
-def _refined(
-    target: Target, row: LayerPlan, scale: float | None, config: CompressConfig, calibration: Calibration | None
-) -> LayerPlan:
-    """The row with the error of its operator where the search stopped early or interpolated."""
-    if row.layout is None or row.layout.is_low_rank or row.output_error is None:
-        return row
-    sums = calibration.of(target.name) if calibration else None
-    outputs = calibration.output_metric(target.name, config.fit_metric) if calibration else None
-    correct_bias = config.bias_correction
-    found = fit_layer(target, row, sums, metric=config.fit_metric, correct_bias=correct_bias, outputs=outputs)
-    loss = None if scale is None else scale * found.loss_error**2
-    return replace(row, output_error=found.output_error, loss=loss)
-
-
-def _layer_plan(entry: Selected, rows: Mapping[str, LayerPlan]) -> LayerPlan:
-    target = entry.target
-    if target.name in rows:
-        return rows[target.name]
-    partner = rows.get(target.tied_to)
+def _as_it_is(target: Target, reason: str, *, matched: bool = True) -> LayerPlan:
     return LayerPlan(
         name=target.name,
         kind=target.kind,
@@ -205,11 +210,40 @@ def _layer_plan(entry: Selected, rows: Mapping[str, LayerPlan]) -> LayerPlan:
         dense_weights=target.weights,
         dense_multiplications=target.multiplications,
         itemsize=target.itemsize,
-        reason=entry.reason or f"shares its weight with {target.tied_to}",
-        matched=partner is not None and not entry.reason,
+        positions=target.positions,
+        reason=reason,
+        matched=matched,
         multiplications=target.multiplications,
         tied_to=target.tied_to,
     )
+
+
+def _shared(target: Target) -> LayerPlan:
+    return _as_it_is(target, f"shares its weight with {target.tied_to}")
+
+
+def _refined(
+    group: Sequence[Target],
+    row: LayerPlan,
+    scale: float | None,
+    config: CompressConfig,
+    calibration: Calibration | None,
+) -> dict[str, LayerPlan]:
+    """The rows of a layer and of those tied to it, by name.
+
+    Their errors are those of the operator where the search stopped early or interpolated.
+    """
+    target, *tied = group
+    if row.layout is None or row.output_error is None or (row.layout.is_low_rank and not tied):
+        return {row.name: row} | {other.name: follow(_shared(other), row) for other in tied}
+    uses = Uses.of(group, calibration, kind=config.fit_metric, correct_bias=config.bias_correction)
+    found = fit_layer(target, row, uses, correct_bias=config.bias_correction)
+    found = fit_tied(found, tied, uses, correct_bias=config.bias_correction)
+    loss = None if scale is None else scale * found.loss_error**2
+    row = replace(row, output_error=found.output_error, loss=loss)
+    errors = {use.name: use.output_error for use in found.tied}
+    shared = {o.name: replace(follow(_shared(o), row), output_error=errors[o.name]) for o in tied}
+    return {row.name: row, **shared}
 
 
 def _notes(config: CompressConfig, calibration: Calibration | None) -> Iterator[str]:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mponet.compress.edit import edited
+from mponet.compress.edit import edited, follow
 from mponet.compress.layer_plan import MAX_COUNT, LayerPlan
 from mponet.compress.plan_file import parse, read, serialize, write
 from mponet.compress.plan_text import layer_lines, wrapped
@@ -116,7 +116,8 @@ class CompressionPlan:
             CompressionError: there is no such layer or change.
         """
         layer = edited(self[name], changes)
-        return replace(self, layers=tuple(layer if old.name == name else old for old in self.layers))
+        changed = (follow(old, layer) if old.tied_to == name else old for old in self.layers)
+        return replace(self, layers=tuple(layer if old.name == name else old for old in changed))
 
     def to_json(self) -> str:
         """The plan as JSON text; `from_json` reads it."""

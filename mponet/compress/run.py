@@ -73,6 +73,7 @@ def compress(
     for layer in fitted(targets, made, sums, progress=progress):
         adapter.replace(layer)
         errors[layer.name] = layer.output_error
+        errors |= {use.name: use.output_error for use in layer.tied}
     seconds["fit"] = perf_counter() - began
     return Report(made, errors, seconds)
 
@@ -91,7 +92,7 @@ def gathered(
         return data
     if isinstance(config, CompressionPlan):
         names = {layer.name for layer in config.replaced}
-        wanted = [target for target in targets if target.name in names]
+        wanted = [target for target in targets if target.name in names or target.tied_to in names]
         weighted = config.config.get("metric") == "kfac"
         return adapter.calibrate(wanted, data, gradients=weighted, products=weighted)
     wanted = [entry.target for entry in select(targets, config) if not entry.reason]

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mponet.compress.hull import Curve, Option, Options
-from mponet.compress.speed import multiplications
+from mponet.compress.speed import use_multiplications
 from mponet.compress.structures import Layout
 from mponet.compress.target import Target
+from mponet.compress.uses import Uses
 from mponet.errors import CompressionError
 from mponet.layers.convolution import STRUCTURES as CONVOLUTIONS
-from mponet.operators.metric import Metric, OutputSpectrum
-from mponet.operators.output_metric import OutputMetric, fit_weighted
+from mponet.operators.metric import OutputSpectrum
 from mponet.operators.shape import MPOShape
 
 Array = NDArray[np.float64]
@@ -34,103 +34,80 @@ SEARCH_SWEEPS = 3
 TINY = 1e-30
 
 
-def search(
-    target: Target,
-    matrix: Array,
-    metric: Metric,
-    spectrum: OutputSpectrum | None,
-    layouts: Sequence[Layout],
-    outputs: OutputMetric | None = None,
-) -> Options:
+def search(uses: Uses, tied: Sequence[Target], layouts: Sequence[Layout], seed: int = 0) -> Options:
     """The options of a layer.
 
     Args:
-        target: the layer.
-        matrix: its weight, ``(in, out)``.
-        metric: of its inputs.
-        spectrum: of its weighted outputs; needed where a layout is a product of two matrices.
+        uses: its weight, and what errors of it cost.
+        tied: the target and those that share its weight.
         layouts: what is offered.
-        outputs: weights of the outputs; None for none.
+        seed: of randomised methods.
     """
-    dense = dense_option(target)
     products = [layout for layout in layouts if layout.is_low_rank]
-    curves = [low_rank_curve(target, layout, spectrum, outputs) for layout in products if spectrum]
+    curves = []
+    if products:
+        spectrum = uses.spectrum(seed)
+        curves = [low_rank_curve(uses, tied, layout, spectrum) for layout in products]
     rivals = [layout for layout in layouts if not layout.is_low_rank]
     if rivals and rivals[0].structure not in CONVOLUTIONS:
-        rivals = screened(matrix, rivals, against_low_rank=bool(curves))
+        rivals = screened(uses.matrix, rivals, against_low_rank=bool(curves))
     for layout in rivals:
-        ladder = bond_ladder(matrix, layout, LADDER)
+        ladder = bond_ladder(uses.matrix, layout, LADDER)
         if len(ladder):
-            curves.append(fitted_curve(target, layout, matrix, metric, ladder, outputs))
-    return Options(dense, tuple(curves))
+            curves.append(fitted_curve(uses, tied, layout, ladder))
+    return Options(dense_option(tied), tuple(curves))
 
 
-def single(
-    target: Target,
-    matrix: Array,
-    metric: Metric,
-    layout: Layout,
-    bonds: tuple[int, ...],
-    outputs: OutputMetric | None = None,
-) -> Options:
+def single(uses: Uses, tied: Sequence[Target], layout: Layout, bonds: tuple[int, ...]) -> Options:
     """The one option of a layer whose factors and bonds are given.
 
     Raises:
         CompressionError: the operator has more weights than the layer.
     """
-    shape = layout.shape(bonds)
+    shape, target = layout.shape(bonds), tied[0]
     if shape.parameters >= target.weights:
         raise CompressionError(
             f"{target.name} has {target.weights} weights, and {shape} has {shape.parameters}; expected fewer; choose "
             "smaller bonds"
         )
     ladder = np.array([shape.bond_dims[1:-1]], dtype=np.int64)
-    return Options(dense_option(target), (fitted_curve(target, layout, matrix, metric, ladder, outputs),))
+    return Options(dense_option(tied), (fitted_curve(uses, tied, layout, ladder),))
 
 
-def dense_option(target: Target) -> Option:
+def dense_option(tied: Sequence[Target]) -> Option:
     """The layer as it is."""
-    return Option(None, (), target.weights, target.multiplications, 0.0, 0.0)
+    return Option(None, (), tied[0].weights, sum(target.multiplications for target in tied), 0.0, 0.0)
 
 
-def low_rank_curve(
-    target: Target, layout: Layout, spectrum: OutputSpectrum, outputs: OutputMetric | None = None
-) -> Curve:
+def low_rank_curve(uses: Uses, tied: Sequence[Target], layout: Layout, spectrum: OutputSpectrum) -> Curve:
     """All ranks with fewer weights than the layer."""
-    n, m = target.in_features, target.out_features
+    n, m = uses.matrix.shape
     ranks = np.arange(1, min(len(spectrum.squares), max((n * m - 1) // (n + m), 0)) + 1)
-    weights = (ranks * (n + m)).astype(np.float64)
-    counts = weights * target.positions if target.kind != "embedding" else (ranks * m).astype(np.float64)
-    losses = spectrum.errors
-    errors = losses if outputs is None else outputs.output_errors(spectrum)
-    return Curve(layout, ranks[:, None], weights, counts, errors[ranks], losses[ranks])
+    counts = float(_multiplications(tied, layout.shape((1,))))
+    errors, losses = uses.low_rank_errors(spectrum)
+    return Curve(layout, ranks[:, None], ranks * float(n + m), ranks * counts, errors[ranks], losses[ranks])
 
 
-def fitted_curve(
-    target: Target,
-    layout: Layout,
-    matrix: Array,
-    metric: Metric,
-    ladder: NDArray[np.int64],
-    outputs: OutputMetric | None = None,
-) -> Curve:
+def fitted_curve(uses: Uses, tied: Sequence[Target], layout: Layout, ladder: NDArray[np.int64]) -> Curve:
     """A chain fitted at each step of a ladder of bonds, and its errors interpolated in between."""
-    rows = layout.permutation()
-    ordered = matrix if rows is None else matrix[rows]
-    seen = metric if rows is None else permuted(metric, rows)
+    ordered = uses.permuted(layout.permutation())
     fitted = [layout.shape(tuple(map(int, bonds))) for bonds in ladder]
-    found = [fit_weighted(ordered, shape, seen, outputs, max_sweeps=SEARCH_SWEEPS) for shape in fitted]
+    found = [ordered.fit(shape, max_sweeps=SEARCH_SWEEPS) for shape in fitted]
     steps = between(ladder)
     shapes = [layout.shape(tuple(map(int, bonds))) for bonds in steps]
     weights = np.array([float(shape.parameters) for shape in shapes])
     known = [float(shape.parameters) for shape in fitted]
-    scale = 1 if target.kind == "embedding" else target.positions
-    counts = np.array([float(multiplications(shape) * scale) for shape in shapes])
+    counts = np.array([float(_multiplications(tied, shape)) for shape in shapes])
     errors, losses = (
         _interpolated(weights, known, [value**2 for value in values])
         for values in ([f.error for f in found], [f.loss_error for f in found])
     )
     return Curve(layout, steps, weights, counts, errors, losses)
+
+
+def _multiplications(tied: Sequence[Target], shape: MPOShape) -> int:
+    """Multiplications for one example of all modules that an operator takes the place of."""
+    return sum(use_multiplications(shape, target.kind, target.positions) for target in tied)
 
 
 def _interpolated(weights: Array, known: Sequence[float], errors: Sequence[float]) -> Array:
@@ -146,12 +123,6 @@ def between(ladder: NDArray[np.int64]) -> NDArray[np.int64]:
         count = int(np.abs(high - low).max())
         steps += [low + np.rint((high - low) * (k / count)).astype(np.int64) for k in range(1, count + 1)]
     return np.array(steps)
-
-
-def permuted(metric: Metric, rows: list[int]) -> Metric:
-    """The metric of inputs in another order."""
-    covariance = metric.covariance
-    return Metric(covariance[rows] if metric.is_diagonal else covariance[np.ix_(rows, rows)])
 
 
 def bond_ladder(matrix: Array, layout: Layout, shares: Sequence[float]) -> NDArray[np.int64]:

@@ -6,6 +6,8 @@ from math import prod
 from mponet.contraction.cost import dense, predict
 from mponet.contraction.machine import DEFAULT_COSTS, Machine
 from mponet.contraction.search import choose
+from mponet.layers.embedding import EmbeddingShape
+from mponet.layers.lookup import best_lookup
 from mponet.operators.shape import MPOShape
 
 #: Rows of the forward pass whose time is predicted.
@@ -27,6 +29,19 @@ def multiplications(shape: MPOShape) -> int:
         d * i * j * e * prod(shape.input_dims[k + 1 :]) * prod(shape.output_dims[:k]) for (d, i, j, e), k in pairs
     )
     return min(rightmost, leftmost, shape.dense_parameters)
+
+
+def use_multiplications(shape: MPOShape, kind: str, positions: int) -> int:
+    """Multiplications for one example of a module that an operator takes the place of.
+
+    Args:
+        shape: of the operator, or of its transpose.
+        kind: of the module; an embedding multiplies slices of cores, and reads no other rows.
+        positions: rows per example.
+    """
+    if kind == "embedding":
+        return best_lookup(EmbeddingShape(shape.in_features, shape)).multiplications * positions
+    return multiplications(shape) * positions
 
 
 @lru_cache(maxsize=4096)

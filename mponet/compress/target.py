@@ -35,12 +35,15 @@ class Target:
             counts of multiplications.
         input_dims: a natural split of the rows, as ``(kh, kw, C_in)``; empty for none.
         itemsize: bytes per weight as stored.
-        tied_to: name of the module that holds the same weight; empty for none.  A tied module is
-            compressed with the one that it is tied to.
+        tied_to: name of the target that holds the same weight; empty for none.  A tied module is
+            compressed with the one that it is tied to, which is tied to none itself.
+        transposed: whether its matrix is the transpose of that one's, as an output head's is of its
+            embedding's; ``in_features`` and ``out_features`` are its own.
         unsupported: why the adapter cannot replace the module; empty if it can.
 
     Raises:
-        CompressionError: there is no such kind, or a size is below 1.
+        CompressionError: there is no such kind, a size is below 1, or a module is transposed and
+            tied to none.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Target:
     input_dims: tuple[int, ...] = ()
     itemsize: int = 4
     tied_to: str = ""
+    transposed: bool = False
     unsupported: str = ""
 
     def __post_init__(self) -> None:
@@ -64,6 +68,8 @@ class Target:
                 f"{self.name} has {self.in_features} x {self.out_features} weights, {self.positions} positions and "
                 f"{self.itemsize} bytes each; expected at least 1 of each"
             )
+        if self.transposed and not self.tied_to:
+            raise CompressionError(f"{self.name} is transposed and tied to no module; expected tied_to= with it")
         if self.input_dims and prod(self.input_dims) != self.in_features:
             raise CompressionError(
                 f"{self.name} has input_dims {self.input_dims}; expected factors of in_features {self.in_features}"

@@ -25,11 +25,12 @@ FLOOR = 1e-6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OutputMetric:
-    """Weights of a layer's outputs: ``G`` plus `DAMPING` times its mean diagonal.
+    """Weights of a layer's outputs: ``G`` plus ``damping`` times its mean diagonal.
 
     Attributes:
         products: ``sum g^T g``, ``(out, out)``, or ``sum g^2``, ``(out,)``, for a diagonal one.
         rows: number of rows in the sum; ``G`` is their mean.
+        damping: share of the mean diagonal that is added to the diagonal.
 
     Raises:
         ShapeError: the products are neither a square matrix nor a vector.
@@ -44,6 +45,7 @@ class OutputMetric:
 
     products: Array
     rows: int = 1
+    damping: float = DAMPING
     _cache: dict[str, Array] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -54,6 +56,22 @@ class OutputMetric:
         if not float(diagonal.sum()) > 0.0:
             raise InputError("products have no positive diagonal entry; expected sums of g^T g over gradients g")
         object.__setattr__(self, "products", value)
+
+    @property
+    def moment(self) -> Array:
+        """The weights, damping included: ``(out, out)``, or ``(out,)`` for a diagonal."""
+        if "moment" not in self._cache:
+            mean = self.products / self.rows
+            if mean.ndim == 1:
+                mean = mean + self.damping * float(mean.mean())
+            else:
+                mean[np.diag_indices(len(mean))] += self.damping * float(np.diagonal(mean).mean())
+            self._cache["moment"] = mean
+        return self._cache["moment"]
+
+    def apply(self, matrix: Array) -> Array:
+        """``matrix @ M`` over the last axis, with the weights ``M = R^2``."""
+        return matrix * self.moment if self.moment.ndim == 1 else matrix @ self.moment
 
     def weigh(self, matrix: Array) -> Array:
         """``matrix @ R`` over the last axis."""
@@ -76,21 +94,19 @@ class OutputMetric:
         return np.where(spectrum.errors == 0.0, 0.0, tails)
 
     def _times(self, matrix: Array, name: str) -> Array:
-        if not self._cache:
+        if name not in self._cache:
             self._cache.update(self._roots())
         factor = self._cache[name]
         return matrix * factor if factor.ndim == 1 else matrix @ factor
 
     def _roots(self) -> dict[str, Array]:
         """``R`` and ``R^-1``, both symmetric."""
-        moment = self.products / self.rows
+        moment = self.moment
         if moment.ndim == 1:
-            mean = float(moment.mean())
-            root = np.sqrt(np.maximum(moment + DAMPING * mean, FLOOR * mean))
+            root = np.sqrt(np.maximum(moment, FLOOR * float(moment.mean())))
             return {"root": root, "inverse": 1.0 / root}
-        mean = float(np.diagonal(moment).mean())
         values, vectors = np.linalg.eigh((moment + moment.T) / 2)
-        roots = np.sqrt(np.maximum(values + DAMPING * mean, FLOOR * mean))
+        roots = np.sqrt(np.maximum(values, FLOOR * float(values.mean())))
         return {"root": (vectors * roots) @ vectors.T, "inverse": (vectors / roots) @ vectors.T}
 
 

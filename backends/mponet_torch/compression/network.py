@@ -4,16 +4,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace as replaced
 from typing import Any
 
+import torch
 from torch import nn
 
 from mponet.compress.calibrate import Calibration
 from mponet.compress.fitting import FittedLayer
 from mponet.compress.target import Target
-from mponet_torch.compression.modules import OPERATORS, kind_of, type_name
-from mponet_torch.compression.streaming import LossFunction, stream
+from mponet_torch.compression.modules import OPERATORS, ModuleKind, kind_of, type_name
+from mponet_torch.compression.streaming import LossFunction, rows_per_example, stream
 
-#: Why a module that shares its weight is left alone.
-TIED = "it shares its weight with another module; untie them first"
+#: Why modules that share a weight in a way that no operator can are left alone.
+TIED = "it shares its weight with a module of another kind; untie them first"
 
 
 class NativeNetwork:
@@ -25,11 +26,13 @@ class NativeNetwork:
     Args:
         model: the module.
         loss: the sum of the loss over rows; None chooses by the outputs.
+        example: a batch of inputs that tells the rows per example of every layer; None takes those
+            of the calibration, or one.
     """
 
-    def __init__(self, model: nn.Module, loss: LossFunction | None = None) -> None:
+    def __init__(self, model: nn.Module, loss: LossFunction | None = None, example: Any = None) -> None:
         self.model = model
-        self._loss = loss
+        self._loss, self._example = loss, example
         self._targets: tuple[Target, ...] | None = None
 
     def targets(self) -> Sequence[Target]:
@@ -38,7 +41,13 @@ class NativeNetwork:
         A module used twice is listed once.
         """
         if self._targets is None:
-            self._targets = tuple(self._described())
+            described = tuple(self._described())
+            counts: dict[str, int] = {}
+            if self._example is not None:
+                known = {t.name: self.model.get_submodule(t.name) for t in described}
+                known = {name: module for name, module in known.items() if kind_of(module) is not None}
+                counts = rows_per_example(self.model, known, self._example)
+            self._targets = tuple(replaced(t, positions=counts.get(t.name, 1)) for t in described)
         return self._targets
 
     def other_weights(self) -> int:
@@ -61,35 +70,69 @@ class NativeNetwork:
         return stream(self.model, modules, data, self._loss, gradients=gradients, products=products)
 
     def replace(self, fitted: FittedLayer) -> None:
-        """Put an operator in the place of a module."""
+        """Put an operator in the place of a module, and of those that share its weight."""
         module = self.model.get_submodule(fitted.name)
-        kind = kind_of(module)
-        assert kind is not None
-        built = kind.build(module, fitted)
+        built = _kind(module).build(module, fitted)
+        others = [(self.model.get_submodule(use.name), use) for use in fitted.tied]
+        self._put(module, built)
+        for other, use in others:
+            self._put(other, _kind(other).share(other, built, use.bias))
+
+    def _put(self, module: nn.Module, built: nn.Module) -> None:
+        """Put a built module wherever another is.
+
+        It takes over the parameter of the bias, which other modules may share.
+        """
+        bias, made = module._parameters.get("bias"), built._parameters.get("bias")
+        if bias is not None and made is not None:
+            with torch.no_grad():
+                bias.copy_(made)
+            built.bias = bias
         for parent in self.model.modules():  # a module may be used in several places
             for name, child in list(parent._modules.items()):
                 if child is module:
                     setattr(parent, name, built)
 
     def _described(self) -> Iterable[Target]:
-        first: dict[int, str] = {}
-        for name, module in self.model.named_modules():
-            kind = kind_of(module)
-            if kind is not None:
-                target = kind.describe(name, module)
-            elif isinstance(module, OPERATORS) or not _has_matrix(module):
-                continue
-            else:
-                target = _foreign(name, module)
-            weight = module.weight
-            owner = first.setdefault(id(weight), name)
-            yield target if owner == name else replaced(target, tied_to=owner, unsupported=TIED)
+        found = [entry for entry in self.model.named_modules() if _holds_matrix(entry[1])]
+        groups: dict[int, list[tuple[str, nn.Module]]] = {}
+        for name, module in found:
+            groups.setdefault(id(module.weight), []).append((name, module))
+        for name, module in found:
+            kind, owner = kind_of(module), _owner(groups[id(module.weight)])
+            target = _foreign(name, module) if kind is None else kind.describe(name, module)
+            yield target if owner[0] == name else _tied(target, module, *owner)
 
 
-def _has_matrix(module: nn.Module) -> bool:
-    """Whether a module of no known kind has a parameter ``weight`` with two axes or more."""
+def _owner(group: list[tuple[str, nn.Module]]) -> tuple[str, nn.Module]:
+    """Of modules that share a weight the one whose matrix is fitted, an embedding if any is."""
+    return next((entry for entry in group if isinstance(entry[1], nn.Embedding)), group[0])
+
+
+def _tied(target: Target, module: nn.Module, name: str, owner: nn.Module) -> Target:
+    """A target that shares the weight of another module."""
+    embedding = isinstance(owner, nn.Embedding)
+    transposed = embedding and isinstance(module, nn.Linear)
+    alike = transposed or any(
+        isinstance(owner, kind) and isinstance(module, kind) for kind in (nn.Linear, nn.Embedding)
+    )
+    problem = target.unsupported or ("" if alike else TIED)
+    return replaced(target, tied_to=name, transposed=transposed, unsupported=problem)
+
+
+def _kind(module: nn.Module) -> ModuleKind:
+    kind = kind_of(module)
+    assert kind is not None
+    return kind
+
+
+def _holds_matrix(module: nn.Module) -> bool:
+    """Whether a module is of a known kind, or has a parameter ``weight`` with two axes or more."""
+    if kind_of(module) is not None:
+        return True
     weight = module._parameters.get("weight")
-    return weight is not None and not isinstance(weight, nn.UninitializedParameter) and weight.ndim >= 2
+    known = weight is not None and not isinstance(weight, nn.UninitializedParameter) and weight.ndim >= 2
+    return known and not isinstance(module, OPERATORS)
 
 
 def _foreign(name: str, module: Any) -> Target:

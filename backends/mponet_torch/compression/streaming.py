@@ -50,6 +50,7 @@ def stream(
         batches = 0
         for batch in data:
             batches += 1
+            watch.calibration.examples += examples_in(batch)
             backward = gradients and watch.gradient_rows < GRADIENT_ROWS
             watch.start(backward)
             with torch.set_grad_enabled(backward):
@@ -69,6 +70,41 @@ def call(model: nn.Module, batch: Any) -> Any:
     if isinstance(batch, tuple | list):
         return model(*(_moved(value, device) for value in batch))
     return model(_moved(batch, device))
+
+
+def examples_in(batch: Any) -> int:
+    """Number of examples in a batch: the length of the first axis of its first tensor."""
+    values = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, tuple | list) else (batch,)
+    return next((len(value) for value in values if isinstance(value, torch.Tensor) and value.ndim), 1)
+
+
+def rows_per_example(model: nn.Module, modules: Mapping[str, nn.Module], example: Any) -> dict[str, int]:
+    """How many rows each module makes for one example, from one forward pass without gradients.
+
+    Args:
+        model: the model.
+        modules: those that are counted, by name.
+        example: a batch of the model's own inputs.
+    """
+    counts: dict[str, int] = {}
+    handles = []
+    for name, module in modules.items():
+        kind = kind_of(module)
+        assert kind is not None
+
+        def count(
+            _: nn.Module, __: Any, outputs: Array, name: str = name, kind: Any = kind, module: Any = module
+        ) -> None:
+            counts[name] = counts.get(name, 0) + len(kind.gradient_rows(module, outputs.detach()))
+
+        handles.append(module.register_forward_hook(count))
+    try:
+        with _frozen(model), torch.no_grad():
+            call(model, example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: max(round(rows / examples_in(example)), 1) for name, rows in counts.items()}
 
 
 def default_loss(outputs: Any, batch: Any) -> Array:

@@ -120,7 +120,15 @@ class _MPOConv(ParameterAccess, ConvLayer):
         if isinstance(dense.weight, nn.UninitializedParameter):
             raise ShapeError("conv has no weight yet; expected known sizes; call it on maps first")
         check_weight(dense, dense.weight)
+        if type(dense).forward not in (wanted.forward, PaddedConv2d.forward) or "forward" in vars(dense):
+            _try(dense, wanted)
         kernel = to_numpy(dense.weight)
+        bias = None if dense.bias is None else to_numpy(dense.bias)
+        return DenseWeights(kernel.transpose(*range(2, kernel.ndim), 1, 0), bias, cls._dense_options(dense))
+
+    @staticmethod
+    def _dense_options(dense: Any) -> dict[str, Any]:
+        """Constructor arguments that carry over from a dense layer."""
         options: dict[str, Any] = {
             "stride": dense.stride,
             "padding": dense.padding,
@@ -133,8 +141,7 @@ class _MPOConv(ParameterAccess, ConvLayer):
         if isinstance(dense, PaddedConv2d):
             left, right, top, bottom = dense.pads
             options["padding"] = ((top, bottom), (left, right))
-        bias = None if dense.bias is None else to_numpy(dense.bias)
-        return DenseWeights(kernel.transpose(*range(2, kernel.ndim), 1, 0), bias, options)
+        return options
 
     def _make_dense(self, matrix: NDArray[Any], bias: NDArray[Any] | None) -> Any:
         first = self.tensors[0]
@@ -335,3 +342,18 @@ def _to_weight(kernel: Array) -> Array:
 def _reversed(pads: Pads) -> Any:
     """Pads as `torch.nn.functional.pad` takes them: the last axis first."""
     return tuple(number for pair in reversed(pads) for number in pair)
+
+
+def _try(dense: Any, kind: Any) -> None:
+    """Refuse a subclass that does not compute what its kernel, bias and options say."""
+    window = zip(dense.kernel_size, dense.dilation, dense.stride, strict=True)
+    sides = [(size - 1) * gap + 1 + 2 * stride for size, gap, stride in window]
+    maps = torch.randn(1, dense.in_channels, *sides, generator=torch.Generator().manual_seed(0))
+    maps = maps.to(dense.weight.device, dense.weight.dtype)
+    with torch.no_grad():
+        found, expected = dense.forward(maps), kind.forward(dense, maps)
+    if found.shape != expected.shape or not torch.allclose(found, expected, rtol=1e-3, atol=1e-3):
+        raise InputError(
+            f"conv is a {type(dense).__name__}, which computes something else than its kernel and options say; "
+            f"expected a plain torch.nn.{kind.__name__}"
+        )

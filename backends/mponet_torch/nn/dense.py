@@ -39,7 +39,7 @@ def dense_weights(dense: nn.Module) -> DenseWeights:
     weight = _matrix(dense)
     check_weight(dense, weight)
     bias = getattr(dense, "bias", None)
-    if isinstance(dense, nn.Linear) and type(dense).forward is not nn.Linear.forward:
+    if isinstance(dense, nn.Linear) and (type(dense).forward is not nn.Linear.forward or "forward" in vars(dense)):
         _try(dense, weight, bias)
     options = {"device": weight.device, "dtype": weight.dtype}
     return DenseWeights(to_numpy(weight), None if bias is None else to_numpy(bias), options)
@@ -55,7 +55,7 @@ def adopt(layer: nn.Module, tensors: tuple[Array, ...], dense: nn.Module) -> Non
     weight, bias = dense.weight, getattr(dense, "bias", None)
     for tensor in tensors:
         tensor.requires_grad_(bool(weight.requires_grad))
-    if layer.bias is not None and bias is not None:
+    if getattr(layer, "bias", None) is not None and bias is not None:
         layer.bias.requires_grad_(bias.requires_grad)
     for name in HOOKS:
         hooks = getattr(dense, name)

@@ -19,7 +19,7 @@ from mponet.layers.embedding_layer import EmbeddingLayer
 from mponet.layers.lookup import lookup
 from mponet.layers.operator import DenseWeights
 from mponet_torch.nn.calls import autocast, check_inputs, flattened, leaf, unflattened
-from mponet_torch.nn.dense import check_weight
+from mponet_torch.nn.dense import TRIED, check_weight
 from mponet_torch.nn.parameters import ParameterAccess
 from mponet_torch.ops.arrays import OPS, Array, to_numpy
 from mponet_torch.ops.contraction import apply
@@ -126,9 +126,15 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer):
                 f"sparse={dense.sparse}; expected none of them, which need the rows of a table"
             )
         check_weight(dense, dense.weight)
+        if type(dense).forward is not nn.Embedding.forward or "forward" in vars(dense):
+            _try(dense)
         table = to_numpy(dense.weight)
-        options = {"padding_idx": dense.padding_idx, "device": dense.weight.device, "dtype": dense.weight.dtype}
-        return DenseWeights(table, None, options)
+        return DenseWeights(table, None, cls._dense_options(dense))
+
+    @staticmethod
+    def _dense_options(dense: Any) -> dict[str, Any]:
+        """Constructor arguments that carry over from a dense layer."""
+        return {"padding_idx": dense.padding_idx, "device": dense.weight.device, "dtype": dense.weight.dtype}
 
     def reset_parameters(self) -> None:
         """Draw the starting values anew, by ``seed`` or else by torch's generator.
@@ -146,7 +152,7 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer):
 
     def _adopt(self, dense: Any) -> None:
         super()._adopt(dense)
-        if self.padding_row is not None:
+        if self.padding_row is not None and not dense.weight.is_meta:
             self._write(self.padding_row, to_numpy(dense.weight[self.padding_idx]))
 
     def _make_dense(self, matrix: NDArray[Any], bias: NDArray[Any] | None) -> Any:
@@ -207,12 +213,17 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer):
 class TiedHead(nn.Module):
     """An output head that shares the parameters of an `MPOEmbedding`: ``x @ table.T + b``.
 
-    It is what ``lm_head`` with tied weights is to a dense embedding.  The parameters are those of
-    the embedding: an optimiser counts them once, and they move with either module.
+    It is what ``lm_head`` with tied weights is to a dense embedding.  The cores are parameters of
+    the embedding alone, which is no submodule of the head: an optimiser, a state dict and a
+    checkpoint have them once.  The model that holds the head holds the embedding as well.
+
+    Attributes:
+        embedding: the embedding whose cores are used.
+        bias: ``(num_embeddings,)`` or None.
 
     Args:
-        embedding: the embedding whose cores are shared.
-        bias: whether to have a bias ``(num_embeddings,)``.
+        embedding: the embedding whose cores are used.
+        bias: whether to have a bias.
 
     Example:
         >>> embedding = MPOEmbedding(100, 16, bond=4)
@@ -220,12 +231,24 @@ class TiedHead(nn.Module):
         torch.Size([2, 100])
     """
 
+    embedding: MPOEmbedding
+
     def __init__(self, embedding: MPOEmbedding, bias: bool = False) -> None:
         super().__init__()
-        self.embedding = embedding
+        object.__setattr__(self, "embedding", embedding)
         first = embedding.cores[0]
         made = nn.Parameter(torch.zeros(embedding.num_embeddings, device=first.device, dtype=first.dtype))
         self.bias = made if bias else None
+
+    @property
+    def in_features(self) -> int:
+        """Number of inputs, the length of a row."""
+        return self.embedding.embedding_dim
+
+    @property
+    def out_features(self) -> int:
+        """Number of outputs, the length of the vocabulary."""
+        return self.embedding.num_embeddings
 
     @property
     def weight(self) -> Array:
@@ -236,6 +259,21 @@ class TiedHead(nn.Module):
         """Logits ``(..., num_embeddings)`` of ``(..., embedding_dim)``."""
         logits = self.embedding.attend(inputs)
         return logits if self.bias is None else logits + self.bias.to(logits.dtype)
+
+    def extra_repr(self) -> str:
+        """Sizes, and the operator."""
+        return f"{self.in_features}, {self.out_features}, {self.embedding.shape}, bias={self.bias is not None}"
+
+
+def _try(dense: nn.Embedding) -> None:
+    """Refuse a subclass that does not give the rows of its table, as one that scales them."""
+    tokens = torch.arange(min(TRIED, dense.num_embeddings), device=dense.weight.device)
+    with torch.no_grad():
+        if not torch.equal(dense.forward(tokens), dense.weight[tokens]):
+            raise InputError(
+                f"embedding is a {type(dense).__name__}, which computes something else than the rows of its weight; "
+                "expected a plain torch.nn.Embedding"
+            )
 
 
 def _gathered(rows: Array, indices: Array) -> Array:

@@ -30,6 +30,8 @@ class DenseWeight(torch.Tensor):
     """
 
     _build: Callable[[], Array]
+    #: So that `transformers` does not try to initialise it: the layer has initialised its cores.
+    _is_hf_initialized = True
 
     @staticmethod
     def __new__(cls: type, like: Array, size: Sequence[int], requires_grad: bool, build: Callable[[], Array]) -> Any:

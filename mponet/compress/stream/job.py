@@ -23,7 +23,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from mponet.compress.calibrate import Calibration, InputSums
+from mponet.compress.calibrate import Calibration
 from mponet.compress.config import CompressConfig
 from mponet.compress.fitting import fit_layer
 from mponet.compress.layer_plan import LayerPlan
@@ -34,9 +34,9 @@ from mponet.compress.stream.rules import Matrix, matrices, targets
 from mponet.compress.stream.sources import INDEX, Source, open_source, read_json
 from mponet.compress.stream.writing import Piece, encoded, write_safetensors
 from mponet.compress.target import Target
+from mponet.compress.uses import Uses
 from mponet.errors import CheckpointError, CompressionError
 from mponet.files import remove_leftovers, write_json, writing
-from mponet.operators.output_metric import OutputMetric
 
 PARTS = ".parts"
 DESCRIPTION = "mponet.json"
@@ -138,11 +138,12 @@ def _run(job: Job, processes: int, progress: Progress | None) -> CompressionPlan
         shutil.rmtree(job.parts)
         return CompressionPlan.load(job.out / DESCRIPTION)
     plan = _begun(job, progress)
-    rows = [layer for layer in plan.replaced if not layer.tied_to]
+    rows = list(plan.replaced)
     known = {target.name: target for target in job.targets}
     kinds = {matrix.module: job.source.entries[matrix.tensor].dtype for matrix in job.found}
+    sums = job.calibration
     tasks = [
-        (known[row.name], row, *_metrics(job, row), job.config, kinds[row.name], str(job.parts / _part(k)))
+        (known[row.name], row, sums and sums.only(row.name), job.config, kinds[row.name], str(job.parts / _part(k)))
         for k, row in enumerate(rows)
         if not (job.parts / _part(k)).is_file()
     ]
@@ -171,12 +172,6 @@ def _begun(job: Job, progress: Progress | None) -> CompressionPlan:
     return plan
 
 
-def _metrics(job: Job, row: LayerPlan) -> tuple[InputSums | None, OutputMetric | None]:
-    """The sums over a matrix's inputs and the weights of its outputs, as far as they are known."""
-    known, kind = job.calibration, job.config.fit_metric
-    return (None, None) if known is None else (known.of(row.name), known.output_metric(row.name, kind))
-
-
 def _part(number: int) -> str:
     return f"{number:06d}.safetensors"
 
@@ -189,11 +184,12 @@ def _each(function: Callable[[Any], None], tasks: list[Any], processes: int) -> 
         return list(pool.map(function, tasks))
 
 
-def _fit_part(task: tuple[Target, LayerPlan, InputSums | None, OutputMetric | None, CompressConfig, str, str]) -> None:
+def _fit_part(task: tuple[Target, LayerPlan, Calibration | None, CompressConfig, str, str]) -> None:
     """Fit one matrix and write its part."""
-    target, row, sums, outputs, config, dtype, path = task
+    target, row, known, config, dtype, path = task
     correct_bias = config.bias_correction
-    fitted = fit_layer(target, row, sums, metric=config.fit_metric, correct_bias=correct_bias, outputs=outputs)
+    uses = Uses.of([target], known, kind=config.fit_metric, correct_bias=correct_bias)
+    fitted = fit_layer(target, row, uses, correct_bias=correct_bias)
     values = {f"{row.name}.core{k}": core for k, core in enumerate(fitted.mpo.cores, start=1)}
     if fitted.bias is not None:
         values[f"{row.name}.bias"] = fitted.bias
