@@ -8,6 +8,7 @@ from mponet_torch.compression import calibrate as calibrate
 from mponet_torch.compression import compress as compress
 from mponet_torch.compression import heal as heal
 from mponet_torch.compression import load_compressed as load_compressed
+from mponet_torch.compression import merge as merge
 from mponet_torch.compression import plan as plan
 from mponet_torch.compression import save_compressed as save_compressed
 from mponet_torch.nn.convolution import MPOConv1d as MPOConv1d
@@ -29,6 +30,7 @@ __all__ = [
     "compress",
     "heal",
     "load_compressed",
+    "merge",
     "plan",
     "save_compressed",
 ]

@@ -1,5 +1,7 @@
 """Compression of PyTorch modules: what is found, what is gathered, what is put in its place."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from mponet.errors import CheckpointError, CompressionError
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-from mponet_torch import MPOLinear  # noqa: E402
+from mponet_torch import MPOEmbedding, MPOLinear, TiedHead, merge  # noqa: E402
 from mponet_torch.compression import calibrate, compress, load_compressed, plan, save_compressed  # noqa: E402
 
 
@@ -84,7 +86,7 @@ def test_in_place_changes_the_model_itself(model, data):
 def test_layers_that_read_one_tensor_share_sums(model, data):
     sums = calibrate(model, CONFIG, data)
     assert sums.inputs["attention.query"] == sums.inputs["attention.key"] == sums.inputs["attention.value"]
-    assert set(sums.sums) == {"attention.query", "attention.output"}
+    assert set(sums.sums) == {"embed", "attention.query", "attention.output", "head"}
     inputs = torch.cat([model.embed(batch) for batch in data]).reshape(-1, 32).detach().numpy()
     np.testing.assert_allclose(sums.of("attention.value").products, inputs.T @ inputs, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(sums.of("attention.value").mean, inputs.mean(0), rtol=1e-12, atol=1e-12)
@@ -195,10 +197,114 @@ def test_mode_gradients_dtype_and_names_are_kept(model, data):
     assert small.head.weight is small.embed.weight
 
 
-def test_a_tied_head_is_left_with_its_embedding(model, data):
-    made = plan(model, CONFIG, data)
-    assert "shares its weight" in made["head"].reason
-    assert made["embed"].reason.startswith("shares its weight with head")
+TIED = CompressConfig(keep=0.5, min_weights=100, structures=("low-rank",), include=["embed", "head"])
+
+
+def test_a_tied_head_is_compressed_with_its_embedding(model, data, tmp_path):
+    small, report = compress(model, TIED, data)
+    assert [layer.name for layer in report.plan.replaced] == ["embed"]
+    assert isinstance(small.embed, MPOEmbedding)
+    assert isinstance(small.head, TiedHead) and small.head.embedding is small.embed
+    assert "head.embedding.core1" not in small.state_dict()
+    assert report.plan.network_weights == sum(p.numel() for p in small.parameters())
+    assert report.plan.network_keep < 1.0 and report.plan.keep <= 0.5
+    # both errors are those of the modules' own outputs
+    hidden = torch.cat([model.norm(model.attention(model.embed(tokens))) for tokens in data])
+    for name, inputs in (("embed", torch.cat(data)), ("head", hidden)):
+        with torch.no_grad():
+            wanted, found = model.get_submodule(name)(inputs), small.get_submodule(name)(inputs)
+        error = float((wanted - found).norm() / wanted.norm())
+        assert report.output_errors[name] == pytest.approx(error, rel=1e-9)
+        assert report.plan[name].output_error == pytest.approx(error, rel=1e-9)
+    save_compressed(small, report.plan, tmp_path)
+    again = load_compressed(Language().double(), tmp_path)
+    assert again.head.embedding.core1 is again.embed.core1
+    assert torch.equal(again(data[0]), small(data[0]))
+    # trained, they stay one
+    small(data[0]).square().sum().backward()
+    assert small.embed.core1.grad is not None
+    assert small.head.embedding.core1 is small.embed.core1
+
+
+def test_a_tied_pair_may_be_skipped(model, data):
+    made = plan(model, replace(TIED, tied="skip", include=None), data)
+    assert made["head"].reason == made["embed"].reason == "its weight is tied"
+
+
+def test_tied_modules_keep_their_own_biases_and_padding():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Embedding(40, 16, padding_idx=0), nn.Embedding(40, 16)
+            self.second.weight = self.first.weight
+            self.one, self.two = nn.Linear(16, 16), nn.Linear(16, 16)
+            self.two.weight = self.one.weight
+            self.head = nn.Linear(16, 40)
+            self.head.weight = self.first.weight
+            self.bias = self.head.bias  # as BERT's decoder has it
+
+        def forward(self, tokens):
+            return self.head(self.two(self.one(self.first(tokens) + self.second(tokens)).tanh()))
+
+    torch.manual_seed(0)
+    model = Shared().double()
+    data = [torch.randint(0, 40, (8, 12)) for _ in range(3)]
+    kept = model.bias
+    config = CompressConfig(keep=0.6, min_weights=1, overrides={"one": Override(keep=0.7)})
+    small, report = compress(model, config, data, in_place=True)
+    assert {layer.name for layer in report.plan.replaced} == {"first", "one"}
+    assert small.bias is kept is small.head.bias
+    assert small.second.core1 is small.first.core1 is small.head.embedding.core1
+    assert small.two.core1 is small.one.core1 and small.two.bias is not small.one.bias
+    assert small.first.padding_idx == 0 and small.second.padding_idx is None
+    assert report.plan.network_weights == sum(p.numel() for p in small.parameters())
+    dense, merged = merge(small)
+    assert merged.deviations.keys() == {"first", "second", "one", "two", "head"}
+    assert merged.deviation < 1e-14
+    assert dense.second.weight is dense.first.weight is dense.head.weight and dense.two.weight is dense.one.weight
+    assert dense.head.bias is dense.bias
+    assert type(dense.first) is nn.Embedding and type(dense.head) is type(dense.one) is nn.Linear
+    assert sum(p.numel() for p in dense.parameters()) == report.plan.dense_network_weights
+    with torch.no_grad():
+        torch.testing.assert_close(dense(data[0]), small(data[0]), rtol=1e-10, atol=1e-12)
+
+
+def test_every_kind_of_layer_is_merged_and_keeps_its_state():
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 1), nn.Flatten(), nn.Linear(8 * 36, 10)
+    model = nn.Sequential(*layers)
+    model[4].weight.requires_grad_(False)
+    seen = []
+    model[4].register_forward_hook(lambda *_: seen.append(1))
+    small, report = compress(model, CompressConfig(error=0.5, min_weights=1), [torch.randn(4, 3, 6, 6)])
+    assert len(report.plan.replaced) == 3
+    dense, merged = merge(small.eval())
+    assert [type(layer) for layer in dense] == [type(layer) for layer in model]
+    assert not dense.training and isinstance(small[4], MPOLinear)
+    assert not dense[4].weight.requires_grad and dense[0].weight.requires_grad
+    assert set(merged.deviations) == {"0", "2", "4"} and merged.deviation < 1e-6
+    inputs = torch.randn(2, 3, 6, 6)
+    seen.clear()
+    with torch.no_grad():
+        torch.testing.assert_close(dense(inputs), small(inputs), rtol=1e-4, atol=1e-5)
+    assert len(seen) == 2
+    same, _ = merge(small, in_place=True)
+    assert same is small
+    assert isinstance(merge(MPOLinear(8, 8, 2))[0], nn.Linear)
+    broken = nn.Sequential(MPOLinear(8, 8, 2))
+    nn.init.constant_(broken[0].core1, float("nan"))
+    with pytest.raises(CompressionError, match="0 cannot be merged: core 1 has 32 non-finite"):
+        merge(broken, in_place=True)
+    assert isinstance(broken[0], MPOLinear)
+
+
+def test_an_embedding_that_computes_something_else_is_left():
+    class Scaled(nn.Embedding):
+        def forward(self, tokens):
+            return super().forward(tokens) * 4.0
+
+    made = plan(nn.Sequential(Scaled(40, 16), nn.Linear(16, 40)), CompressConfig(keep=0.5, min_weights=1))
+    assert "Scaled" in made["0"].reason and "computes something else" in made["0"].reason
 
 
 def test_modules_that_cannot_be_replaced_are_left_with_the_reason():
@@ -367,3 +473,52 @@ def test_compressed_models_are_saved_and_loaded(model, data, tmp_path):
     (tmp_path / "small" / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(CheckpointError, match="does not hold the weights"):
         load_compressed(Language().double(), tmp_path / "small")
+
+
+def test_rows_per_example_are_counted_in_data_or_in_an_example(model, data):
+    config = CompressConfig(multiplications=0.5, min_weights=100, structures=("low-rank",))
+    made = plan(model, config, data)
+    assert made["attention.query"].positions == made["head"].positions == made["embed"].positions == 20
+    before, after = made.multiplications
+    assert before == 20 * (4 * 32 * 32 + 50 * 32)
+    assert after <= 0.5 * before
+    without = plan(model, config, example=data[0])
+    assert {layer.name: layer.positions for layer in without} == {layer.name: layer.positions for layer in made}
+    assert not model.head._forward_hooks
+    maps = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, padding=1))
+    made = plan(maps, CompressConfig(multiplications=0.5, min_weights=1), example=torch.randn(2, 3, 8, 8))
+    assert (made["0"].positions, made["2"].positions) == (64, 16)
+    assert made.multiplications[0] == 64 * 27 * 8 + 16 * 72 * 8
+    assert plan(maps, CompressConfig(keep=0.5, min_weights=1))["0"].positions == 1
+
+
+def test_a_replacement_keeps_what_its_module_had(model, data):
+    for parameter in (model.embed.weight, model.attention.query.weight):
+        parameter.requires_grad_(False)
+    seen = []
+    handle = model.head.register_forward_hook(lambda *_: seen.append("head"))
+    model.embed.register_forward_pre_hook(lambda *_: seen.append("embed"))
+    model.embed.eval()
+    config = replace(TIED, include=["embed", "head", "query", "value"], overrides={".*": Override(keep=0.5)})
+    small, report = compress(model, config, data, in_place=True)
+    assert {layer.name for layer in report.plan.replaced} == {"embed", "attention.query", "attention.value"}
+    assert not any(p.requires_grad for p in (*small.embed.parameters(), *small.attention.query.parameters()))
+    assert all(p.requires_grad for p in small.attention.value.parameters())
+    assert small.head.training and not small.embed.training
+    seen.clear()
+    small(data[0])
+    assert seen == ["embed", "head"]
+    handle.remove()  # by the handle of the module that was replaced
+    small(data[0])
+    assert seen == ["embed", "head", "embed"]
+
+
+def test_modules_that_accelerate_moves_are_refused():
+    model = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16))
+    model[0]._hf_hook = object()
+    made = plan(model, CompressConfig(keep=0.5, min_weights=1))
+    assert "load the model on one device" in made["0"].reason and made["1"].matched
+    meta = plan(
+        nn.Sequential(nn.Linear(16, 16, device="meta"), nn.Linear(16, 16)), CompressConfig(keep=0.5, min_weights=1)
+    )
+    assert "on the meta device" in meta["0"].reason

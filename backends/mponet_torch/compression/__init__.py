@@ -15,10 +15,15 @@ from mponet.compress.run import compress as compress_network
 from mponet.compress.run import gathered
 from mponet.compress.run import plan as plan_network
 from mponet_torch.compression.healing import heal as heal
+from mponet_torch.compression.huggingface import describe as _describe
+from mponet_torch.compression.huggingface import register as _register
+from mponet_torch.compression.merging import merge as merge
 from mponet_torch.compression.network import NativeNetwork
 from mponet_torch.compression.saving import load_compressed as load_compressed
 from mponet_torch.compression.saving import save_compressed as save_compressed
 from mponet_torch.compression.streaming import LossFunction
+
+_register()
 
 
 def compress(
@@ -28,6 +33,7 @@ def compress(
     *,
     in_place: bool = False,
     loss: LossFunction | None = None,
+    example: Any = None,
     progress: Progress | None = None,
 ) -> tuple[nn.Module, Report]:
     """A smaller model that does nearly the same, and a report.
@@ -42,6 +48,8 @@ def compress(
             copy.
         loss: the sum of the loss over rows, from outputs and batch; None chooses by the outputs
             (`mponet_torch.compression.streaming.default_loss`).
+        example: a batch of inputs, run once to count rows per example (tokens, pixels) for counts
+            of multiplications; calibration data tell as much.
         progress: called with a step's name, how many are done and how many there are.
 
     Raises:
@@ -56,8 +64,9 @@ def compress(
         >>> report.plan.keep <= 0.5, sum(p.numel() for p in small.parameters()) < 0.52 * 12448
         (True, True)
     """
-    network = NativeNetwork(model if in_place else deepcopy(model), loss)
+    network = NativeNetwork(model if in_place else deepcopy(model), loss, example)
     report = compress_network(network, config, calibration, progress=progress)
+    _describe(network.model, report.plan)
     return network.model, report
 
 
@@ -67,6 +76,7 @@ def plan(
     calibration: Iterable[Any] | Calibration | None = None,
     *,
     loss: LossFunction | None = None,
+    example: Any = None,
     progress: Progress | None = None,
 ) -> CompressionPlan:
     """What `compress` would do, as a value to print, edit and save; nothing is changed.
@@ -76,12 +86,13 @@ def plan(
         config: what to compress, and to what budget.
         calibration: as in `compress`.
         loss: as in `compress`.
+        example: as in `compress`.
         progress: as in `compress`.
 
     Raises:
         CompressionError: patterns or budget do not fit the model.
     """
-    return plan_network(NativeNetwork(model, loss), config, calibration, progress=progress)[0]
+    return plan_network(NativeNetwork(model, loss, example), config, calibration, progress=progress)[0]
 
 
 def calibrate(

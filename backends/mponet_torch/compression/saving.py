@@ -11,10 +11,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
 
-from mponet.compress.fitting import unfitted
+from mponet.compress.pipeline import unfitted_layers
 from mponet.compress.plan import CompressionPlan
 from mponet.errors import CheckpointError, CompressionError
 from mponet.files import writing
+from mponet_torch.compression import huggingface
 from mponet_torch.compression.modules import OPERATORS
 from mponet_torch.compression.network import NativeNetwork
 
@@ -74,13 +75,9 @@ def load_compressed(model: Module, folder: str | Path) -> Module:
     folder = Path(folder)
     plan = CompressionPlan.load(folder / PLAN)
     network = NativeNetwork(model)
-    targets = {target.name: target for target in network.targets()}
-    missing = [layer.name for layer in plan.replaced if layer.name not in targets]
-    if missing:
-        raise CompressionError(f"the plan replaces {missing[0]}, which is not in {type(model).__name__}")
-    layers = [unfitted(targets[layer.name], layer) for layer in plan.replaced]
-    for layer in layers:
+    for layer in unfitted_layers(network.targets(), plan):
         network.replace(layer)
+    huggingface.describe(model, plan)
     try:
         load_model(model, str(folder / WEIGHTS), strict=True)
     except (OSError, RuntimeError, SafetensorError) as error:

@@ -1,0 +1,271 @@
+"""Compressed models of Hugging Face, saved and loaded by their own methods.
+
+A compressed `transformers.PreTrainedModel` carries an entry ``quantization_config`` with the method
+``mponet`` in its config: the operators of every replaced layer.  ``save_pretrained`` writes it into
+``config.json``, and ``from_pretrained`` asks `mponet_torch.compression.quantizer` to build these
+layers before it reads the weights.
+"""
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from mponet.compress.fitting import FittedLayer, TiedUse
+from mponet.compress.layer_plan import LayerPlan
+from mponet.compress.plan import CompressionPlan
+from mponet.compress.structures import Layout
+from mponet.errors import CheckpointError
+from mponet.operators.mpo import MPO
+from mponet_torch.compression.modules import OPERATORS
+from mponet_torch.compression.network import NativeNetwork
+from mponet_torch.nn.embedding import TiedHead
+
+METHOD, VERSION = "mponet", 1
+#: The module of `transformers` that keeps the list of methods.
+REGISTRY = "transformers.quantizers.auto"
+
+
+# ---------------------------------------------------------------- after compression
+
+
+def describe(model: nn.Module, plan: CompressionPlan) -> None:
+    """Enter the operators of a plan into the configs of the Hugging Face models in a module.
+
+    Other modules are left alone.
+
+    Args:
+        model: a module whose layers were replaced.
+        plan: what was replaced; its bonds are read from the module, which may have changed them.
+    """
+    for prefix, pretrained in _pretrained(model):
+        start = f"{prefix}." if prefix else ""
+        own = {layer.name.removeprefix(start): layer for layer in plan.replaced if layer.name.startswith(start)}
+        if not own:
+            continue
+        shared: dict[str, list[str]] = {name: [] for name in own}
+        for layer in plan.layers:
+            if (owner := layer.tied_to.removeprefix(start)) in shared:
+                shared[owner].append(layer.name.removeprefix(start))
+        entry: dict[str, Any] = getattr(pretrained.config, "quantization_config", None) or {}
+        layers = dict(entry.get("layers", {}))
+        layers |= {name: _entry(pretrained.get_submodule(name), layer, shared[name]) for name, layer in own.items()}
+        pretrained.config.quantization_config = {"quant_method": METHOD, "version": VERSION, "layers": layers}
+        retie(pretrained)
+
+
+def forget(model: nn.Module) -> None:
+    """Take the entry out of the configs again, once no layer of a module is an operator."""
+    for _, pretrained in _pretrained(model):
+        if (getattr(pretrained.config, "quantization_config", None) or {}).get("quant_method") == METHOD:
+            del pretrained.config.quantization_config
+            for module in pretrained.modules():
+                if "all_tied_weights_keys" in vars(module):
+                    vars(module).pop("_tied_weights_keys", None)  # that of the class counts again
+                    module.all_tied_weights_keys = module.get_expanded_tied_weights_keys(all_submodels=True)
+
+
+def retie(model: nn.Module) -> None:
+    """Name cores instead of weights where a model of Hugging Face lists tied parameters."""
+    for root in model.modules():
+        for attribute in ("_tied_weights_keys", "all_tied_weights_keys"):
+            keys = getattr(root, attribute, None)
+            if isinstance(keys, Mapping) and keys:
+                changed = dict(pair for entry in keys.items() for pair in _renamed(root, *entry))
+                if changed != dict(keys):
+                    setattr(root, attribute, changed)
+
+
+def _renamed(root: nn.Module, target: str, source: str) -> Iterator[tuple[str, str]]:
+    """The pairs of cores in the place of a pair of weights; none for a head, which has no cores."""
+    names = [_parameters(root, name) for name in (target, source)]
+    if names[0] is None or names[1] is None:
+        yield target, source
+    elif names[0] and names[1]:
+        yield from zip(names[0], names[1], strict=True)
+
+
+def _parameters(root: nn.Module, name: str) -> list[str] | None:
+    """Names of the cores of the operator in the place of a weight; None if it is a weight still."""
+    prefix, _, attribute = name.rpartition(".")
+    try:
+        module = root.get_submodule(prefix)
+    except AttributeError:  # a pattern of names
+        return None
+    if attribute != "weight" or not isinstance(module, OPERATORS):
+        return None
+    return [] if isinstance(module, TiedHead) else [f"{prefix}.{core}" for core in module.parameter_names]
+
+
+def _pretrained(model: nn.Module) -> list[tuple[str, Any]]:
+    """The models of Hugging Face in a module that are part of no other one, by name."""
+    found: list[tuple[str, Any]] = []
+    for name, module in model.named_modules():
+        inside = any(name.startswith(f"{outer}.") or not outer for outer, _ in found)
+        if not inside and any(base.__name__ == "PreTrainedModel" for base in type(module).__mro__):
+            found.append((name, module))
+    return found
+
+
+def _entry(module: Any, layer: LayerPlan, shared: list[str]) -> dict[str, Any]:
+    """What it takes to build an operator again, as JSON has it."""
+    assert layer.layout is not None
+    layout = layer.layout
+    entry: dict[str, Any] = {
+        "kind": layer.kind,
+        "weights": layer.dense_weights,
+        "structure": layout.structure,
+        "input_dims": layout.input_dims,
+        "output_dims": layout.output_dims,
+        "bonds": tuple(int(core.shape[-1]) for core in module.cores[:-1]),
+        "input_axes": layout.input_axes,
+        "input_order": layout.input_order,
+        "tied": shared,
+    }
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in entry.items()}
+
+
+# ---------------------------------------------------------------- while a model is loaded
+
+
+def build(model: nn.Module, entry: Mapping[str, Any]) -> None:
+    """Put the operators of a config's entry into a model whose weights are not loaded yet.
+
+    Args:
+        model: of Hugging Face, on the meta device; of the class that was saved, or of another one
+            of the same architecture, as the model without its head.
+        entry: ``quantization_config`` of its config.
+
+    Raises:
+        CheckpointError: the entry is damaged, or none of its layers is in the model.
+    """
+    if entry.get("version") != VERSION or not isinstance(entry.get("layers"), Mapping):
+        raise CheckpointError(
+            f"quantization_config has version {entry.get('version')!r} and the fields {', '.join(entry)}; expected "
+            f"version {VERSION} with layers; load it with the version of mponet that wrote it"
+        )
+    network, built = NativeNetwork(model), 0
+    for name, described in entry["layers"].items():
+        found = _resolved(model, name)
+        if found is not None:
+            network.replace(_fitted(model, found, described))
+            built += 1
+    if not built:
+        raise CheckpointError(
+            f"{type(model).__name__} has none of the {len(entry['layers'])} layers that config.json lists as "
+            "operators; expected the class that was saved, or one of the same architecture"
+        )
+    sizes = [name for name, module in model.named_modules() if isinstance(module, OPERATORS)]
+    ignored = {rf"^{re.escape(name)}\.weight$" for name in sizes}  # which keep dense models from the file
+    model._keys_to_ignore_on_load_unexpected = {*(model._keys_to_ignore_on_load_unexpected or ()), *ignored}  # type: ignore[operator, misc, assignment]
+    retie(model)
+
+
+def check_loaded(model: nn.Module) -> None:
+    """Refuse a model with operators whose numbers were in no file.
+
+    Raises:
+        CheckpointError: there are some.
+    """
+    missing = [
+        f"{name}.{parameter}"
+        for name, module in model.named_modules()
+        if isinstance(module, OPERATORS)
+        for parameter, value in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+        if not getattr(value, "_is_hf_initialized", False)
+    ]
+    if missing:
+        raise CheckpointError(
+            f"the checkpoint lacks {', '.join(missing[:3])}{' and others' if missing[3:] else ''}; expected the cores "
+            "of every operator that config.json lists; save the compressed model again by save_pretrained"
+        )
+
+
+def _resolved(model: Any, name: str) -> str | None:
+    """A layer's name in a model with or without the head; None if it is not there."""
+    prefix = f"{model.base_model_prefix}."
+    for candidate in (name, name.removeprefix(prefix), prefix + name):
+        try:
+            model.get_submodule(candidate)
+        except AttributeError:
+            continue
+        return candidate
+    return None
+
+
+def _fitted(model: nn.Module, name: str, entry: Mapping[str, Any]) -> FittedLayer:
+    """The operator of an entry, its numbers zero."""
+    try:
+        fields = {key: tuple(entry[key]) for key in ("input_dims", "output_dims", "input_axes", "input_order")}
+        plan = LayerPlan(
+            name=name,
+            kind=entry["kind"],
+            type_name="",
+            dense_weights=entry["weights"],
+            dense_multiplications=0,
+            layout=Layout(entry["structure"], **fields),
+            bonds=tuple(entry["bonds"]),
+        )
+        others = [found for other in entry["tied"] if (found := _resolved(model, other)) is not None]
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"config.json describes {name} without {error}; expected a saved model's entry"
+        ) from error
+    module, shape = model.get_submodule(name), plan.shape
+    assert shape is not None
+    if getattr(module.weight, "numel", lambda: 0)() != plan.dense_weights:  # type: ignore[operator]
+        raise CheckpointError(
+            f"{name} is a {type(module).__name__} of {tuple(module.weight.shape)}; expected the "  # type: ignore[arg-type, union-attr]
+            f"{plan.dense_weights} weights that config.json lists; the config was changed"
+        )
+    mpo = MPO(shape, tuple(map(np.zeros, shape.core_shapes)))
+    shared = tuple(
+        TiedUse(other, entry["kind"] == "embedding" and isinstance(part, nn.Linear), _no_bias(part), 0.0)
+        for other in others
+        for part in (model.get_submodule(other),)
+    )
+    return FittedLayer(plan, mpo, _no_bias(module), 0.0, 0.0, shared)
+
+
+def _no_bias(module: Any) -> Any:
+    bias = getattr(module, "bias", None)
+    return None if bias is None else np.zeros(tuple(bias.shape))
+
+
+# ---------------------------------------------------------------- how it is found
+
+
+class _WhenImported(MetaPathFinder):
+    """Registers the method once `transformers` loads its list of methods, and not before."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """The module's own spec, with a loader that registers the method afterwards."""
+        if name != REGISTRY:
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(name)
+        if spec is not None and spec.loader is not None:
+            loader: Any = spec.loader
+            run = loader.exec_module
+
+            def exec_module(module: Any) -> None:
+                run(module)
+                import_module("mponet_torch.compression.quantizer")
+
+            loader.exec_module = exec_module
+        return spec
+
+
+def register() -> None:
+    """Let ``from_pretrained`` know the method ``mponet``, without importing `transformers`."""
+    if REGISTRY in sys.modules:
+        import_module("mponet_torch.compression.quantizer")
+    elif not any(isinstance(finder, _WhenImported) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _WhenImported())
