@@ -35,7 +35,7 @@ def compressed(options, model, tokens):
     folder = options.folder / f"compressed-{options.keep}"
     if not folder.exists():
         batches = [{"input_ids": window[None], "use_cache": False} for window in tokens.split(CALIBRATION_WINDOW)]
-        config = CompressConfig(keep=options.keep, structures=("low-rank",))
+        config = CompressConfig(keep=options.keep, structures=("low-rank",), tied="skip")
         if options.sums and options.sums.exists():
             sums = Calibration.load(options.sums)
         else:
