@@ -13,6 +13,7 @@ The tree (each class also inherits the builtin that callers would expect to catc
     ├── BackendError     (ImportError)   a framework that is unknown, missing or lacks a feature
     ├── DataError        (ValueError)    a data set that is unknown, absent, truncated or altered
     ├── CompressionError (ValueError)    a network that cannot be compressed, or a plan for another
+    ├── ExportError      (ValueError)    a network that cannot be exported, or whose file deviates
     ├── CheckpointError  (ValueError)    a file that is no checkpoint of ours, or of another model
     └── DivergedError    (ArithmeticError)  training reached a loss that is not finite
 
@@ -62,6 +63,10 @@ class DataError(MPONetError, ValueError):
 
 class CompressionError(MPONetError, ValueError):
     """A network cannot be compressed as asked, or a plan does not belong to it."""
+
+
+class ExportError(MPONetError, ValueError):
+    """A network cannot be exported, or what was written gives other outputs."""
 
 
 class CheckpointError(MPONetError, ValueError):

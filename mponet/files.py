@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from math import isfinite
 from pathlib import Path
+from shutil import rmtree
 from stat import S_ISDIR, S_ISREG
 from time import time
 from typing import Any, TypeVar
@@ -163,7 +164,7 @@ def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
         with path.open("wb") as stream:
             stream.writelines(chunks)
         return
-    part = path.parent / _temporary_name()
+    part = temporary_path(path.parent)
     # exclusively, so that a link or a file that waits under this name is never written to
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
     try:
@@ -189,8 +190,13 @@ def sync_folder(path: Path) -> None:
             os.close(handle)
 
 
+def temporary_path(folder: Path) -> Path:
+    """A name in a folder that no other write uses; it says which process made it."""
+    return folder / f".mponet-{os.getpid()}-{secrets.token_hex(4)}.part"
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files that killed processes left in a folder.
+    """Remove temporary files and folders that killed processes left in a folder.
 
     Those of live processes stay.
     """
@@ -199,7 +205,7 @@ def remove_leftovers(folder: Path) -> None:
             match = _TEMPORARY.fullmatch(entry.name)
             if match and (not _is_alive(int(match[1])) or time() - entry.lstat().st_mtime > _DAY):
                 with suppress(OSError):
-                    entry.unlink()
+                    rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
@@ -271,16 +277,11 @@ def check_writable(path: Path) -> None:
             return
         if path.is_dir():
             raise IsADirectoryError(f"{path} is a folder")
-        trial = path.parent / _temporary_name()
+        trial = temporary_path(path.parent)
         os.close(os.open(trial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         trial.unlink()
         with suppress(FileNotFoundError):
             path.lstat()  # refuses a name that is too long for the file system
-
-
-def _temporary_name() -> str:
-    """A name that no other write uses; it says which process made it."""
-    return f".mponet-{os.getpid()}-{secrets.token_hex(4)}.part"
 
 
 def _content(handle: int, path: Path, size: int, limit: int) -> bytes:

@@ -21,7 +21,7 @@ import pytest
 ORDER = [
     *("_version", "errors", "files", "display"),
     *("operators", "contraction", "layers", "models", "recipe", "backend"),
-    *("training", "compress", "draw", "crosscheck", "bench", "report", "cli"),
+    *("training", "compress", "export", "draw", "crosscheck", "bench", "report", "cli"),
     *("mponet", "__main__"),
 ]
 #: Modules next to packages in ``mponet/``, ``__init__`` and ``__main__`` included.

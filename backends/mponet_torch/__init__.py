@@ -11,6 +11,7 @@ from mponet_torch.compression import load_compressed as load_compressed
 from mponet_torch.compression import merge as merge
 from mponet_torch.compression import plan as plan
 from mponet_torch.compression import save_compressed as save_compressed
+from mponet_torch.exporting import export as export
 from mponet_torch.nn.convolution import MPOConv1d as MPOConv1d
 from mponet_torch.nn.convolution import MPOConv2d as MPOConv2d
 from mponet_torch.nn.embedding import MPOEmbedding as MPOEmbedding
@@ -28,6 +29,7 @@ __all__ = [
     "backend",
     "calibrate",
     "compress",
+    "export",
     "heal",
     "load_compressed",
     "merge",

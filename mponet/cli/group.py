@@ -25,6 +25,8 @@ COMMANDS = {
     "evaluate": "Measure a trained network on its test set.",
     "compress": "Replace the matrices of a checkpoint with operators.",
     "merge": "Multiply the operators of a compressed checkpoint out again.",
+    "export": "Write a network to a file that runs elsewhere.",
+    "convert": "Write a checkpoint in the names and layouts of a framework, and back.",
     "inspect": "Show what a checkpoint holds, and how well its matrices compress.",
     "info": "Show the layers, counts and compression ratios of a network.",
     "draw": "Draw a network, its operators as tensor diagrams.",

@@ -72,7 +72,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     _check_layout(checkpoint, tensors, str(path))
     _check_numbers(checkpoint, str(path))
     with writing(path):
-        write_atomically(path, *_sorted_metadata(to_bytes(tensors, metadata=_metadata(checkpoint))))
+        write_atomically(path, *_sorted_metadata(to_bytes(tensors, metadata=metadata_of(checkpoint))))
 
 
 def load(path: Path) -> Checkpoint:
@@ -89,7 +89,7 @@ def load(path: Path) -> Checkpoint:
         with safe_open(path, framework="numpy") as stream:
             metadata = stream.metadata() or {}
             _check_format(metadata, path)
-            belongs = _belongings(metadata, path)
+            belongs = described(metadata, path)
             headers = {name: _Header(stream.get_slice(name)) for name in stream.keys()}  # noqa: SIM118
             _check_layout(belongs, headers, str(path))
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
@@ -115,8 +115,12 @@ def _check_regular(path: Path) -> None:
         raise CheckpointError(f"{path} is not a file; expected a checkpoint; look for {NAME} in the folder of a run")
 
 
-def _belongings(metadata: Mapping[str, str], path: Path) -> Checkpoint:
-    """The checkpoint that the metadata tells of, without its tensors."""
+def described(metadata: Mapping[str, str], path: Path) -> Checkpoint:
+    """The checkpoint that the metadata tells of, without its tensors.
+
+    Raises:
+        CheckpointError: a field is missing or unusable.
+    """
     try:
         bond: int | None = parse_json(metadata["bond"], Positive | None)  # type: ignore[arg-type]
         seed, step = (parse_json(metadata[name], Count) for name in ("seed", "step"))
@@ -201,7 +205,8 @@ def _sorted_metadata(payload: bytes) -> tuple[bytes, memoryview]:
     return len(text).to_bytes(8, "little") + text, memoryview(payload)[8 + size :]
 
 
-def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
+def metadata_of(checkpoint: Checkpoint) -> dict[str, str]:
+    """What a file says of a checkpoint, besides its tensors."""
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,

@@ -81,7 +81,7 @@ def test_the_limit_counts_what_is_read(tmp_path):
 
 def test_a_waiting_link_is_not_written_through(tmp_path, monkeypatch):
     (tmp_path / "victim").write_text("precious")
-    monkeypatch.setattr(files, "_temporary_name", lambda: ".waiting")
+    monkeypatch.setattr(files, "temporary_path", lambda folder: folder / ".waiting")
     (tmp_path / ".waiting").symlink_to("victim")
     with pytest.raises(FileExistsError):
         files.write_atomically(tmp_path / "a", b"new")

@@ -153,7 +153,8 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer, keras.layers.Layer):
         cores = [tf.cast(tf.convert_to_tensor(core), self.compute_dtype) for core in self.cores]
         rows = lookup(self.lookup_plan, cores, tf.reshape(tokens, (-1,)), OPS, tf.gather, tf.matmul)
         shaped = tf.reshape(rows, tf.concat([tf.shape(tokens), [self.output_dim]], 0))
-        return tf.ensure_shape(shaped, [*tokens.shape, self.output_dim])
+        shaped.set_shape([*tokens.shape, self.output_dim])  # no operation, unlike ensure_shape, which LiteRT lacks
+        return shaped
 
     def attend(self, inputs: Array) -> Array:
         """``inputs @ table.T``.

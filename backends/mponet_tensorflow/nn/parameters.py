@@ -223,7 +223,8 @@ def as_leading(outputs: Array, inputs: Array) -> Array:
     if leading.is_fully_defined():
         return tf.reshape(outputs, (*leading, width))
     shaped = tf.reshape(outputs, tf.concat([tf.shape(inputs)[:-1], [width]], 0))
-    return tf.ensure_shape(shaped, [*leading, width])
+    shaped.set_shape([*leading, width])  # no operation, unlike ensure_shape, which LiteRT lacks
+    return shaped
 
 
 def _given(values: NDArray[Any]) -> Callable[..., Array]:

@@ -335,8 +335,9 @@ def _kernels(plan: ConvPlan, cores: Sequence[Array]) -> list[Array]:
 
 
 def _to_weight(kernel: Array) -> Array:
-    """HWIO to OIHW."""
-    return kernel.movedim((-1, -2), (0, 1))
+    """HWIO to OIHW; ONNX has no negative axes."""
+    rank = kernel.ndim - 2
+    return kernel.permute(rank + 1, rank, *range(rank))
 
 
 def _reversed(pads: Pads) -> Any:

@@ -96,7 +96,7 @@ def is_transposed(module: str, config: Mapping[str, Any]) -> bool:
         module: its name.
         config: the folder's ``config.json``; empty if there is none.
     """
-    return config.get("model_type") not in CONV1D_MODELS or CONV1D.fullmatch(module) is None
+    return str(config.get("model_type")) not in CONV1D_MODELS or CONV1D.fullmatch(module) is None
 
 
 def targets(source: Source, found: Iterable[Matrix]) -> tuple[Target, ...]:
