@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import wrap
 
 from mponet.backend import load
 from mponet.export import FORMATS
@@ -17,6 +18,7 @@ from mponet.export import FORMATS
 HERE = Path(__file__).parent
 MEASURED, SPEED = HERE / "measured" / "exports.json", HERE / "measured" / "export-speed.json"
 FRAMEWORKS = {"torch": "PyTorch", "jax": "JAX", "tensorflow": "Keras"}
+WIDTH = 100  # columns of the page
 HEAD = """# Exporting networks
 
     mponet export runs/fc2-digits-torch-short-seed0/mpo --to onnx -o fc2.onnx
@@ -86,12 +88,14 @@ def page() -> Iterator[str]:
                 cells = [f"[{reasons.index(reason) + 1}]"] * len(kinds)
             yield f"| `{to}` | {title} | {' | '.join(cells)} |"
     yield ""
-    yield from (f"{number}. {reason}" for number, reason in enumerate(reasons, start=1))
+    for number, reason in enumerate(reasons, start=1):
+        yield from wrap(f"{number}. {reason}", WIDTH, subsequent_indent="   ")
     yield ""
-    yield from (f"`{to}`: {kind.title}.  " for to, kind in FORMATS.items())
+    for to, kind in FORMATS.items():
+        yield from wrap(f"- `{to}`: {kind.title}.", WIDTH, subsequent_indent="  ")
     yield ""
     versions = [f"{name} {version}" for name, version in sorted(found["versions"].items())]
-    yield f"Measured with {', '.join(versions)}."
+    yield from wrap(f"Measured with {', '.join(versions)}.", WIDTH)
     yield ""
     yield from speed()
     yield from NOTES.splitlines()

@@ -224,7 +224,7 @@ def write_json_once(path: Path, value: dict[str, Any]) -> None:
     Raises:
         CheckpointError: the file cannot be written.
     """
-    part = path.parent / _temporary_name()
+    part = temporary_path(path.parent)
     with writing(path):
         try:
             write_json(part, value)

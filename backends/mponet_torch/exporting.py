@@ -21,7 +21,7 @@ from mponet_torch.ops.arrays import from_numpy, to_numpy
 
 Arrays = Sequence[NDArray[Any]]
 #: Largest size of an ONNX file, a limit of its format.
-MAX_ONNX_BYTES = (1 << 31) - 1
+_MAX_ONNX_BYTES = (1 << 31) - 1
 
 
 def export(
@@ -158,9 +158,9 @@ class _Onnx:
 
     def write(self, model: _Outputs, inputs: Arrays, dynamic: tuple[int, ...], path: Path) -> None:
         size = sum(value.numel() * value.element_size() for value in model.state_dict().values())
-        if size > MAX_ONNX_BYTES:
+        if size > _MAX_ONNX_BYTES:
             raise ExportError(
-                f"the weights have {size} bytes; expected at most {MAX_ONNX_BYTES}, the limit of ONNX files"
+                f"the weights have {size} bytes; expected at most {_MAX_ONNX_BYTES}, the limit of ONNX files"
             )
         names = [f"input{number}" for number in range(1, len(inputs) + 1)]
         options: dict[str, Any] = {"input_names": names, "dynamo": self._dynamo, "external_data": False}
