@@ -194,3 +194,20 @@ def test_it_learns(lab):
     inputs = np.moveaxis(maps, -1, 1) if "stride" in lab.window(1, 1, 1) else maps
     losses = list(lab.losses(layer, inputs, 0.1 * rng.normal(size=inputs.shape), 20))
     assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize("structure", ["separable", "channel"])
+def test_a_convolution_made_on_its_patches_loses_less_there(lab, structure):
+    rng = np.random.default_rng(0)
+    kernel, bias = rng.normal(size=(3, 3, 4, 6)), rng.normal(size=6)
+    maps = rng.normal(size=(8, 7, 6, 4)).cumsum(1) + 0.5
+    patches = np.lib.stride_tricks.sliding_window_view(maps, (3, 3), (1, 2)).transpose(0, 1, 2, 4, 5, 3)
+    rows = patches.reshape(*patches.shape[:3], -1)
+    wanted = rows @ kernel.reshape(-1, 6) + bias
+    dense, errors = lab.dense_conv(kernel, bias), []
+    for options in ({}, {"covariance": np.tensordot(rows, rows, ((0, 1, 2), (0, 1, 2)))}, {"inputs": rows}):
+        layer = lab.conv[2].from_dense(dense, structure=structure, max_bond=3, **options)
+        found = lab.call(layer, maps)
+        errors.append(np.linalg.norm(found - wanted))
+    assert errors[2] < errors[1] < errors[0]
+    assert np.abs((found - wanted).mean((0, 1, 2))).max() < 1e-11  # the bias takes it up
