@@ -16,9 +16,9 @@ transformers = pytest.importorskip("transformers", reason="transformers is optio
 import torch  # noqa: E402
 
 from backends.test_torch_transformers import MODELS, batch  # noqa: E402
-from mponet.compress import CompressConfig, Override  # noqa: E402
+from mponet.compress import CompressConfig, HealConfig, Override  # noqa: E402
 from mponet.errors import CheckpointError  # noqa: E402
-from mponet_torch import MPOLinear, compress, merge  # noqa: E402
+from mponet_torch import compress, heal, merge  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of transformers itself
 TABLES = {r".*\.(wte|word_embeddings|embed_tokens)|shared": Override(keep=0.6)}
@@ -130,13 +130,15 @@ def test_without_mponet_a_compressed_model_is_an_error(tmp_path):
     assert done.returncode == 0
 
 
-def test_a_healed_model_keeps_its_ties(tmp_path):
-    _, small, _ = compressed("gpt2", replace(CONFIG, include=["wte", "lm_head", "c_fc"]))
-    optimizer = torch.optim.SGD(small.parameters(), lr=0.1)
-    small(**batch(small)).loss.backward()
-    optimizer.step()
+def test_a_healed_model_keeps_its_ties_and_its_new_bonds(tmp_path):
+    model, small, _ = compressed("t5")
+    data = [batch(small)] * 3
+    before = small.config.quantization_config["layers"]["shared"]["bonds"]
+    heal(small, model, data, HealConfig(steps=4, learning_rate=1e-3, weight_decay=1e-4, retruncate={2: 0.7}))
+    assert small.config.quantization_config["layers"]["shared"]["bonds"] < before
     small.save_pretrained(tmp_path)
-    loaded = transformers.GPT2LMHeadModel.from_pretrained(tmp_path)
-    assert loaded.lm_head.embedding.core1 is loaded.transformer.wte.core1
-    assert isinstance(loaded.transformer.h[0].mlp.c_fc, MPOLinear)
+    loaded = type(model).from_pretrained(tmp_path)
+    assert loaded.lm_head.embedding.core1 is loaded.shared.core1 is loaded.encoder.embed_tokens.core1
     assert same(small, loaded)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(**batch(small)).logits, small(**batch(small)).logits, rtol=0, atol=0)

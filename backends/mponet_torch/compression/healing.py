@@ -21,7 +21,8 @@ from mponet.compress.pipeline import Progress
 from mponet.operators.mpo import MPO
 from mponet.operators.shape import MPOShape
 from mponet_torch.compression.distillation import Distillation, LabelLoss
-from mponet_torch.compression.modules import OPERATORS
+from mponet_torch.compression.huggingface import refresh
+from mponet_torch.compression.modules import owners, share, shares
 from mponet_torch.nn.network import NetworkLinear
 from mponet_torch.ops.arrays import OPS, Array, to_numpy
 
@@ -148,7 +149,7 @@ class NativeHealing:
         return found
 
     def _layers(self) -> dict[str, Any]:
-        return {name: module for name, module in self.student.named_modules() if isinstance(module, OPERATORS)}
+        return owners(self.student)
 
     # ------------------------------------------------------------ training
 
@@ -259,7 +260,12 @@ class NativeHealing:
         layer: Any = self.student.get_submodule(operator)
         mpo = MPO.from_cores(list(cores))
         shape = mpo.shape if isinstance(layer.shape, MPOShape) else replace(layer.shape, mpo=mpo.shape)
+        sharing = [other for other in self.student.modules() if shares(other, layer)]
         layer._resize(shape, mpo.cores)
+        for other in sharing:
+            other._resize(shape, mpo.cores)
+            share(other, layer)
+        refresh(self.student)
 
     def close(self) -> None:
         """Give modes and what requires gradients back."""

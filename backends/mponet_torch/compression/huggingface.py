@@ -61,6 +61,14 @@ def describe(model: nn.Module, plan: CompressionPlan) -> None:
         retie(pretrained)
 
 
+def refresh(model: nn.Module) -> None:
+    """Bring the bonds in the configs up to date after operators of a module were truncated."""
+    for _, pretrained in _pretrained(model):
+        entry = getattr(pretrained.config, "quantization_config", None) or {}
+        for name, described in entry.get("layers", {}).items():
+            described["bonds"] = _bonds(pretrained.get_submodule(name))
+
+
 def forget(model: nn.Module) -> None:
     """Take the entry out of the configs again, once no layer of a module is an operator."""
     for _, pretrained in _pretrained(model):
@@ -124,12 +132,16 @@ def _entry(module: Any, layer: LayerPlan, shared: list[str]) -> dict[str, Any]:
         "structure": layout.structure,
         "input_dims": layout.input_dims,
         "output_dims": layout.output_dims,
-        "bonds": tuple(int(core.shape[-1]) for core in module.cores[:-1]),
+        "bonds": _bonds(module),
         "input_axes": layout.input_axes,
         "input_order": layout.input_order,
         "tied": shared,
     }
     return {name: list(value) if isinstance(value, tuple) else value for name, value in entry.items()}
+
+
+def _bonds(module: Any) -> list[int]:
+    return [int(core.shape[-1]) for core in module.cores[:-1]]
 
 
 # ---------------------------------------------------------------- while a model is loaded
