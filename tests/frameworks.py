@@ -58,9 +58,10 @@ def _torch():
         leaves = [tensor(a).requires_grad_() for a in arrays]
         return [v.numpy() for v in torch.autograd.grad((function(*leaves) * tensor(slope)).sum(), leaves)]
 
-    def reloaded(layer, folder):
+    def reloaded(layer, folder, fresh=None):
         torch.save(layer.state_dict(), folder / "layer.pt")
-        again = NetworkLinear(layer.shape, layer.bias is not None, seed=9, dtype=layer.tensors[0].dtype)
+        options = {"seed": 9, "dtype": layer.tensors[0].dtype}
+        again = fresh or NetworkLinear(layer.shape, layer.bias is not None, **options)
         again.load_state_dict(torch.load(folder / "layer.pt", weights_only=True))
         return again
 
@@ -129,11 +130,11 @@ def _jax():
         total = jax.grad(lambda *leaves: (function(*leaves) * slope).sum(), argnums=tuple(range(len(leaves))))
         return [np.asarray(v) for v in total(*leaves)]
 
-    def reloaded(layer, folder):
+    def reloaded(layer, folder, fresh=None):
         flat = {"/".join(path): np.asarray(leaf[...]) for path, leaf in nnx.to_flat_state(nnx.state(layer))}
         np.savez(folder / "layer.npz", **flat)
         abstract = nnx.eval_shape(
-            lambda: NetworkLinear(layer.shape, use_bias=layer.use_bias, dtype=layer.dtype, rngs=nnx.Rngs(9))
+            lambda: fresh or NetworkLinear(layer.shape, use_bias=layer.use_bias, dtype=layer.dtype, rngs=nnx.Rngs(9))
         )
         graph, state = nnx.split(abstract)
         loaded = np.load(folder / "layer.npz")
@@ -211,12 +212,12 @@ def _tensorflow():
             total = tf.reduce_sum(function(*leaves) * slope)
         return [v.numpy() for v in tape.gradient(total, leaves)]
 
-    def reloaded(layer, folder):
-        keras.Sequential([keras.Input((layer.shape.in_features,)), layer]).save(folder / "model.keras")
+    def reloaded(layer, folder, fresh=None):
+        keras.Sequential([keras.Input((layer.in_features,)), layer]).save(folder / "model.keras")
         return keras.saving.load_model(folder / "model.keras").layers[-1]
 
     def losses(layer, inputs, targets, steps):
-        model = keras.Sequential([keras.Input((layer.shape.in_features,)), layer])
+        model = keras.Sequential([keras.Input((layer.in_features,)), layer])
         model.compile(keras.optimizers.Adam(1e-2), "mse")
         yield from model.fit(inputs, targets, batch_size=len(inputs), epochs=steps, verbose=0).history["loss"]
 

@@ -71,6 +71,18 @@ DIFFERENCES = (
         "Primals Tensors recomputed",
         "JAX differentiates the forward pass itself, its states computed again",
     ),
+    (
+        "mponet_torch",
+        "nn/calls.py",
+        "check_layer flattened unflattened shaped autocast leaf nested",
+        "torch has autocast, nested tensors and symbolic tracing",
+    ),
+    (
+        "mponet_tensorflow",
+        "nn/calls.py",
+        "linear check_inputs real as_rows as_leading",
+        "Keras casts inputs, says whether it trains, and sizes may be unknown while tracing",
+    ),
     ("mponet_jax", "nn/linear.py", "MPOLinear.__init__", "the arguments of nnx.Linear"),
     ("mponet_jax", "nn/parameters.py", "put", "arrays cannot be written to, and keep the device they were put on"),
     ("mponet_jax", "nn/network.py", "NetworkLinear.__init__", "the arguments of nnx.Linear"),
@@ -134,8 +146,7 @@ DIFFERENCES = (
     ("mponet_torch", "bench/peers.py", "TENSORLY tensorly tednet", "packages for torch"),
     ("mponet_tensorflow", "bench/peers.py", "dense_mpo", "a package for TensorFlow"),
     ("mponet_jax", "train.py", "Leaves", "a compiled step takes and gives the parameters as a tuple"),
-    ("mponet_tensorflow", "nn/parameters.py", "as_rows as_leading", "leading dimensions may be unknown while tracing"),
-    ("mponet_tensorflow", "nn/parameters.py", "ParameterAccess.options real", "the arguments and casts of Keras"),
+    ("mponet_tensorflow", "nn/parameters.py", "ParameterAccess.options", "the arguments of Keras"),
     ("mponet_torch", "nn/parameters.py", "ParameterAccess.kernel", "torch says weight, and keeps it (out, in)"),
     ("mponet_torch", "adapter.py", "Framework.read_state_dict", "PyTorch has a file format of its own"),
     (
@@ -146,8 +157,8 @@ DIFFERENCES = (
     ),
     ("mponet_jax", "ops/arrays.py", "Ops.accumulate_gradient Ops.finalize", "JAX sums the gradients itself"),
     ("mponet_tensorflow", "nn/network.py", "NetworkLinear.__init__", "the arguments of keras.layers.Dense"),
-    ("mponet_tensorflow", "nn/linear.py", "MPOLinear.__init__ Size", "the arguments of keras.layers.Dense"),
-    ("mponet_tensorflow", "nn/linear.py", "MPOLinear.shape", "known only when the layer is built"),
+    ("mponet_tensorflow", "nn/linear.py", "MPOLinear.__init__", "the arguments of keras.layers.Dense"),
+    ("mponet_tensorflow", "nn/linear.py", "MPOLinear.sizes", "known only when the layer is built"),
     ("mponet_tensorflow", "ops/contraction.py", "apply", "Keras says whether a layer trains; torch keeps weights"),
     ("mponet_tensorflow", "nn/linear.py", "MPOLinear.forward", "Keras says whether a layer trains"),
     ("mponet_tensorflow", "nn/network.py", "NetworkLinear.forward", "Keras says whether a layer trains"),
@@ -184,7 +195,6 @@ DIFFERENCES = (
 #: Files that a twin has alone, and why.
 OWN_FILES = {
     ("mponet_torch", "ops/kept.py"): "an eager layer in eval mode keeps its weights",
-    ("mponet_torch", "nn/calls.py"): "torch has autocast, nested tensors and symbolic tracing",
     ("mponet_torch", "nn/dense.py"): "torch has many layers that are a matrix, and hooks on them",
     ("mponet_torch", "nn/weight.py"): "code for torch reads and writes the weight of other layers",
     ("mponet_torch", "compression/__init__.py"): "the other frameworks' ends of compression are being written",

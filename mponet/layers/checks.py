@@ -12,15 +12,20 @@ from mponet.operators.shape import MPOShape
 from mponet.operators.topology import NetworkShape
 
 
-def check_width(shape: MPOShape | NetworkShape, input_shape: Sequence[int | None]) -> None:
-    """Refuse inputs that are not ``(..., in_features)``: a reshape would swallow a wrong width.
+def check_width(features: int, shape: object, input_shape: Sequence[int | None]) -> None:
+    """Refuse inputs that are not ``(..., features)``: a reshape would swallow a wrong width.
+
+    Args:
+        features: number of inputs of the layer.
+        shape: of its operator, for the error.
+        input_shape: shape of the inputs.
 
     Raises:
-        ShapeError: the last dimension is not ``in_features``.
+        ShapeError: the last dimension is not ``features``.
     """
-    if len(input_shape) == 0 or input_shape[-1] != shape.in_features:
+    if len(input_shape) == 0 or input_shape[-1] != features:
         raise ShapeError(
-            f"inputs have the shape {tuple(input_shape)}; expected (..., {shape.in_features}) for {shape}; "
+            f"inputs have the shape {tuple(input_shape)}; expected (..., {features}) for {shape}; "
             "flatten feature maps first"
         )
 

@@ -24,6 +24,8 @@ class NetworkLayer(OperatorLayer):
 
     shape: NetworkShape
     initializer: str | float
+    #: A network has the sizes of the layer.
+    padding = (0, 0)
 
     @property
     def parameter_names(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from mponet.contraction.program import DEFAULT_BATCH, BasePlan
 from mponet.display import NotebookRepr
 from mponet.layers.checks import check_bias
 from mponet.layers.inputs import InputStatistics
-from mponet.layers.sizes import factors_for
+from mponet.layers.sizes import choose_sizes
 from mponet.operators.decompose import from_matrix
 from mponet.operators.fit import fit_matrix
 from mponet.operators.mpo import MPO, to_matrix
@@ -131,6 +131,17 @@ class OperatorLayer(NotebookRepr):
     def _checked(self, operator: Any) -> Sequence[Array]:
         """The numbers of an operator that fits this layer."""
 
+    @classmethod
+    def _fitting(
+        cls, inputs: Any, outputs: Any, bond: Any, sites: int | None, options: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        """Factors for the operator of a dense layer, and the other arguments of `from_matrix`."""
+        return choose_sizes(inputs, outputs, bond, sites, (0, 0)).shape, options
+
+    def _trimmed(self, matrix: Any) -> Any:
+        """The matrix of the layer, from that of its operator."""
+        return matrix
+
     @property
     def _planned_shape(self) -> Any:
         """The shape that plans are made for.
@@ -197,13 +208,26 @@ class OperatorLayer(NotebookRepr):
             ShapeError: factors do not multiply to the sizes, or the bias has another shape.
         """
         numbers = cls._to_numpy(matrix)
-        limits: dict[str, Any] = {"max_bond": max_bond, "relative_error": relative_error}
+        offset = None if bias is None else cls._to_numpy(bias)
         seen = cls._statistics(inputs, covariance, numbers.shape[0], has_bias=bias is not None)
+        limits: dict[str, Any] = {"max_bond": max_bond, "relative_error": relative_error}
+        return cls.from_mpo(*cls._nearest(numbers, offset, input_dims, output_dims, seen, limits), **options)
+
+    @classmethod
+    def _nearest(
+        cls,
+        matrix: NDArray[Any],
+        bias: NDArray[Any] | None,
+        input_dims: Sequence[int],
+        output_dims: Sequence[int],
+        seen: InputStatistics | None,
+        limits: dict[str, Any],
+    ) -> tuple[MPO, NDArray[Any] | None]:
+        """The operator nearest to a matrix, and the bias that belongs to it."""
         if seen is None:
-            return cls.from_mpo(from_matrix(numbers, input_dims, output_dims, **limits).mpo, bias, **options)
-        found = fit_matrix(numbers, input_dims, output_dims, seen.metric, **limits)
-        offset = None if bias is None else seen.corrected(cls._to_numpy(bias), numbers - to_matrix(found.mpo))
-        return cls.from_mpo(found.mpo, offset, **options)
+            return from_matrix(matrix, input_dims, output_dims, **limits).mpo, bias
+        found = fit_matrix(matrix, input_dims, output_dims, seen.metric, **limits).mpo
+        return found, None if bias is None else seen.corrected(bias, matrix - to_matrix(found))
 
     @classmethod
     def from_dense(
@@ -240,7 +264,7 @@ class OperatorLayer(NotebookRepr):
         """
         weights = cls._dense_weights(dense)
         rows, columns = weights.matrix.shape
-        factors = factors_for(input_dims or rows, output_dims or columns, max_bond or 1, sites)
+        factors, rest = cls._fitting(input_dims or rows, output_dims or columns, max_bond or 1, sites, options)
         with weights.place:
             layer = cls.from_matrix(
                 weights.matrix,
@@ -251,7 +275,7 @@ class OperatorLayer(NotebookRepr):
                 bias=weights.bias,
                 inputs=inputs,
                 covariance=covariance,
-                **{**weights.options, **options},
+                **{**weights.options, **rest},
             )
         layer._adopt(dense)
         return layer
@@ -304,11 +328,14 @@ class OperatorLayer(NotebookRepr):
 
     def _description(self, bias: str = "bias") -> str:
         """Sizes, shape, counts and the plan in use, for a repr."""
-        shape = self.shape
         return (
-            f"{shape.in_features}, {shape.out_features}, {shape}, {bias}={self.bias is not None}, "
+            f"{self.in_features}, {self.out_features}, {self.shape}{self._details()}, {bias}={self.bias is not None}, "
             f"weights={self._weights_kept()}, plan={self._plan_in_use()!r}"
         )
+
+    def _details(self) -> str:
+        """What else there is to say of the operator."""
+        return ""
 
     def _weights_kept(self) -> str:
         """``15104 of 200704``."""

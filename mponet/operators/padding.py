@@ -5,7 +5,7 @@ A layer of ``padded.shape`` appends ``padded.padding[0]`` zeros to its inputs an
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import permutations
 from math import prod
@@ -40,6 +40,10 @@ class PaddedShape:
         in_features: rows of the matrix.
         out_features: columns of the matrix.
         shape: of an operator with at least as many rows and columns.
+        padding: how many zeros are appended to the inputs and dropped from the outputs.
+
+    Raises:
+        ShapeError: the operator has fewer rows or columns.
 
     Example:
         >>> import numpy as np
@@ -54,11 +58,14 @@ class PaddedShape:
     in_features: int
     out_features: int
     shape: MPOShape
+    padding: tuple[int, int] = field(init=False)
 
-    @property
-    def padding(self) -> tuple[int, int]:
-        """How many zeros are appended to the inputs and dropped from the outputs."""
-        return self.shape.in_features - self.in_features, self.shape.out_features - self.out_features
+    def __post_init__(self) -> None:
+        rows, columns = dimensions((self.in_features, self.out_features), "sizes")
+        padding = self.shape.in_features - rows, self.shape.out_features - columns
+        if min(padding) < 0:
+            raise ShapeError(f"operator is {self.shape}; expected at least {rows} inputs and {columns} outputs")
+        object.__setattr__(self, "padding", padding)
 
     @property
     def parameters(self) -> int:
@@ -124,6 +131,21 @@ def choose_factors(
         >>> choose_factors(512, 512, bond=4, objective="parameters").parameters
         4096
     """
+    padded = padded_shape(in_features, out_features, bond, sites=sites, objective=objective, max_padding=max_padding)
+    warn_if_larger(padded.shape, padded.in_features * padded.out_features)
+    return padded
+
+
+def padded_shape(
+    in_features: int,
+    out_features: int,
+    bond: int,
+    *,
+    sites: int | None = None,
+    objective: Objective = "balance",
+    max_padding: float = MAX_PADDING,
+) -> PaddedShape:
+    """`choose_factors`, without its warning."""
     rows, columns = dimensions((in_features, out_features), "sizes")
     (bond,) = dimensions((bond,), "bond")
     if objective not in get_args(Objective):
@@ -135,18 +157,7 @@ def choose_factors(
         inputs, outputs = (padded_factors(size, sites, max_padding) for size in (rows, columns))
     else:
         inputs, outputs = _fewest(rows, columns, bond, sites, objective, max_padding)
-    padded = PaddedShape(rows, columns, MPOShape.from_factors(inputs, outputs, bond))
-    warn_if_larger(padded.shape, rows * columns)
-    return padded
-
-
-def fewest_parameters(in_features: int, out_features: int, bond: int, sites: int) -> MPOShape:
-    """The shape with the fewest core entries, without padding.
-
-    `choose_factors` without its warning.
-    """
-    inputs, outputs = _fewest(in_features, out_features, bond, sites, "parameters", 0.0)
-    return MPOShape.from_factors(inputs, outputs, bond)
+    return PaddedShape(rows, columns, MPOShape.from_factors(inputs, outputs, bond))
 
 
 def factors_well(size: int, sites: int) -> bool:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from mponet import MPO, MPOShape, choose_factors
 from mponet.errors import InputError, ShapeError, SizeWarning
-from mponet.layers.sizes import chain_shape
+from mponet.layers.sizes import layer_sizes
 from mponet.operators.factors import factorize, padded_factors, padding_limit
-from mponet.operators.padding import MAX_PADDING, factors_well, warn_if_larger
+from mponet.operators.padding import MAX_PADDING, PaddedShape, factors_well, warn_if_larger
 
 sizes = st.integers(1, 40)
 #: What case 43 of people's sizes asks for: (inputs, outputs), larger than a million or not.
@@ -171,23 +171,54 @@ def test_options_that_mean_nothing_are_refused():
 
 
 @pytest.mark.parametrize(("rows", "columns"), AWKWARD)
-def test_a_layer_of_awkward_sizes_has_few_weights_without_padding(rows, columns):
-    shape = chain_shape(rows, columns, 16)
+@pytest.mark.parametrize("padding", [None, (0, 0)])
+def test_a_layer_of_awkward_sizes_has_few_weights_with_and_without_padding(rows, columns, padding):
+    sizes = layer_sizes(rows, columns, 16, padding=padding)
     dense = rows * columns
-    assert (shape.in_features, shape.out_features) == (rows, columns)
-    assert shape.parameters < (0.1 if dense > 10**6 else 0.3) * dense
+    assert (sizes.in_features, sizes.out_features) == (rows, columns)
+    assert sizes.parameters < (0.1 if dense > 10**6 else 0.3) * dense
+    assert padding is None or sizes.padding == padding
 
 
 @given(st.integers(1, 2000), st.integers(1, 2000), st.sampled_from([1, 4, 16]))
 def test_sizes_that_factor_well_keep_balanced_factors(rows, columns, bond):
-    balanced, shape = MPOShape.from_sizes(rows, columns, bond), chain_shape(rows, columns, bond)
+    balanced, sizes = MPOShape.from_sizes(rows, columns, bond), layer_sizes(rows, columns, bond)
     if all(factors_well(size, balanced.sites) for size in (rows, columns)):
-        assert shape == balanced
-    assert shape.parameters <= balanced.parameters
+        assert sizes.shape == balanced
+    else:
+        assert any(sizes.padding)
+    assert layer_sizes(rows, columns, bond, padding=(0, 0)).shape.parameters <= balanced.parameters
+
+
+@pytest.mark.parametrize("objective", ["parameters", "multiplications"])
+@given(rows=sizes, columns=sizes, bond=st.sampled_from([1, 4]))
+def test_a_layer_has_the_factors_that_its_objective_chooses(objective, rows, columns, bond):
+    chosen = choose_factors(rows, columns, bond, objective=objective)
+    assert layer_sizes(rows, columns, bond, objective=objective) == chosen
+    assert layer_sizes(rows, columns, bond, padding=(0, 0), objective=objective).padding == (0, 0)
 
 
 def test_factors_that_are_given_are_taken():
-    assert chain_shape((127, 1), (113, 1), 16).input_dims == (127, 1)
-    assert chain_shape((127, 1), 113, 16).input_dims == (127, 1)
+    assert layer_sizes((127, 1), (113, 1), 16).shape.input_dims == (127, 1)
+    assert layer_sizes((127, 1), 113, 16) == PaddedShape(127, 113, MPOShape((127, 1), (13, 9), (1, 16, 1)))
     with pytest.warns(SizeWarning, match="14352 weights, the dense matrix 14351"):
-        chain_shape((127, 1), (113, 1), 8)
+        layer_sizes((127, 1), (113, 1), 8)
+
+
+def test_padding_that_is_given_is_taken():
+    wanted = PaddedShape(127, 113, MPOShape((13, 10), (13, 9), (1, 8, 1)))
+    for sides in (((13, 10), (13, 9)), (127, 113), ((13, 10), 113), (127, (13, 9))):
+        assert layer_sizes(*sides, 8, padding=(3, 4)) == wanted
+        assert layer_sizes(*sides, (8,), padding=[np.int64(3), 4]) == wanted
+    assert layer_sizes(127, 113, (8,)) == wanted
+
+
+@pytest.mark.parametrize("padding", [3, (3,), (1, 2, 3), (-1, 0), (True, 0), (0.5, 0), "ab", (130, 0), (0, 117)])
+def test_padding_that_does_not_fit_is_refused(padding):
+    with pytest.raises(ShapeError, match=r"padding is .*expected"):
+        layer_sizes((13, 10), (13, 9), 8, padding=padding)
+
+
+def test_an_operator_that_is_too_small_is_refused():
+    with pytest.raises(ShapeError, match="expected at least 127 inputs and 113 outputs"):
+        PaddedShape(127, 113, MPOShape((13, 10), (13, 8), (1, 8, 1)))

@@ -17,6 +17,7 @@ from mponet.layers.conv_plan import ConvPlan, ConvStep, kernels, run
 from mponet.layers.convolution import ConvShape
 from mponet.layers.operator import DenseWeights
 from mponet.layers.window import NUMPY_MODES, Window
+from mponet_jax.nn.calls import check_inputs
 from mponet_jax.nn.parameters import ParameterAccess, put
 from mponet_jax.ops.arrays import OPS, PRECISION, Array, to_numpy
 from mponet_jax.ops.planning import planner
@@ -180,8 +181,10 @@ class MPOConv(ParameterAccess, ConvLayer, nnx.Module):
         Raises:
             ShapeError: the inputs have other channels or too few axes, or are smaller than the
                 window.
+            InputError: the inputs are no array, or complex.
         """
         rank, window = self.shape.rank, self.window
+        check_inputs(inputs)
         check_maps(self.shape, inputs.shape, -1, batched=False)
         leading = inputs.shape[: -1 - rank]
         inputs, bias, cores = self._promoted(inputs)

@@ -17,6 +17,7 @@ from mponet.layers.embedding import EmbeddingShape
 from mponet.layers.embedding_layer import EmbeddingLayer
 from mponet.layers.lookup import lookup
 from mponet.layers.operator import DenseWeights
+from mponet_jax.nn.calls import check_inputs
 from mponet_jax.nn.parameters import ParameterAccess, put
 from mponet_jax.ops.arrays import OPS, PRECISION, Array, to_numpy
 from mponet_jax.ops.contraction import apply
@@ -140,6 +141,7 @@ class MPOEmbed(ParameterAccess, EmbeddingLayer, nnx.Module):
         Raises:
             InputError: the tokens are not integers.
         """
+        check_inputs(inputs)
         if not jnp.issubdtype(inputs.dtype, jnp.integer):
             raise InputError(f"tokens have the dtype {inputs.dtype}; expected integers")
         tokens = inputs.reshape(-1).astype(jnp.promote_types(inputs.dtype, jnp.int32))
@@ -155,7 +157,9 @@ class MPOEmbed(ParameterAccess, EmbeddingLayer, nnx.Module):
 
         Raises:
             ShapeError: the last dimension is not ``features``.
+            InputError: the query is no array, or complex.
         """
+        check_inputs(query)
         if not query.ndim or query.shape[-1] != self.features:
             raise ShapeError(f"query has the shape {query.shape}; expected (..., {self.features})")
         leading = query.shape[:-1]

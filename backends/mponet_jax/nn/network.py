@@ -1,18 +1,15 @@
 """`NetworkLinear`: a linear layer whose weight is any tensor network."""
 
-from math import prod
 from typing import Any, Self
 
 from flax import nnx
 
-from mponet.contraction.planner import plans_for
 from mponet.layers.checks import check_names
 from mponet.layers.network import NetworkLayer
 from mponet.operators.topology import NetworkShape
+from mponet_jax.nn.calls import linear
 from mponet_jax.nn.parameters import ParameterAccess
 from mponet_jax.ops.arrays import Array
-from mponet_jax.ops.contraction import apply
-from mponet_jax.ops.planning import planner
 
 
 class NetworkLinear(ParameterAccess, NetworkLayer, nnx.Module):
@@ -66,12 +63,6 @@ class NetworkLinear(ParameterAccess, NetworkLayer, nnx.Module):
 
         Raises:
             ShapeError: the last dimension is not ``in_features``.
+            InputError: the inputs are no array, or complex.
         """
-        inputs, bias, tensors = self._promoted(inputs)
-        leading = inputs.shape[:-1]
-        rows = inputs.reshape(prod(leading), self.in_features)
-        batch = rows.shape[0] if isinstance(rows.shape[0], int) else None
-        # not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a plan
-        # is no array
-        plans = plans_for(self.shape, batch, rows.dtype.name, planner())
-        return apply(plans, rows, tensors, bias).reshape(*leading, self.out_features)
+        return linear(self, inputs)

@@ -14,8 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from mponet.contraction import execute
 from mponet.contraction.planner import PlanningContext
 from mponet.errors import InputError
-from mponet.layers.checks import check_real, check_width
+from mponet.layers.checks import check_real
 from mponet.layers.operator import DenseWeights, OperatorLayer
+from mponet_jax.nn.calls import check_inputs
 from mponet_jax.ops.arrays import OPS, PRECISION, Array, accumulator, from_numpy, supported, to_numpy
 from mponet_jax.ops.planning import planner
 
@@ -64,7 +65,7 @@ class ParameterAccess(OperatorLayer):
         Read-only, differentiable.
         """
         matrix: Array = execute.dense_matrix(self.dense_plan, [tensor[...] for tensor in self.tensors], OPS)
-        return matrix
+        return self._trimmed(matrix)  # type: ignore[no-any-return]
 
     @staticmethod
     def _to_numpy(array: Any) -> NDArray[Any]:
@@ -82,12 +83,8 @@ class ParameterAccess(OperatorLayer):
 
         Raises:
             InputError: the inputs are no array, or complex.
-            ShapeError: their last dimension is not ``in_features``.
         """
-        if not isinstance(inputs, jax.Array | np.ndarray):
-            raise InputError(f"inputs are a {type(inputs).__name__}; expected a JAX or numpy array; use jnp.asarray")
-        check_real(inputs.dtype.name, "inputs")
-        check_width(self.shape, inputs.shape)
+        check_inputs(inputs)
         bias = None if self.bias is None else self.bias[...]
         arrays: tuple[Any, ...] = (inputs, bias, *(tensor[...] for tensor in self.tensors))
         inputs, bias, *tensors = promote_dtype(arrays, dtype=self.dtype)
@@ -129,10 +126,10 @@ class ParameterAccess(OperatorLayer):
         """Shape, counts and the plan in use, next to what nnx shows."""
         shown = super().__nnx_repr__()  # type: ignore[misc]
         yield next(shown)
-        hidden = ("shape", "initializer")
+        hidden = ("shape", "sizes", "initializer")
         attributes = [attribute for attribute in shown if getattr(attribute, "key", None) not in hidden]
         if attributes:  # none the second time that nnx meets a shared layer
-            yield reprlib.Attr("shape", str(self.shape), use_raw_value=True)
+            yield reprlib.Attr("shape", f"{self.shape}{self._details()}", use_raw_value=True)
             yield reprlib.Attr("weights", self._weights_kept(), use_raw_value=True)
             yield reprlib.Attr("plan", self._plan_in_use())
             yield from attributes

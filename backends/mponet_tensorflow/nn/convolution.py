@@ -12,8 +12,9 @@ from mponet.layers.conv_plan import ConvPlan, ConvStep, kernels, run
 from mponet.layers.convolution import ConvShape
 from mponet.layers.operator import DenseWeights
 from mponet.layers.window import Window
+from mponet_tensorflow.nn.calls import real
 from mponet_tensorflow.nn.options import WeightOptions
-from mponet_tensorflow.nn.parameters import ParameterAccess, real
+from mponet_tensorflow.nn.parameters import ParameterAccess
 from mponet_tensorflow.ops.arrays import OPS, Array, keras, tf, to_numpy
 
 Sizes = int | Sequence[int]

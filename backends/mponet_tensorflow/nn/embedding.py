@@ -11,8 +11,9 @@ from mponet.layers.embedding import EmbeddingShape
 from mponet.layers.embedding_layer import EmbeddingLayer
 from mponet.layers.lookup import lookup
 from mponet.layers.operator import DenseWeights
+from mponet_tensorflow.nn.calls import as_leading, as_rows
 from mponet_tensorflow.nn.options import WeightOptions
-from mponet_tensorflow.nn.parameters import ParameterAccess, as_leading, as_rows
+from mponet_tensorflow.nn.parameters import ParameterAccess
 from mponet_tensorflow.ops.arrays import OPS, Array, keras, tf, to_numpy
 from mponet_tensorflow.ops.contraction import apply
 
@@ -164,7 +165,7 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer, keras.layers.Layer):
         Raises:
             ShapeError: the last dimension is not ``output_dim``.
         """
-        rows = as_rows(tf.cast(inputs, self.compute_dtype), self.shape.head)
+        rows = as_rows(tf.cast(inputs, self.compute_dtype), self.output_dim, self.shape.head)
         cores = [tf.cast(tf.convert_to_tensor(core), self.compute_dtype) for core in self.cores]
         transposed = [tf.transpose(core, (0, 2, 1, 3)) for core in cores]
         logits = apply(self.plans(rows.shape[0]), rows, transposed)

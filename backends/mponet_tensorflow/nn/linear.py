@@ -1,23 +1,21 @@
 """`MPODense`: a dense layer whose kernel is a matrix product operator."""
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any, Self
 
 from mponet.errors import ShapeError
-from mponet.layers.chain import ChainLayer
-from mponet.layers.sizes import chain_shape
+from mponet.layers.linear import LinearLayer
+from mponet.layers.sizes import Size, choose_sizes, layer_sizes
+from mponet.operators.padding import Objective, PaddedShape
 from mponet.operators.shape import MPOShape
+from mponet_tensorflow.nn.calls import linear
 from mponet_tensorflow.nn.options import WeightOptions
-from mponet_tensorflow.nn.parameters import ParameterAccess, as_leading, as_rows, real
+from mponet_tensorflow.nn.parameters import ParameterAccess
 from mponet_tensorflow.ops.arrays import Array, keras
-from mponet_tensorflow.ops.contraction import apply
-
-Size = int | Sequence[int]
 
 
 @keras.saving.register_keras_serializable(package="mponet")
-class MPODense(ParameterAccess, ChainLayer, keras.layers.Layer):
+class MPODense(ParameterAccess, LinearLayer, keras.layers.Layer):
     """``y = activation(x @ W + b)`` with ``W`` a matrix product operator.
 
     Takes and gives any leading dimensions.
@@ -27,18 +25,23 @@ class MPODense(ParameterAccess, ChainLayer, keras.layers.Layer):
 
     Attributes:
         units: number of outputs.
-        shape: factors and bonds (`mponet.MPOShape`).
+        shape: factors and bonds of the operator (`mponet.MPOShape`).
+        padding: how many zeros are appended to the inputs and dropped from the outputs.
         core1, core2, ...: one weight per site, ``(D_{k-1}, I_k, J_k, D_k)``; ``cores`` gives all of
             them.
         bias: ``(units,)`` or None.
 
     Args:
-        units: number of outputs, or its factors.
+        units: number of outputs, or factors of that number and the padding.
         bond: bond dimension, one for all or one for each inner bond; clamped to what is useful.
         activation: as for `keras.layers.Dense`.
         use_bias: whether to have a bias.
         sites: number of factors where only sizes are given; None chooses.
-        input_dims: factors of the number of inputs; None chooses.
+        input_dims: factors of the number of inputs and the padding; None chooses.
+        padding: how many zeros are appended to the inputs and dropped from the outputs; None
+            chooses for sizes that factor badly, and pads no factors that are given.
+        objective: what factors of sizes make small: ``balance``, ``parameters`` or
+            ``multiplications`` (see `mponet.choose_factors`).
         initializer: variance of the entries of ``W``, met exactly: ``glorot``, ``he``, ``lecun`` or
             a number.
         seed: seed of the starting values; None draws one, so `keras.utils.set_random_seed` governs.
@@ -47,7 +50,18 @@ class MPODense(ParameterAccess, ChainLayer, keras.layers.Layer):
             of every `keras.layers.Layer` (``name``, ``dtype``, ...).
 
     Raises:
-        ShapeError: sizes, factors and bonds do not fit together.
+        ShapeError: sizes, factors, bonds and padding do not fit together.
+
+    Warns:
+        SizeWarning: the operator has more weights than the dense layer.
+
+    Example:
+        >>> import numpy as np
+        >>> layer = MPODense(113, bond=8)
+        >>> layer(np.ones((2, 127), "float32")).shape
+        TensorShape([2, 113])
+        >>> layer.shape, layer.padding
+        (MPOShape(input_dims=(13, 10), output_dims=(13, 9), bond_dims=(1, 8, 1)), (3, 4))
     """
 
     def __init__(
@@ -59,6 +73,8 @@ class MPODense(ParameterAccess, ChainLayer, keras.layers.Layer):
         use_bias: bool = True,
         sites: int | None = None,
         input_dims: Sequence[int] | None = None,
+        padding: Sequence[int] | None = None,
+        objective: Objective = "balance",
         initializer: str | float = "glorot",
         seed: int | None = None,
         **kwargs: Any,
@@ -66,38 +82,40 @@ class MPODense(ParameterAccess, ChainLayer, keras.layers.Layer):
         options = WeightOptions.taken_from(kwargs)
         super().__init__(**kwargs)
         self._take(activation, use_bias, initializer, seed, options)
-        # sizes that are wrong whatever the inputs are refused here, not at the first call
-        self.units = MPOShape.from_sizes(1 if input_dims is None else input_dims, units, 1, sites).out_features
         self.output_dims = tuple(units) if isinstance(units, Sequence) else None
         self.bond = tuple(bond) if isinstance(bond, Sequence) else bond
         self.sites = sites
         self.input_dims = None if input_dims is None else tuple(input_dims)
-        self._shape = None if input_dims is None else self._shape_for(prod(input_dims))
+        self._padding, self.objective = None if padding is None else tuple(padding), objective
+        # sizes that are wrong whatever the inputs are refused here, not at the first call
+        known = choose_sizes(input_dims or 1, units, 1, sites, padding, objective)
+        self.units = known.out_features
+        self._sizes = None if input_dims is None else self._sizes_for(known.in_features)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Make the weights for inputs ``(..., features)``."""
         features = input_shape[-1] if len(input_shape) else None
         if features is None:
             raise ShapeError(f"{self.name} is built for inputs {tuple(input_shape)}; expected a known last dimension")
-        self._shape = self._shape_for(features)
+        self._sizes = self._sizes_for(features)
         self._make_parameters()
 
     @property
-    def shape(self) -> MPOShape:
-        """Factors and bonds.
+    def sizes(self) -> PaddedShape:  # type: ignore[override]
+        """The sizes of the layer, and the shape of its operator.
 
         Raises:
             ShapeError: they are not known before the layer is built.
         """
-        if self._shape is None:
+        if self._sizes is None:
             raise ShapeError(f"{self.name} has no shape yet; expected a built layer; call it, or build((None, inputs))")
-        return self._shape
+        return self._sizes
 
     @classmethod
     def _new(cls, shape: MPOShape, bias: bool, **options: Any) -> Self:
         options = {"seed": 0, **options}
         layer = cls(shape.output_dims, shape.bond_dims[1:-1], input_dims=shape.input_dims, use_bias=bias, **options)
-        layer.build((None, shape.in_features))
+        layer.build((None, layer.in_features))
         return layer
 
     def call(self, inputs: Array, training: bool | None = None) -> Array:
@@ -105,16 +123,15 @@ class MPODense(ParameterAccess, ChainLayer, keras.layers.Layer):
 
         Raises:
             ShapeError: the last dimension is not the number of inputs.
+            InputError: the inputs are complex, sparse or ragged.
         """
-        inputs = real(inputs, self.compute_dtype)
-        rows = as_rows(inputs, self.shape)
-        outputs = apply(self.plans(rows.shape[0]), rows, self.cores, self.bias, training=training)
-        return self.activation(as_leading(outputs, inputs))
+        return linear(self, inputs, training)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, for `from_config`."""
         units = self.units if self.output_dims is None else self.output_dims
         sizes = {"units": units, "bond": self.bond, "sites": self.sites, "input_dims": self.input_dims}
+        sizes |= {"padding": self._padding, "objective": self.objective}
         return {**super().get_config(), **sizes, **self._own_config()}
 
     def __repr__(self) -> str:
@@ -122,10 +139,12 @@ class MPODense(ParameterAccess, ChainLayer, keras.layers.Layer):
             return f"<MPODense name={self.name}, units={self.units}, bond={self.bond}, built=False>"
         return f"<MPODense name={self.name}, {self._description('use_bias')}>"
 
-    def _shape_for(self, features: int) -> MPOShape:
+    def _sizes_for(self, features: int) -> PaddedShape:
         inputs = features if self.input_dims is None else self.input_dims
         outputs = self.units if self.output_dims is None else self.output_dims
-        shape = chain_shape(inputs, outputs, self.bond, self.sites)
-        if shape.in_features != features:
-            raise ShapeError(f"{self.name} is built for {features} inputs; expected {shape.in_features} for {shape}")
-        return shape
+        sizes = layer_sizes(inputs, outputs, self.bond, self.sites, self._padding, self.objective)
+        if sizes.in_features != features:
+            raise ShapeError(
+                f"{self.name} is built for {features} inputs; expected {sizes.in_features} for {sizes.shape}"
+            )
+        return sizes

@@ -6,10 +6,10 @@ from typing import Any, Self
 from mponet.layers.checks import check_names, check_width
 from mponet.layers.network import NetworkLayer
 from mponet.operators.topology import NetworkShape
+from mponet_tensorflow.nn.calls import linear
 from mponet_tensorflow.nn.options import WeightOptions
-from mponet_tensorflow.nn.parameters import ParameterAccess, as_leading, as_rows, real
+from mponet_tensorflow.nn.parameters import ParameterAccess
 from mponet_tensorflow.ops.arrays import Array, keras
-from mponet_tensorflow.ops.contraction import apply
 
 
 @keras.saving.register_keras_serializable(package="mponet")
@@ -67,7 +67,7 @@ class NetworkDense(ParameterAccess, NetworkLayer, keras.layers.Layer):
             ShapeError: the last dimension is not the number of inputs.
         """
         if not len(input_shape) or input_shape[-1] is not None:  # else checked at every call
-            check_width(self.shape, tuple(input_shape))
+            check_width(self.in_features, self.shape, tuple(input_shape))
         self._make_parameters()
 
     @classmethod
@@ -81,11 +81,9 @@ class NetworkDense(ParameterAccess, NetworkLayer, keras.layers.Layer):
 
         Raises:
             ShapeError: the last dimension is not the number of inputs.
+            InputError: the inputs are complex, sparse or ragged.
         """
-        inputs = real(inputs, self.compute_dtype)
-        rows = as_rows(inputs, self.shape)
-        outputs = apply(self.plans(rows.shape[0]), rows, self.tensors, self.bias, training=training)
-        return self.activation(as_leading(outputs, inputs))
+        return linear(self, inputs, training)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, for `from_config`."""

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable, Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,8 @@ from numpy.typing import NDArray
 from mponet.contraction import execute
 from mponet.contraction.planner import PlanningContext
 from mponet.errors import InputError, ShapeError
-from mponet.layers.checks import check_real, check_width
+from mponet.layers.checks import check_real
 from mponet.layers.operator import DenseWeights, OperatorLayer
-from mponet.operators.shape import MPOShape
-from mponet.operators.topology import NetworkShape
 from mponet_tensorflow.nn.options import KernelPenalty, WeightOptions, variance_of
 from mponet_tensorflow.ops.arrays import OPS, Array, from_numpy, keras, tf, to_numpy
 from mponet_tensorflow.ops.planning import planner
@@ -102,7 +99,7 @@ class ParameterAccess(OperatorLayer):
             ShapeError: the layer is not built.
         """
         tensors = [tf.convert_to_tensor(tensor) for tensor in self.tensors]
-        return execute.dense_matrix(self.dense_plan, tensors, OPS)
+        return self._trimmed(execute.dense_matrix(self.dense_plan, tensors, OPS))
 
     @staticmethod
     def _to_numpy(array: Any) -> NDArray[Any]:
@@ -183,48 +180,6 @@ def _kernel_of(dense: keras.layers.Dense) -> tuple[NDArray[Any], Any]:
     scale = to_numpy(dense.kernel_scale)
     source = dense.dtype_policy.name.partition("_from_")[2] or "float32"
     return to_numpy(dense.kernel) / scale, keras.dtype_policies.get(source)
-
-
-def real(inputs: Any, dtype: str) -> Array:
-    """Inputs in the dtype that a layer computes in.
-
-    Raises:
-        InputError: they are complex, or sparse or ragged.
-    """
-    if isinstance(inputs, tf.SparseTensor | tf.RaggedTensor):
-        raise InputError(f"inputs are a {type(inputs).__name__}; expected a dense tensor; use tf.sparse.to_dense")
-    inputs = tf.convert_to_tensor(inputs)
-    check_real(inputs.dtype.name, "inputs")
-    return tf.cast(inputs, dtype)  # Keras itself casts floating-point numbers only
-
-
-def as_rows(inputs: Array, shape: MPOShape | NetworkShape) -> Array:
-    """``(..., in_features)`` as ``(batch, in_features)``.
-
-    Raises:
-        ShapeError: the last dimension is known and another.
-    """
-    known = inputs.shape
-    if not known.rank or known[-1] is not None:
-        check_width(shape, tuple(known))
-    leading = known[:-1]
-    if known[-1] is None:  # while tracing; checked when it runs, before a reshape can swallow a wrong width
-        inputs = tf.ensure_shape(inputs, [*leading, shape.in_features])
-    if known.rank == 2:
-        return inputs
-    return tf.reshape(inputs, (prod(leading) if leading.is_fully_defined() else -1, shape.in_features))
-
-
-def as_leading(outputs: Array, inputs: Array) -> Array:
-    """``(batch, units)`` with the leading dimensions of the inputs."""
-    if inputs.shape.rank == 2:
-        return outputs
-    width, leading = outputs.shape[-1], inputs.shape[:-1]
-    if leading.is_fully_defined():
-        return tf.reshape(outputs, (*leading, width))
-    shaped = tf.reshape(outputs, tf.concat([tf.shape(inputs)[:-1], [width]], 0))
-    shaped.set_shape([*leading, width])  # no operation, unlike ensure_shape, which LiteRT lacks
-    return shaped
 
 
 def _given(values: NDArray[Any]) -> Callable[..., Array]:

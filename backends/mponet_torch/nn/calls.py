@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch.fx import Proxy
+from torch.nn import functional
 
 from mponet.errors import InputError
 from mponet.layers.checks import check_real, check_width
@@ -24,15 +25,18 @@ def linear(layer: Any, inputs: Array) -> Array:
         return leaf(layer, inputs)
     check_inputs(inputs)
     if inputs.is_nested:
-        return _nested(layer, inputs)
+        return nested(layer, inputs, 1)
     tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     if not tracing:  # sizes are tensors then, and a comparison would be recorded as a constant
-        check_width(layer.shape, inputs.shape)
+        check_width(layer.in_features, layer.shape, inputs.shape)
     rows, bias, tensors = autocast(flattened(inputs), layer.bias, layer.tensors)
-    if tensors[0].is_complex():
-        check_real(str(tensors[0].dtype).removeprefix("torch."), "the layer")
     open_batch = tracing or torch.compiler.is_compiling()
     plans = layer.plans(None if open_batch else rows.shape[0], rows.dtype)
+    if any(layer.padding):
+        more, dropped = layer.padding
+        rows, bias = functional.pad(rows, (0, more)), None if bias is None else functional.pad(bias, (0, dropped))
+        outputs = apply(plans, rows, tensors, bias, layer.cache)
+        return unflattened(outputs[:, : layer.out_features].contiguous() if dropped else outputs, inputs)
     return unflattened(apply(plans, rows, tensors, bias, layer.cache), inputs)
 
 
@@ -53,6 +57,16 @@ def check_inputs(inputs: Any) -> None:
         raise InputError("inputs are a MaskedTensor; expected a plain tensor; use inputs.to_tensor(0.0)")
 
 
+def check_layer(tensors: Sequence[Array]) -> None:
+    """Refuse a layer that was made complex after it was built.
+
+    Raises:
+        InputError: it was.
+    """
+    if tensors[0].is_complex():
+        check_real(str(tensors[0].dtype).removeprefix("torch."), "the layer")
+
+
 def flattened(inputs: Array) -> Array:
     """``(rows, features)``.
 
@@ -63,7 +77,19 @@ def flattened(inputs: Array) -> Array:
 
 def unflattened(outputs: Array, inputs: Array) -> Array:
     """Rows of outputs with the leading dimensions of the inputs, after `flattened`."""
-    return outputs if inputs.ndim == 2 else outputs.reshape(*inputs.shape[:-1], outputs.shape[-1])
+    return outputs if inputs.ndim == 2 else shaped(outputs, (*inputs.shape[:-1], outputs.shape[-1]))
+
+
+def shaped(outputs: Array, size: Sequence[int]) -> Array:
+    """Outputs in another shape, as a result of their own.
+
+    A view would be one to autograd: what writes to the outputs in place, and FSDP2, which hooks
+    them, treat views apart.  torch reshapes the outputs of its own products like this.
+    """
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        return outputs.reshape(*size)  # sizes are tensors then
+    result: Array = torch.ops.aten._unsafe_view(outputs, size)
+    return result
 
 
 def autocast(inputs: Array, bias: Array | None, tensors: Sequence[Array]) -> tuple[Array, Array | None, list[Array]]:
@@ -71,6 +97,7 @@ def autocast(inputs: Array, bias: Array | None, tensors: Sequence[Array]) -> tup
 
     Casts outside of our operation have torch's own gradients.
     """
+    check_layer(tensors)
     kind = inputs.device.type
     if kind == "meta" or not torch.is_autocast_enabled(kind):
         return inputs, bias, list(tensors)
@@ -93,13 +120,19 @@ def leaf(layer: Any, inputs: Proxy) -> Any:
     return tracer.create_proxy("call_module", tracer.path_of_module(layer), (inputs,), {})
 
 
-def _nested(layer: Any, inputs: Array) -> Array:
+def nested(layer: Any, inputs: Array, features: int) -> Array:
     """A nested tensor of outputs.
 
     Jagged ones keep their offsets, so that they still add to others of the batch.
+
+    Args:
+        layer: the layer.
+        inputs: a nested tensor.
+        features: number of last axes that the layer acts on.
     """
-    if inputs.layout == torch.jagged and inputs.lengths() is None and inputs._ragged_idx < inputs.ndim - 1:  # type: ignore[attr-defined]
+    ragged = getattr(inputs, "_ragged_idx", 0)
+    if inputs.layout == torch.jagged and inputs.lengths() is None and ragged < inputs.ndim - features:  # type: ignore[attr-defined]
         values = layer(inputs.values())
-        return torch.nested.nested_tensor_from_jagged(values, inputs.offsets(), jagged_dim=inputs._ragged_idx)  # type: ignore[attr-defined]
+        return torch.nested.nested_tensor_from_jagged(values, inputs.offsets(), jagged_dim=ragged)  # type: ignore[attr-defined]
     parts = [layer(part) for part in inputs.unbind()]
     return torch.nested.as_nested_tensor(parts, layout=inputs.layout)

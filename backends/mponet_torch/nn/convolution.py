@@ -165,10 +165,7 @@ class _MPOConv(ParameterAccess, ConvLayer):
             dense = PaddedConv2d(*sizes, pads=_reversed(pads), **options)
         else:
             raise InputError(f"padding is {pads}, which no {_DENSE[self._rank].__name__} of torch has")
-        self._write(dense.weight, matrix.transpose(-1, -2, *range(self._rank)))
-        if bias is not None:
-            self._write(dense.bias, bias)
-        return dense
+        return self._filled(dense, matrix.transpose(-1, -2, *range(self._rank)), bias)
 
     def forward(self, inputs: Array) -> Array:
         """The convolution of maps ``(batch, in_channels, *sizes)``, or of one without the batch.

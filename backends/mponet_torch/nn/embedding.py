@@ -18,7 +18,7 @@ from mponet.layers.embedding import EmbeddingShape
 from mponet.layers.embedding_layer import EmbeddingLayer
 from mponet.layers.lookup import lookup
 from mponet.layers.operator import DenseWeights
-from mponet_torch.nn.calls import autocast, check_inputs, flattened, leaf, unflattened
+from mponet_torch.nn.calls import autocast, check_inputs, check_layer, flattened, leaf, nested, shaped, unflattened
 from mponet_torch.nn.dense import TRIED, check_weight
 from mponet_torch.nn.parameters import ParameterAccess
 from mponet_torch.ops.arrays import OPS, Array, to_numpy
@@ -64,6 +64,8 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer):
     """
 
     padding_row: Array | None
+    #: What `torch.nn.Embedding` has in addition, and PEFT reads.
+    max_norm, norm_type, scale_grad_by_freq, sparse = None, 2.0, False, False
 
     def __init__(
         self,
@@ -159,23 +161,32 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer):
         first = self.tensors[0]
         sizes = self.num_embeddings, self.embedding_dim, self.padding_idx
         dense = nn.Embedding(*sizes, device=first.device, dtype=first.dtype)
-        self._write(dense.weight, matrix)
         if self.padding_row is not None:
-            self._write(dense.weight[self.padding_idx], to_numpy(self.padding_row))
-        return dense
+            matrix[self.padding_idx] = to_numpy(self.padding_row)
+        return self._filled(dense, matrix, None)
 
     def forward(self, inputs: Array) -> Array:
         """Rows of the table for integer tokens, ``(...)`` to ``(..., embedding_dim)``.
 
         Raises:
             IndexError: a token is outside the vocabulary, as `torch.nn.Embedding` raises it.
+            InputError: the tokens are no tensor of integers, or sparse or masked.
         """
         if isinstance(inputs, Proxy):
             return leaf(self, inputs)
         check_inputs(inputs)
+        if inputs.is_nested:
+            return nested(self, inputs, 0)
+        if inputs.is_floating_point():
+            raise InputError(f"tokens have the dtype {inputs.dtype}; expected integers")
+        check_layer(self.cores)
         tokens = inputs.reshape(-1).long()
-        rows = lookup(self._lookup, self.cores, tokens, OPS, _gathered, torch.matmul)
-        return self._padded(rows, tokens).reshape(*inputs.shape, self.embedding_dim)
+        if inputs.device.type != "meta" and torch.is_autocast_enabled(inputs.device.type):
+            with torch.autocast(inputs.device.type, enabled=False):  # a table of torch keeps its dtype as well
+                rows = lookup(self._lookup, self.cores, tokens, OPS, _gathered, torch.matmul)
+        else:
+            rows = lookup(self._lookup, self.cores, tokens, OPS, _gathered, torch.matmul)
+        return shaped(self._padded(rows, tokens), (*inputs.shape, self.embedding_dim))
 
     def attend(self, inputs: Array) -> Array:
         """``inputs @ table.T``.
@@ -186,13 +197,15 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer):
             ShapeError: the last dimension is not ``embedding_dim``.
         """
         check_inputs(inputs)
+        if inputs.is_nested:
+            return nested(self.attend, inputs, 1)
         if not inputs.ndim or inputs.shape[-1] != self.embedding_dim:
             raise ShapeError(f"inputs have the shape {tuple(inputs.shape)}; expected (..., {self.embedding_dim})")
         rows, padding, cores = autocast(flattened(inputs), self.padding_row, self.cores)
         open_batch = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         plans = self.plans(None if open_batch else rows.shape[0], rows.dtype)
         transposed = [core.transpose(1, 2) for core in cores]
-        logits = apply(plans, rows, transposed, cache=self.cache)[:, : self.num_embeddings]
+        logits = apply(plans, rows, transposed, cache=self.cache)[:, : self.num_embeddings].contiguous()
         if padding is not None and self.padding_idx is not None:
             logits = logits.clone()
             logits[:, self.padding_idx] = rows @ padding
@@ -255,8 +268,17 @@ class TiedHead(nn.Module):
         """The table ``(num_embeddings, embedding_dim)``, built when it is asked for."""
         return self.embedding.weight
 
+    def reset_parameters(self) -> None:
+        """Set the bias to zero; the embedding resets its own parameters."""
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
     def forward(self, inputs: Array) -> Array:
         """Logits ``(..., num_embeddings)`` of ``(..., embedding_dim)``."""
+        if isinstance(inputs, Proxy):
+            return leaf(self, inputs)
+        if isinstance(inputs, torch.Tensor) and inputs.is_nested:
+            return nested(self, inputs, 1)
         logits = self.embedding.attend(inputs)
         return logits if self.bias is None else logits + self.bias.to(logits.dtype)
 

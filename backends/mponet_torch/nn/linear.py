@@ -5,31 +5,37 @@ from typing import Any, Self
 
 import torch
 
-from mponet.layers.chain import ChainLayer
-from mponet.layers.sizes import chain_shape
+from mponet.layers.linear import LinearLayer
+from mponet.layers.sizes import layer_sizes
+from mponet.operators.padding import Objective
 from mponet.operators.shape import MPOShape
 from mponet_torch.nn.calls import linear
 from mponet_torch.nn.parameters import ParameterAccess
 from mponet_torch.ops.arrays import Array
 
 
-class MPOLinear(ParameterAccess, ChainLayer):
+class MPOLinear(ParameterAccess, LinearLayer):
     """``y = x @ W + b`` with ``W`` a matrix product operator.
 
     Takes and gives any leading dimensions.
 
     Attributes:
-        shape: factors and bonds (`mponet.MPOShape`).
+        shape: factors and bonds of the operator (`mponet.MPOShape`).
+        padding: how many zeros are appended to the inputs and dropped from the outputs.
         core1, core2, ...: one parameter per site, ``(D_{k-1}, I_k, J_k, D_k)``; ``cores`` gives all
             of them.
         bias: ``(out_features,)`` or None.
 
     Args:
-        in_features: number of inputs, or its factors.
-        out_features: number of outputs, or its factors.
+        in_features: number of inputs, or factors of that number and the padding.
+        out_features: number of outputs, or factors of that number and the padding.
         bond: bond dimension, one for all or one for each inner bond; clamped to what is useful.
         bias: whether to have a bias.
         sites: number of factors where only sizes are given; None chooses.
+        padding: how many zeros are appended to the inputs and dropped from the outputs; None
+            chooses for sizes that factor badly, and pads no factors that are given.
+        objective: what factors of sizes make small: ``balance``, ``parameters`` or
+            ``multiplications`` (see `mponet.choose_factors`).
         initializer: variance of the entries of ``W``, met exactly: ``glorot``, ``he``, ``lecun`` or
             a number.
         seed: seed of the starting values; None draws one from torch's generator, so
@@ -38,7 +44,17 @@ class MPOLinear(ParameterAccess, ChainLayer):
         dtype: as for `torch.nn.Linear`.
 
     Raises:
-        ShapeError: sizes, factors and bonds do not fit together.
+        ShapeError: sizes, factors, bonds and padding do not fit together.
+
+    Warns:
+        SizeWarning: the operator has more weights than the dense layer.
+
+    Example:
+        >>> layer = MPOLinear(127, 113, bond=8)
+        >>> layer.shape, layer.padding
+        (MPOShape(input_dims=(13, 10), output_dims=(13, 9), bond_dims=(1, 8, 1)), (3, 4))
+        >>> layer(torch.ones(2, 127)).shape
+        torch.Size([2, 113])
     """
 
     def __init__(
@@ -49,13 +65,15 @@ class MPOLinear(ParameterAccess, ChainLayer):
         bias: bool = True,
         *,
         sites: int | None = None,
+        padding: Sequence[int] | None = None,
+        objective: Objective = "balance",
         initializer: str | float = "glorot",
         seed: int | None = None,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.shape = chain_shape(in_features, out_features, bond, sites)
+        self.sizes = layer_sizes(in_features, out_features, bond, sites, padding, objective)
         self.initializer, self.seed = initializer, seed
         self._make_parameters(bias, device, dtype)
 

@@ -161,7 +161,7 @@ class ParameterAccess(nn.Module, OperatorLayer):
 
     def _dense_weight(self) -> Array:
         """`weight`, with gradients that reach the parameters."""
-        return execute.dense_matrix(self._rebuild, self.tensors, OPS).T
+        return self._trimmed(execute.dense_matrix(self._rebuild, self.tensors, OPS)).T  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
         """Sizes, shape, counts and the plan in use."""
@@ -214,7 +214,7 @@ class ParameterAccess(nn.Module, OperatorLayer):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         sizes = state_dict.pop(f"{prefix}weight", None)
-        if sizes is not None and sizes.ndim == 2:
+        if sizes is not None and sizes.ndim > 1:
             state_dict[f"{prefix}weight"] = sizes  # of a dense layer: torch says that it is unexpected
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
@@ -246,10 +246,14 @@ class ParameterAccess(nn.Module, OperatorLayer):
     def _adopt(self, dense: nn.Module) -> None:
         adopt(self, self.tensors, dense)
 
-    def _make_dense(self, matrix: NDArray[Any], bias: NDArray[Any] | None) -> nn.Linear:
+    def _make_dense(self, matrix: NDArray[Any], bias: NDArray[Any] | None) -> Any:
         first = self.tensors[0]
         dense = nn.Linear(self.in_features, self.out_features, bias is not None, device=first.device, dtype=first.dtype)
-        self._write(dense.weight, matrix.T)
+        return self._filled(dense, matrix.T, bias)
+
+    def _filled(self, dense: Any, weight: NDArray[Any], bias: NDArray[Any] | None) -> Any:
+        """A dense layer with a weight and a bias, in the mode of this one, and trained if it is."""
+        self._write(dense.weight, weight)
         dense.weight.requires_grad_(any(tensor.requires_grad for tensor in self.tensors))
         if bias is not None and self.bias is not None:
             self._write(dense.bias, bias)
