@@ -13,9 +13,10 @@ from contract.uses import FRAMEWORKS, USES, cells
 
 HEAD = """# Layers in place of others
 
-`MPOLinear` stands in for `torch.nn.Linear` and `flax.nnx.Linear`, `MPODense` for
-`keras.layers.Dense`. `NetworkLinear` and `NetworkDense` do the same with any tensor network. All of
-them offer the same methods:
+`MPOLinear` replaces `torch.nn.Linear` and `flax.nnx.Linear`, `MPODense` replaces
+`keras.layers.Dense`. `NetworkLinear` and `NetworkDense` do the same with any tensor network.
+`MPOConv1d`, `MPOConv2d`, `MPOConv`, `MPOConv1D` and `MPOConv2D` replace convolutions,
+`MPOEmbedding` and `MPOEmbed` embeddings. All of them offer the same methods:
 
 | method | what it does |
 | --- | --- |
@@ -26,11 +27,38 @@ them offer the same methods:
 | `assign(operator, bias)` | overwrite the numbers; nothing changes if a shape does not fit |
 | `plans(batch)`, `explain(batch)` | how a batch of so many rows is computed, and why |
 
+## Sizes that factor badly
+
+A prime, or a size with a large prime factor, gives cores that are far from square. Such a side is
+padded by zeros to a size that factors well:
+
+```python
+from mponet_torch import MPOLinear
+
+layer = MPOLinear(127, 113, bond=8)
+print(layer.in_features, layer.out_features, layer.shape, layer.padding)
+# 127 113 M^{13,9}_{13,10}(8) (3, 4)
+```
+
+The layer appends 3 zeros to its inputs and drops the last 4 outputs. `to_matrix`, `to_dense`,
+`weight` and `kernel` have the sizes of the layer; `shape`, `to_mpo` and the parameters are those of
+the padded operator. The three frameworks choose the same factors. Plans count the products with the
+padded operator, and `explain` says how much of them is padding.
+
+- `padding=(0, 0)` pads nothing, `padding=(3, 4)` pads so much; with factors, as in
+  `MPOLinear((13, 10), (13, 9), 8, padding=(3, 4))`, it says how much of them is padding.
+- `objective="parameters"` or `"multiplications"` takes the factors with the fewest weights or
+  multiplications in place of balanced ones. `mponet.choose_factors` is the same choice without a
+  layer.
+- A layer with more weights than the dense one gives a `SizeWarning` that says what would help.
+
 ## What is tested
 
-The table lists what a layer must survive where it replaces a dense one. Every cell with a check
-mark is a test that runs for every kind of layer (`tests/backends/test_contract.py`); a number
-refers to the notes below, and an empty cell is not tested yet."""
+The table lists what a layer must survive where it replaces a dense one. Every check mark is a test
+that runs for every kind of layer (`tests/backends/test_contract.py`): linear layers, those with
+padding, tensor networks, convolutions of one and two axes, embeddings, and output heads of the same
+cores. A number refers to a note below: why the framework, or one kind of layer, does not have the
+use."""
 
 TORCH = """## Notes for PyTorch
 
@@ -73,14 +101,12 @@ def page() -> Iterator[str]:
     reasons: list[str] = []
     for use, row in cells().items():
         marks = []
-        for framework, cell in row.items():
-            if cell in ("", "tested"):
-                marks.append("✓" if cell else "")
-                continue
-            reason = f"{FRAMEWORKS[framework]}: {cell}"
-            if reason not in reasons:
-                reasons.append(reason)
-            marks.append(f"[{reasons.index(reason) + 1}]")
+        for tested, why in row.values():
+            for reason in why:
+                if reason not in reasons:
+                    reasons.append(reason)
+            notes = " ".join(f"[{reasons.index(reason) + 1}]" for reason in why)
+            marks.append(f"{'✓ ' if tested else ''}{notes}".strip())
         yield f"| {USES[use]} | {' | '.join(marks)} |"
     yield ""
     yield from (f"{number}. {reason}" for number, reason in enumerate(reasons, start=1))

@@ -51,28 +51,45 @@ class Kind:
     """One kind of layer.
 
     Attributes:
-        name: name in test ids.
+        name: of the class, and what is special about it.
         make: makes a layer in float64 with fixed starting values, from the arguments of the layer.
-        inputs: makes a batch of so many samples for a layer, float64 of the framework.
+        inputs: makes a batch of so many samples for a layer, float64 of the framework or tokens.
+        reference: gives a function of inputs that does what the layer does with its dense weight.
     """
 
     name: str
     make: Callable[..., Any]
     inputs: Callable[..., Any]
+    reference: Callable[[Any], Callable[[Any], Any]]
+
+    @property
+    def layer(self) -> str:
+        """Name of the class."""
+        return self.name.partition(",")[0]
 
 
-def cells() -> dict[str, dict[str, str]]:
-    """Use to framework to ``tested``, or the reason why it is not.
+def constants(framework: str) -> tuple[set[str], dict[str, str], dict[str, dict[str, str]]]:
+    """Functions of a framework's module, and its ``ABSENT`` and ``ABSENT_KINDS``.
 
     Read from the source, nothing is imported.
     """
-    table = {use: dict.fromkeys(FRAMEWORKS, "") for use in USES}
-    for framework in FRAMEWORKS:
-        tree = ast.parse((Path(__file__).parent / f"{framework}_uses.py").read_text(encoding="utf-8"))
-        for node in tree.body:
-            if isinstance(node, ast.FunctionDef) and node.name in USES:
-                table[node.name][framework] = "tested"
-            elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ABSENT":
-                for use, reason in ast.literal_eval(node.value).items():
-                    table[use][framework] = reason
+    tree = ast.parse((Path(__file__).parent / f"{framework}_uses.py").read_text(encoding="utf-8"))
+    functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    values = {
+        ast.unparse(node.targets[0]): node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).startswith("ABSENT")
+    }
+    return functions, ast.literal_eval(values["ABSENT"]), ast.literal_eval(values["ABSENT_KINDS"])
+
+
+def cells() -> dict[str, dict[str, tuple[bool, list[str]]]]:
+    """Use to framework to whether it is tested, and the reasons why not or not for a kind."""
+    table: dict[str, dict[str, tuple[bool, list[str]]]] = {use: {} for use in USES}
+    for framework, title in FRAMEWORKS.items():
+        functions, absent, of_kinds = constants(framework)
+        for use in USES:
+            reasons = [f"{title}: {absent[use]}"] if use in absent else []
+            reasons += [f"{kind} of {title}: {uses[use]}" for kind, uses in of_kinds.items() if use in uses]
+            table[use][framework] = use in functions, reasons
     return table
