@@ -80,7 +80,7 @@ DIFFERENCES = (
     (
         "mponet_tensorflow",
         "nn/calls.py",
-        "linear check_inputs real as_rows as_leading",
+        "linear check_inputs real dense_real as_rows as_leading",
         "Keras casts inputs, says whether it trains, and sizes may be unknown while tracing",
     ),
     ("mponet_jax", "nn/linear.py", "MPOLinear.__init__", "the arguments of nnx.Linear"),

@@ -33,11 +33,20 @@ def real(inputs: Any, dtype: str) -> Array:
     Raises:
         InputError: they are complex, or sparse or ragged.
     """
+    return tf.cast(dense_real(inputs), dtype)  # Keras itself casts floating-point numbers only
+
+
+def dense_real(inputs: Any) -> Array:
+    """Inputs as a tensor.
+
+    Raises:
+        InputError: they are complex, or sparse or ragged.
+    """
     if isinstance(inputs, tf.SparseTensor | tf.RaggedTensor):
         raise InputError(f"inputs are a {type(inputs).__name__}; expected a dense tensor; use tf.sparse.to_dense")
     inputs = tf.convert_to_tensor(inputs)
     check_real(inputs.dtype.name, "inputs")
-    return tf.cast(inputs, dtype)  # Keras itself casts floating-point numbers only
+    return inputs
 
 
 def as_rows(inputs: Array, features: int, shape: object) -> Array:

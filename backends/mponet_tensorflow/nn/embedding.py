@@ -11,7 +11,7 @@ from mponet.layers.embedding import EmbeddingShape
 from mponet.layers.embedding_layer import EmbeddingLayer
 from mponet.layers.lookup import lookup
 from mponet.layers.operator import DenseWeights
-from mponet_tensorflow.nn.calls import as_leading, as_rows
+from mponet_tensorflow.nn.calls import as_leading, as_rows, dense_real, real
 from mponet_tensorflow.nn.options import WeightOptions
 from mponet_tensorflow.nn.parameters import ParameterAccess
 from mponet_tensorflow.ops.arrays import OPS, Array, keras, tf, to_numpy
@@ -146,10 +146,13 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer, keras.layers.Layer):
         """Rows of the table for integer tokens, ``(...)`` to ``(..., output_dim)``.
 
         Or `attend` if ``reverse``.
+
+        Raises:
+            InputError: the tokens are complex, sparse or ragged.
         """
         if reverse:
             return self.attend(inputs)
-        inputs = tf.convert_to_tensor(inputs)
+        inputs = dense_real(inputs)
         tokens = inputs if inputs.dtype in (tf.int32, tf.int64) else tf.cast(inputs, tf.int32)
         cores = [tf.cast(tf.convert_to_tensor(core), self.compute_dtype) for core in self.cores]
         rows = lookup(self.lookup_plan, cores, tf.reshape(tokens, (-1,)), OPS, tf.gather, tf.matmul)
@@ -164,8 +167,9 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer, keras.layers.Layer):
 
         Raises:
             ShapeError: the last dimension is not ``output_dim``.
+            InputError: the inputs are complex, sparse or ragged.
         """
-        rows = as_rows(tf.cast(inputs, self.compute_dtype), self.output_dim, self.shape.head)
+        rows = as_rows(real(inputs, self.compute_dtype), self.output_dim, self.shape.head)
         cores = [tf.cast(tf.convert_to_tensor(core), self.compute_dtype) for core in self.cores]
         transposed = [tf.transpose(core, (0, 2, 1, 3)) for core in cores]
         logits = apply(self.plans(rows.shape[0]), rows, transposed)
