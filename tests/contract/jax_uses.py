@@ -113,7 +113,7 @@ def total(layer, x):
     return jnp.sin(layer(x)).sum()
 
 
-def through_weight(kind):
+def _through_weight(kind):
     """The reference as a function of a layer and inputs."""
     return lambda layer, x: jnp.sin(kind.reference(layer)(x)).sum()
 
@@ -132,7 +132,7 @@ def outputs(kind):
     layer = kind.make()
     x = kind.inputs(layer)
     close(layer(x), kind.reference(layer)(x))
-    close(jax.grad(total, arguments(x))(layer, x), jax.grad(through_weight(kind), arguments(x))(layer, x))
+    close(jax.grad(total, arguments(x))(layer, x), jax.grad(_through_weight(kind), arguments(x))(layer, x))
     if hasattr(layer, "to_dense"):
         close(layer(x), layer.to_dense()(x))
 
@@ -177,7 +177,7 @@ def second_derivative(kind):
     def penalty(function):
         return jax.grad(lambda layer: sum((g**2).sum() for g in jax.tree.leaves(jax.grad(function)(layer, x))))(layer)
 
-    close(penalty(total), penalty(through_weight(kind)), 1e-10)
+    close(penalty(total), penalty(_through_weight(kind)), 1e-10)
 
 
 def forward_mode(kind):
@@ -199,7 +199,7 @@ def forward_mode(kind):
     if jnp.issubdtype(x.dtype, jnp.floating):
         close(jax.jvp(layer, (x,), (2 * x,)), jax.jvp(kind.reference(layer), (x,), (2 * x,)))
         close(
-            jax.hessian(lambda x: total(layer, x))(x), jax.hessian(lambda x: through_weight(kind)(layer, x))(x), 1e-10
+            jax.hessian(lambda x: total(layer, x))(x), jax.hessian(lambda x: _through_weight(kind)(layer, x))(x), 1e-10
         )
 
 
@@ -224,7 +224,7 @@ def mapped(kind):
 def recomputed(kind):
     layer = kind.make()
     x = kind.inputs(layer)
-    close(jax.grad(jax.checkpoint(total))(layer, x), jax.grad(through_weight(kind))(layer, x))
+    close(jax.grad(jax.checkpoint(total))(layer, x), jax.grad(_through_weight(kind))(layer, x))
     close(nnx.remat(lambda layer, x: layer(x))(layer, x), layer(x))
 
 
@@ -361,7 +361,7 @@ def weight_readers(kind):
         dense = layer.to_dense()
         close(layer.kernel, (dense.embedding if isinstance(dense, nnx.Embed) else dense.kernel)[...])
     x = kind.inputs(layer)
-    close(jax.grad(through_weight(kind))(layer, x), jax.grad(total)(layer, x))
+    close(jax.grad(_through_weight(kind))(layer, x), jax.grad(total)(layer, x))
 
 
 def adapters(kind):
