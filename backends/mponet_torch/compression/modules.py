@@ -155,7 +155,8 @@ def _share_linear(module: Any, owner: Any, bias: NDArray[np.float64] | None) -> 
         adopt(head, (), module)
         return head
     weight = module.weight
-    built = MPOLinear._new(owner.shape, bias is not None, device=weight.device, dtype=weight.dtype)
+    options = {"padding": owner.padding, "device": weight.device, "dtype": weight.dtype}
+    built = MPOLinear._new(owner.shape, bias is not None, **options)
     if bias is not None:
         built._write(built.bias, bias)
     return _sharing(built, owner, module)
