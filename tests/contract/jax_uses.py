@@ -285,7 +285,7 @@ def copied(kind):
     layer = kind.make()
     x = kind.inputs(layer)
     for again in (copy.deepcopy(layer), nnx.clone(layer), pickle.loads(pickle.dumps(layer))):
-        close(again(x), layer(x), 0)
+        close(again(x), layer(x))
 
 
 def averaged(kind):
