@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mponet.compress import Calibration, InputSums
+from mponet.compress import Calibration, InputSums, Target
 from mponet.errors import CheckpointError, CompressionError, ShapeError
 
 
@@ -91,3 +91,18 @@ def test_poor_data_are_reported_and_unusable_data_refused():
         calibration.sums["a"].add(np.full((1, 7), np.nan))
     with pytest.raises(CompressionError, match="gradient at the output of a"):
         calibration.add_gradient("a", np.inf, 3)
+
+
+def test_rows_per_example_are_those_of_the_data(tmp_path):
+    target = Target(name="a", kind="linear", type_name="L", in_features=3, out_features=2, load=lambda: np.ones((3, 2)))
+    calibration = Calibration()
+    assert calibration.placed(target) is target
+    for rows in (24, 12):
+        part = Calibration(inputs={"a": "a"}, sums={"a": InputSums.zeros(3)}, examples=rows // 6)
+        part.sums["a"].add(np.ones((rows, 3)))
+        calibration.merge(part)
+    assert calibration.examples == 6
+    calibration.save(tmp_path / "sums")
+    assert Calibration.load(tmp_path / "sums").placed(target).positions == 6
+    only = calibration.only("a")
+    assert only.of("a").count == 36 and calibration.only("b").of("b") is None
