@@ -96,9 +96,8 @@ class Uses:
         reached = [target for target in targets if calibration is None or _reached(calibration, target)]
         uses = tuple(Use.of(target, calibration, kind, correct_bias) for target in reached or targets[:1])
         scales = [use.scale for use in uses]
-        if len(uses) > 1 and not all(scales):
+        if not any(scales):
             scales = [1.0 / (use.loss.energy(matrix) or 1.0) for use in uses]
-            uses = tuple(replace(use, scale=0.0) for use in uses)
         return cls(matrix, uses, nearest_norm([use.loss for use in uses], scales, matrix.shape[1]))
 
     @property
@@ -168,7 +167,7 @@ class Uses:
         """What a squared norm in each use's ``loss`` adds to the relative squared error of all."""
         energies = [use.loss.energy(self.matrix) for use in self.uses]
         scales = [use.scale for use in self.uses]
-        if not all(scales):
+        if not any(scales):
             return [1.0 / (energy or 1.0) / len(energies) for energy in energies]
         total = sum(scale * energy for scale, energy in zip(scales, energies, strict=True)) or 1.0
         return [scale / total for scale in scales]

@@ -103,6 +103,18 @@ def test_a_pair_loses_less_than_if_fitted_to_one_of_its_uses(gradients):
         assert joint < both.errors(to_matrix(alone.mpo))[1]
 
 
+def test_a_use_without_a_gradient_costs_nothing():
+    rng = np.random.default_rng(2)
+    targets, _ = pair(rng)
+    known, *_ = calibration(rng, targets)
+    alone = Uses.of(targets[:1], known, kind="kfac", correct_bias=True)
+    del known.gradients["head"], known.gradient_products["head"]
+    both = Uses.of([targets[0], targets[2]], known, kind="kfac", correct_bias=True)
+    assert both.loss_energy == pytest.approx(alone.loss_energy, rel=1e-12) != 0.0
+    shape = MPOShape.from_factors((WORDS, 1), (1, SIZE), 6)
+    assert both.fit(shape).loss_error == pytest.approx(alone.fit(shape).loss_error, rel=1e-4)
+
+
 def test_the_nearest_norm_is_exact_where_one_side_is_the_same():
     rng = np.random.default_rng(3)
     rows = [Metric.from_inputs(rng.standard_normal((30, 5))) for _ in range(2)]
