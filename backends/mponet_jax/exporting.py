@@ -67,7 +67,7 @@ def export(
     own = nnx.clone(model)
     own.eval()
     if merge:
-        own = merged(own)
+        own = _merged(own)
 
     def call(values: Arrays) -> Arrays:
         return _arrays(own(*map(jnp.asarray, values)))
@@ -76,7 +76,7 @@ def export(
     return write_checked(EXPORTERS[to], call, own, Path(path), arrays, **options)
 
 
-def merged(model: Any) -> Any:
+def _merged(model: Any) -> Any:
     """The module with every operator replaced by the dense layer of the same numbers, in place."""
     dense = {id(child): child.to_dense() for _, child in nnx.iter_modules(model) if isinstance(child, OperatorLayer)}
     for _, parent in list(nnx.iter_modules(model)):

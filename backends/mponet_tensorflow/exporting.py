@@ -64,7 +64,7 @@ def export(
     format_for(to, "tensorflow")
     given = inputs if isinstance(inputs, tuple) else (inputs,)
     arrays = [np.asarray(value) for value in given]
-    own = merged(model) if merge else model
+    own = _merged(model) if merge else model
 
     def call(values: Arrays) -> Arrays:
         return _arrays(own(_single(values), training=False))
@@ -75,7 +75,7 @@ def export(
         return write_checked(EXPORTERS[to], call, own, Path(path), arrays, **options)
 
 
-def merged(model: keras.Model) -> keras.Model:
+def _merged(model: keras.Model) -> keras.Model:
     """A model with every operator replaced by the dense layer of the same numbers.
 
     Raises:

@@ -15,8 +15,7 @@ from torch import nn
 from mponet.errors import ExportError
 from mponet.export import TOLERANCE, Exported, Exporter, write_checked
 from mponet.export.formats import format_for
-from mponet.layers.operator import OperatorLayer
-from mponet_torch.nn.embedding import TiedHead
+from mponet_torch.compression import merging
 from mponet_torch.ops.arrays import from_numpy, to_numpy
 
 Arrays = Sequence[NDArray[Any]]
@@ -70,33 +69,10 @@ def export(
     given = inputs if isinstance(inputs, tuple) else (inputs,)
     arrays = [to_numpy(value) if isinstance(value, torch.Tensor) else np.asarray(value) for value in given]
     own = deepcopy(model).eval()
-    wrapped = _Outputs(merged(own) if merge else own)
+    wrapped = _Outputs(merging.merge(own, in_place=True)[0] if merge else own)
     options: dict[str, Any] = {"to": to, "framework": "torch", "dynamic": tuple(dynamic), "tolerance": tolerance}
     with _quiet(), torch.no_grad():
         return write_checked(EXPORTERS[to], wrapped.call, wrapped, Path(path), arrays, **options)
-
-
-def merged(model: nn.Module) -> nn.Module:
-    """The module with every operator replaced by the dense layer of the same numbers, in place."""
-    dense: dict[int, nn.Module] = {}
-    for child in list(model.modules()):
-        if isinstance(child, OperatorLayer):
-            dense[id(child)] = child.to_dense()
-    for head in [child for child in model.modules() if isinstance(child, TiedHead)]:
-        dense[id(head)] = _dense_head(head, dense[id(head.embedding)])
-    for parent in list(model.modules()):
-        for name, part in list(parent._modules.items()):
-            if id(part) in dense:
-                setattr(parent, name, dense[id(part)])
-    return dense.get(id(model), model)
-
-
-def _dense_head(head: TiedHead, embedding: Any) -> nn.Module:
-    """The linear layer that shares the table of a dense embedding."""
-    features, tokens = embedding.embedding_dim, embedding.num_embeddings
-    linear = nn.Linear(features, tokens, head.bias is not None, device="meta")
-    linear.weight, linear.bias = embedding.weight, head.bias  # type: ignore[assignment]
-    return linear
 
 
 class _Outputs(nn.Module):

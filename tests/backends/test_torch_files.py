@@ -8,6 +8,7 @@ import pytest
 
 from mponet.compress import CompressConfig
 from mponet.compress.stream.job import open_job, run_job
+from mponet.compress.stream.merge import merge
 from mponet.compress.stream.sources import open_source
 from mponet.errors import CheckpointError
 
@@ -65,3 +66,29 @@ def test_what_is_no_state_dict_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "m.pt")
     with pytest.raises(CheckpointError, match="holds no state dict"):
         open_source(tmp_path / "m.pt")
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_a_folder_of_the_command_loads_by_from_pretrained(tmp_path, shards):
+    transformers = pytest.importorskip("transformers")
+    import mponet_torch
+
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 80}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    torch.manual_seed(0)
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes, **heads, tie_word_embeddings=True)).eval()
+    model.save_pretrained(tmp_path / "in", max_shard_size="1GB" if shards == 1 else "80KB")
+    assert (len(list((tmp_path / "in").glob("*.safetensors"))) > 1) == (shards > 1)
+    config = CompressConfig(keep=0.5, structures=("low-rank",), min_weights=1000)
+    plan = run_job(open_job(tmp_path / "in", tmp_path / "out", config))
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
+    tokens = torch.randint(0, 80, (2, 9))
+    small, _ = mponet_torch.compress(model, plan)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(tokens).logits, small(tokens).logits, rtol=0, atol=1e-4)
+        assert (loaded(tokens).logits - model(tokens).logits).abs().max() > 1e-3
+    assert isinstance(loaded.model.layers[0].mlp.up_proj, mponet_torch.MPOLinear)
+    merge(tmp_path / "out", tmp_path / "dense")
+    dense = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "dense").eval()
+    with torch.no_grad():
+        torch.testing.assert_close(dense(tokens).logits, loaded(tokens).logits, rtol=0, atol=1e-4)

@@ -21,6 +21,7 @@ from torch import nn
 from mponet.compress.fitting import FittedLayer, TiedUse
 from mponet.compress.layer_plan import LayerPlan
 from mponet.compress.plan import CompressionPlan
+from mponet.compress.pretrained import VERSION, config_entry, is_entry, operator_entry
 from mponet.compress.structures import Layout
 from mponet.errors import CheckpointError
 from mponet.operators.mpo import MPO
@@ -28,7 +29,6 @@ from mponet_torch.compression.modules import OPERATORS
 from mponet_torch.compression.network import NativeNetwork
 from mponet_torch.nn.embedding import TiedHead
 
-METHOD, VERSION = "mponet", 1
 #: The module of `transformers` that keeps the list of methods.
 REGISTRY = "transformers.quantizers.auto"
 
@@ -56,8 +56,8 @@ def describe(model: nn.Module, plan: CompressionPlan) -> None:
                 shared[owner].append(layer.name.removeprefix(start))
         entry: dict[str, Any] = getattr(pretrained.config, "quantization_config", None) or {}
         layers = dict(entry.get("layers", {}))
-        layers |= {name: _entry(pretrained.get_submodule(name), layer, shared[name]) for name, layer in own.items()}
-        pretrained.config.quantization_config = {"quant_method": METHOD, "version": VERSION, "layers": layers}
+        layers |= {name: operator_entry(layer, _bonds(pretrained, name), shared[name]) for name, layer in own.items()}
+        pretrained.config.quantization_config = config_entry(layers)
         retie(pretrained)
 
 
@@ -72,7 +72,7 @@ def refresh(model: nn.Module) -> None:
 def forget(model: nn.Module) -> None:
     """Take the entry out of the configs again, once no layer of a module is an operator."""
     for _, pretrained in _pretrained(model):
-        if (getattr(pretrained.config, "quantization_config", None) or {}).get("quant_method") == METHOD:
+        if is_entry(getattr(pretrained.config, "quantization_config", None)):
             del pretrained.config.quantization_config
             for module in pretrained.modules():
                 if "all_tied_weights_keys" in vars(module):
@@ -122,6 +122,7 @@ def _pretrained(model: nn.Module) -> list[tuple[str, Any]]:
     return found
 
 
+<<<<<<< HEAD
 def _entry(module: Any, layer: LayerPlan, shared: list[str]) -> dict[str, Any]:
     """What it takes to build an operator again, as JSON has it."""
     assert layer.layout is not None
@@ -138,6 +139,11 @@ def _entry(module: Any, layer: LayerPlan, shared: list[str]) -> dict[str, Any]:
         "tied": shared,
     }
     return {name: list(value) if isinstance(value, tuple) else value for name, value in entry.items()}
+=======
+def _bonds(model: Any, name: str) -> tuple[int, ...]:
+    """Inner bonds of an operator, which healing may have changed."""
+    return tuple(int(core.shape[-1]) for core in model.get_submodule(name).cores[:-1])
+>>>>>>> dd97300 (Folders of mponet compress load by from_pretrained: config.json lists the operators as save_pretrained does; one merge in PyTorch's export)
 
 
 def _bonds(module: Any) -> list[int]:

@@ -10,8 +10,9 @@ from transformers.quantizers.auto import register_quantization_config, register_
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from mponet.compress.pretrained import METHOD
 from mponet.errors import CheckpointError
-from mponet_torch.compression.huggingface import METHOD, build, check_loaded
+from mponet_torch.compression.huggingface import build, check_loaded
 
 
 @register_quantization_config(METHOD)

@@ -29,6 +29,7 @@ from mponet.compress.fitting import fit_layer
 from mponet.compress.layer_plan import LayerPlan
 from mponet.compress.pipeline import Progress, make_plan
 from mponet.compress.plan import CompressionPlan
+from mponet.compress.pretrained import ENTRY, config_entry, is_entry, operator_entry
 from mponet.compress.stream.header import Entry, read_header
 from mponet.compress.stream.rules import Matrix, matrices, targets
 from mponet.compress.stream.sources import INDEX, Source, open_source, read_json
@@ -89,9 +90,9 @@ def open_job(path: Path, out: Path, config: CompressConfig, calibration: Calibra
     """
     source = open_source(path)
     described = {file.name: file for file in source.carried}
-    if DESCRIPTION in described or "mponet" in source.metadata:
-        raise CheckpointError(f"{path} is compressed already; expected a dense checkpoint; merge it first")
     settings = read_json(described["config.json"]) if "config.json" in described else {}
+    if DESCRIPTION in described or "mponet" in source.metadata or is_entry(settings.get(ENTRY)):
+        raise CheckpointError(f"{path} is compressed already; expected a dense checkpoint; merge it first")
     found = matrices(source, settings)
     return Job(source, out, config, calibration, found, targets(source, found))
 
@@ -218,7 +219,7 @@ def _write_files(job: Job, plan: CompressionPlan, rows: list[LayerPlan]) -> None
     if not single:
         write_index(job.out, shards)
     for carried in job.source.carried:
-        carry(carried, job.out, described)
+        carry(carried, job.out, plan)
     write_json(job.out / DESCRIPTION, json.loads(described))
 
 
@@ -240,11 +241,12 @@ def write_index(out: Path, shards: Mapping[str, list[Piece]]) -> None:
     write_json(out / INDEX, {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))})
 
 
-def carry(file: Path, out: Path, described: str | None) -> None:
-    """Copy a configuration or tokenizer file; ``config.json`` also gets ``described``, if any."""
+def carry(file: Path, out: Path, plan: CompressionPlan | None) -> None:
+    """Copy a configuration or tokenizer file; ``config.json`` also gets the operators of a plan."""
     with writing(out / file.name):
         if file.name == "config.json":
-            settings = {name: value for name, value in read_json(file).items() if name != "mponet"}
-            write_json(out / file.name, settings | ({} if described is None else {"mponet": json.loads(described)}))
+            settings = {name: value for name, value in read_json(file).items() if not is_entry(value)}
+            operators = {} if plan is None else {row.name: operator_entry(row, row.bonds) for row in plan.replaced}
+            write_json(out / file.name, settings | ({ENTRY: config_entry(operators)} if operators else {}))
         else:
             shutil.copyfile(file, out / file.name)

@@ -64,7 +64,11 @@ def test_cores_take_the_place_of_weights_and_the_rest_is_copied(folder, tmp_path
         error = np.linalg.norm(matrix - dense[f"{row.name}.weight"].T) / np.linalg.norm(dense[f"{row.name}.weight"])
         assert error == pytest.approx(row.output_error, rel=0.05)
         assert f"{row.name}.weight" not in written
-    assert json.loads((tmp_path / "out" / "config.json").read_text())["mponet"]["layers"]
+    entry = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
+    assert entry["quant_method"] == "mponet"
+    assert {name: tuple(row["bonds"]) for name, row in entry["layers"].items()} == {
+        r.name: r.bonds for r in plan.replaced
+    }
     assert (tmp_path / "out" / "tokenizer.json").read_text() == "{}"
     assert not (tmp_path / "out" / PARTS).exists()
 
