@@ -205,6 +205,7 @@ OWN_FILES = {
     ("mponet_torch", "compression/merging.py"): "the other frameworks' ends of compression are being written",
     ("mponet_torch", "compression/modules.py"): "likewise",
     ("mponet_torch", "compression/network.py"): "likewise",
+    ("mponet_torch", "compression/pretrained.py"): "models of Hugging Face are modules of PyTorch",
     ("mponet_torch", "compression/quantizer.py"): "its models are PyTorch's",
     ("mponet_torch", "compression/saving.py"): "likewise",
     ("mponet_torch", "compression/streaming.py"): "likewise",

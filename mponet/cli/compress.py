@@ -8,6 +8,7 @@ from mponet.cli.output import error_console, json_option, print_json, refusing
 from mponet.compress.calibrate import Calibration
 from mponet.compress.config import CompressConfig
 from mponet.compress.plan import CompressionPlan
+from mponet.compress.stream.bonds import with_bond
 from mponet.compress.stream.job import open_job, plan_job, run_job
 from mponet.compress.structures import structure_names
 
@@ -24,6 +25,12 @@ Examples:
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
 @click.option("--keep", type=float, metavar="SHARE", help="Share of the matched weights that is left, such as 0.5.")
 @click.option("--error", type=float, metavar="E", help="Largest relative error of any matrix, such as 0.1.")
+@click.option(
+    "--bond",
+    type=click.IntRange(1),
+    metavar="D",
+    help="Bond of every operator: of balanced factors, or with --structure low-rank the rank.",
+)
 @click.option("--include", multiple=True, metavar="REGEX", help="Compress only these modules.  May be repeated.")
 @click.option("--exclude", multiple=True, metavar="REGEX", help="Leave these modules dense.  May be repeated.")
 @click.option(
@@ -39,6 +46,7 @@ def compress(
     out: Path,
     keep: float | None,
     error: float | None,
+    bond: int | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     structures: tuple[str, ...],
@@ -55,7 +63,7 @@ def compress(
     """
     with refusing():
         config = CompressConfig(
-            keep=keep,
+            keep=1.0 if bond is not None and keep is None and error is None else keep,
             error=error,
             include=_pattern(include),
             exclude=_pattern(exclude) or (),
@@ -64,6 +72,8 @@ def compress(
         )
         sums = None if calibration is None else Calibration.load(calibration)
         job = open_job(source, out, config, sums)
+        if bond is not None:
+            job = with_bond(job, bond, structures)
         with error_console().status("reading") as status:
 
             def progress(step: str, done: int, count: int) -> None:

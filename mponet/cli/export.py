@@ -1,6 +1,5 @@
 """``mponet export``: a trained or compressed network as a file that runs elsewhere."""
 
-import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,11 @@ import numpy as np
 
 from mponet.backend import choose, load, package_of
 from mponet.cli.evaluate import find
+from mponet.cli.networks import from_function
 from mponet.cli.output import json_option, print_json, print_status, refusing
 from mponet.errors import CheckpointError, InputError
 from mponet.export import FORMATS, TOLERANCE, Exported
+from mponet.files import read_json
 from mponet.training.checkpoint import load as read
 from mponet.training.loop import evaluated
 
@@ -20,6 +21,8 @@ from mponet.training.loop import evaluated
 PLAN = "compression_plan.json"
 #: Images of the example that a network is traced with.
 EXAMPLES = 4
+#: Tokens of the example of a Hugging Face model.
+TOKENS = 16
 
 
 @click.command(
@@ -62,14 +65,14 @@ def export(
 ) -> None:
     """Write a network to a file that runs elsewhere.
 
-    SOURCE is a checkpoint or the folder of a run, or a folder that save_compressed wrote; the
-    latter needs --model.  The file is loaded and run before it gets its name, and its outputs are
-    compared with those of the network.
+    SOURCE is a checkpoint or the folder of a run; a folder of Hugging Face, dense or as `mponet
+    compress` writes it; or a folder that save_compressed wrote, which needs --model.  The file is
+    loaded and run before it gets its name, and its outputs are compared with those of the network.
     """
     with refusing():
         name = _backend(to, backend)
         adapter = import_module(package_of(name))
-        native, inputs = _compressed(source, model, adapter) if _is_compressed(source) else _trained(source, name)
+        native, inputs = _network(source, name, model, adapter)
         options: dict[str, Any] = {"to": to, "merge": merge, "dynamic": dynamic, "tolerance": tolerance}
         written: Exported = adapter.export(native, out, inputs, **options)
     if as_json:
@@ -91,8 +94,21 @@ def _backend(to: str, asked: str | None) -> str:
     return chosen.name
 
 
-def _is_compressed(source: Path) -> bool:
-    return (source / PLAN).is_file()
+def _network(source: Path, backend: str, model: str | None, adapter: Any) -> tuple[Any, Any]:
+    """The network of a source, and an example of its inputs."""
+    if (source / PLAN).is_file():
+        return _compressed(source, model, adapter)
+    if backend == "torch" and "architectures" in _config(source):
+        pretrained = import_module(f"{package_of(backend)}.compression.pretrained")
+        network = pretrained.open_pretrained(source)
+        return network, np.arange(2 * TOKENS).reshape(2, TOKENS)
+    return _trained(source, backend)
+
+
+def _config(source: Path) -> dict[str, Any]:
+    """The ``config.json`` of a folder; empty if there is none."""
+    path = source / "config.json"
+    return read_json(path, dict) if path.is_file() else {}
 
 
 def _trained(source: Path, backend: str) -> tuple[Any, Any]:
@@ -109,18 +125,9 @@ def _trained(source: Path, backend: str) -> tuple[Any, Any]:
 
 def _compressed(source: Path, model: str | None, adapter: Any) -> tuple[Any, Any]:
     """The network of a folder of ``save_compressed``, and the example that its function gives."""
-    module, _, function = (model or "").partition(":")
-    if not module or not function:
+    if model is None:
         raise InputError(f"{source} holds a compressed network; expected --model MODULE:FUNCTION, which makes it dense")
     if not hasattr(adapter, "load_compressed"):
         raise InputError(f"{adapter.__name__} loads no compressed networks; expected one of another framework")
-    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
-    try:
-        made = getattr(import_module(module), function)()
-    except (ImportError, AttributeError) as error:
-        raise InputError(
-            f"--model is {model} ({error}); expected a function of a module that can be imported"
-        ) from error
-    if not isinstance(made, tuple) or len(made) != 2:
-        raise InputError(f"{model} returned a {type(made).__name__}; expected (network, inputs)")
-    return adapter.load_compressed(made[0], source), made[1]
+    network, inputs = from_function(model)
+    return adapter.load_compressed(network, source), inputs

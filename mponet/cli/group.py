@@ -24,6 +24,7 @@ COMMANDS = {
     "report": "Make one page of a suite or a run, with tables, curves and spectra.",
     "evaluate": "Measure a trained network on its test set.",
     "compress": "Replace the matrices of a checkpoint with operators.",
+    "calibrate": "Run a network on data, and write the sums that compression fits its layers to.",
     "merge": "Multiply the operators of a compressed checkpoint out again.",
     "export": "Write a network to a file that runs elsewhere.",
     "convert": "Write a checkpoint in the names and layouts of a framework, and back.",

@@ -56,7 +56,8 @@ def describe(model: nn.Module, plan: CompressionPlan) -> None:
                 shared[owner].append(layer.name.removeprefix(start))
         entry: dict[str, Any] = getattr(pretrained.config, "quantization_config", None) or {}
         layers = dict(entry.get("layers", {}))
-        layers |= {name: operator_entry(layer, _bonds(pretrained, name), shared[name]) for name, layer in own.items()}
+        for name, layer in own.items():
+            layers[name] = operator_entry(layer, _bonds(pretrained.get_submodule(name)), shared[name])
         pretrained.config.quantization_config = config_entry(layers)
         retie(pretrained)
 
@@ -122,31 +123,8 @@ def _pretrained(model: nn.Module) -> list[tuple[str, Any]]:
     return found
 
 
-<<<<<<< HEAD
-def _entry(module: Any, layer: LayerPlan, shared: list[str]) -> dict[str, Any]:
-    """What it takes to build an operator again, as JSON has it."""
-    assert layer.layout is not None
-    layout = layer.layout
-    entry: dict[str, Any] = {
-        "kind": layer.kind,
-        "weights": layer.dense_weights,
-        "structure": layout.structure,
-        "input_dims": layout.input_dims,
-        "output_dims": layout.output_dims,
-        "bonds": _bonds(module),
-        "input_axes": layout.input_axes,
-        "input_order": layout.input_order,
-        "tied": shared,
-    }
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in entry.items()}
-=======
-def _bonds(model: Any, name: str) -> tuple[int, ...]:
-    """Inner bonds of an operator, which healing may have changed."""
-    return tuple(int(core.shape[-1]) for core in model.get_submodule(name).cores[:-1])
->>>>>>> dd97300 (Folders of mponet compress load by from_pretrained: config.json lists the operators as save_pretrained does; one merge in PyTorch's export)
-
-
 def _bonds(module: Any) -> list[int]:
+    """Inner bonds of an operator, which healing may have changed."""
     return [int(core.shape[-1]) for core in module.cores[:-1]]
 
 
