@@ -27,6 +27,9 @@ SETTINGS: dict[str, Any] = {
 COLOURS = {OURS: "#b3371c", DENSE: "#2b5c8a"}
 STYLES = {"forward": "--", "step": "-"}
 UNITS = {"width": "width N of a layer N to N", "bond": "bond dimension D", "batch": "rows of the batch"}
+#: Colours of structures in `crossings`, and the ratios that may have a tick.
+LINES = ("#b3371c", "#2b5c8a", "#4d7c3a")
+RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
 #: Colours of log2(ours over dense): blue is faster, red slower, white equal.
 MAP_COLOURS, MAP_LIMIT = "RdBu_r", 4.0
 
@@ -98,6 +101,41 @@ def crossover(path: Path, ratios: Mapping[tuple[int, int, int], float], title: s
         scale = figure.colorbar(image, ax=list(maps), pad=0.01)
         scale.set_ticks([-4, -2, 0, 2, 4], labels=["1/16", "1/4", "1", "4", "16"])
         scale.set_label("time of ours over dense")
+        figure.suptitle(title, fontsize=10)
+        _save(figure, path)
+
+
+def crossings(path: Path, curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], title: str) -> None:
+    """Ratios of operators to low rank by the share of the weights, a panel for each network.
+
+    Args:
+        path: file to write.
+        curves: points ``(share, ratio)`` by network and structure; below 1 the structure is better.
+        title: title of the chart.
+
+    Raises:
+        InputError: matplotlib is missing.
+        CheckpointError: the file cannot be written.
+    """
+    figure = _figure((2.5 * len(curves) + 0.4, 3.0))
+    with _settings():
+        panels = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
+        for axes, (network, lines) in zip(panels, curves.items(), strict=True):
+            axes.axhline(1.0, color="#888888", linewidth=0.8)
+            for number, (name, points) in enumerate(sorted(lines.items())):
+                x, y = zip(*sorted(points), strict=True)
+                style, marker = ("-", "o") if number == 0 else ("--", "s")
+                axes.plot(x, y, style, color=LINES[number % len(LINES)], marker=marker, markersize=4, label=name)
+            shares = sorted({share for points in lines.values() for share, _ in points})
+            axes.set(xscale="log", yscale="log", xlabel="share of the weights", title=network)
+            axes.set_xticks(shares, [f"{share:g}" for share in shares])
+            axes.set_xticks([], minor=True)
+            axes.grid(color="#dddddd", linewidth=0.5)
+        ticks = [tick for tick in RATIOS if panels[0].get_ylim()[0] <= tick <= panels[0].get_ylim()[1]]
+        panels[0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        panels[0].set_yticks([], minor=True)
+        panels[0].set_ylabel("over low rank; below 1 is better")
+        panels[0].legend(fontsize=8, loc="best")
         figure.suptitle(title, fontsize=10)
         _save(figure, path)
 
