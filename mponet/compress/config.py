@@ -5,9 +5,10 @@ from dataclasses import dataclass, field, fields
 from math import isfinite
 from typing import Any, Literal
 
+from mponet.compress.after_healing import offered_after_healing
 from mponet.compress.match import Pattern, matcher
 from mponet.compress.structures import structure_names
-from mponet.compress.target import KINDS
+from mponet.compress.target import KINDS, Target
 from mponet.errors import CompressionError
 
 BUDGETS = ("keep", "error", "multiplications", "bytes")
@@ -66,6 +67,9 @@ class CompressConfig:
         overrides: what differs, by regular expression of the name; the first match counts.
         kinds: kinds of layers that may be replaced.
         structures: families of operators to choose from (`mponet.compress.structures`).
+        heal: whether healing follows.  Then layers that the budget leaves few weights are offered
+            balanced operators only, which heal better (`mponet.compress.after_healing`); budgets
+            ``error`` and ``bytes`` do not say how many are left, and ignore it.
         min_weights: smaller matrices are left alone.
         tied: ``share`` compresses a tensor that two modules hold once, for both; ``skip`` leaves
             both alone.
@@ -101,6 +105,7 @@ class CompressConfig:
     overrides: Mapping[str, Override] = field(default_factory=dict)
     kinds: tuple[str, ...] = KINDS
     structures: tuple[str, ...] = ("low-rank", "mpo", "window")
+    heal: bool = False
     min_weights: int = 4096
     tied: Literal["share", "skip"] = "share"
     allocation: str = "loss"
@@ -157,6 +162,15 @@ class CompressConfig:
         """Name and value of the one budget that is given."""
         name = next(name for name in BUDGETS if getattr(self, name) is not None)
         return name, float(getattr(self, name))
+
+    def offered(self, target: Target, override: Override) -> tuple[str, ...]:
+        """The families of operators that a layer may become."""
+        if override.structures is not None:
+            return override.structures
+        keep = override.keep or self.keep or self.multiplications
+        if not self.heal or keep is None:
+            return self.structures
+        return offered_after_healing(target, self.structures, keep)
 
     def summary(self) -> dict[str, Any]:
         """Every field as JSON has it: functions by their names, the metric that ``auto`` takes."""

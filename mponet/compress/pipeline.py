@@ -175,7 +175,7 @@ def _options(
     override = entry.override
     uses = Uses.of(group, calibration, kind=config.fit_metric, correct_bias=config.bias_correction)
     energies = Energies(uses.output_energy, uses.loss_energy)
-    offered = layouts(entry.target, override.structures or config.structures)
+    offered = layouts(entry.target, config.offered(entry.target, override))
     if override.input_dims is not None and override.output_dims is not None:
         offered = [Layout("given", override.input_dims, override.output_dims)]
         if override.bond is not None:

@@ -11,6 +11,7 @@ import pytest
 
 from core.compress.planted import calibrated, correlated, linear, network
 from mponet.compress import CompressConfig, CompressionPlan, LayerPlan, Override, fitted, make_plan
+from mponet.compress.after_healing import LEAST_RANK, offered_after_healing
 from mponet.errors import CheckpointError, CompressionError, ShapeError
 
 TARGETS, INPUTS, GRADIENTS = network()
@@ -263,3 +264,28 @@ def test_rows_of_a_layer_plan_are_consistent():
 def test_bonds_that_are_asked_for_save_weights_or_are_refused():
     with pytest.raises(CompressionError, match="expected fewer"):
         plan_of(keep=0.9, overrides={r".*0\.fc": Override(input_dims=(6, 8), output_dims=(6, 8), bond=36)})
+
+
+# ---------------------------------------------------------------- healing
+
+
+def test_where_healing_follows_layers_of_small_rank_become_balanced_operators():
+    targets, inputs, gradients = network(sizes=((64, 64), (32, 32)))
+    calibration = calibrated(targets, inputs, gradients)
+    options = {"keep": 0.6, "structures": ("low-rank", "mpo"), "allocation": "uniform"}
+    plans = [plan_of(targets, calibration, heal=heal, **options) for heal in (False, True)]
+    ranks = [0.6 * target.in_features / 2 for target in targets]
+    assert ranks[0] > LEAST_RANK > ranks[1]
+    wide, narrow = (plan.replaced[-1].layout for plan in plans)
+    assert wide.structure != "balanced" and narrow.structure == "balanced"
+    assert plans[0].replaced[0].layout == plans[1].replaced[0].layout
+
+
+def test_what_the_user_names_is_offered_whether_healing_follows_or_not():
+    for target in TARGETS:
+        for structures in (("low-rank",), ("window", "low-rank")):
+            assert offered_after_healing(target, structures, 0.01) == structures
+        config = CompressConfig(keep=0.01, heal=True)
+        assert config.offered(target, Override(structures=("mpo",))) == ("mpo",)
+        assert config.offered(target, Override(keep=0.99)) == config.structures
+    assert CompressConfig(error=0.1, heal=True).offered(TARGETS[0], Override()) == CompressConfig(error=0.1).structures

@@ -1,0 +1,33 @@
+"""Which structures to offer a layer where healing follows.
+
+One shot, the nearest operator is best, and low rank is nearest nearly always.  After healing that
+is no longer so: a product of two matrices of small rank sees its inputs through a few directions
+only, whatever is trained, and a chain of balanced factors has a matrix of full rank.
+"""
+
+from mponet.compress.target import Target
+
+#: Ranks below which balanced operators are better than low rank after healing.
+LEAST_RANK = 16.0
+BALANCED = "balanced"
+
+
+def offered_after_healing(target: Target, structures: tuple[str, ...], keep: float) -> tuple[str, ...]:
+    """The families to offer: balanced ones where the budget leaves low rank too small a rank.
+
+    Args:
+        target: the layer.
+        structures: what the config allows; families of convolutions are not restricted.
+        keep: share of the layer's weights that is left on average.
+
+    Example:
+        >>> import numpy as np
+        >>> sizes = {"in_features": 784, "out_features": 256, "load": lambda: np.zeros((784, 256))}
+        >>> layer = Target(name="fc1", kind="linear", type_name="Linear", **sizes)
+        >>> [offered_after_healing(layer, ("low-rank", "mpo"), keep) for keep in (0.5, 0.05)]
+        [('low-rank', 'mpo'), ('balanced',)]
+    """
+    rank = keep * target.in_features * target.out_features / (target.in_features + target.out_features)
+    if rank >= LEAST_RANK or target.kind != "linear" or not {"mpo", BALANCED} & set(structures):
+        return structures
+    return (BALANCED,)
