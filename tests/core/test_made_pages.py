@@ -36,6 +36,16 @@ def test_the_page_of_measurements_says_what_was_measured():
     assert "\n".join(performance.page(performance.PUBLISHED)) + "\n" == made("measurements")
 
 
+def test_the_page_of_compression_says_what_was_measured(tmp_path, monkeypatch):
+    compression = script("compression")
+    monkeypatch.setattr(compression, "CHARTS", tmp_path)
+    assert "\n".join(compression.page()) + "\n" == made("compression"), (
+        "python docs/compression.py > docs/compression.md"
+    )
+    for chart in tmp_path.iterdir():
+        assert chart.read_bytes() == (DOCS / "compression" / chart.name).read_bytes()
+
+
 def test_the_page_of_the_api_is_what_the_packages_export():
     assert "\n".join(script("api").page()) + "\n" == made("api"), "run: python docs/api.py > docs/api.md"
 

@@ -1,0 +1,366 @@
+"""Prints docs/compression.md from the files in docs/measured, and draws its charts.
+
+A section appears when its file is there.  The commands that write the files are in the page.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mponet.bench import chart
+
+HERE = Path(__file__).parent
+MEASURED, CHARTS = HERE / "measured", HERE / "compression"
+Figures = dict[str, Any]
+
+HEAD = """# What compression costs and gains
+
+`python docs/compression.py > docs/compression.md` makes this page from the files in
+`docs/measured`; each section names the command that writes its file. All of it was measured on two
+CPU cores, beside other work. *Keep* is the share of the weights of the replaced layers that is
+left. [Compress your model](compress.md) says how to do it.
+
+**In short**
+
+- Fit operators to the layer's inputs. Plain SVD of the weights, and plain TT-SVD even more, destroy
+  trained layers.
+- Without healing, low rank is nearest at almost every budget. It is an MPO with factors of one, so
+  `compress` offers both and takes what is nearest.
+- With healing or training, and few weights left, genuine MPOs win, by a lot on FC2 and LeNet-5.
+- Where the two cross depends on the network; the chart below shows it.
+- At equal bytes, 4-bit weights lose less than low rank. Quantise the operators last."""
+
+
+def page() -> Iterator[str]:
+    """Lines of the page."""
+    yield HEAD
+    for name, section in SECTIONS.items():
+        path = MEASURED / f"{name}.json"
+        if path.exists():
+            yield ""
+            yield from section(json.loads(path.read_text(encoding="utf-8")))
+
+
+# ---------------------------------------------------------------- the suite
+
+
+def from_scratch(found: Figures) -> Iterator[str]:
+    """Low rank against MPO, both trained from scratch."""
+    yield """## FC2 from scratch: the comparison that the paper lacks
+
+    mponet suite --models fc2:2,fc2:4,fc2:8,fc2:16,fc2:22 --variants dense,mpo,low-rank \\
+        --seeds 2 --data mnist --epochs 8
+
+The variant `low-rank` has the layers of the MPO variant with factors of one, at the rank whose
+number of weights is nearest. A rank is at least 1: at D = 2 it has 3.6 times the weights of the
+MPO's first layer. Accuracy on MNIST in %, after the last of 8 epochs, mean ± sample standard
+deviation of two seeds.
+"""
+    yield from table("bond", "rho of mpo", "mpo", "rho of low rank", "low rank", "dense")
+    for row in found["rows"]:
+        dense, mpo, low = (accuracy(row[name]["last"]) for name in ("normal", "mpo", "low_rank"))
+        yield cells(row["bond"], f"{row['rho']:.4f}", mpo, f"{row['low_rank_rho']:.4f}", low, dense)
+    yield """
+At equal weights the MPO wins at every bond. Low rank sees the image through a handful of fixed
+filters. The MPO's matrix has full rank, whatever the bond."""
+
+
+def other_way_round(found: Figures) -> Iterator[str]:
+    """The paper's operators compressed from trained networks."""
+    yield f"""## The paper's question the other way round
+
+    python benchmarks/compress_suite.py --heal-epochs {found["heal_epochs"]}
+
+The paper trains MPO networks from scratch. Here FC2 and LeNet-5 are trained dense on MNIST, and
+their layers become the paper's operators, with its factors and bonds, fitted to the covariance of
+the inputs. *Healed* is after {found["heal_epochs"]} epochs of distillation from the dense network. Low
+rank has the nearest number of weights.
+"""
+    measured = found["cells"]
+    yield from table(
+        "network", "bond", "rho", "mpo, one shot", "mpo, healed", "low rank, one shot", "low rank, healed", "dense"
+    )
+    for name, row in measured.items():
+        network, bond, *variant = name.split(" ")
+        if variant != ["mpo"]:
+            continue
+        low = measured.get(f"{network} {bond} low-rank", {})
+        yield cells(
+            network,
+            bond,
+            f"{row['rho']:.4f}",
+            *(percent(one.get(key)) for one in (row, low) for key in ("one_shot", "healed")),
+            percent(measured[f"{network} dense"]["accuracy"]),
+        )
+
+
+def structures(found: Figures) -> Iterator[str]:
+    """Where low rank and MPOs cross."""
+    measured = found["cells"]
+    networks = [name.removesuffix(" dense") for name in measured if name.endswith(" dense")]
+    yield """## Where genuine MPOs win
+
+    python benchmarks/compress_structures.py
+
+Each network is compressed to a share of the weights of its layers by low rank, and by balanced
+operators of two and three sites, all fitted to the covariance of their inputs, every layer to the
+same share. Then it is healed for the same number of steps (*steps*), or for as many as take the
+processor time of low rank's (*time*). Layers below 4096 weights stay dense.
+"""
+    for network in networks:
+        what, form = JUDGED[network]
+        yield f"**{network}**, {what}; dense {form(measured[f'{network} dense']['quality'])}.\n"
+        yield from table("keep", "structure", "one shot", "healed, steps", "healed, time", "steps in that time")
+        for name, row in measured.items():
+            if not name.startswith(network + " ") or name.endswith(" dense"):
+                continue
+            _, keep, structure = name.split(" ", 2)
+            timed = row.get("time") or (row["steps"] if structure == "low-rank" else None)
+            yield cells(
+                keep,
+                structure,
+                form(row["one_shot"]),
+                form(row["steps"]["quality"]),
+                form(timed["quality"]) if timed else "",
+                timed["steps"] if timed else "",
+            )
+        yield ""
+    chart.crossings(CHARTS / "crossings.svg", curves(measured, networks), "Loss after healing over that of low rank")
+    yield "![Loss after healing by structure over that of low rank, by share of the weights](compression/crossings.svg)"
+    yield RULE
+
+
+RULE = """
+The chart shows the distillation loss after equal steps, divided by that of low rank: below 1 the
+operator is nearer to the original."""
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.2f} %"
+
+
+def _nats(value: float) -> str:
+    return f"{-value:.3f}"
+
+
+def _correlation(value: float) -> str:
+    return f"{value:.3f}"
+
+
+JUDGED = {
+    "lenet5": ("accuracy on MNIST", _share),
+    "fc2": ("accuracy on MNIST", _share),
+    "transformer": ("nats per byte of held-out text", _nats),
+    "minilm": ("Pearson's correlation with Lee's documents", _correlation),
+}
+
+
+def curves(measured: Figures, networks: Iterable[str]) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """Loss after equal steps over low rank's, by network and structure, ``(keep, ratio)``."""
+    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for network in networks:
+        for name, row in measured.items():
+            if name.startswith(network + " ") and not name.endswith((" dense", " low-rank")):
+                _, keep, structure = name.split(" ", 2)
+                base = measured.get(f"{network} {keep} low-rank")
+                if base:
+                    ratio = row["steps"]["loss"] / base["steps"]["loss"]
+                    found.setdefault(network, {}).setdefault(structure, []).append((float(keep), ratio))
+    return found
+
+
+# ---------------------------------------------------------------- real networks
+
+
+def balanced(found: Figures) -> Iterator[str]:
+    """Least squares against TT-SVD."""
+    rows = found["cells"]
+    yield f"""## Balanced operators: least squares against TT-SVD
+
+    python benchmarks/compress_balanced.py
+
+Every query and output projection of SmolLM2-135M (576 x 576) as a balanced operator of two sites
+at keep {found["keep"]}. Relative error of the layer's outputs, median and largest over the layers.
+*Halved* counts the layers where least squares at least halves the error of TT-SVD.
+"""
+    yield from table("layers", "TT-SVD", "least squares", "whitened SVD", "halved", "largest ratio")
+    for kind in ("q_proj", "o_proj"):
+        chosen = [row for name, row in rows.items() if name.endswith(kind)]
+        if not chosen:
+            continue
+        ratios = [row["least_squares"] / row["tt_svd"] for row in chosen]
+        yield cells(
+            kind,
+            *(spread([row[key] for row in chosen]) for key in ("tt_svd", "least_squares", "whitened_svd")),
+            f"{sum(ratio <= 0.5 for ratio in ratios)} of {len(ratios)}",
+            f"{max(ratios):.2f}",
+        )
+
+
+def sentence_encoder(found: Figures) -> Iterator[str]:
+    """MiniLM."""
+    yield f"""## Sentence embeddings: MiniLM-L6
+
+    python benchmarks/compress_minilm.py
+
+The 36 encoder linears of all-MiniLM-L6-v2. Pearson's correlation with the human similarities of
+Lee's 50 documents, Spearman's with WordSim-353. Calibration and healing ({found["heal_steps"]}
+steps) see 300 other news documents.
+"""
+    dense = found["cells"]["dense"]
+    yield from table("keep", "way", "Lee", "WordSim", "Lee, healed", "WordSim, healed")
+    yield cells("1", "dense", *(f"{dense[key]:.3f}" for key in ("lee", "wordsim")), "", "")
+    for name, row in found["cells"].items():
+        if name != "dense":
+            way, _, keep = name.rpartition(" ")
+            healed = row.get("healed")
+            yield cells(
+                keep,
+                way,
+                *(f"{row['one_shot'][key]:.3f}" for key in ("lee", "wordsim")),
+                *(f"{healed[key]:.3f}" if healed else "" for key in ("lee", "wordsim")),
+            )
+
+
+def images(found: Figures) -> Iterator[str]:
+    """EfficientNet-lite0."""
+    yield f"""## Images: EfficientNet-lite0
+
+    python benchmarks/compress_efficientnet.py
+
+The 1x1 convolutions and the head. Labels found of foolbox's 20 images of ImageNet, classes that
+agree with the dense network's, relative error of the logits. Calibration and healing
+({found["heal_steps"]} steps) see other photographs.
+"""
+    yield from table(
+        "keep", "way", "top 1", "top 5", "agrees", "error", "top 1, healed", "agrees, healed", "error, healed"
+    )
+    for name, row in found["cells"].items():
+        way, _, keep = name.rpartition(" ") if name != "dense" else ("dense", "", "1")
+        one = row.get("one_shot", row)
+        healed = row.get("healed")
+        yield cells(
+            keep,
+            way,
+            *(one[key] for key in ("top1", "top5", "agrees")),
+            f"{one['error']:.3f}",
+            *((healed["top1"], healed["agrees"], f"{healed['error']:.3f}") if healed else ("", "", "")),
+        )
+
+
+def sounds(found: Figures) -> Iterator[str]:
+    """CREPE."""
+    yield f"""## Pitch: CREPE
+
+    python benchmarks/compress_crepe.py
+
+All convolutions but the first, and the classifier. Share of {found["tones"]} synthetic tones whose
+pitch is found within 50 cents, and the median distance in cents. One shot, without data.
+"""
+    yield from table("keep", "way", "within 50 cents", "median distance")
+    for name, row in found["cells"].items():
+        way, _, keep = name.rpartition(" ") if name != "dense" else ("dense", "", "1")
+        one = row.get("one_shot", row)
+        yield cells(keep, way, percent(one["within_50_cents"]), f"{one['median_cents']:.1f}")
+
+
+def language_model(found: Figures) -> Iterator[str]:
+    """SmolLM2, one shot and healed, with text that it writes."""
+    rows = {keep: row for keep, row in found.items() if isinstance(row, dict) and "healed" in row}
+    dense = next(iter(rows.values()))["dense"]
+    texts = list(dense["perplexity"])
+    yield """## A language model: SmolLM2-135M
+
+    python benchmarks/heal_smollm2.py FOLDER --keep 0.8 --json docs/measured/heal-smollm2.json
+
+All 210 linear layers. The calibration is 8192 tokens of every other topic of `pydoc_data.topics`;
+healing sees all tokens of those topics. Perplexity on the other topics, which are the healed
+domain, and on the GNU GPL, another one.
+"""
+    yield from table("keep", "state", *texts, "seconds of healing", "tokens")
+    yield cells("1", "dense", *(f"{dense['perplexity'][text]:.2f}" for text in texts), "", "")
+    for keep, row in sorted(rows.items(), reverse=True):
+        for state in ("one shot", "healed"):
+            healing = (row["healing"]["seconds"], row["healing"]["tokens"]) if state == "healed" else ("", "")
+            yield cells(keep, state, *(f"{row[state]['perplexity'][text]:.2f}" for text in texts), *healing)
+    yield "\nWhat the networks write after one prompt, always the likeliest token:\n"
+    yield f"- dense: {written(dense['text'][0])}"
+    for keep, row in sorted(rows.items(), reverse=True):
+        for state in ("one shot", "healed"):
+            yield f"- keep {keep}, {state}: {written(row[state]['text'][0])}"
+
+
+def written(text: str) -> str:
+    """Text of a network in one line."""
+    return "*" + " ".join(text.split()).replace("*", "\\*").replace("<", "&lt;").replace("`", "'") + "*"
+
+
+def quantised(found: Figures) -> Iterator[str]:
+    """Against rounding to few bits."""
+    rows = found["cells"]
+    yield f"""## Against quantisation
+
+    python benchmarks/compress_quantized.py
+
+The 210 linear layers of SmolLM2-135M rounded to nearest in groups of {found["group"]} with 16-bit
+scales, dense and compressed one shot. Perplexity on two held-out texts. *MB* is that of these
+layers.
+"""
+    texts = [name for name in next(iter(rows.values())) if name not in ("bits", "bytes", "keep")]
+    yield from table("keep", "bits", "MB", *texts)
+    for name, row in sorted(rows.items(), key=lambda pair: -pair[1]["bytes"]):
+        keep = name.split(" ")[0].replace("dense", "1")
+        yield cells(keep, row["bits"], f"{row['bytes'] / 1e6:.1f}", *(f"{row[text]:.2f}" for text in texts))
+    yield """
+Compare rows of equal size: rounding dense weights costs less than leaving weights out. The two
+multiply, and operators buy what bits do not: fewer multiplications. So compress for speed, heal,
+and round the cores last."""
+
+
+# ---------------------------------------------------------------- parts of tables
+
+
+def table(*heads: str) -> Iterator[str]:
+    """The head of a table."""
+    yield cells(*heads)
+    yield cells(*("---" for _ in heads))
+
+
+def cells(*values: Any) -> str:
+    """A row of a table."""
+    return f"| {' | '.join(map(str, values))} |"
+
+
+def accuracy(figure: Figures | None) -> str:
+    """``98.35 ± 0.20`` from a mean and a deviation."""
+    if figure is None:
+        return ""
+    deviation = figure["deviation"]
+    return f"{100 * figure['mean']:.2f}" + ("" if deviation is None else f" ± {100 * deviation:.2f}")
+
+
+def percent(value: float | None) -> str:
+    """A share in percent."""
+    return "" if value is None else f"{100 * value:.2f}"
+
+
+def spread(values: list[float]) -> str:
+    """Median and largest."""
+    return f"{sorted(values)[len(values) // 2]:.3f}, {max(values):.3f}"
+
+
+SECTIONS = {
+    "low-rank": from_scratch,
+    "compress-suite": other_way_round,
+    "compress-structures": structures,
+    "heal-smollm2": language_model,
+    "compress-balanced": balanced,
+    "compress-minilm": sentence_encoder,
+    "compress-efficientnet": images,
+    "compress-crepe": sounds,
+    "compress-quantized": quantised,
+}
+
+if __name__ == "__main__":
+    print("\n".join(page()))
