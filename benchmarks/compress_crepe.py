@@ -16,10 +16,8 @@ from pretrained import cents_off, crepe, tones
 from mponet.compress import CompressConfig
 from mponet_torch.compression import compress
 
-WAYS = {
-    "truncated SVD": ("low-rank",),
-    "mponet": ("low-rank", "mpo", "window"),
-}
+#: What is compared: how the budget is shared among the layers.
+WAYS = {"truncated SVD": "uniform", "truncated SVD, joint budget": "normalized"}
 
 
 def quality(model, count):
@@ -45,7 +43,7 @@ def main():
 
     def measured(way, keep):
         config = CompressConfig(
-            keep=keep, structures=WAYS[way], metric="none", allocation="normalized", exclude=["conv1"]
+            keep=keep, structures=("low-rank",), metric="none", allocation=WAYS[way], exclude=["conv1"]
         )
         small, report = compress(model, config)
         found = {"keep": report.plan.keep, "one_shot": quality(small, options.tones), "seconds": report.seconds}
