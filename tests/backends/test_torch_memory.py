@@ -124,6 +124,17 @@ def test_weights_kept_of_any_plan_share_no_memory_with_scratch_or_tensors(shape,
                 assert not used & {weight.untyped_storage().data_ptr() for weight in weights}
 
 
+def test_scratch_of_inference_mode_serves_outside_of_it(scratch):
+    shape = SHAPES[0]
+    cores, inputs = [torch.randn(size) for size in shape.core_shapes], torch.randn(5, shape.in_features)
+    expected = inputs @ chain_matrix(shape)(cores)
+    for mode in (torch.inference_mode, torch.no_grad, torch.inference_mode):
+        with mode():
+            for plan in plans_of(shape):
+                torch.testing.assert_close(apply(PlanSet.alike(plan), inputs, cores, None, WeightCache()), expected)
+    assert vars(arrays._local)  # some plan used it
+
+
 @pytest.mark.parametrize("name", graphs.WIRINGS)
 @pytest.mark.parametrize("rows", [None, 1])
 def test_two_calls_of_a_network_live_side_by_side(name, rows, scratch):

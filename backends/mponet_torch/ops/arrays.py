@@ -160,7 +160,8 @@ def _scratch(like: Array, shape: tuple[int, int]) -> Array | None:
         return None
     kept: Array | None = getattr(_local, str(like.dtype), None)
     if kept is None or kept.numel() < size:
-        kept = like.new_empty(size)
+        with torch.inference_mode(False):  # what is made within inference mode may not be written to outside
+            kept = torch.empty(size, dtype=like.dtype)
         setattr(_local, str(like.dtype), kept)
     return kept[:size].view(shape)
 
