@@ -15,18 +15,19 @@ import torch
 from cells import Cells, parser
 from pretrained import embeddings, lee_background, lee_documents, minilm, wordsim
 from scipy.stats import spearmanr
+from uniform import uniform_config
 
 from mponet.compress import CompressConfig
 from mponet_torch.compression import calibrate, compress
 
-#: What is compared, by what the table calls it: structures, metric, allocation.
-WAYS = {
-    "truncated SVD": (("low-rank",), "none", "uniform"),
-    "whitened SVD": (("low-rank",), "covariance", "uniform"),
-    "balanced, plain weights": (("balanced",), "none", "uniform"),
-    "balanced, least squares": (("balanced",), "covariance", "uniform"),
-    "mponet": (("low-rank",), "auto", "loss"),
+#: Uniform ways by what the table calls them: number of sites, None for low rank, and the metric.
+UNIFORM = {
+    "truncated SVD": (None, "none"),
+    "whitened SVD": (None, "covariance"),
+    "balanced, plain weights": (2, "none"),
+    "balanced, least squares": (2, "covariance"),
 }
+WAYS = (*UNIFORM, "mponet")
 LENGTH, BATCH = 64, 16  # tokens of a sentence, sentences of a batch
 ENCODER = r"encoder\..*"
 
@@ -89,8 +90,11 @@ def main():
         return sums[0]
 
     def measured(way, keep):
-        structures, metric, allocation = WAYS[way]
-        config = CompressConfig(keep=keep, include=ENCODER, structures=structures, metric=metric, allocation=allocation)
+        if way in UNIFORM:
+            sites, metric = UNIFORM[way]
+            config = uniform_config(model, keep, sites, include=ENCODER, metric=metric)
+        else:
+            config = CompressConfig(keep=keep, include=ENCODER, structures=("low-rank",))
         small, report = compress(model, config, calibrated())
         found = {"keep": report.plan.keep, "one_shot": quality(small, tokenizer), "seconds": report.seconds}
         if options.heal_steps and way == "mponet":

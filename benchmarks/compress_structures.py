@@ -20,18 +20,16 @@ import torch
 from cells import Cells, parser
 from compress_suite import accuracy, batches, trained
 from torch import nn
+from uniform import uniform_config
 
-from mponet.compress import CompressConfig, HealConfig, Override
+from mponet.compress import CompressConfig, HealConfig
 from mponet.models import build
-from mponet.operators.factors import factorize
 from mponet.training.data import load as load_data
 from mponet_torch import heal
 from mponet_torch.compression import calibrate, compress
-from mponet_torch.compression.network import NativeNetwork
 
 KEEPS = (0.5, 0.3, 0.1, 0.03)
 STRUCTURES = {"low-rank": None, "2 sites": 2, "3 sites": 3}
-MIN_WEIGHTS = 4096  # smaller layers stay dense in all structures
 #: Steps that are timed.
 TIMED_STEPS = 6
 
@@ -177,21 +175,6 @@ NETWORKS = {
 # ---------------------------------------------------------------- one cell
 
 
-def config_of(network, keep, sites):
-    """Every layer to the same share, as low rank or over so many sites."""
-    common = {"keep": keep, "include": network.include, "min_weights": MIN_WEIGHTS}
-    common |= {"allocation": "uniform", "metric": "covariance"}
-    if sites is None:
-        return CompressConfig(**common, structures=("low-rank",))
-    overrides = {
-        target.name.replace(".", r"\."): Override(
-            input_dims=factorize(target.in_features, sites), output_dims=factorize(target.out_features, sites)
-        )
-        for target in NativeNetwork(network.model).targets()
-    }
-    return CompressConfig(**common, structures=("balanced",), overrides=overrides)
-
-
 def step_seconds(student, network):
     """Processor time of a step of healing, after a first one."""
     options = network.options or {}
@@ -229,7 +212,9 @@ def main():
             for structure, sites in STRUCTURES.items():
 
                 def measured(keep=keep, structure=structure, sites=sites, network=network, sums=sums, name=name):
-                    small, report = compress(network.model, config_of(network, keep, sites), sums)
+                    small, report = compress(
+                        network.model, uniform_config(network.model, keep, sites, include=network.include), sums
+                    )
                     seconds = step_seconds(small, network)
                     found = {
                         "keep": report.plan.keep,
