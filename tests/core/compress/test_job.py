@@ -1,6 +1,8 @@
 """Compression of checkpoint files: what comes out, resuming, refusals."""
 
 import json
+import os
+import random
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from core.compress.planted import calibrated
+from core.faults import checkpoints
 from mponet import to_matrix
 from mponet.compress import CompressConfig, fitted
 from mponet.compress.stream.job import DESCRIPTION, PARTS, open_job, plan_job, run_job
@@ -155,3 +158,9 @@ def test_processes_fit_with_weighted_outputs_and_other_weights_are_another_job(f
         np.testing.assert_allclose(got, to_matrix(layer.mpo), atol=1e-5)
         assert np.abs(got - others[layer.name]).max() > 1e-3
     assert len(plan.replaced) > 1
+
+
+def test_a_mutated_checkpoint_is_used_or_refused_and_leaves_nothing(tmp_path):
+    counts = checkpoints.fuzz(tmp_path / "fuzz", int(os.environ.get("MPONET_FUZZ", "200")), random.Random(0))
+    assert counts["faults"] == [] and counts["files"] >= 200
+    assert counts["used"] and counts["refused"]
