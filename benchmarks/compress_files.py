@@ -103,8 +103,10 @@ def memory(folder, jobs):
         sharded(folder / "dense", shard)
     show(section="memory", dense_bytes=on_disk(folder / "dense"))
     shutil.rmtree(folder / "small", ignore_errors=True)
+    # a part of the matrices, the largest among them; the others are copied
+    include = ("--include", r"layers\.\d+\.[0-7]", "--include", r"layers\.0\.wide")
     options = ("--keep", KEEP, "--structure", "low-rank", "--jobs", jobs, "--json")
-    row = measured("compress", folder / "dense", folder / "small", *options)
+    row = measured("compress", folder / "dense", folder / "small", *include, *options)
     show(section="memory", step="compress", jobs=jobs, bytes=on_disk(folder / "small"), **row)
     shutil.rmtree(folder / "merged", ignore_errors=True)
     show(section="memory", step="merge", **measured("merge", folder / "small", folder / "merged"))
