@@ -33,6 +33,8 @@ from safetensors.numpy import save_file
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 INDEX = "model.safetensors.index.json"
+#: What is compressed of SmolLM2: the 60 matrices of 576 x 576.
+PROJECTIONS = r".*\.(q_proj|o_proj)"
 SHARDS, KILLS, MUTATIONS, KEEP = 8, 30, 10_000, 0.5
 
 
@@ -183,30 +185,18 @@ def smollm2(folder, jobs):
     values = {name: perplexity(model, tokens) for name, tokens in held_out.items()}
     show(section="smollm2", what="dense", perplexity=values)
     sums = folder / "sums.safetensors"
-    config = CompressConfig(keep=0.8, structures=("low-rank",), metric="covariance", exclude=".*embed_tokens|lm_head")
+    config = CompressConfig(keep=KEEP, structures=("low-rank",), include=PROJECTIONS)
     if not sums.exists():
-        batches = [{"input_ids": w[None], "use_cache": False} for w in calibration.split(CALIBRATION_WINDOW)]
+        batches = [{"input_ids": part[None], "use_cache": False} for part in calibration.split(CALIBRATION_WINDOW)]
         mponet_torch.calibrate(model, config, batches).save(sums)
     for given in ([], ["--calibration", sums]):
         out = folder / f"smollm2-small{'-calibrated' if given else ''}"
         if not (out / "mponet.json").exists():
-            options = (
-                "--keep",
-                0.8,
-                "--structure",
-                "low-rank",
-                "--metric",
-                "covariance",
-                "--jobs",
-                jobs,
-                *given,
-                "--json",
-            )
-            row = measured("compress", dense, out, *options, "--exclude", ".*embed_tokens|lm_head")
+            options = ("--keep", KEEP, "--structure", "low-rank", "--include", PROJECTIONS, "--jobs", jobs, "--json")
+            row = measured("compress", dense, out, *options, *given)
             show(section="smollm2", what="command", calibrated=bool(given), bytes=on_disk(out), **row)
-        with torch.inference_mode():
-            loaded = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).eval()
-            values = {name: perplexity(loaded, tokens) for name, tokens in held_out.items()}
+        loaded = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).eval()
+        values = {name: perplexity(loaded, tokens) for name, tokens in held_out.items()}
         show(section="smollm2", what="from_pretrained", calibrated=bool(given), perplexity=values)
         small, _ = mponet_torch.compress(model, config, Calibration.load(sums) if given else None)
         values = {name: perplexity(small, tokens) for name, tokens in held_out.items()}
