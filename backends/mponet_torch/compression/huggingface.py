@@ -245,23 +245,36 @@ class _WhenImported(MetaPathFinder):
         """The module's own spec, with a loader that registers the method afterwards."""
         if name != REGISTRY:
             return None
-        sys.meta_path.remove(self)
-        spec = find_spec(name)
+        sys.meta_path.remove(self)  # for the search of the others
+        try:
+            spec = find_spec(name)
+        finally:
+            sys.meta_path.insert(0, self)
         if spec is not None and spec.loader is not None:
             loader: Any = spec.loader
             run = loader.exec_module
 
             def exec_module(module: Any) -> None:
                 run(module)
-                import_module("mponet_torch.compression.quantizer")
+                if self in sys.meta_path:
+                    sys.meta_path.remove(self)
+                _register_now()
 
             loader.exec_module = exec_module
         return spec
 
 
+def _register_now() -> None:
+    try:
+        import_module("mponet_torch.compression.quantizer")
+    except ImportError:
+        # an old version of `transformers`, which refuses compressed models because of their sizes
+        return
+
+
 def register() -> None:
     """Let ``from_pretrained`` know the method ``mponet``, without importing `transformers`."""
     if REGISTRY in sys.modules:
-        import_module("mponet_torch.compression.quantizer")
+        _register_now()
     elif not any(isinstance(finder, _WhenImported) for finder in sys.meta_path):
         sys.meta_path.insert(0, _WhenImported())
