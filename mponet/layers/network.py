@@ -7,6 +7,7 @@ import numpy as np
 
 from mponet.contraction.graph_plan import GraphPlan
 from mponet.contraction.graph_search import matrix_of, path
+from mponet.layers.fixed import FixedNodes
 from mponet.layers.operator import Array, OperatorLayer
 from mponet.operators.initialize import exact_tensors
 from mponet.operators.mpo import MPO
@@ -20,9 +21,11 @@ class NetworkLayer(OperatorLayer):
     Attributes:
         shape: nodes, edges and sizes (`mponet.operators.topology.NetworkShape`).
         initializer: variance of the entries of ``W``: ``glorot``, ``he``, ``lecun`` or a number.
+        fixed: the nodes that are constants (`mponet.layers.fixed.FixedNodes`).
     """
 
     shape: NetworkShape
+    fixed: FixedNodes
     initializer: str | float
     #: A network has the sizes of the layer.
     padding = (0, 0)
@@ -34,8 +37,8 @@ class NetworkLayer(OperatorLayer):
 
     @property
     def fixed_names(self) -> tuple[str, ...]:
-        """Names of the copy nodes."""
-        return self.shape.copies
+        """Names of the copy nodes, and of those that were given as constants."""
+        return (*self.shape.copies, *(name for name in self.fixed.names if name not in self.shape.copies))
 
     @property
     def parameter_shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -49,10 +52,10 @@ class NetworkLayer(OperatorLayer):
 
     def initial_values(self, rng: np.random.Generator) -> tuple[Array, ...]:
         """Random tensors; the entries of ``W`` have the variance of the initializer exactly."""
-        return exact_tensors(self.shape, rng, self.initializer)
+        return exact_tensors(self.shape, rng, self.initializer, self.fixed.values)
 
     @classmethod
-    def from_nodes(cls, nodes: Sequence[Any], bias: Any = None, **options: Any) -> Self:
+    def from_nodes(cls, nodes: Sequence[Any], bias: Any = None, *, fixed: Sequence[str] = (), **options: Any) -> Self:
         """The layer of TensorNetwork nodes with the dangling edges ``in1 ..`` and ``out1 ..``.
 
         A layer of a chain is faster as an operator of its own: use ``from_nodes`` of the chain
@@ -61,14 +64,17 @@ class NetworkLayer(OperatorLayer):
         Args:
             nodes: all nodes of the network; they are copied, and not consumed.
             bias: ``(out_features,)``; None for a layer without.
+            fixed: names of nodes that stay as they are and are not trained; copy nodes always do.
             **options: further arguments of the layer, such as its dtype.
 
         Raises:
-            GraphError: the nodes are no legal layer.
+            GraphError: the nodes are no legal layer, or ``fixed`` names another node.
             ShapeError: the bias has another shape.
         """
         shape, tensors = from_nodes(nodes)
-        layer = cls._new(shape, bias is not None, **options)
+        given = dict(zip(shape.names, tensors, strict=True))
+        constants = FixedNodes(shape, {name: given.get(name) for name in fixed})
+        layer = cls._new(shape, bias is not None, fixed=constants.values, **options)
         layer.assign(tensors, bias)
         return layer
 
@@ -99,7 +105,14 @@ class NetworkLayer(OperatorLayer):
 
     def _checked(self, operator: Any) -> Sequence[Array]:
         tensors = self._nodes_of(operator) if isinstance(operator, MPO) else operator
-        return check_tensors(self.shape, [self._to_numpy(tensor) for tensor in tensors])
+        found = check_tensors(self.shape, [self._to_numpy(tensor) for tensor in tensors])
+        self.fixed.check(dict(zip(self.shape.names, found, strict=True)))
+        return found
+
+    def _weights_kept(self) -> str:
+        copied = [name for name in self.fixed.names if name in self.shape.copies]
+        own = self.fixed.entries - sum(self.fixed.values[name].size for name in copied)
+        return f"{self.shape.parameters - own} of {self.shape.dense_parameters}"
 
     def _numbers(self) -> list[Any]:
         return [self._to_numpy(tensor) for tensor in self.tensors]

@@ -5,9 +5,10 @@ entries.  Glorot's rule applied to each core misses the wanted variance by order
 sites are added; `exact_variance` meets it for every shape.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import exp, inf, log, prod, sqrt
 from numbers import Real
+from typing import Any
 
 import numpy as np
 
@@ -57,46 +58,64 @@ def exact_variance(shape: MPOShape, rng: np.random.Generator, rule: str | float 
     )
 
 
-def exact_tensors(shape: NetworkShape, rng: np.random.Generator, rule: str | float = "glorot") -> tuple[Array, ...]:
+def exact_tensors(
+    shape: NetworkShape,
+    rng: np.random.Generator,
+    rule: str | float = "glorot",
+    constants: Mapping[str, Array] | None = None,
+) -> tuple[Array, ...]:
     """`exact_variance` for any network.
 
     Normal tensors, one for each node, with ``Var(W)`` equal to the target.
 
     Every entry of ``W`` is a sum over all bonds of products of one entry of each node: ``Var(W) =
     prod Var(node) * prod D`` over all nodes and bonds.  What a bond adds is taken off half by half
-    from the two nodes that it joins.  Copy nodes keep their tensor: the bonds that they join run
-    together.  With legs of their own, entries of ``W`` are zero, and ``Var(W)`` is the mean.
+    from the two nodes that it joins.  Copy nodes and constants keep their tensors; ``Var(W)`` is
+    then the mean over the entries.
 
     Args:
         shape: the network.
         rng: source of the random numbers.
         rule: as in `exact_variance`.
+        constants: tensors of nodes that are not drawn, by name; None for none.
 
     Raises:
-        InputError: there is no such rule, or the variance is not positive and finite.
+        InputError: there is no such rule, the variance is not positive and finite, or constants
+            make every entry zero.
     """
-    drawn = max(len(shape.names) - len(shape.copies), 1)
+    sizes = dict(zip(shape.names, shape.sizes, strict=True))
+    fixed = {name: copy_tensor(sizes[name]) for name in shape.copies} | dict(constants or {})
+    drawn = max(len(shape.names) - len(fixed), 1)
     share = _share(shape.in_features, shape.out_features, drawn, rule)
     bonds = [prod(shape.dims[edge] for edge in edges if edge in shape.bonds) for edges in shape.edges]
-    free = [bond for name, bond in zip(shape.names, bonds, strict=True) if name not in shape.copies]
-    if shape.copies:
+    free = [bond for name, bond in zip(shape.names, bonds, strict=True) if name not in fixed]
+    if fixed:
         # The square roots below take off more or less than the number of terms of the sum.
-        share *= exp((sum(map(log, free)) / 2 - log(_terms(shape))) / drawn)
+        share *= exp((sum(map(log, free)) / 2 - log(_terms(shape, fixed))) / drawn)
     return tuple(
-        copy_tensor(size) if name in shape.copies else rng.normal(0.0, sqrt(share / sqrt(bond)), size)
+        fixed[name] if name in fixed else rng.normal(0.0, sqrt(share / sqrt(bond)), size)
         for name, bond, size in zip(shape.names, bonds, shape.sizes, strict=True)
     )
 
 
-def _terms(shape: NetworkShape) -> float:
-    """Average number of nonzero terms per entry of ``W`` in the sum over all bonds."""
-    groups: list[set[str]] = [{edge} for edge in shape.dims]
-    for name, edges in zip(shape.names, shape.edges, strict=True):
-        if name in shape.copies:  # one index on all of its edges
-            joined = [group for group in groups if group & set(edges)]
-            groups = [group for group in groups if group not in joined] + [set().union(*joined)]
-    values = prod(shape.dims[next(iter(group))] for group in groups)
-    return values / (shape.in_features * shape.out_features)
+def _terms(shape: NetworkShape, fixed: Mapping[str, Array]) -> float:
+    """Average over the entries of ``W`` of the sum over all bonds of squared fixed tensors.
+
+    It is the average number of terms where these are copy tensors.
+
+    Raises:
+        InputError: it is zero.
+    """
+    edges = dict(zip(shape.names, shape.edges, strict=True))
+    letters = {edge: number for number, edge in enumerate(dict.fromkeys(e for name in fixed for e in edges[name]))}
+    operands: list[Any] = []
+    for name, tensor in fixed.items():
+        operands += [tensor**2, [letters[edge] for edge in edges[name]]]
+    others = prod(size for edge, size in shape.dims.items() if edge not in letters)
+    total = float(np.einsum(*operands, [], optimize="greedy")) * others
+    if not total > 0.0:
+        raise InputError("fixed nodes make every entry of the matrix zero; expected numbers that do not")
+    return total / (shape.in_features * shape.out_features)
 
 
 def paper_cores(shape: MPOShape, rng: np.random.Generator) -> MPO:

@@ -142,6 +142,69 @@ def test_a_copy_node_of_a_graph_stays_one(lab):
     assert np.allclose(layer.to_matrix(), expected, atol=1e-13)
 
 
+# ---------------------------------------------------------------- fixed nodes
+
+#: A low-rank layer between two constants: a rotation of the inputs, and a mixture of the outputs.
+FRAMED = NetworkShape.from_edges(
+    {"turn": "in1 a", "down": "a b", "up": "b c", "mix": "c out1"}, {"in1": 6, "a": 6, "b": 3, "c": 4, "out1": 5}
+)
+
+
+def constants():
+    rng = np.random.default_rng(7)
+    return {"turn": np.linalg.qr(rng.normal(size=(6, 6)))[0], "mix": rng.normal(size=(4, 5))}
+
+
+def unfreeze(layer):
+    """Train everything, as people do after a frozen phase."""
+    if hasattr(layer, "requires_grad_"):
+        layer.requires_grad_(True)
+    elif hasattr(layer, "trainable"):
+        layer.trainable = False
+        layer.trainable = True
+
+
+def test_fixed_nodes_are_not_trained(lab, tmp_path):
+    layer = lab.wired(FRAMED, seed=1, fixed=constants())
+    unfreeze(layer)
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(32, 6)).astype(np.float32)
+    targets = (inputs @ rng.normal(size=(6, 5))).astype(np.float32)
+    before = layer.to_nodes()
+    losses = list(lab.losses(layer, inputs, targets, 40))
+    assert losses[-1] < losses[0]
+    after = layer.to_nodes()
+    for name, old, new in zip(FRAMED.names, before, after, strict=True):
+        assert np.array_equal(old.tensor, new.tensor) == (name in constants()), name
+    assert np.allclose(after[0].tensor, constants()["turn"], atol=1e-6)
+    assert f"weights={6 * 3 + 3 * 4} of 30" in repr(layer)
+    again = lab.reloaded(layer, tmp_path, lab.wired(FRAMED, seed=2, fixed=constants()))
+    assert np.allclose(lab.call(again, inputs), lab.call(layer, inputs), atol=1e-6)
+    assert again.fixed == layer.fixed
+    assert set(again.fixed_names) == {"turn", "mix"}
+
+
+def test_nodes_of_a_graph_are_fixed_by_name(lab):
+    tensors = graphs.tensors_of(FRAMED)
+    layer = lab.network.from_nodes(to_nodes(FRAMED, tensors), fixed=("turn",), dtype=lab.float64)
+    assert layer.fixed_names == ("turn",)
+    expected = tensors[0] @ tensors[1] @ tensors[2] @ tensors[3]
+    assert np.allclose(layer.to_matrix(), expected, atol=1e-12)
+    layer.assign([tensors[0], *(2.0 * tensor for tensor in tensors[1:])])
+    assert np.allclose(layer.to_matrix(), 8.0 * expected, atol=1e-12)
+    with pytest.raises(GraphError, match="node 'turn' is fixed"):
+        layer.assign([2.0 * tensors[0], *tensors[1:]])
+    with pytest.raises(GraphError, match="fixed names 'nobody'"):
+        lab.network.from_nodes(to_nodes(FRAMED, tensors), fixed=("nobody",), dtype=lab.float64)
+    with pytest.raises(ShapeError, match="fixed node 'turn' has the shape"):
+        lab.wired(FRAMED, fixed={"turn": np.ones((6, 5))})
+
+
+def test_starting_values_around_fixed_nodes_have_the_target_variance(lab):
+    matrices = [lab.wired(FRAMED, seed=seed, fixed=constants(), initializer=0.3).to_matrix() for seed in range(60)]
+    assert np.mean(np.square(matrices)) == pytest.approx(0.3, rel=0.25)
+
+
 # ---------------------------------------------------------------- to and from graphs
 
 

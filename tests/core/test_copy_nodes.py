@@ -9,7 +9,7 @@ import tensornetwork as tn
 
 from mponet import NetworkShape
 from mponet.contraction.graph_search import matrix_of
-from mponet.errors import GraphError
+from mponet.errors import GraphError, InputError
 from mponet.operators.initialize import exact_tensors
 from mponet.operators.topology import check_tensors, copy_tensor, from_nodes, to_nodes
 
@@ -84,3 +84,14 @@ def test_other_numbers_in_a_copy_node_are_refused():
 def test_a_node_that_cannot_be_a_copy_node_is_refused(copies):
     with pytest.raises(GraphError, match="copy node"):
         NetworkShape(CP.names, CP.edges, CP.sizes, copies)
+
+
+def test_constants_are_kept_and_the_variance_is_still_the_target():
+    rng = np.random.default_rng(3)
+    constants = {"f": rng.normal(size=(4, 3)), "delta": 2.0 * rng.normal(size=(3, 3, 3))}
+    plain = NetworkShape(CP.names, CP.edges, CP.sizes)
+    draws = [exact_tensors(plain, rng, 0.7, constants) for _ in range(3000)]
+    assert all(np.array_equal(draws[0][plain.names.index(name)], value) for name, value in constants.items())
+    assert np.mean([np.mean(matrix_of(plain, tensors) ** 2) for tensors in draws]) == pytest.approx(0.7, rel=0.1)
+    with pytest.raises(InputError, match="make every entry of the matrix zero"):
+        exact_tensors(plain, rng, 0.7, {"f": np.zeros((4, 3))})

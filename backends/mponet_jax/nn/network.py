@@ -1,10 +1,12 @@
 """`NetworkLinear`: a linear layer whose weight is any tensor network."""
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 from flax import nnx
 
 from mponet.layers.checks import check_names
+from mponet.layers.fixed import FixedNodes
 from mponet.layers.network import NetworkLayer
 from mponet.operators.topology import NetworkShape
 from mponet_jax.nn.calls import linear
@@ -28,6 +30,7 @@ class NetworkLinear(ParameterAccess, NetworkLayer, nnx.Module):
     Args:
         shape: nodes, edges and sizes.
         use_bias: whether to have a bias.
+        fixed: numbers of nodes that are constants and not trained, by name; None for none.
         initializer: variance of the entries of ``W``, met exactly: ``glorot``, ``he``, ``lecun`` or
             a number.
         dtype: as for `flax.nnx.Linear`.
@@ -35,7 +38,8 @@ class NetworkLinear(ParameterAccess, NetworkLayer, nnx.Module):
         rngs: its ``params`` stream gives the seed of the starting values.
 
     Raises:
-        GraphError: a node has the name of an attribute of the layer.
+        GraphError: a node has the name of an attribute of the layer, or ``fixed`` no node.
+        ShapeError: a fixed node has another shape.
         BackendError: a dtype is float64, which JAX has switched off.
     """
 
@@ -44,13 +48,14 @@ class NetworkLinear(ParameterAccess, NetworkLayer, nnx.Module):
         shape: NetworkShape,
         *,
         use_bias: bool = True,
+        fixed: Mapping[str, Any] | None = None,
         initializer: str | float = "glorot",
         dtype: Any = None,
         param_dtype: Any = None,
         rngs: nnx.Rngs,
     ) -> None:
         check_names(shape, self)
-        self.shape = shape
+        self.shape, self.fixed = shape, FixedNodes(shape, fixed)
         self.initializer = initializer
         self._make_parameters(use_bias, dtype, param_dtype, rngs)
 

@@ -126,7 +126,7 @@ class ParameterAccess(OperatorLayer):
         """Shape, counts and the plan in use, next to what nnx shows."""
         shown = super().__nnx_repr__()  # type: ignore[misc]
         yield next(shown)
-        hidden = ("shape", "sizes", "initializer")
+        hidden = ("shape", "sizes", "initializer", "fixed")
         attributes = [attribute for attribute in shown if getattr(attribute, "key", None) not in hidden]
         if attributes:  # none the second time that nnx meets a shared layer
             yield reprlib.Attr("shape", f"{self.shape}{self._details()}", use_raw_value=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from mponet.layers.checks import check_names, check_width
+from mponet.layers.fixed import FixedNodes
 from mponet.layers.network import NetworkLayer
 from mponet.operators.topology import NetworkShape
 from mponet_tensorflow.nn.calls import linear
@@ -32,6 +33,7 @@ class NetworkDense(ParameterAccess, NetworkLayer, keras.layers.Layer):
         shape: nodes, edges and sizes.
         activation: as for `keras.layers.Dense`.
         use_bias: whether to have a bias.
+        fixed: numbers of nodes that are constants and not trained, by name; None for none.
         initializer: variance of the entries of ``W``, met exactly: ``glorot``, ``he``, ``lecun`` or
             a number.
         seed: seed of the starting values; None draws one, so `keras.utils.set_random_seed` governs.
@@ -40,7 +42,8 @@ class NetworkDense(ParameterAccess, NetworkLayer, keras.layers.Layer):
             of every `keras.layers.Layer` (``name``, ``dtype``, ...).
 
     Raises:
-        GraphError: a node has the name of an attribute of the layer.
+        GraphError: a node has the name of an attribute of the layer, or ``fixed`` no node.
+        ShapeError: a fixed node has another shape.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class NetworkDense(ParameterAccess, NetworkLayer, keras.layers.Layer):
         *,
         activation: Any = None,
         use_bias: bool = True,
+        fixed: Mapping[str, Any] | None = None,
         initializer: str | float = "glorot",
         seed: int | None = None,
         **kwargs: Any,
@@ -56,7 +60,7 @@ class NetworkDense(ParameterAccess, NetworkLayer, keras.layers.Layer):
         options = WeightOptions.taken_from(kwargs)
         super().__init__(**kwargs)
         self._take(activation, use_bias, initializer, seed, options)
-        self.shape = shape
+        self.shape, self.fixed = shape, FixedNodes(shape, fixed)
         self.units = shape.out_features
         check_names(shape, self)
 
@@ -89,7 +93,7 @@ class NetworkDense(ParameterAccess, NetworkLayer, keras.layers.Layer):
         """The arguments, for `from_config`."""
         shape = self.shape
         sizes = {"names": shape.names, "edges": shape.edges, "sizes": shape.sizes, "copies": shape.copies}
-        return {**super().get_config(), "shape": sizes, **self._own_config()}
+        return {**super().get_config(), "shape": sizes, "fixed": self.fixed.config(), **self._own_config()}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:

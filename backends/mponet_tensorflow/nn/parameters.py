@@ -59,9 +59,10 @@ class ParameterAccess(OperatorLayer):
         values = self.initial_values(np.random.default_rng(seed))
         penalty = None if options.kernel_regularizer is None else KernelPenalty(self, options.kernel_regularizer)
         for name, value in zip(self.parameter_names, values, strict=True):
-            weight = self._add(name, value.shape, _given(value), penalty, options.kernel_constraint)
-            weight.trainable = name not in self.fixed_names
-            setattr(self, name, weight)
+            if name in self.fixed_names:  # setting `trainable` of the layer does not reach it
+                setattr(self, name, self._add(name, value.shape, _given(value), None, None, trainable=False))
+                continue
+            setattr(self, name, self._add(name, value.shape, _given(value), penalty, options.kernel_constraint))
             penalty = None  # one variable carries it for all
         self.bias = None
         if self.use_bias:
@@ -73,8 +74,12 @@ class ParameterAccess(OperatorLayer):
         """Inputs and outputs that a unit of the kernel has, for initialisers that scale by them."""
         return self.in_features, self.units
 
-    def _add(self, name: str, shape: tuple[int, ...], start: Any, penalty: Any, held: Any) -> keras.Variable:
-        return self.add_weight(name=name, shape=shape, initializer=start, regularizer=penalty, constraint=held)  # type: ignore[attr-defined]
+    def _add(
+        self, name: str, shape: tuple[int, ...], start: Any, penalty: Any, held: Any, trainable: bool = True
+    ) -> keras.Variable:
+        return self.add_weight(  # type: ignore[attr-defined]
+            name=name, shape=shape, initializer=start, regularizer=penalty, constraint=held, trainable=trainable
+        )
 
     @property
     def tensors(self) -> tuple[keras.Variable, ...]:

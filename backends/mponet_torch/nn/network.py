@@ -1,10 +1,12 @@
 """`NetworkLinear`: a linear layer whose weight is any tensor network."""
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
 
 from mponet.layers.checks import check_names
+from mponet.layers.fixed import FixedNodes
 from mponet.layers.network import NetworkLayer
 from mponet.operators.topology import NetworkShape
 from mponet_torch.nn.calls import linear
@@ -28,6 +30,7 @@ class NetworkLinear(ParameterAccess, NetworkLayer):
     Args:
         shape: nodes, edges and sizes.
         bias: whether to have a bias.
+        fixed: numbers of nodes that are constants and not trained, by name; None for none.
         initializer: variance of the entries of ``W``, met exactly: ``glorot``, ``he``, ``lecun`` or
             a number.
         seed: seed of the starting values; None draws one from torch's generator, so
@@ -36,7 +39,8 @@ class NetworkLinear(ParameterAccess, NetworkLayer):
         dtype: as for `torch.nn.Linear`.
 
     Raises:
-        GraphError: a node has the name of an attribute of the layer.
+        GraphError: a node has the name of an attribute of the layer, or ``fixed`` no node.
+        ShapeError: a fixed node has another shape.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class NetworkLinear(ParameterAccess, NetworkLayer):
         shape: NetworkShape,
         bias: bool = True,
         *,
+        fixed: Mapping[str, Any] | None = None,
         initializer: str | float = "glorot",
         seed: int | None = None,
         device: Any = None,
@@ -51,7 +56,7 @@ class NetworkLinear(ParameterAccess, NetworkLayer):
     ) -> None:
         super().__init__()
         check_names(shape, self)
-        self.shape = shape
+        self.shape, self.fixed = shape, FixedNodes(shape, fixed)
         self.initializer, self.seed = initializer, seed
         self._make_parameters(bias, device, dtype)
 

@@ -42,9 +42,10 @@ class ParameterAccess(nn.Module, OperatorLayer):
         self._names = self.parameter_names
         sizes = dict(zip(self._names, self.parameter_shapes, strict=True))
         for name, size in (*sizes.items(), ("bias", (self.out_features,))):
+            if name in self.fixed_names:  # no parameter, which `requires_grad_` of a model would train
+                self.register_buffer(name, torch.empty(size, device=device, dtype=dtype))
+                continue
             made = nn.Parameter(torch.empty(size, device=device, dtype=dtype)) if bias or name != "bias" else None
-            if made is not None and name in self.fixed_names:
-                made.requires_grad_(False)
             self.register_parameter(name, made)
         self._deferred = self.tensors[0].is_meta
         self.reset_parameters()
@@ -183,7 +184,8 @@ class ParameterAccess(nn.Module, OperatorLayer):
                 overwrite.
             InputError: a parameter is computed from others, by a parametrisation or by pruning.
         """
-        computed = [name for name in (*self._names, "bias") if name not in self._parameters]
+        own = {*self._parameters, *self._buffers}
+        computed = [name for name in (*self._names, "bias") if name not in own]
         if computed:
             raise InputError(
                 f"{', '.join(computed)} of the layer is computed from other parameters, by a parametrisation or by "
