@@ -7,7 +7,8 @@ from typing import Any, Self
 from mponet.errors import ShapeError
 from mponet.layers.chain import ChainLayer
 from mponet.layers.conv_choice import ConvPlanSet, conv_plans
-from mponet.layers.convolution import ConvShape, fit_kernel, from_kernel, kernel_of
+from mponet.layers.convolution import ConvShape, from_kernel, kernel_of
+from mponet.layers.fitting import fit_kernel
 from mponet.layers.operator import Array
 from mponet.layers.window import Window
 from mponet.operators.mpo import MPO

@@ -20,18 +20,16 @@ structure: a low-rank split has factors ``(N, 1)`` and ``(1, M)``.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mponet.errors import InputError, ShapeError
+from mponet.errors import ShapeError
 from mponet.operators.arrays import Array, as_float64
 from mponet.operators.decompose import Decomposition, from_matrix
 from mponet.operators.factors import factorize
-from mponet.operators.fit import fit_matrix
 from mponet.operators.initialize import target_variance
-from mponet.operators.metric import Metric
 from mponet.operators.mpo import MPO, to_matrix
 from mponet.operators.shape import MPOShape
 
@@ -254,51 +252,6 @@ def from_kernel(
     return from_matrix(
         matrix, factors.input_dims, factors.output_dims, max_bond=max_bond, relative_error=relative_error
     )
-
-
-def fit_kernel(
-    kernel: ArrayLike,
-    shape: ConvShape,
-    patches: Metric,
-    *,
-    max_bond: int | Sequence[int] | None = None,
-    relative_error: float = 0.0,
-) -> MPO:
-    """`from_kernel` on the patches that a convolution sees.
-
-    Args:
-        kernel: HWIO, real and finite.
-        shape: the structure and the factors; its bonds are not used.
-        patches: the metric of patches ``(*kernel_size, in_channels)`` as rows.
-        max_bond: as in `mponet.from_matrix`.
-        relative_error: as in `mponet.operators.fit.fit_matrix`.
-
-    Raises:
-        InputError: the convolution has groups, or ``separable`` is more than two convolutions; then
-            its outputs are no product of one matrix with the patches.
-        ShapeError: the kernel has another shape, or the patches.
-    """
-    if shape.groups > 1:
-        raise InputError(f"inputs of a convolution with {shape.groups} groups; expected one group; leave inputs out")
-    weight, factors = as_float64(kernel, "kernel"), shape.mpo
-    rows, columns = shape.matrix_axes
-    moved = [axis for axis in columns if axis <= shape.rank]  # of the window, among the outputs
-    dims = factors.input_dims, factors.output_dims
-    if moved:
-        smallest = factors.sites == 2 and factors.input_dims[1] == factors.output_dims[0] == 1
-        if not smallest:
-            raise InputError(f"inputs with {shape}; expected its two smallest convolutions, or another structure")
-        taps = prod(shape.kernel_size[axis] for axis in moved)
-        dims = (factors.in_features, taps), (1, shape.out_channels)
-    order = (*rows, *moved)
-    index = np.arange(prod(shape.kernel_shape[:-1])).reshape(shape.kernel_shape[:-1]).transpose(order).reshape(-1)
-    matrix = shape.to_kernel(shape.to_matrix(weight)).reshape(-1, shape.out_channels)[index]
-    limits: dict[str, Any] = {"max_bond": max_bond, "relative_error": relative_error}
-    found = fit_matrix(matrix, *dims, patches.permuted(index.tolist()), **limits).mpo
-    if not moved:
-        return found
-    first, second = found.cores
-    return MPO.from_cores([first, second.reshape(second.shape[0], 1, -1, 1)])
 
 
 def kernel_of(shape: ConvShape, mpo: MPO) -> Array:

@@ -12,7 +12,7 @@ rows beyond it are part of no result.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, prod
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,8 +21,6 @@ from mponet.errors import ShapeError
 from mponet.operators.arrays import Array, as_float64
 from mponet.operators.decompose import Decomposition, from_matrix
 from mponet.operators.factors import factorize
-from mponet.operators.fit import fit_matrix
-from mponet.operators.metric import Metric
 from mponet.operators.mpo import MPO, to_matrix
 from mponet.operators.shape import MPOShape
 
@@ -160,38 +158,11 @@ def from_table(
     """
     factors = shape.mpo
     return from_matrix(
-        _padded(table, shape), factors.input_dims, factors.output_dims, max_bond=max_bond, relative_error=relative_error
+        padded(table, shape), factors.input_dims, factors.output_dims, max_bond=max_bond, relative_error=relative_error
     )
 
 
-def fit_table(
-    table: ArrayLike,
-    shape: EmbeddingShape,
-    counts: Metric,
-    *,
-    max_bond: int | Sequence[int] | None = None,
-    relative_error: float = 0.0,
-) -> MPO:
-    """`from_table` with rows that count as often as they are read.
-
-    Args:
-        table: ``(num_embeddings, features)``.
-        shape: the factors; its bonds are not used.
-        counts: the diagonal metric of how often each row is read.
-        max_bond: as in `mponet.from_matrix`.
-        relative_error: as in `mponet.operators.fit.fit_matrix`.
-
-    Raises:
-        ShapeError: the table has another shape, or the counts.
-    """
-    padded, factors = _padded(table, shape), shape.mpo
-    extra = factors.in_features - shape.num_embeddings
-    limits: dict[str, Any] = {"max_bond": max_bond, "relative_error": relative_error}
-    metric = Metric(np.pad(counts.covariance, (0, extra)))
-    return fit_matrix(padded, factors.input_dims, factors.output_dims, metric, **limits).mpo
-
-
-def _padded(table: ArrayLike, shape: EmbeddingShape) -> Array:
+def padded(table: ArrayLike, shape: EmbeddingShape) -> Array:
     """The table with rows of zeros up to the product of the input factors."""
     rows = as_float64(table, "table")
     if rows.shape != (shape.num_embeddings, shape.out_features):

@@ -5,7 +5,8 @@ from typing import Any, Self
 
 from mponet.errors import ShapeError
 from mponet.layers.chain import ChainLayer
-from mponet.layers.embedding import EmbeddingShape, fit_table, from_table
+from mponet.layers.embedding import EmbeddingShape, from_table
+from mponet.layers.fitting import fit_table
 from mponet.layers.lookup import LookupPlan, best_lookup, explain_lookup
 from mponet.layers.operator import Array
 from mponet.operators.mpo import MPO

@@ -13,7 +13,8 @@ from mponet.contraction.planner import PlanningContext
 from mponet.errors import InputError, PlanError, ShapeError
 from mponet.layers.conv_choice import conv_plans
 from mponet.layers.conv_plan import ConvPlan, candidates, cuts, kernels, run
-from mponet.layers.convolution import STRUCTURES, ConvShape, fit_kernel, from_kernel, kernel_of
+from mponet.layers.convolution import STRUCTURES, ConvShape, from_kernel, kernel_of
+from mponet.layers.fitting import fit_kernel
 from mponet.layers.window import Window, convolve
 from mponet.operators.initialize import exact_variance
 from mponet.operators.metric import Metric

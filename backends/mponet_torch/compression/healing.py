@@ -22,7 +22,8 @@ from mponet.operators.mpo import MPO
 from mponet.operators.shape import MPOShape
 from mponet_torch.compression.distillation import Distillation, LabelLoss
 from mponet_torch.compression.huggingface import refresh
-from mponet_torch.compression.modules import owners, share, shares
+from mponet_torch.compression.modules import share
+from mponet_torch.compression.network import owners, shares
 from mponet_torch.nn.network import NetworkLinear
 from mponet_torch.ops.arrays import OPS, Array, to_numpy
 

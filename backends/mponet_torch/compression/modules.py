@@ -61,21 +61,6 @@ def kind_of(module: nn.Module) -> ModuleKind | None:
     return next((kind for kind in KINDS if kind.recognise(module)), None)
 
 
-def owners(model: nn.Module) -> dict[str, Any]:
-    """The layers of a model that own an operator, by name: of those that share one, the first."""
-    found: dict[int, tuple[str, Any]] = {}
-    for name, module in model.named_modules():
-        if isinstance(module, OPERATORS) and not isinstance(module, TiedHead):
-            found.setdefault(id(module.tensors[0]), (name, module))
-    return dict(found.values())
-
-
-def shares(module: nn.Module, owner: Any) -> bool:
-    """Whether a layer other than ``owner`` has the same parameters as its operator."""
-    own = isinstance(module, OPERATORS) and not isinstance(module, TiedHead)
-    return own and module is not owner and module.tensors[0] is owner.tensors[0]
-
-
 def share(layer: Any, owner: Any) -> None:
     """Give a layer the parameters of another one's operator."""
     for name in owner.parameter_names:

@@ -12,6 +12,7 @@ from mponet.compress.fitting import FittedLayer
 from mponet.compress.target import Target
 from mponet_torch.compression.modules import OPERATORS, ModuleKind, kind_of, type_name
 from mponet_torch.compression.streaming import LossFunction, rows_per_example, stream
+from mponet_torch.nn.embedding import TiedHead
 
 #: Why modules that share a weight in a way that no operator can are left alone.
 TIED = "it shares its weight with a module of another kind; untie them first"
@@ -148,3 +149,18 @@ def _foreign(name: str, module: Any) -> Target:
         itemsize=weight.element_size(),
         unsupported=f"{type_name(module)} is not supported",
     )
+
+
+def owners(model: nn.Module) -> dict[str, Any]:
+    """The layers of a model that own an operator, by name: of those that share one, the first."""
+    found: dict[int, tuple[str, Any]] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, OPERATORS) and not isinstance(module, TiedHead):
+            found.setdefault(id(module.tensors[0]), (name, module))
+    return dict(found.values())
+
+
+def shares(module: nn.Module, owner: Any) -> bool:
+    """Whether a layer other than ``owner`` has the same parameters as its operator."""
+    own = isinstance(module, OPERATORS) and not isinstance(module, TiedHead)
+    return own and module is not owner and module.tensors[0] is owner.tensors[0]

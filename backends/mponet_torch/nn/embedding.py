@@ -226,9 +226,8 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer):
 class TiedHead(nn.Module):
     """An output head that shares the parameters of an `MPOEmbedding`: ``x @ table.T + b``.
 
-    It is what ``lm_head`` with tied weights is to a dense embedding.  The cores are parameters of
-    the embedding alone, which is no submodule of the head: an optimiser, a state dict and a
-    checkpoint have them once.  The model that holds the head holds the embedding as well.
+    The cores are parameters of the embedding alone, which is no submodule of the head: state dicts
+    and checkpoints have them once.  The model that holds the head holds the embedding as well.
 
     Attributes:
         embedding: the embedding whose cores are used.
