@@ -6,7 +6,7 @@ topics and the GNU GPL are held out.  ``--samples`` adds text that the dense net
 Products are computed in bfloat16, parameters stay in float32.  Killed and started again, the run
 goes on.  Run from the root of the repository::
 
-    python benchmarks/heal_smollm2.py /tmp/healing --keep 0.8 --seconds 1500
+    python benchmarks/heal_smollm2.py /tmp/healing --keep 0.8 --steps 300
 """
 
 import argparse
@@ -100,7 +100,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="of compressed networks and checkpoints")
     parser.add_argument("--keep", type=float, default=0.8)
-    parser.add_argument("--seconds", type=float, default=1500)
+    parser.add_argument("--steps", type=int, default=300, help="of one batch each")
+    parser.add_argument("--seconds", type=float, help="length of healing as a time, instead of steps")
     parser.add_argument("--samples", type=int, default=0, help="tokens of the dense network's own text")
     parser.add_argument("--sums", type=Path, help="file of a calibration, if there is one")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=JSON", help="other fields of HealConfig")
@@ -118,7 +119,8 @@ def main():
     row = {"dense": measured("dense", model, tokenizer, held_out)}
     row["one shot"] = measured("one shot", student, tokenizer, held_out)
     changed = {name: json.loads(value) for name, value in (entry.split("=", 1) for entry in options.set)}
-    config = HealConfig(seconds=options.seconds, **{**RECIPE, **changed})
+    length = {"steps": options.steps} if options.seconds is None else {"seconds": options.seconds}
+    config = HealConfig(**{**length, **RECIPE, **changed})
     curve = []
 
     def show(record):

@@ -140,7 +140,7 @@ class _Divergence(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, slope: Array) -> tuple[Array | None, ...]:
         (gradient,) = ctx.saved_tensors
         return gradient * slope.to(gradient.dtype), None, None, None

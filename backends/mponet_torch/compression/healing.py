@@ -240,7 +240,7 @@ class NativeHealing:
         """Take over what `state` gave after so many steps."""
         self._prepare()
         assert self._optimizer is not None
-        places = {PARAMETERS + name: value for name, value in self.student.named_parameters()}
+        places: dict[str, Array] = {PARAMETERS + name: value for name, value in self.student.named_parameters()}
         places |= {STATISTICS + name: value for name, value in self.student.named_buffers()}
         with torch.no_grad():
             for name, place in places.items():
