@@ -27,7 +27,7 @@ ROWS, WINDOW = 2, 256  # of a batch
 NEW_TOKENS = 40
 PROMPTS = ("Python is a programming language that", "A list comprehension", "The Free Software Foundation")
 #: Every field of `HealConfig` that differs from its default.
-RECIPE = {"learning_rate": 3e-4, "rates": {".*embed_tokens.*": 0.0}, "log_every": 5}
+RECIPE = {"learning_rate": 6e-5, "warm_up": 0.1, "rates": {".*embed_tokens.*": 0.0}, "log_every": 5}
 
 
 def compressed(options, model, tokens):
