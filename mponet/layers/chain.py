@@ -1,6 +1,7 @@
 """`ChainLayer`: a layer whose operator is a chain of cores, an `mponet.MPO`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -32,6 +33,10 @@ class ChainLayer(OperatorLayer):
         Those of the layer, unless a kind of layer knows more than a matrix.
         """
         return self.shape
+
+    def _set_chain_shape(self, shape: MPOShape) -> None:
+        """Take over other bonds."""
+        self.shape = shape if isinstance(self.shape, MPOShape) else replace(self.shape, mpo=shape)
 
     @property
     def parameter_names(self) -> tuple[str, ...]:

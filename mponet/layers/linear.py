@@ -1,6 +1,7 @@
 """`LinearLayer`: a layer that is a matrix product operator, padded by zeros where that helps."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -33,6 +34,9 @@ class LinearLayer(ChainLayer):
     def shape(self) -> MPOShape:  # type: ignore[override]
         """Factors and bonds of the operator, padding included."""
         return self.sizes.shape
+
+    def _set_chain_shape(self, shape: MPOShape) -> None:
+        self.sizes = replace(self.sizes, shape=shape)
 
     @property
     def padding(self) -> tuple[int, int]:

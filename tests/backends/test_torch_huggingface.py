@@ -86,6 +86,16 @@ def test_every_parameter_comes_back(name, tmp_path):
         type(model).from_pretrained(tmp_path)
 
 
+def test_the_entry_of_another_method_is_replaced(tmp_path):
+    """A model that was read from a GGUF file has one, which is no mapping."""
+    model, _, report = compressed("llama")
+    model.config.quantization_config = object()
+    small, _ = compress(model, report.plan)
+    heal(small, model, [batch(small)], HealConfig(steps=1))
+    small.save_pretrained(tmp_path)
+    assert same(small, type(model).from_pretrained(tmp_path))
+
+
 def test_auto_classes_and_dtypes_and_the_model_without_its_head(tmp_path):
     _, small, _ = compressed("llama")
     small.save_pretrained(tmp_path)

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from mponet.compress.healing.decay import norm_gradients
 from mponet.compress.healing.loop import Reporter
 from mponet.compress.pipeline import Progress
 from mponet.operators.mpo import MPO
-from mponet.operators.shape import MPOShape
 from mponet_torch.compression.distillation import Distillation, LabelLoss
 from mponet_torch.compression.huggingface import refresh
 from mponet_torch.compression.modules import share
@@ -260,11 +258,10 @@ class NativeHealing:
         """Give an operator other bonds and cores; `restore` follows."""
         layer: Any = self.student.get_submodule(operator)
         mpo = MPO.from_cores(list(cores))
-        shape = mpo.shape if isinstance(layer.shape, MPOShape) else replace(layer.shape, mpo=mpo.shape)
         sharing = [other for other in self.student.modules() if shares(other, layer)]
-        layer._resize(shape, mpo.cores)
+        layer._resize(mpo.shape, mpo.cores)
         for other in sharing:
-            other._resize(shape, mpo.cores)
+            other._resize(mpo.shape, mpo.cores)
             share(other, layer)
         refresh(self.student)
 

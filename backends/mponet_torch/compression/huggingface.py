@@ -54,8 +54,7 @@ def describe(model: nn.Module, plan: CompressionPlan) -> None:
         for layer in plan.layers:
             if (owner := layer.tied_to.removeprefix(start)) in shared:
                 shared[owner].append(layer.name.removeprefix(start))
-        entry: dict[str, Any] = getattr(pretrained.config, "quantization_config", None) or {}
-        layers = dict(entry.get("layers", {}))
+        layers = dict(_layers(pretrained.config))
         for name, layer in own.items():
             layers[name] = operator_entry(layer, _bonds(pretrained.get_submodule(name)), shared[name])
         pretrained.config.quantization_config = config_entry(layers)
@@ -65,8 +64,7 @@ def describe(model: nn.Module, plan: CompressionPlan) -> None:
 def refresh(model: nn.Module) -> None:
     """Bring the bonds in the configs up to date after operators of a module were truncated."""
     for _, pretrained in _pretrained(model):
-        entry = getattr(pretrained.config, "quantization_config", None) or {}
-        for name, described in entry.get("layers", {}).items():
+        for name, described in _layers(pretrained.config).items():
             described["bonds"] = _bonds(pretrained.get_submodule(name))
 
 
@@ -79,6 +77,12 @@ def forget(model: nn.Module) -> None:
                 if "all_tied_weights_keys" in vars(module):
                     vars(module).pop("_tied_weights_keys", None)  # that of the class counts again
                     module.all_tied_weights_keys = module.get_expanded_tied_weights_keys(all_submodels=True)
+
+
+def _layers(config: Any) -> dict[str, Any]:
+    """The operators that a config lists; none if its entry is of another method, as of GGUF."""
+    entry = getattr(config, "quantization_config", None)
+    return entry["layers"] if is_entry(entry) else {}
 
 
 def retie(model: nn.Module) -> None:

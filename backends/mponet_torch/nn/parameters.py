@@ -14,6 +14,7 @@ from mponet.contraction.planner import PlanningContext, PlanSet, plans_for
 from mponet.errors import InputError
 from mponet.layers.checks import check_real
 from mponet.layers.operator import DenseWeights, OperatorLayer
+from mponet.operators.shape import MPOShape
 from mponet_torch.nn.dense import adopt, dense_weights
 from mponet_torch.nn.weight import DenseWeight
 from mponet_torch.ops.arrays import OPS, Array, from_numpy, to_numpy
@@ -193,9 +194,9 @@ class ParameterAccess(nn.Module, OperatorLayer):
             )
         super().assign(operator, bias)
 
-    def _resize(self, shape: Any, values: Sequence[NDArray[Any]]) -> None:
-        """Become the layer of another shape with other numbers, as truncation does."""
-        self.shape = shape
+    def _resize(self, shape: MPOShape, values: Sequence[NDArray[Any]]) -> None:
+        """Become the layer of a chain with other bonds and numbers, as truncation does."""
+        self._set_chain_shape(shape)  # type: ignore[attr-defined]
         for name, value in zip(self._names, values, strict=True):
             old = self._parameters[name]
             assert old is not None
