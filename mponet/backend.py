@@ -5,7 +5,8 @@ gives ``mponet_torch.backend``.  The core names adapters by string only.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -99,6 +100,35 @@ def check_state(state: Parameters, shapes: Mapping[str, tuple[int, ...]], recipe
             raise CheckpointError(f"{name} has the shape {tuple(value.shape)}; expected {expected[name]}")
 
 
+def _no_one() -> None:
+    """Nobody to wait for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The processes that train one model together.
+
+    Attributes:
+        rank: number of this process, from 0; process 0 writes.
+        count: number of processes.
+        wait: returns when all have called it.
+        losing: a context that turns the loss of another process into a `BackendError`.
+    """
+
+    rank: int = 0
+    count: int = 1
+    wait: Callable[[], None] = _no_one
+    losing: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+
+ALONE = Group()
+
+
 class Backend(Protocol):
     """What every adapter offers.
 
@@ -149,8 +179,15 @@ class Backend(Protocol):
         The model is left as it was: running statistics do not move.
         """
 
-    def trainer(self, native: Any, recipe: Recipe) -> Trainer:
-        """A trainer that changes ``native`` in place."""
+    def trainer(self, native: Any, recipe: Recipe, group: Group = ALONE) -> Trainer:
+        """A trainer that changes ``native`` in place.
+
+        In a group, every process takes its rows of each batch; gradients, losses and the statistics
+        of batch norms are those of the whole batch.
+        """
+
+    def group(self) -> Group:
+        """The processes that the environment says train together; joins them at the first call."""
 
 
 @dataclass(frozen=True, slots=True)

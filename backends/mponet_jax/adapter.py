@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from mponet.backend import Parameters
+from mponet.backend import ALONE, Group, Parameters
 from mponet.contraction.planner import PlanningContext
 from mponet.models.init import check
 from mponet.models.spec import Model
@@ -17,6 +17,7 @@ from mponet_jax.nn.blocks import Sequential
 from mponet_jax.nn.parameters import put
 from mponet_jax.ops import planning
 from mponet_jax.ops.arrays import device_of, devices, dtype_of, to_numpy
+from mponet_jax.ops.group import group
 
 
 class Framework:
@@ -25,6 +26,7 @@ class Framework:
     name = "jax"
     versions = staticmethod(planning.versions)
     devices = staticmethod(devices)
+    group = staticmethod(group)
     predict = staticmethod(train.predict)
     gradients = staticmethod(train.gradients)
 
@@ -60,9 +62,9 @@ class Framework:
         """
         _assign(native, parameters, None)
 
-    def trainer(self, native: nnx.Module, recipe: Recipe) -> train.Trainer:
+    def trainer(self, native: nnx.Module, recipe: Recipe, group: Group = ALONE) -> train.Trainer:
         """A trainer that changes ``native`` in place."""
-        return train.Trainer(native, recipe)
+        return train.Trainer(native, recipe, group)
 
 
 def _assign(native: nnx.Module, parameters: Parameters, place: jax.Device | None) -> None:

@@ -12,11 +12,12 @@ import optax  # type: ignore[import-untyped]
 from flax import nnx
 from numpy.typing import NDArray
 
-from mponet.backend import AVERAGE, VELOCITY, Numbers, Parameters, check_state
+from mponet.backend import ALONE, AVERAGE, VELOCITY, Group, Numbers, Parameters, check_state
 from mponet.models.dropout import Masks
 from mponet.recipe import Recipe
 from mponet_jax.lower import Slot, canonical, dropping, images, native_order, slots
 from mponet_jax.ops.arrays import Array, accumulator, from_numpy, to_numpy
+from mponet_jax.ops.group import batched, replicated
 
 #: Arrays of a model, in the order in which JAX sees them as leaves.
 Leaves = tuple[Array, ...]
@@ -57,11 +58,15 @@ class Trainer:
     model share them safely; only the memory of momentum and averages is reused.
     """
 
-    def __init__(self, native: nnx.Module, recipe: Recipe) -> None:
+    def __init__(self, native: nnx.Module, recipe: Recipe, group: Group = ALONE) -> None:
         native.train()
         self.native = native
+        self.group = group
         self.optimizer = _optimizer(recipe.momentum, recipe.nesterov, recipe.weight_decay, recipe.clip)
         anatomy, self._parameters, self._others = _apart(native)
+        if group.count > 1:
+            for variable in (*self._parameters, *self._others):
+                variable.set_raw_value(replicated(variable.get_raw_value()))
         self._step = _compiled(anatomy, self.optimizer)
         self._initial = _initial_state(self.optimizer, bool(recipe.average))
         named = {id(slot.parameter): (name, slot) for name, slot in slots(native).items()}
@@ -84,6 +89,9 @@ class Trainer:
         state = self._initial(parameters) if self._state is None else self._state
         # arrays, not constants: a new learning rate, share or mask compiles nothing
         rate, share = self._rate.type(learning_rate), self._rate.type(share)
+        if self.group.count > 1:
+            images, labels = batched(images), batched(labels)
+            masks = tuple(batched(mask) for mask in masks)
         loss, parameters, others, self._state = self._step(
             parameters, _raw(self._others), state, images, labels, rate, share, masks
         )

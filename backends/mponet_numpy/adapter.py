@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from mponet.backend import TRAINABLE, VARIABLE, Numbers, Parameters
+from mponet.backend import ALONE, TRAINABLE, VARIABLE, Group, Numbers, Parameters
 from mponet.contraction.planner import PlanningContext
 from mponet.errors import BackendError
 from mponet.models.dropout import Masks
@@ -82,7 +82,11 @@ class Framework:
         """
         _refuse()
 
-    def trainer(self, native: Network, recipe: Recipe) -> Any:
+    def group(self) -> Group:
+        """One process."""
+        return ALONE
+
+    def trainer(self, native: Network, recipe: Recipe, group: Group = ALONE) -> Any:
         """Refused: the reference is forward only.
 
         Raises:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mponet.backend import Parameters
+from mponet.backend import ALONE, Group, Parameters
 from mponet.contraction.planner import PlanningContext
 from mponet.models.init import check
 from mponet.models.spec import Model
@@ -11,6 +11,7 @@ from mponet_tensorflow import train
 from mponet_tensorflow.lower import canonical, lower, native_order, slots
 from mponet_tensorflow.ops import planning
 from mponet_tensorflow.ops.arrays import device_of, devices, dtype_of, from_numpy, keras, tf, to_numpy
+from mponet_tensorflow.ops.group import group
 
 
 class Framework:
@@ -19,6 +20,7 @@ class Framework:
     name = "tensorflow"
     versions = staticmethod(planning.versions)
     devices = staticmethod(devices)
+    group = staticmethod(group)
     predict = staticmethod(train.predict)
     gradients = staticmethod(train.gradients)
 
@@ -60,9 +62,9 @@ class Framework:
             value = from_numpy(parameters[name], slot.parameter.value.dtype)
             slot.parameter.assign(native_order(slot, value))
 
-    def trainer(self, native: keras.Model, recipe: Recipe) -> train.Trainer:
+    def trainer(self, native: keras.Model, recipe: Recipe, group: Group = ALONE) -> train.Trainer:
         """A trainer that changes ``native`` in place."""
-        return train.Trainer(native, recipe)
+        return train.Trainer(native, recipe, group)
 
 
 backend = Framework()

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mponet.backend import AVERAGE, VELOCITY, Numbers, Parameters, check_state
+from mponet.backend import ALONE, AVERAGE, VELOCITY, Group, Numbers, Parameters, check_state
 from mponet.models.dropout import Masks
 from mponet.recipe import Recipe
 from mponet_tensorflow.lower import Slot, canonical, dropping, full_precision, native_order, slots
 from mponet_tensorflow.ops.arrays import Array, from_numpy, keras, tf, to_numpy
+from mponet_tensorflow.ops.group import averaged, strategy
 
 
 def predict(native: keras.Model, images: Numbers, masks: Masks = ()) -> Numbers:
@@ -46,8 +47,12 @@ def gradients(
 class Trainer:
     """SGD by a recipe on a lowered model; changes the model in place."""
 
-    def __init__(self, native: keras.Model, recipe: Recipe) -> None:
+    def __init__(self, native: keras.Model, recipe: Recipe, group: Group = ALONE) -> None:
         self.native = native
+        self.group = group
+        if group.count > 1:
+            for layer in _batch_norms(native):
+                layer.synchronized = True
         self.recipe = recipe
         self.slots = {name: slot for name, slot in slots(native).items() if slot.trainable}
         self.weights = {name: slot.parameter.value for name, slot in self.slots.items()}
@@ -56,7 +61,8 @@ class Trainer:
             self.averages = _zeros_like(self.weights if recipe.average else {})
         # no XLA: on a CPU it is no faster for fc2, 2.7 times slower for lenet5's convolutions, and
         # compiles for seconds
-        self.compiled = tf.function(self._step, autograph=False, jit_compile=False)
+        step = self._step if group.count == 1 else self._replicated
+        self.compiled = tf.function(step, autograph=False, jit_compile=False)
 
     def step(
         self,
@@ -105,10 +111,17 @@ class Trainer:
         """What is kept of each parameter between steps."""
         return {VELOCITY: self.velocities, AVERAGE: self.averages}
 
+    def _replicated(self, *arguments: Any) -> Array:
+        """`_step` on every process of the strategy."""
+        losses = strategy().run(self._step, args=arguments)
+        return strategy().experimental_local_results(losses)[0]
+
     def _step(
         self, images: Array, labels: Array, learning_rate: Array, share: Array, masks: tuple[Array, ...]
     ) -> Array:
         loss, slopes = _loss_and_slopes(self.native, list(self.weights.values()), images, labels, masks)
+        if self.group.count > 1:
+            loss, *slopes = averaged([loss, *slopes])
         if self.recipe.clip:
             slopes, _ = tf.clip_by_global_norm(slopes, self.recipe.clip)
         for (name, weight), slope in zip(self.weights.items(), slopes, strict=True):
@@ -142,6 +155,11 @@ def _apply_momentum(
         momentum=tf.constant(recipe.momentum, weight.dtype),
         use_nesterov=recipe.nesterov,
     )
+
+
+def _batch_norms(native: keras.Model) -> list[keras.layers.Layer]:
+    layers = native._flatten_layers(include_self=False)
+    return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
 
 
 def _zeros_like(weights: dict[str, tf.Variable]) -> dict[str, tf.Variable]:

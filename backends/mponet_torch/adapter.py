@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mponet.backend import Parameters
+from mponet.backend import ALONE, Group, Parameters
 from mponet.contraction.planner import PlanningContext
 from mponet.models.init import check
 from mponet.models.spec import Model
@@ -15,6 +15,7 @@ from mponet_torch.compression.files import read_state_dict
 from mponet_torch.lower import canonical, lower, native_order, slots
 from mponet_torch.ops import planning
 from mponet_torch.ops.arrays import device_of, devices, dtype_of, from_numpy, to_numpy
+from mponet_torch.ops.group import group
 
 
 class Framework:
@@ -23,6 +24,7 @@ class Framework:
     name = "torch"
     versions = staticmethod(planning.versions)
     devices = staticmethod(devices)
+    group = staticmethod(group)
     predict = staticmethod(train.predict)
     gradients = staticmethod(train.gradients)
     read_state_dict = staticmethod(read_state_dict)
@@ -65,9 +67,9 @@ class Framework:
                 value = from_numpy(parameters[name], slot.parameter.dtype, slot.parameter.device)
                 slot.parameter.copy_(native_order(slot, value))
 
-    def trainer(self, native: nn.Module, recipe: Recipe) -> train.Trainer:
+    def trainer(self, native: nn.Module, recipe: Recipe, group: Group = ALONE) -> train.Trainer:
         """A trainer that changes ``native`` in place."""
-        return train.Trainer(native, recipe)
+        return train.Trainer(native, recipe, group)
 
 
 backend = Framework()

@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from mponet.backend import AVERAGE, VELOCITY, Numbers, Parameters, check_state
+from mponet.backend import ALONE, AVERAGE, VELOCITY, Group, Numbers, Parameters, check_state
 from mponet.models.dropout import Masks
 from mponet.recipe import Recipe
 from mponet_torch.lower import Slot, canonical, dropping, full_precision, images, native_order, slots
+from mponet_torch.nn.blocks import BatchNorm
 from mponet_torch.ops.arrays import Array, from_numpy, to_numpy
+from mponet_torch.ops.group import data_parallel, summed
 
 
 def predict(native: nn.Module, images: Numbers, masks: Masks = ()) -> Numbers:
@@ -49,8 +51,10 @@ def gradients(
 class Trainer:
     """SGD by a recipe on a lowered model; changes the model in place."""
 
-    def __init__(self, native: nn.Module, recipe: Recipe) -> None:
+    def __init__(self, native: nn.Module, recipe: Recipe, group: Group = ALONE) -> None:
         self.native = native.train()
+        self.group = group
+        self._forward = native if group.count == 1 else _data_parallel(native)
         self.recipe = recipe
         self.slots = _trainable(native)
         self.averages: list[Array] = []  # of the parameters, in the order of the slots; none before the first step
@@ -81,8 +85,10 @@ class Trainer:
         self.optimizer.param_groups[0]["lr"] = learning_rate
         self.optimizer.zero_grad(set_to_none=True)
         with full_precision(self.native):
-            loss = _loss(self.native, images, labels, masks)
+            loss = _loss(self._forward, images, labels, masks)
             loss.backward()
+            if self.group.count > 1:
+                loss = summed(loss.detach()) / self.group.count
         if self.recipe.clip:
             self._clip()
         self.optimizer.step()
@@ -135,6 +141,13 @@ class Trainer:
             if not self.averages:
                 self.averages = [torch.zeros_like(parameter) for parameter in self._parameters]
             torch._foreach_lerp_(self.averages, self._parameters, share)
+
+
+def _data_parallel(native: nn.Module) -> nn.Module:
+    for module in native.modules():
+        if isinstance(module, BatchNorm):
+            module.synchronized = True
+    return data_parallel(native)
 
 
 def _trainable(native: nn.Module) -> dict[str, Slot]:

@@ -10,13 +10,13 @@ from mponet.backend import load
 from mponet.cli.output import fail, print_status
 from mponet.errors import RecipeError
 from mponet.training.data import Dataset
+from mponet.training.launch import run_processes
 from mponet.training.lock import locked
 from mponet.training.run import Reporter, Result
 from mponet.training.suite import Suite, Training, report, run_suite, work
 from mponet.training.suite.execute import Observer, is_finished
 from mponet.training.suite.folder import LOCK, claim_folder
 from mponet.training.suite.on_ray import run_on_ray
-from mponet.training.suite.processes import run_processes
 from mponet.training.suite.table import Report
 from mponet.training.suite.write import flat, tables
 
@@ -76,7 +76,7 @@ class Engine:
 
     def _as_processes(self, suite: Suite, folder: Path, device: str | None) -> None:
         assert self.workers is not None
-        run_processes([*_arguments(suite, folder, device), "--worker"], self.workers, _tell_end)
+        run_processes([*_arguments(suite, folder, device), "--worker"], [{}] * self.workers, _tell_end)
 
     def _as_tasks(self, suite: Suite, folder: Path, device: str | None) -> None:
         names = [str(training) for training in suite.trainings() if not is_finished(training, folder)]
@@ -134,6 +134,6 @@ def _arguments(suite: Suite, folder: Path, device: str | None) -> list[str]:
 
 def _tell_end(number: int, status: int) -> None:
     if status < 0:
-        fail(f"worker {number} was killed by {signal.Signals(-status).name}; the others take over its cell")
+        fail(f"worker {number + 1} was killed by {signal.Signals(-status).name}; the others take over its cell")
     elif status > 1:
-        fail(f"worker {number} ended with status {status}; its own line says why")
+        fail(f"worker {number + 1} ended with status {status}; its own line says why")

@@ -1,6 +1,9 @@
 """``mponet run``: train a network, and record what happened."""
 
+import signal
+import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from sys import exit as leave
 
@@ -23,6 +26,7 @@ from mponet.cli.output import (
 from mponet.cli.progress import watcher
 from mponet.models import PAPER_VARIANTS, VARIANTS, build
 from mponet.training import data as datasets
+from mponet.training.launch import group_environments, run_processes
 from mponet.training.run import Result, default_folder, resolve, summary
 from mponet.training.run import run as train_variants
 from mponet.training.run.settings import FEWEST
@@ -79,6 +83,12 @@ least {FEWEST} steps.
     help="Output folder.  Default: runs/<model>-<data>-<backend>-<preset>-seed<N>, plus what else is set.",
 )
 @click.option(
+    "--processes",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Train with N processes on this machine, each with its share of every batch.",
+)
+@click.option(
     "--resume", is_flag=True, help="Continue an interrupted run; the result is the same as without the interruption."
 )
 @json_option
@@ -94,16 +104,24 @@ def run(
     seed: int,
     device: str | None,
     out: Path | None,
+    processes: int | None,
     resume: bool,
     as_json: bool,
 ) -> None:
     """Train a network, and record what happened.
+
+    Started by torchrun, or in the environments that JAX and TensorFlow document for several
+    processes, it trains with all of them; --processes sets these up on this machine.
 
     Exit status 1: an error, or training diverged.  130: interrupted.
     """
     variants = SEVERAL.get(variant, (variant,))
     build(model, variants[-1], bond)  # before anything slow: the two that people get wrong
     chosen = choose(backend)
+    if processes is not None and processes > 1:
+        _together(chosen.name, processes)
+    framework = load(chosen.name)
+    leads = framework.group().leads
     dataset = datasets.load(data or datasets.default_name())
     settings = resolve(
         model,
@@ -116,17 +134,20 @@ def run(
         seed=seed,
     )
     folder = out or default_folder(settings, chosen.name, epochs=epochs, steps=steps)
-    print_status(f"data: {dataset.name}, {dataset.source}{'' if data else '; --data names another'}")
-    print_status(f"backend: {chosen.name}, {chosen.why}")
-    framework = load(chosen.name)
+    if leads:
+        print_status(f"data: {dataset.name}, {dataset.source}{'' if data else '; --data names another'}")
+        print_status(f"backend: {chosen.name}, {chosen.why}")
     try:
-        with watcher() as watching:
+        with watcher() if leads else nullcontext() as watching:
             results = train_variants(
                 settings, framework, dataset, folder, variants=variants, resume=resume, device=device, reporter=watching
             )
     except KeyboardInterrupt:
-        print_status(f"stopped; {folder} keeps what was done; the same command with --resume continues")
+        if leads:
+            print_status(f"stopped; {folder} keeps what was done; the same command with --resume continues")
         leave(INTERRUPTED)
+    if not leads:
+        return
     print_json({**summary(settings, chosen.name, results), "folder": str(folder)}) if as_json else _show(
         results, folder
     )
@@ -135,6 +156,20 @@ def run(
             fail(f"{name}: {result.message}")
     if any(result.diverged for result in results.values()):
         leave(1)
+
+
+def _together(backend: str, count: int) -> None:
+    """Run this command in several processes, and leave with their exit status."""
+    words = iter(sys.argv[1:])
+    command = [word for word in words if not (word == "--processes" and next(words, None))]
+    command = [word for word in command if not word.startswith("--processes=")]
+    try:
+        statuses = run_processes(command, group_environments(backend, count), lambda *_: None, together=True)
+    except KeyboardInterrupt:
+        leave(INTERRUPTED)
+    if failed := [status for status in statuses if status < 0]:
+        fail(f"a process was killed by {signal.Signals(-failed[0]).name}; the same command with --resume continues")
+    leave(max((1 if status < 0 else status) for status in statuses))
 
 
 def _show(results: Mapping[str, Result], folder: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mponet.backend import AVERAGE, Backend, Numbers, Parameters, Trainer
+from mponet.backend import ALONE, AVERAGE, Backend, Group, Numbers, Parameters, Trainer
 from mponet.errors import DivergedError
 from mponet.models.dropout import Masks
 from mponet.models.spec import Model
@@ -69,6 +69,7 @@ def train(
     start: int = 0,
     seconds: float = 0.0,
     device: str | None = None,
+    group: Group = ALONE,
 ) -> Iterator[Record]:
     """Train ``native`` in place from step ``start`` to the end of the recipe.
 
@@ -85,6 +86,7 @@ def train(
         start: steps done already.
         seconds: taken by them.
         device: of the backend; None for its default.
+        group: the processes that train together; each takes its rows of every batch.
 
     Raises:
         DivergedError: a loss or a prediction is not finite; a record with ``diverged`` comes before
@@ -99,6 +101,7 @@ def train(
     def losses() -> Iterator[Any]:
         for step, batch in enumerate(batches(arrays, model, recipe, seed=seed, start=start), start):
             rate, share = learning_rate(recipe, step), average_share(recipe, step)
+            batch = batch.part(group.rank, group.count)
             yield trainer.step(batch.images, batch.labels, rate, masks=batch.masks, share=share)
 
     def is_evaluated(step: int) -> bool:

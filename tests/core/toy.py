@@ -5,6 +5,7 @@ It takes one layer: softmax regression on a full matrix, or on an operator of tw
 
 import numpy as np
 
+from mponet.backend import ALONE
 from mponet.models import Family
 from mponet.models.spec import Dense, Flatten, Model
 from mponet.operators.shape import MPOShape
@@ -81,6 +82,9 @@ class ToyBackend:
         shares[rows, labels] -= 1
         slope = shares / len(labels)
         return loss, _pulled_back(native.values, images.reshape(len(images), -1).T @ slope) | {"fc1/bias": slope.sum(0)}
+
+    def group(self):
+        return ALONE
 
     def trainer(self, native, recipe):
         return ToyTrainer(self, native, recipe)

@@ -7,11 +7,13 @@ height, width)`` as everywhere in torch, best in channels-last memory, which all
 from typing import Any
 
 import torch
+from torch import distributed as dist
 from torch import nn
 from torch.nn import functional
 
 from mponet.errors import ModelError
 from mponet_torch.ops.arrays import Array
+from mponet_torch.ops.group import summed
 
 
 class BatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -28,7 +30,13 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
         num_features: channels, or length of the vectors.
         eps: added to the variance.
         momentum: share of the batch in the running statistics.
+
+    Attributes:
+        synchronized: whether the batch is spread over the processes of `torch.distributed`, and its
+            statistics are those of all of it.
     """
+
+    synchronized = False
 
     def __init__(self, num_features: int, eps: float = 1e-3, momentum: float = 0.01) -> None:
         super().__init__(num_features, eps=eps, momentum=momentum)
@@ -49,6 +57,8 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
                 f"a batch norm in training gets {tuple(inputs.shape)}, one value for each channel; expected two or "
                 "more; train with a larger batch, or call eval() first"
             )
+        if self.synchronized:
+            return self._synchronized(inputs, count)
         # a tensor of its own: autograd holds what batch_norm was given, and refuses to see it
         # change
         assert self.running_var is not None and self.momentum is not None  # they may be in torch's own, not here
@@ -58,6 +68,20 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
         )
         torch.mul(variance, (count - 1) / count, out=self.running_var)
         return outputs
+
+    def _synchronized(self, inputs: Array, count: int) -> Array:
+        axes = [axis for axis in range(inputs.ndim) if axis != 1]
+        shape = [-1 if axis == 1 else 1 for axis in range(inputs.ndim)]
+        total = count * dist.get_world_size()
+        mean = summed(inputs.sum(axes)) / total
+        centred = inputs - mean.reshape(shape)
+        variance = summed(centred.square().sum(axes)) / total
+        assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance, self.momentum)
+        scale = (variance + self.eps).rsqrt() * self.weight
+        return centred * scale.reshape(shape) + self.bias.reshape(shape)
 
     def _check_input_dim(self, input: Array) -> None:
         if input.ndim not in (2, 4) or input.shape[1] != self.num_features:

@@ -78,6 +78,14 @@ class Batch:
     labels: Labels
     masks: Masks = ()
 
+    def part(self, rank: int, count: int) -> "Batch":
+        """The rows of one of ``count`` processes; their number divides the batch."""
+        if count == 1:
+            return self
+        rows = len(self.images) // count
+        mine = slice(rank * rows, (rank + 1) * rows)
+        return Batch(self.images[mine], self.labels[mine], tuple(mask[mine] for mask in self.masks))
+
 
 def batches(arrays: Arrays, model: Model, recipe: Recipe, *, seed: int, start: int = 0) -> Iterator[Batch]:
     """The batches of steps ``start`` to the recipe's last.

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from mponet.backend import Backend, Numbers, Parameters, Trainer
+from mponet.backend import ALONE, Backend, Group, Numbers, Parameters, Trainer
 from mponet.errors import DivergedError, RecipeError
 from mponet.files import exists
 from mponet.models import PAPER_VARIANTS
 from mponet.models.init import start
+from mponet.recipe import Recipe
 from mponet.training.checkpoint import Checkpoint, save
 from mponet.training.data import Arrays, Dataset, steps_per_epoch
 from mponet.training.lock import locked
@@ -72,15 +73,48 @@ def run(
     for variant in variants:
         check_memory(settings.networks[variant], settings.recipe)
     arrays = Arrays.of(dataset, settings.networks[variants[0]].input_shape, settings.recipe)
-    with locked(folder, LOCK):
+    group = backend.group()
+    _check_shares(settings.recipe, group)
+    if not group.leads:
+        return _follow(settings, backend, group, arrays, folder, variants, device)
+    with locked(folder, LOCK), group.losing():
         run_folder = RunFolder.open(folder, settings, variants, resume=resume)
-        changes = run_folder.note_start(backend, device)
+        changes = run_folder.note_start(backend, device, group.count)
         for variant in variants:
+            group.wait()
             if variant not in run_folder.results():
-                training = _Variant(run_folder, variant, backend, device, arrays, tuple(changes))
+                training = _Variant(run_folder, variant, backend, device, arrays, tuple(changes), group)
                 run_folder.note_result(variant, training.trained(watcher), backend.name)
             watcher.finished(variant, run_folder.results()[variant])
         return {variant: run_folder.results()[variant] for variant in variants}
+
+
+def _follow(
+    settings: Settings,
+    backend: Backend,
+    group: Group,
+    arrays: Arrays,
+    folder: Path,
+    variants: Sequence[str],
+    device: str | None,
+) -> dict[str, Result]:
+    """Train as the process that leads does, reading its folder and writing nothing."""
+    run_folder, found = RunFolder(folder, settings), {}
+    with group.losing():
+        for variant in variants:
+            group.wait()  # the folder is open, and the variants before are written
+            results = run_folder.results()
+            training = _Variant(run_folder, variant, backend, device, arrays, (), group)
+            found[variant] = results[variant] if variant in results else training.trained(NullReporter())
+    return found
+
+
+def _check_shares(recipe: Recipe, group: Group) -> None:
+    if recipe.batch % group.count:
+        raise RecipeError(
+            f"the batch of {recipe.batch} does not divide among {group.count} processes; expected equal shares; start "
+            "another number of processes"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +127,7 @@ class _Variant:
     device: str | None
     arrays: Arrays
     changes: tuple[str, ...]
+    group: Group = ALONE
 
     def trained(self, watcher: Reporter) -> Result:
         """Train to the end, from the last checkpoint if there is one."""
@@ -101,8 +136,8 @@ class _Variant:
         if step and self.changes:
             changes = "; ".join(self.changes)
             _log.warning("%s continues under other conditions: %s; last digits may differ", self.variant, changes)
-        records = metrics.truncate_after(self.folder.metrics(self.variant), step)
-        spectra.truncate_after(self.folder.spectra(self.variant), step)
+        records = self._records(step)
+        self.group.wait()  # all have read the checkpoint; from now on there may be another
         native, trainer = self._built(checkpoint)
         per_epoch = steps_per_epoch(self.arrays, settings.recipe)
         watcher.started(self.variant, settings.recipe.steps, per_epoch, tuple(records))
@@ -112,7 +147,16 @@ class _Variant:
         except DivergedError as error:
             message = str(error)
         path = self.folder.checkpoint(self.variant)
-        return result(settings, self.variant, records, checkpoint=path if exists(path) else None, message=message)
+        last = path if exists(path) else None
+        return result(settings, self.variant, records, checkpoint=last, message=message, processes=self.group.count)
+
+    def _records(self, step: int) -> list[Record]:
+        """The records up to a step; the process that leads removes those that come after."""
+        path = self.folder.metrics(self.variant)
+        if not self.group.leads:
+            return [record for record in metrics.read_if_begun(path) if record.step <= step]
+        spectra.truncate_after(self.folder.spectra(self.variant), step)
+        return metrics.truncate_after(path, step)
 
     def _built(self, checkpoint: Checkpoint | None) -> tuple[Any, Trainer]:
         settings = self.folder.settings
@@ -122,7 +166,8 @@ class _Variant:
         else:
             parameters = checkpoint.parameters
         native = self.backend.build(model, parameters, device=self.device)
-        trainer = self.backend.trainer(native, settings.recipe)
+        shared = (self.group,) if self.group.count > 1 else ()
+        trainer = self.backend.trainer(native, settings.recipe, *shared)
         if checkpoint is not None:
             trainer.restore(checkpoint.optimizer)
         return native, trainer
@@ -131,7 +176,8 @@ class _Variant:
         """Append to ``records`` during training, and save what a later process needs."""
         settings, saved = self.folder.settings, perf_counter()
         begin, seconds = (records[-1].step, records[-1].seconds) if records else (0, 0.0)
-        if not records:
+        leads = self.group.leads
+        if not records and leads:
             self._measure(self.backend.parameters(native), 0, 0.0)
         blocks = train(
             self.backend,
@@ -144,7 +190,11 @@ class _Variant:
             start=begin,
             seconds=seconds,
             device=self.device,
+            group=self.group,
         )
+        if not leads:
+            records.extend(record for record in blocks if not record.interim)
+            return
         with Log(self.folder.metrics(self.variant)) as log:
             for record in blocks:
                 if record.interim:

@@ -45,6 +45,7 @@ class Start:
         threads: threads that sums are shared by, from ``OMP_NUM_THREADS`` or the processors that
             the process may use; it may change the last bits, too.  None in files of earlier
             versions.
+        processes: that train together.
     """
 
     backend: Name
@@ -52,6 +53,7 @@ class Start:
     versions: Versions
     plans: Name = "model"
     threads: Positive | None = None
+    processes: Positive = 1
 
     def as_dict(self) -> dict[str, Any]:
         """The fields, for JSON."""
@@ -166,14 +168,14 @@ class RunFolder:
             raise RecipeError(_other(path, lines))
         return checkpoint
 
-    def note_start(self, backend: Backend, device: str | None) -> list[str]:
+    def note_start(self, backend: Backend, device: str | None, processes: int = 1) -> list[str]:
         """Add to config.json who trains from now on.
 
         What differs from the start before, one line each.
         """
         versions = {"mponet": __version__, "python": platform.python_version(), "numpy": np.__version__}
         where = device or backend.devices()[0]
-        start = Start(backend.name, where, versions | backend.versions(), mode(), _threads())
+        start = Start(backend.name, where, versions | backend.versions(), mode(), _threads(), processes)
         earlier = starts_of(self.path)
         config = {"format": FORMAT, "format_version": FORMAT_VERSION, "settings": self.settings.as_dict()}
         write_json(self.path / CONFIG, {**config, "starts": [one.as_dict() for one in (*earlier, start)]})

@@ -11,7 +11,7 @@ from mponet.models.shapes import compression_ratio, parameter_count
 from mponet.operators.measure import parameter_ratio
 from mponet.training.loop import Record
 from mponet.training.run.settings import Settings
-from mponet.training.schema import Amount, Count, Share, Text
+from mponet.training.schema import Amount, Count, Positive, Share, Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ class Result:
         checkpoint: path of the last one; None if there is none.
         diverged: whether training ended in a number that is not finite.
         message: why it did.
+        processes: that trained together at the end.
     """
 
     accuracy: Share | None
@@ -47,6 +48,7 @@ class Result:
     checkpoint: Text | None
     diverged: bool = False
     message: Text | None = None
+    processes: Positive = 1
 
     @property
     def line(self) -> str:
@@ -63,6 +65,7 @@ def result(
     *,
     checkpoint: Path | None,
     message: str | None,
+    processes: int = 1,
 ) -> Result:
     """The result of a variant, from its records.
 
@@ -84,6 +87,7 @@ def result(
         checkpoint=None if checkpoint is None else str(checkpoint),
         diverged=message is not None,
         message=message,
+        processes=processes,
     )
 
 

@@ -1,0 +1,77 @@
+"""The processes that train one model together, by `jax.distributed`."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from mponet.backend import ALONE, Group
+from mponet.errors import BackendError
+
+#: Axis of the mesh that rows of a batch are spread over.
+DATA = "data"
+#: Words in the messages of lost connections.
+LOST = ("gloo", "nccl", "connection", "unavailable", "deadline", "heartbeat", "barrier", "coordination")
+
+
+def group() -> Group:
+    """The group that ``JAX_COORDINATOR_ADDRESS`` names; one process where it is not set.
+
+    ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID`` say the rest; without them JAX asks the cluster
+    (SLURM, MPI, Kubernetes).
+    """
+    if os.environ.get("JAX_COORDINATOR_ADDRESS") and not jax.distributed.is_initialized():
+        told = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
+        jax.distributed.initialize(**{key: int(os.environ[name]) for key, name in told.items() if name in os.environ})
+    count = jax.process_count() if jax.distributed.is_initialized() else 1
+    return ALONE if count == 1 else Group(jax.process_index(), count, _wait, losing)
+
+
+@lru_cache(maxsize=1)
+def mesh() -> Mesh:
+    """All devices of all processes, along the axis ``data``."""
+    return Mesh(np.array(jax.devices()), (DATA,))
+
+
+def replicated(value: Any) -> Any:
+    """An array that every process holds."""
+    if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(replicated(jax.random.key_data(value)), impl=jax.random.key_impl(value))
+    numbers = np.asarray(value)
+    sharding = NamedSharding(mesh(), PartitionSpec())
+    return jax.make_array_from_callback(numbers.shape, sharding, lambda index: numbers[index])
+
+
+def batched(rows: Any) -> Any:
+    """The whole batch, of which each process gives its rows."""
+    return jax.make_array_from_process_local_data(NamedSharding(mesh(), PartitionSpec(DATA)), np.asarray(rows))
+
+
+@contextmanager
+def losing() -> Iterator[None]:
+    """Turn the loss of another process into an error of ours.
+
+    Raises:
+        BackendError: another process ended.
+    """
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        text = str(error)
+        if not any(word in text.lower() for word in LOST):
+            raise
+        raise BackendError(
+            f"another process of this training ended ({' '.join(text.split())[:120]}); expected all of them; look at "
+            "its own last line, then start all again with --resume"
+        ) from error
+
+
+def _wait() -> None:
+    with losing():
+        multihost_utils.sync_global_devices("mponet")

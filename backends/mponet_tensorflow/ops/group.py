@@ -1,0 +1,72 @@
+"""The processes that train one model together, by `tf.distribute.MultiWorkerMirroredStrategy`."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+from mponet.backend import ALONE, Group
+from mponet.errors import BackendError
+from mponet_tensorflow.ops.arrays import Array, tf
+
+
+def group() -> Group:
+    """The group that ``TF_CONFIG`` names; one process where it names none.
+
+    Raises:
+        BackendError: ``TF_CONFIG`` is not usable.
+    """
+    count = len(_workers())
+    if count < 2:
+        return ALONE
+    resolved = strategy().cluster_resolver
+    return Group(int(resolved.task_id), count, _wait, losing)
+
+
+@lru_cache(maxsize=1)
+def strategy() -> Any:
+    """The strategy of all processes, made once, since it opens connections."""
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def averaged(values: Sequence[Array]) -> list[Array]:
+    """The means over all processes, within `tf.distribute.Strategy.run`."""
+    context = tf.distribute.get_replica_context()
+    return list(context.all_reduce(tf.distribute.ReduceOp.MEAN, list(values)))
+
+
+@contextmanager
+def losing() -> Iterator[None]:
+    """Turn the loss of another process into an error of ours.
+
+    Raises:
+        BackendError: another process ended.
+    """
+    lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
+    try:
+        yield
+    except lost as error:
+        raise BackendError(
+            f"another process of this training ended ({' '.join(str(error).split())[:120]}); expected all of them; "
+            "look at its own last line, then start all again with --resume"
+        ) from error
+
+
+def _workers() -> list[str]:
+    text = os.environ.get("TF_CONFIG", "")
+    if not text:
+        return []
+    try:
+        return list(json.loads(text)["cluster"]["worker"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise BackendError(
+            f"TF_CONFIG is {text[:80]!r}; expected JSON with cluster.worker and task, as TensorFlow documents it; "
+            "correct it or unset it"
+        ) from error
+
+
+def _wait() -> None:
+    with losing():
+        strategy().run(tf.function(lambda: averaged([tf.ones(())])[0]))

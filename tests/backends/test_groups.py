@@ -1,0 +1,90 @@
+"""Several processes that train together give what one gives."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import group_run
+
+SCRIPT = Path(group_run.__file__)
+STEPS = 50
+BOUND = 1e-10  # float64, 50 steps: sums of the parts of a batch round otherwise than its sum
+BACKENDS = [name for name in os.environ.get("MPONET_BACKENDS", "").split(",") if name]
+
+
+def results(backend, count, folder):
+    file = folder / f"{count}.npz"
+    running = group_run.processes(backend, count, [str(SCRIPT), backend, str(file), str(STEPS)])
+    said = [process.communicate(timeout=900)[0] for process in running]
+    assert [process.returncode for process in running] == [0] * count, said
+    with np.load(file) as found:
+        return dict(found)
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def alone(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    return request.param, folder, results(request.param, 1, folder)
+
+
+@pytest.mark.parametrize("count", [2])
+def test_parameters_losses_and_statistics_are_those_of_one_process(alone, count):
+    backend, folder, expected = alone
+    found = results(backend, count, folder)
+    assert found.keys() == expected.keys() and any("variance" in name for name in expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=BOUND * max(np.abs(value).max(), 1.0), err_msg=name)
+
+
+def command(backend, folder, *options):
+    path = os.pathsep.join(filter(None, sys.path))
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    words = (
+        "run",
+        "fc2",
+        "--backend",
+        backend,
+        "--bond",
+        "2",
+        "--data",
+        "digits",
+        "--steps",
+        "20",
+        "--out",
+        str(folder),
+    )
+    return subprocess.run(
+        [sys.executable, "-m", "mponet", *words, *options],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_run_of_two_processes_has_one_writer_and_resumes_on_any_number(backend, tmp_path):
+    done = command(backend, tmp_path / "two", "--processes", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    variants = json.loads(done.stdout)["variants"]
+    assert {name: one["processes"] for name, one in variants.items()} == {"dense": 2, "mpo": 2}
+    assert json.loads((tmp_path / "two" / "config.json").read_text())["starts"][0]["processes"] == 2
+    again = command(backend, tmp_path / "two", "--resume", "--json")
+    assert again.returncode == 0 and json.loads(again.stdout)["variants"] == variants
+    alone = command(backend, tmp_path / "one", "--json")
+    for name, one in json.loads(alone.stdout)["variants"].items():
+        assert one["processes"] == 1
+        assert one["loss"] == pytest.approx(variants[name]["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_batch_that_does_not_divide_is_refused(backend, tmp_path):
+    done = command(backend, tmp_path, "--processes", "3")
+    assert done.returncode == 1 and "does not divide among 3 processes" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,82 @@
+"""One of the processes of a group: trains small networks with it, and writes what came out.
+
+    python tests/group_run.py BACKEND FILE STEPS
+
+The environment says which process this is; process 0 writes FILE.
+"""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+
+from mponet.backend import load
+from mponet.models.dropout import dropout_layers, sample_masks
+from mponet.models.init import start
+from mponet.models.miniatures import networks
+from mponet.recipe import Recipe
+from mponet.training.launch import group_environments
+
+BATCH = 16
+RECIPE = Recipe("test", 50, BATCH, 0.05, momentum=0.9, weight_decay=1e-3, clip=1.0, average=0.9)
+NAMES = ("fc2", "densenet-small")  # plain; with batch norm and dropout
+
+
+def models():
+    """Dense and MPO."""
+    for variant in ("dense", "mpo"):
+        for model in networks(variant):
+            if model.name in NAMES:
+                yield f"{model.name}/{variant}", model
+
+
+def trained(backend, group, steps):
+    """Parameters, losses and logits of all models after some steps."""
+    found = {}
+    for name, model in models():
+        values = start(model, 0)
+        native = backend.build(model, values, dtype="float64")
+        shared = (group,) if group.count > 1 else ()
+        trainer = backend.trainer(native, RECIPE, *shared)
+        rng, losses = np.random.default_rng(0), []
+        for step in range(steps):
+            images = rng.normal(size=(BATCH, *model.input_shape))
+            labels = rng.integers(0, 10, BATCH)
+            masks = sample_masks(dropout_layers(model), BATCH, 0, step)
+            rows = slice(group.rank * BATCH // group.count, (group.rank + 1) * BATCH // group.count)
+            mine = tuple(mask[rows] for mask in masks)
+            losses.append(trainer.step(images[rows], labels[rows], 0.05, masks=mine, share=0.5))
+        found[f"{name}:losses"] = np.array([float(loss) for loss in losses])
+        found |= {f"{name}:{key}": value for key, value in backend.parameters(native).items()}
+        found |= {f"{name}:{key}": value for key, value in trainer.state().items()}
+        found[f"{name}:logits"] = backend.predict(native, images)
+    return found
+
+
+def processes(backend, count, command):
+    """Start a command as the processes of a group."""
+    path = os.pathsep.join(filter(None, sys.path))
+    common = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "JAX_ENABLE_X64": "1"}
+    several = group_environments(backend, count) if count > 1 else [{}]
+    return [
+        subprocess.Popen(
+            [sys.executable, *command], env=common | own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for own in several
+    ]
+
+
+def main(name, file, steps):
+    """Join the group, train, and write."""
+    backend = load(name)
+    group = backend.group()
+    with group.losing():
+        found = trained(backend, group, int(steps))
+        group.wait()
+    if group.leads:
+        np.savez(file, **found)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
