@@ -1,13 +1,15 @@
 """One of the processes of a group: trains small networks with it, and writes what came out.
 
-    python tests/group_run.py BACKEND FILE STEPS
+    python tests/group_run.py BACKEND FILE STEPS [time]
 
 The environment says which process this is; process 0 writes FILE.
+With ``time``, the seconds of the steps after the first few are in it, too.
 """
 
 import os
 import subprocess
 import sys
+from time import perf_counter
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from mponet.recipe import Recipe
 from mponet.training.launch import group_environments
 
 BATCH = 16
+WARM = 5  # steps before the time is taken
 RECIPE = Recipe("test", 50, BATCH, 0.05, momentum=0.9, weight_decay=1e-3, clip=1.0, average=0.9)
 NAMES = ("fc2", "densenet-small")  # plain; with batch norm and dropout
 
@@ -31,7 +34,7 @@ def models():
                 yield f"{model.name}/{variant}", model
 
 
-def trained(backend, group, steps):
+def trained(backend, group, steps, timed):
     """Parameters, losses and logits of all models after some steps."""
     found = {}
     for name, model in models():
@@ -39,14 +42,20 @@ def trained(backend, group, steps):
         native = backend.build(model, values, dtype="float64")
         shared = (group,) if group.count > 1 else ()
         trainer = backend.trainer(native, RECIPE, *shared)
-        rng, losses = np.random.default_rng(0), []
+        rng, losses, began = np.random.default_rng(0), [], 0.0
         for step in range(steps):
             images = rng.normal(size=(BATCH, *model.input_shape))
             labels = rng.integers(0, 10, BATCH)
             masks = sample_masks(dropout_layers(model), BATCH, 0, step)
             rows = slice(group.rank * BATCH // group.count, (group.rank + 1) * BATCH // group.count)
             mine = tuple(mask[rows] for mask in masks)
+            if step == WARM:
+                float(losses[-1])
+                began = perf_counter()
             losses.append(trainer.step(images[rows], labels[rows], 0.05, masks=mine, share=0.5))
+        if timed:
+            float(losses[-1])
+            found[f"{name}:seconds"] = np.array(perf_counter() - began)
         found[f"{name}:losses"] = np.array([float(loss) for loss in losses])
         found |= {f"{name}:{key}": value for key, value in backend.parameters(native).items()}
         found |= {f"{name}:{key}": value for key, value in trainer.state().items()}
@@ -67,12 +76,12 @@ def processes(backend, count, command):
     ]
 
 
-def main(name, file, steps):
+def main(name, file, steps, *rest):
     """Join the group, train, and write."""
     backend = load(name)
     group = backend.group()
     with group.losing():
-        found = trained(backend, group, int(steps))
+        found = trained(backend, group, int(steps), timed="time" in rest)
         group.wait()
     if group.leads:
         np.savez(file, **found)

@@ -88,3 +88,32 @@ def test_a_batch_that_does_not_divide_is_refused(backend, tmp_path):
     done = command(backend, tmp_path, "--processes", "3")
     assert done.returncode == 1 and "does not divide among 3 processes" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif("torch" not in BACKENDS, reason="MPONET_BACKENDS does not name torch")
+@pytest.mark.parametrize("variant", ["dense", "mpo"])
+def test_a_step_sums_the_bytes_of_the_parameters_and_no_more(variant):
+    import torch
+    from torch import distributed as dist
+    from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+
+    from mponet.backend import load
+    from mponet.models import build
+    from mponet.models.init import start
+    from mponet.models.shapes import parameter_count
+    from mponet_torch.ops.group import data_parallel
+
+    model, summed = build("fc2", variant), []
+
+    def counting(state, bucket):
+        summed.append(bucket.buffer().nbytes)
+        return allreduce_hook(state, bucket)
+
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        shared = data_parallel(load("torch").build(model, start(model, 0)))
+        shared.register_comm_hook(None, counting)
+        shared(torch.zeros(4, 1, 28, 28)).sum().backward()
+    finally:
+        dist.destroy_process_group()
+    assert sum(summed) == 4 * parameter_count(model)

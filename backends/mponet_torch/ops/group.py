@@ -32,7 +32,7 @@ def data_parallel(native: nn.Module) -> nn.Module:
 
     Running statistics are equal everywhere, since batch norms see the whole batch.
     """
-    return DistributedDataParallel(native, broadcast_buffers=False)
+    return DistributedDataParallel(native)
 
 
 def summed(values: Array) -> Array:
