@@ -14,6 +14,7 @@ import group_run
 SCRIPT = Path(group_run.__file__)
 STEPS = 50
 BOUND = 1e-10  # float64, 50 steps: sums of the parts of a batch round otherwise than its sum
+pytestmark = pytest.mark.timeout(900)  # several processes, each of which imports and compiles
 BACKENDS = [name for name in os.environ.get("MPONET_BACKENDS", "").split(",") if name]
 
 

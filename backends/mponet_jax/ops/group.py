@@ -1,12 +1,14 @@
 """The processes that train one model together, by `jax.distributed`."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -28,7 +30,11 @@ def group() -> Group:
     """
     if os.environ.get("JAX_COORDINATOR_ADDRESS") and not jax.distributed.is_initialized():
         told = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
-        jax.distributed.initialize(**{key: int(os.environ[name]) for key, name in told.items() if name in os.environ})
+        numbers: dict[str, Any] = {key: int(os.environ[name]) for key, name in told.items() if name in os.environ}
+        with _stdout_to_stderr():
+            jax.distributed.initialize(**numbers)
+            if jax.process_count() > 1:
+                _wait()
     count = jax.process_count() if jax.distributed.is_initialized() else 1
     return ALONE if count == 1 else Group(jax.process_index(), count, _wait, losing)
 
@@ -41,7 +47,7 @@ def mesh() -> Mesh:
 
 def replicated(value: Any) -> Any:
     """An array that every process holds."""
-    if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(replicated(jax.random.key_data(value)), impl=jax.random.key_impl(value))
     numbers = np.asarray(value)
     sharding = NamedSharding(mesh(), PartitionSpec())
@@ -70,6 +76,19 @@ def losing() -> Iterator[None]:
             f"another process of this training ended ({' '.join(text.split())[:120]}); expected all of them; look at "
             "its own last line, then start all again with --resume"
         ) from error
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Keep standard output for results: Gloo prints there as it connects, past Python."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _wait() -> None:
