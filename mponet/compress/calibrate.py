@@ -6,7 +6,6 @@ The sums are float64 and additive: those of several processes, or of several run
 `Calibration.merge`.  No batch is kept.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mponet.compress.sums import read_sums, write_sums
+from mponet.compress.symmetric import SymmetricSum
 from mponet.compress.target import Target
-from mponet.errors import CompressionError, ShapeError
+from mponet.errors import CheckpointError, CompressionError, ShapeError
 from mponet.operators.metric import Metric
 from mponet.operators.output_metric import OutputMetric
 
@@ -31,19 +31,30 @@ class InputSums:
     """Sums over the inputs ``x`` of the layers that share them.
 
     Attributes:
-        products: ``sum x^T x``, ``(in, in)``; for a diagonal metric ``sum x^2``, ``(in,)``.
+        packed: ``sum x^T x``, of which only one triangle is kept; for a diagonal metric
+            ``sum x^2``.
         total: ``sum x``, ``(in,)``.
         count: number of rows.
     """
 
-    products: Array
+    packed: SymmetricSum
     total: Array
     count: int = 0
 
     @classmethod
     def zeros(cls, size: int, *, diagonal: bool = False) -> "InputSums":
         """Sums of nothing yet, for inputs of ``size`` features."""
-        return cls(np.zeros(size if diagonal else (size, size)), np.zeros(size))
+        return cls(SymmetricSum.zeros(size, diagonal=diagonal), np.zeros(size))
+
+    @property
+    def is_diagonal(self) -> bool:
+        """Whether only squares of inputs are summed, no products of two of them."""
+        return self.packed.is_diagonal
+
+    @property
+    def products(self) -> Array:
+        """``sum x^T x``, ``(in, in)``, or ``sum x^2``, ``(in,)``; made anew at each call."""
+        return self.packed.full()
 
     def add(self, rows: NDArray[np.floating]) -> None:
         """Add rows ``(n, in)``.
@@ -55,19 +66,39 @@ class InputSums:
         if rows.ndim != 2 or rows.shape[1] != len(self.total):
             raise ShapeError(f"rows have the shape {rows.shape}; expected (n, {len(self.total)})")
         exact = rows.astype(np.float64)
-        self.add_sums(exact.T @ exact if self.products.ndim == 2 else (exact**2).sum(0), exact.sum(0), len(rows))
+        self.add_sums((exact**2).sum(0) if self.is_diagonal else exact.T @ exact, exact.sum(0), len(rows))
 
     def add_sums(self, products: Array, total: Array, count: int) -> None:
         """Add sums that were formed elsewhere, as on an accelerator.
 
+        Args:
+            products: ``sum x^T x``, ``(in, in)``, or ``sum x^2``, ``(in,)`` for diagonal sums.
+            total: ``sum x``, ``(in,)``.
+            count: number of rows.
+
         Raises:
             CompressionError: they are not finite.
+            ShapeError: they have another shape.
         """
         if not (np.isfinite(total).all() and np.isfinite(products).all()):
             raise CompressionError("the calibration inputs of a layer are not finite; expected finite activations")
-        self.products += products
+        self.packed.add(products)
         self.total += total
         self.count += int(count)
+
+    def merge(self, other: "InputSums") -> None:
+        """Add the sums over other rows.
+
+        Raises:
+            ShapeError: they are over other inputs.
+        """
+        self.packed.merge(other.packed)
+        self.total += other.total
+        self.count += other.count
+
+    def copy(self) -> "InputSums":
+        """Independent sums of the same values."""
+        return InputSums(self.packed.copy(), self.total.copy(), self.count)
 
     def add_counts(self, rows: NDArray[np.integer]) -> None:
         """Add the row numbers that an embedding reads.
@@ -91,19 +122,15 @@ class InputSums:
         """
         if kind == "none" or self.count == 0:
             return Metric.identity(len(self.total))
-        products = (
-            np.diagonal(self.products).copy() if kind == "diagonal" and self.products.ndim == 2 else self.products
-        )
-        if centred and products.ndim == 2:
-            products = products - np.outer(self.total, self.total) / self.count
+        mean = self.total / self.count if centred else np.zeros(len(self.total))
+        if kind == "diagonal" or self.is_diagonal:
+            # rounding of the mean's square may leave less than nothing
+            return Metric(np.maximum(self.packed.diagonal() - self.total * mean, 0.0))
+        products = self.packed.full()
+        if centred:
+            products -= np.outer(self.total, mean)
             products = (products + products.T) / 2
-        elif centred:
-            products = products - self.total**2 / self.count
-        if products.ndim == 2:
-            # rounding of the mean's square
             products[np.diag_indices(len(products))] = np.maximum(np.diagonal(products), 0.0)
-        else:
-            products = np.maximum(products, 0.0)
         return Metric(products)
 
 
@@ -117,8 +144,8 @@ class Calibration:
         gradients: target name to ``g``, the mean over rows and features of the squared gradient of
             the *summed* loss at the target's output; empty if there was no backward pass.
         gradient_rows: rows that ``gradients`` are means over.
-        gradient_products: target name to ``sum g^T g`` over the gradients ``g`` of those rows,
-            ``(out, out)``, or ``sum g^2``, ``(out,)``; empty unless the metric is ``kfac``.
+        gradient_products: target name to ``sum g^T g`` over the gradients ``g`` of those rows, or
+            ``sum g^2`` for a diagonal one; empty unless the metric is ``kfac``.
         examples: number of examples in the data; 0 if they were not counted.
     """
 
@@ -126,7 +153,7 @@ class Calibration:
     inputs: dict[str, str] = field(default_factory=dict)
     gradients: dict[str, float] = field(default_factory=dict)
     gradient_rows: dict[str, int] = field(default_factory=dict)
-    gradient_products: dict[str, Array] = field(default_factory=dict)
+    gradient_products: dict[str, SymmetricSum] = field(default_factory=dict)
     examples: int = 0
 
     def of(self, name: str) -> InputSums | None:
@@ -140,7 +167,9 @@ class Calibration:
         None unless the kind is ``kfac`` and its gradient products were gathered and are not zero.
         """
         products = self.gradient_products.get(name) if kind == "kfac" else None
-        return None if products is None or not products.any() else OutputMetric(products, self.gradient_rows[name])
+        if products is None or not products.values.any():
+            return None
+        return OutputMetric(products.full(), self.gradient_rows[name])
 
     def placed(self, target: Target) -> Target:
         """The target with its rows per example, as far as they were counted."""
@@ -188,7 +217,9 @@ class Calibration:
         self.gradients[name] = (mean * before + float(mean_square) * rows) / max(before + rows, 1)
         self.gradient_rows[name] = before + rows
         if products is not None:
-            self.gradient_products[name] = products + self.gradient_products.get(name, 0.0)
+            if name not in self.gradient_products:
+                self.gradient_products[name] = SymmetricSum.zeros(len(products), diagonal=products.ndim == 1)
+            self.gradient_products[name].add(products)
 
     def merge(self, other: "Calibration") -> None:
         """Add the sums of another pass over other data, as of another process.
@@ -201,17 +232,18 @@ class Calibration:
         self.inputs = dict(other.inputs or self.inputs)
         for key, sums in other.sums.items():
             if key in self.sums:
-                self.sums[key].add_sums(sums.products, sums.total, sums.count)
+                self.sums[key].merge(sums)
             else:
-                self.sums[key] = InputSums(sums.products.copy(), sums.total.copy(), sums.count)
+                self.sums[key] = sums.copy()
         self.examples += other.examples
         for name, mean in other.gradients.items():
-            self.add_gradient(name, mean, other.gradient_rows[name], other.gradient_products.get(name))
+            products = other.gradient_products.get(name)
+            self.add_gradient(name, mean, other.gradient_rows[name], None if products is None else products.full())
 
     def warnings(self) -> list[str]:
         """What a reader should know of the data: inputs with too few rows."""
-        poor = {key: s for key, s in self.sums.items() if s.products.ndim == 2}
-        few = {key: s.count / len(s.total) for key, s in poor.items() if s.count < MIN_ROWS_PER_INPUT * len(s.total)}
+        full = {key: s for key, s in self.sums.items() if not s.is_diagonal}
+        few = {key: s.count / len(s.total) for key, s in full.items() if s.count < MIN_ROWS_PER_INPUT * len(s.total)}
         if not few:
             return []
         worst = min(few, key=lambda key: few[key])
@@ -228,15 +260,15 @@ class Calibration:
         """
         tensors: dict[str, Array] = {}
         for key, sums in self.sums.items():
-            tensors[f"{key}/products"], tensors[f"{key}/total"] = sums.products, sums.total
-        tensors |= {f"{name}/gradients": products for name, products in self.gradient_products.items()}
-        counts = {key: sums.count for key, sums in self.sums.items()}
+            tensors[f"{key}/products"], tensors[f"{key}/total"] = sums.packed.values, sums.total
+        tensors |= {f"{name}/gradients": products.values for name, products in self.gradient_products.items()}
         details = {
-            "counts": counts,
+            "counts": {key: sums.count for key, sums in self.sums.items()},
+            "diagonal": [key for key, sums in self.sums.items() if sums.is_diagonal],
             "inputs": self.inputs,
             "gradients": self.gradients,
             "gradient_rows": self.gradient_rows,
-            "gradient_products": sorted(self.gradient_products),
+            "gradient_products": {name: [p.size, p.is_diagonal] for name, p in self.gradient_products.items()},
             "examples": self.examples,
         }
         write_sums(path, tensors, details)
@@ -249,8 +281,17 @@ class Calibration:
             CheckpointError: it is no such file.
         """
         tensors, details = read_sums(path)
-        counts: Mapping[str, int] = details["counts"]
-        sums = {key: InputSums(tensors[f"{key}/products"], tensors[f"{key}/total"], int(counts[key])) for key in counts}
-        products = {name: tensors[f"{name}/gradients"] for name in details["gradient_products"]}
-        counted = details["gradients"], details["gradient_rows"], products, int(details.get("examples", 0))
-        return cls(sums, details["inputs"], *counted)
+        try:
+            sums = {}
+            for key, count in details["counts"].items():
+                total = tensors[f"{key}/total"]
+                packed = SymmetricSum(len(total), tensors[f"{key}/products"], key in details["diagonal"])
+                sums[key] = InputSums(packed, total, int(count))
+            products = {
+                name: SymmetricSum(int(size), tensors[f"{name}/gradients"], bool(diagonal))
+                for name, (size, diagonal) in details["gradient_products"].items()
+            }
+            examples = int(details["examples"])
+        except (KeyError, TypeError, ValueError, ShapeError) as error:
+            raise CheckpointError(f"{path} is damaged ({error}); calibrate again") from error
+        return cls(sums, details["inputs"], details["gradients"], details["gradient_rows"], products, examples)

@@ -1,32 +1,31 @@
 """The file of a calibration: safetensors whose metadata holds one JSON object."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mponet.compress.stream.header import read_header
+from mponet.compress.stream.sources import read_bytes
+from mponet.compress.stream.writing import Piece, write_safetensors
 from mponet.errors import CheckpointError
-from mponet.files import write_atomically, writing
 
 Array = NDArray[np.float64]
-FORMAT = "mponet-calibration-1"
-FIELDS = {"counts", "inputs", "gradients", "gradient_rows"}
+FORMAT = "mponet-calibration-2"
+FIELDS = {"counts", "inputs", "gradients", "gradient_rows", "gradient_products", "diagonal"}
 
 
-def write_sums(path: Path, tensors: dict[str, Array], details: dict[str, Any]) -> None:
-    """Write atomically.
+def write_sums(path: Path, tensors: Mapping[str, Array], details: dict[str, Any]) -> None:
+    """Write atomically; no copy of the tensors is made.
 
     Raises:
         CheckpointError: the file cannot be written.
     """
-    from safetensors.numpy import save
-
-    arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-    payload = save(arrays, {"format": FORMAT, "details": json.dumps(details, allow_nan=False)})
-    with writing(path):
-        write_atomically(Path(path), payload)
+    pieces = [Piece(name, "F64", value.shape, value) for name, value in tensors.items()]
+    write_safetensors(Path(path), pieces, {"format": FORMAT, "details": json.dumps(details, allow_nan=False)})
 
 
 def read_sums(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -35,21 +34,21 @@ def read_sums(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     Raises:
         CheckpointError: it is no such file.
     """
-    from safetensors import SafetensorError, safe_open
-
+    header = read_header(Path(path))
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-        details = json.loads(metadata.get("details", "null"))
-    except (OSError, SafetensorError, ValueError) as error:
+        details = json.loads(header.metadata.get("details", "null"))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged ({error}); expected a file that Calibration.save wrote") from error
+    if header.metadata.get("format") != FORMAT or not isinstance(details, dict) or not details.keys() >= FIELDS:
         raise CheckpointError(
-            f"{path} cannot be read ({error}); expected a file that Calibration.save wrote"
-        ) from error
-    if metadata.get("format") != FORMAT or not isinstance(details, dict) or not details.keys() >= FIELDS:
-        raise CheckpointError(f"{path} is no calibration; expected a file that Calibration.save wrote")
+            f"{path} is not a calibration of the format {FORMAT}; expected a file that Calibration.save wrote; "
+            "calibrate again"
+        )
     names = {f"{key}/{part}" for key in details["counts"] for part in ("products", "total")}
-    names |= {f"{name}/gradients" for name in details.setdefault("gradient_products", [])}
-    if names != set(tensors) or not all(np.isfinite(value).all() for value in tensors.values()):
-        raise CheckpointError(f"{path} is damaged: its sums are incomplete or not finite; calibrate again")
+    names |= {f"{name}/gradients" for name in details["gradient_products"]}
+    if names != set(header.entries) or any(entry.dtype != "F64" for entry in header.entries.values()):
+        raise CheckpointError(f"{path} is damaged: its sums are incomplete; calibrate again")
+    tensors = {name: read_bytes(entry) for name, entry in header.entries.items()}
+    if not all(np.isfinite(value).all() for value in tensors.values()):
+        raise CheckpointError(f"{path} is damaged: its sums are not finite; calibrate again")
     return tensors, details

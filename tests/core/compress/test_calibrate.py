@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mponet.compress import Calibration, InputSums, Target
+from mponet.compress.symmetric import SymmetricSum
 from mponet.errors import CheckpointError, CompressionError, ShapeError
 
 
@@ -106,3 +107,36 @@ def test_rows_per_example_are_those_of_the_data(tmp_path):
     assert Calibration.load(tmp_path / "sums").placed(target).positions == 6
     only = calibration.only("a")
     assert only.of("a").count == 36 and calibration.only("b").of("b") is None
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_one_triangle_of_a_symmetric_sum_gives_the_whole_matrix(size):
+    rng = np.random.default_rng(size)
+    matrices = [rows.T @ rows for rows in rng.standard_normal((3, 5, size))]
+    total = SymmetricSum.zeros(size)
+    for matrix in matrices[:2]:
+        total.add(matrix)
+    other = SymmetricSum.zeros(size)
+    other.add(matrices[2])
+    kept = other.copy()
+    total.merge(other)
+    np.testing.assert_allclose(total.full(), sum(matrices), rtol=1e-15)
+    np.testing.assert_allclose(total.diagonal(), np.diagonal(sum(matrices)), rtol=1e-15)
+    np.testing.assert_array_equal(other.full(), kept.full())
+    assert total.values.nbytes == 4 * size * (size + 1)  # half of what the matrix takes
+    with pytest.raises(ShapeError, match=str(size + 1)):
+        total.add(np.zeros((size + 1, size + 1)))
+    with pytest.raises(ShapeError, match="do not add"):
+        total.merge(SymmetricSum.zeros(size, diagonal=True))
+
+
+def test_files_keep_diagonal_sums_apart(tmp_path):
+    calibration = Calibration(sums={"a": InputSums.zeros(5, diagonal=True)}, inputs={"a": "a"})
+    calibration.sums["a"].add_counts(np.array([0, 3, 3]))
+    calibration.add_gradient("a", 1.0, 3, np.arange(1.0, 7.0))
+    calibration.save(tmp_path / "sums.safetensors")
+    again = Calibration.load(tmp_path / "sums.safetensors")
+    np.testing.assert_array_equal(again.of("a").products, [1, 0, 0, 2, 0])
+    np.testing.assert_array_equal(again.gradient_products["a"].full(), np.arange(1.0, 7.0))
+    assert again.of("a").is_diagonal
+    assert again.gradient_products["a"].is_diagonal
