@@ -218,6 +218,8 @@ OWN_FILES = {
     ("mponet_torch", "compression/quantizer.py"): "its models are PyTorch's",
     ("mponet_torch", "compression/saving.py"): "likewise",
     ("mponet_torch", "compression/streaming.py"): "likewise",
+    ("mponet_torch", "compression/timing.py"): "likewise",
+    ("mponet_torch", "compression/upstream.py"): "likewise",
     ("mponet_tensorflow", "nn/options.py"): "the arguments of keras.layers.Dense that concern weights",
 }
 

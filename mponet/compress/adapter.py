@@ -46,12 +46,14 @@ Conventions that every adapter keeps:
 - Nothing of the network changes before ``replace`` is called for the first time.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from mponet.compress.calibrate import Calibration
 from mponet.compress.fitting import FittedLayer
+from mponet.compress.layer_plan import LayerPlan
 from mponet.compress.target import Target
+from mponet.compress.upstream import CrossSums
 
 
 class CompressAdapter(Protocol):
@@ -72,15 +74,50 @@ class CompressAdapter(Protocol):
         ...
 
     def calibrate(
-        self, targets: Sequence[Target], data: Iterable[Any], *, gradients: bool, products: bool
+        self,
+        targets: Sequence[Target],
+        data: Iterable[Any],
+        *,
+        gradients: bool,
+        products: bool,
+        sums: Calibration | None = None,
     ) -> Calibration:
         """Run the network on data and gather sums over the inputs of the targets.
+
+        The sums of some batches in one call, or in several that each go on with the ``sums`` of the
+        one before, are the same to the last bit.
 
         Args:
             targets: those that sums are wanted of.
             data: the network's own inputs, batch by batch; read once.
             gradients: whether to run backward passes for ``g``, too.
             products: whether they gather the products of gradients.
+            sums: what earlier batches gave, to be added to in place; None begins anew.
+        """
+        ...
+
+    def measure(self, layer: LayerPlan, rows: int | None = None) -> float | None:
+        """Time of a module over that of the operator that a plan names: above 1 it is faster.
+
+        Args:
+            layer: a row of a plan that replaces a module.
+            rows: rows of the batch; None takes the shape of the calibration's last batch.
+
+        Returns:
+            The median ratio of interleaved calls (`mponet.compress.timing.median_ratio`); None if
+            the inputs' shape is not known.
+        """
+        ...
+
+    def cross_sums(self, names: Sequence[str], data: Iterable[Any]) -> Mapping[str, CrossSums]:
+        """Sums over the inputs of linear layers in the compressed and in the dense network.
+
+        Args:
+            names: of the layers, none of them replaced yet.
+            data: the network's own inputs, batch by batch.
+
+        Raises:
+            CompressionError: the dense network is gone, since it is compressed in place.
         """
         ...
 

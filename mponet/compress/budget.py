@@ -3,7 +3,7 @@
 What may be taken, what it costs, and which option each layer takes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ def allocated(
     config: CompressConfig,
     targets: Sequence[Target],
     other_weights: int,
+    forbidden: Sequence[Collection[int]] = (),
 ) -> list[int]:
     """The index of the option that each layer takes.
 
@@ -35,14 +36,15 @@ def allocated(
         config: budget and limits.
         targets: all modules that hold a weight.
         other_weights: weights of the network outside of them.
+        forbidden: indices that each layer may not take; empty for none.
 
     Raises:
         CompressionError: a layer has no option within its limits, or the budget cannot be met.
     """
     name, value = config.budget
     choices = [
-        Choice(e.target.name, _costs(e.target, o, name), scale * _errors(o, config), _allowed(e, o, config))
-        for e, o, scale in zip(matched, options, scales, strict=True)
+        Choice(e.target.name, _costs(e.target, o, name), scale * _errors(o, config), _allowed(e, o, config, not_these))
+        for e, o, scale, not_these in zip(matched, options, scales, forbidden or [()] * len(options), strict=True)
     ]
     dense_costs = [float(choice.costs[0]) for choice in choices]
     if name == "error":
@@ -75,7 +77,7 @@ def _costs(target: Target, options: Options, budget: str) -> Array:
     return costs * target.itemsize if budget == "bytes" else costs
 
 
-def _allowed(entry: Selected, options: Options, config: CompressConfig) -> tuple[int, ...]:
+def _allowed(entry: Selected, options: Options, config: CompressConfig, forbidden: Collection[int]) -> tuple[int, ...]:
     """Options within floor, ceiling and what the layer's override says."""
     override, dense_weights = entry.override, options.dense.weights
     shares, errors = options.costs("keep") / dense_weights, np.sqrt(options.errors)
@@ -87,4 +89,4 @@ def _allowed(entry: Selected, options: Options, config: CompressConfig) -> tuple
         allowed &= errors <= limit
     if override.bond is not None:
         allowed[0] = False  # the one other option is the operator that was asked for
-    return tuple(int(k) for k in np.flatnonzero(allowed))
+    return tuple(int(k) for k in np.flatnonzero(allowed) if k not in forbidden)

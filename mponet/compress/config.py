@@ -59,7 +59,8 @@ class CompressConfig:
     Attributes:
         keep: share of the weights that is left, above 0 and at most 1; biases do not count.
         error: largest relative error of every layer's outputs, ``||y - y'|| / ||y||``.
-        multiplications: share of the multiplications of one example that is left.
+        multiplications: share of the multiplications of one example that is left.  A layer whose
+            operator would take more than 1.05 times as long as the layer is left dense.
         bytes: bytes of the weights as stored.
         of: what the budget counts: the ``layers`` that may be replaced, or the whole ``network``.
         include: modules that may be replaced (`mponet.compress.match.matcher`); None means all.

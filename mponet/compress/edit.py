@@ -47,6 +47,7 @@ def operator(layer: LayerPlan, layout: Layout, bonds: tuple[int, ...]) -> LayerP
         output_error=None,
         loss=None,
         speed=speedup(shape) if layer.kind == "linear" else None,
+        measured=None,
     )
 
 

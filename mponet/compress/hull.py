@@ -80,6 +80,16 @@ class Options:
         """Relative squared errors with weighted outputs, the dense one first."""
         return np.concatenate([[0.0], *(curve.losses for curve in self.curves)])
 
+    def at_least(self, index: int) -> set[int]:
+        """The options of the same layout with as many multiplications as one, or more."""
+        start = 1
+        for curve in self.curves:
+            if index < start + len(curve.weights):
+                many = curve.multiplications >= curve.multiplications[index - start]
+                return {start + int(k) for k in np.flatnonzero(many)}
+            start += len(curve.weights)
+        raise IndexError(index)
+
     def option(self, index: int) -> Option:
         """The option at an index of `costs` and `errors`."""
         if index == 0:

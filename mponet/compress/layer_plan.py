@@ -30,6 +30,7 @@ class LayerPlan:
         output_error: predicted relative error of its outputs; None if unknown.
         loss: predicted rise of the loss; None if unknown.
         speed: predicted time before over time after; None if unknown.
+        measured: the same, measured; None if it was not.
         tied_to: name of the module that holds the same weight; empty for none.
 
     Raises:
@@ -53,6 +54,7 @@ class LayerPlan:
     output_error: float | None = None
     loss: float | None = None
     speed: float | None = None
+    measured: float | None = None
     tied_to: str = ""
 
     def __post_init__(self) -> None:

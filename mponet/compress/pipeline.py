@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,21 +11,27 @@ from mponet.compress.budget import allocated
 from mponet.compress.calibrate import Calibration
 from mponet.compress.config import CompressConfig
 from mponet.compress.edit import dense, follow, operator
-from mponet.compress.fitting import FittedLayer, fit_layer, fit_tied, unfitted
+from mponet.compress.fitting import FittedLayer, unfitted
+from mponet.compress.gather import Progress
 from mponet.compress.hull import Option, Options
 from mponet.compress.layer_plan import LayerPlan
+from mponet.compress.parts import kept_fit, kept_options
 from mponet.compress.plan import CompressionPlan
 from mponet.compress.search import search, single
 from mponet.compress.select import Selected, select
+from mponet.compress.speed_limit import Speeds, allocated_in_time
 from mponet.compress.structures import Layout, layouts
-from mponet.compress.target import Target
+from mponet.compress.target import Target, tied_groups
+from mponet.compress.upstream import CrossSums, fit_upstream, stages
 from mponet.compress.uses import Uses
+from mponet.compress.work_folder import WorkFolder
 from mponet.errors import CompressionError
 from mponet.operators.shape import inner_bonds
 
 Array = NDArray[np.float64]
-Progress = Callable[[str, int, int], None]
+Measure = Callable[[LayerPlan], float | None]
 DENSE_IS_BEST = "dense is best at this budget"
+MEASURED = "speeds are measured: medians of interleaved calls on inputs of the calibration's shapes"
 NOT_REACHED = "not reached by the calibration data"
 
 
@@ -34,6 +41,8 @@ def make_plan(
     calibration: Calibration | None = None,
     *,
     other_weights: int = 0,
+    folder: WorkFolder | None = None,
+    measure: Measure | None = None,
     progress: Progress | None = None,
 ) -> CompressionPlan:
     """Decide what becomes of every layer.
@@ -43,6 +52,8 @@ def make_plan(
         config: what to compress, and to what budget.
         calibration: sums over the inputs; None takes the plain metric, and says so in the plan.
         other_weights: weights of the network outside of the targets.
+        folder: keeps finished steps, so that a killed call goes on; None keeps none.
+        measure: measures the time of a layer over that of its operator; None only predicts it.
         progress: called with a step's name, how many are done and how many there are.
 
     Raises:
@@ -61,16 +72,25 @@ def make_plan(
     for done, entry in enumerate(matched):
         if progress is not None:
             progress("search", done, len(matched))
-        found, energy = _options(entry, groups[entry.target.name], config, calibration)
+        group = groups[entry.target.name]
+        make = partial(layer_options, entry, group, config, calibration)
+        found, outputs, loss = kept_options(folder, entry, group, config, calibration, make)
         options.append(found)
-        energies.append(energy)
-    indices = allocated(matched, options, _scales(energies, config, calibration), config, targets, other_weights)
+        energies.append(Energies(outputs, loss))
+    speeds = Speeds(measure)
+    share = partial(allocated, matched, options, _scales(energies, config, calibration), config, targets, other_weights)
+    indices = allocated_in_time(
+        share, matched, options, config, lambda entry, option: speeds.is_slow(_row(entry.target, option, None))
+    )
     predicted = bool(calibration and calibration.gradients)
     rows: dict[str, LayerPlan] = {}
     for entry, opts, index, energy in zip(matched, options, indices, energies, strict=True):
         group, scale = groups[entry.target.name], energy.loss if predicted else None
         row = _row(entry.target, opts.option(index), scale)
-        rows |= _refined(group, row, scale, config, calibration)
+        if progress is not None and measure is not None:
+            progress("measure", len(rows), len(matched))
+        own = _refined(group, row, scale, config, calibration, folder)
+        rows |= own | {row.name: replace(own[row.name], measured=speeds.measured(own[row.name]))}
     return CompressionPlan(
         layers=tuple(
             rows.get(entry.target.name) or _as_it_is(entry.target, entry.reason, matched=False) for entry in selected
@@ -78,7 +98,7 @@ def make_plan(
         other_weights=other_weights,
         config=config.summary(),
         rows=max((s.count for s in calibration.sums.values()), default=0) if calibration else 0,
-        notes=tuple(_notes(config, calibration)),
+        notes=(*_notes(config, calibration), *([MEASURED] if measure else [])),
     )
 
 
@@ -87,11 +107,23 @@ def fitted(
     plan: CompressionPlan,
     calibration: Calibration | None = None,
     *,
+    cross_sums: Callable[[Sequence[str]], Mapping[str, CrossSums]] | None = None,
+    folder: WorkFolder | None = None,
     progress: Progress | None = None,
 ) -> Iterator[FittedLayer]:
     """The operators of a plan, layer by layer, in the order of the network.
 
     Everything is checked before the first one is fitted.
+
+    Args:
+        targets: all modules that hold a weight.
+        plan: what becomes of them.
+        calibration: sums over the inputs; None takes the plain metric.
+        cross_sums: gives sums over the inputs of some layers in the network as it is now, and in
+            the dense one; layers are then fitted block by block, to what they get from the blocks
+            before.  None fits every layer to the inputs that it has in the dense network.
+        folder: keeps fitted layers; None keeps none.
+        progress: called with ``fit``, how many layers are done and how many there are.
 
     Raises:
         CompressionError: the plan names a module that the network does not have, or one of another
@@ -100,13 +132,20 @@ def fitted(
     groups = _planned(targets, plan)
     kind = str(plan.config.get("metric", "covariance"))
     correct_bias = bool(plan.config.get("bias_correction", True))
-    for done, layer in enumerate(plan.replaced):
-        if progress is not None:
-            progress("fit", done, len(plan.replaced))
-        target, *tied = groups[layer.name]
-        uses = Uses.of([target, *tied], calibration, kind=kind, correct_bias=correct_bias)
-        found = fit_layer(target, layer, uses, correct_bias=correct_bias)
-        yield fit_tied(found, tied, uses, correct_bias=correct_bias)
+    done = 0
+    for stage in [plan.replaced] if cross_sums is None else stages(plan.replaced):
+        alone = [layer.name for layer in stage if layer.kind == "linear" and len(groups[layer.name]) == 1]
+        crossed = cross_sums(alone) if cross_sums is not None and alone else {}
+        for layer in stage:
+            if progress is not None:
+                progress("fit", done, len(plan.replaced))
+            done += 1
+            group = groups[layer.name]
+            if layer.name in crossed:
+                sums = crossed[layer.name]
+                yield fit_upstream(group[0], layer, sums, calibration, kind=kind, correct_bias=correct_bias)
+            else:
+                yield kept_fit(folder, group, layer, calibration, kind=kind, correct_bias=correct_bias)
 
 
 def unfitted_layers(targets: Sequence[Target], plan: CompressionPlan) -> list[FittedLayer]:
@@ -131,15 +170,6 @@ def _planned(targets: Sequence[Target], plan: CompressionPlan) -> dict[str, list
                 "a network that shares the same weights"
             )
     return tied_groups(targets)
-
-
-def tied_groups(targets: Sequence[Target]) -> dict[str, list[Target]]:
-    """Each target that is tied to none, with those that are tied to it after it, by its name."""
-    groups = {target.name: [target] for target in targets if not target.tied_to}
-    for target in targets:
-        if target.tied_to in groups:
-            groups[target.tied_to].append(target)
-    return groups
 
 
 def _reached(selected: Sequence[Selected], calibration: Calibration | None) -> list[Selected]:
@@ -168,20 +198,27 @@ class Energies:
     loss: float
 
 
-def _options(
+def layer_options(
     entry: Selected, group: Sequence[Target], config: CompressConfig, calibration: Calibration | None
-) -> tuple[Options, Energies]:
-    """The options of a layer, and what they may lose."""
+) -> tuple[Options, float, float]:
+    """The options of a layer, and its `Energies`.
+
+    Args:
+        entry: the layer.
+        group: its target, and those that share its weight.
+        config: how it is fitted; its budget does not matter.
+        calibration: sums over the inputs; None takes the plain metric.
+    """
     override = entry.override
     uses = Uses.of(group, calibration, kind=config.fit_metric, correct_bias=config.bias_correction)
-    energies = Energies(uses.output_energy, uses.loss_energy)
+    energies = uses.output_energy, uses.loss_energy
     offered = layouts(entry.target, config.offered(entry.target, override))
     if override.input_dims is not None and override.output_dims is not None:
         offered = [Layout("given", override.input_dims, override.output_dims)]
         if override.bond is not None:
             bonds = inner_bonds(override.bond, len(override.input_dims))
-            return single(uses, group, offered[0], bonds), energies
-    return search(uses, group, offered, config.seed), energies
+            return single(uses, group, offered[0], bonds), *energies
+    return search(uses, group, offered, config.seed), *energies
 
 
 def _scales(energies: Sequence[Energies], config: CompressConfig, calibration: Calibration | None) -> list[float]:
@@ -228,17 +265,17 @@ def _refined(
     scale: float | None,
     config: CompressConfig,
     calibration: Calibration | None,
+    folder: WorkFolder | None,
 ) -> dict[str, LayerPlan]:
     """The rows of a layer and of those tied to it, by name.
 
     Their errors are those of the operator where the search stopped early or interpolated.
     """
-    target, *tied = group
+    tied = group[1:]
     if row.layout is None or row.output_error is None or (row.layout.is_low_rank and not tied):
         return {row.name: row} | {other.name: follow(_shared(other), row) for other in tied}
-    uses = Uses.of(group, calibration, kind=config.fit_metric, correct_bias=config.bias_correction)
-    found = fit_layer(target, row, uses, correct_bias=config.bias_correction)
-    found = fit_tied(found, tied, uses, correct_bias=config.bias_correction)
+    kind, correct_bias = config.fit_metric, config.bias_correction
+    found = kept_fit(folder, group, row, calibration, kind=kind, correct_bias=correct_bias)
     loss = None if scale is None else scale * found.loss_error**2
     row = replace(row, output_error=found.output_error, loss=loss)
     errors = {use.name: use.output_error for use in found.tied}

@@ -16,13 +16,13 @@ def layer_lines(layers: Sequence[LayerPlan]) -> list[str]:
 
 
 def _row(layer: LayerPlan) -> str:
-    shape = layer.shape
+    shape, speed = layer.shape, layer.speed if layer.measured is None else layer.measured
     if shape is None:
         return f"{shortened(layer.name):<{NAME}} {layer.reason[: WIDTH - NAME - 1]}".rstrip()
     return (
         f"{shortened(layer.name):<{NAME}} {_operator(layer):<19}{layer.keep:>6.3f}"
         f"{_number(layer.output_error, '.3f'):>7}"
-        f"{_number(layer.loss, '.2g'):>9}{_number(layer.speed, '.2f'):>7}{'x' if layer.speed is not None else ' '}"
+        f"{_number(layer.loss, '.2g'):>9}{_number(speed, '.2f'):>7}{'x' if speed is not None else ' '}"
     ).rstrip()
 
 

@@ -1,17 +1,47 @@
 """The whole of compression over an adapter: targets, sums, plan, operators in place, report."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from mponet.compress.adapter import CompressAdapter
 from mponet.compress.calibrate import Calibration
 from mponet.compress.config import CompressConfig
-from mponet.compress.pipeline import Progress, fitted, make_plan
+from mponet.compress.gather import Progress, gathered
+from mponet.compress.pipeline import fitted, make_plan
 from mponet.compress.plan import CompressionPlan
 from mponet.compress.report import Report
-from mponet.compress.select import select
-from mponet.compress.target import Target
+from mponet.compress.upstream import CrossSums
+from mponet.compress.work_folder import WorkFolder
+from mponet.errors import CompressionError
+
+
+def calibrate(
+    adapter: CompressAdapter,
+    config: CompressConfig,
+    data: Iterable[Any],
+    *,
+    folder: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Calibration:
+    """The sums over the inputs of the layers that a config matches.
+
+    Args:
+        adapter: of the network.
+        config: what to compress.
+        data: the network's own inputs, batch by batch.
+        folder: as in `plan`.
+        progress: as in `plan`.
+
+    Raises:
+        CompressionError: a pattern matches no module, or the data hold no batch.
+    """
+    work = None if folder is None else WorkFolder(folder)
+    sums = gathered(adapter, adapter.targets(), config, data, folder=work, progress=progress)
+    assert sums is not None
+    return sums
 
 
 def plan(
@@ -19,6 +49,8 @@ def plan(
     config: CompressConfig,
     calibration: Iterable[Any] | Calibration | None = None,
     *,
+    measure: bool = False,
+    folder: str | Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[CompressionPlan, Calibration | None]:
     """Plan a compression and touch nothing.
@@ -27,14 +59,21 @@ def plan(
         adapter: of the network.
         config: what to compress, and to what budget.
         calibration: the network's own inputs, batch by batch, or what an earlier pass gathered.
-        progress: called with a step's name, how many are done and how many there are.
+        measure: whether to time every layer against its operator, in addition to the prediction.
+        folder: keeps finished steps (`mponet.compress.work_folder`): a call that was killed goes
+            on when it is made again with the same network, data and loss, and gives the same bytes.
+            None keeps none.
+        progress: called with a step's name, how many are done and how many there are; 0 if that is
+            not known.
 
     Raises:
         CompressionError: as `mponet.compress.pipeline.make_plan` does.
     """
-    targets = adapter.targets()
-    sums = gathered(adapter, targets, config, calibration)
-    made = make_plan(targets, config, sums, other_weights=adapter.other_weights(), progress=progress)
+    targets, work = adapter.targets(), None if folder is None else WorkFolder(folder)
+    sums = gathered(adapter, targets, config, calibration, folder=work, progress=progress)
+    timed = adapter.measure if measure else None
+    others = adapter.other_weights()
+    made = make_plan(targets, config, sums, other_weights=others, folder=work, measure=timed, progress=progress)
     return made, sums
 
 
@@ -43,6 +82,9 @@ def compress(
     config: CompressConfig | CompressionPlan,
     calibration: Iterable[Any] | Calibration | None = None,
     *,
+    measure: bool = False,
+    upstream: bool = False,
+    folder: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Compress the adapter's network in place.
@@ -51,26 +93,39 @@ def compress(
         adapter: of the network.
         config: what to compress, or a plan that says it layer by layer.
         calibration: as in `plan`.
+        measure: as in `plan`.
+        upstream: whether each layer is fitted to the inputs that it gets behind the blocks that are
+            compressed already.  It runs the data once more for every block.
+        folder: as in `plan`.
         progress: as in `plan`.
 
     Raises:
         CompressionError: as `mponet.compress.pipeline.make_plan` does, or the plan belongs to
-            another network.  Nothing has been touched then.
+            another network; or ``upstream`` has no data that can be read several times.  Nothing
+            has been touched then.
     """
+    if upstream and (calibration is None or isinstance(calibration, Calibration | Iterator)):
+        raise CompressionError(
+            f"upstream is set, and calibration is {type(calibration).__name__}; expected data that can be read several "
+            "times, as a list of batches"
+        )
     seconds: dict[str, float] = {}
     began = perf_counter()
-    targets = adapter.targets()
-    sums = gathered(adapter, targets, config, calibration)
+    targets, work = adapter.targets(), None if folder is None else WorkFolder(folder)
+    sums = gathered(adapter, targets, config, calibration, folder=work, progress=progress)
     seconds["calibrate"] = perf_counter() - began
     began = perf_counter()
     if isinstance(config, CompressConfig):
-        made = make_plan(targets, config, sums, other_weights=adapter.other_weights(), progress=progress)
+        timed = adapter.measure if measure else None
+        others = adapter.other_weights()
+        made = make_plan(targets, config, sums, other_weights=others, folder=work, measure=timed, progress=progress)
         seconds["plan"] = perf_counter() - began
     else:
         made = config
     began = perf_counter()
     errors: dict[str, float] = {}
-    for layer in fitted(targets, made, sums, progress=progress):
+    crossed = partial(_crossed, adapter, calibration) if upstream else None
+    for layer in fitted(targets, made, sums, cross_sums=crossed, folder=work, progress=progress):
         adapter.replace(layer)
         errors[layer.name] = layer.output_error
         errors |= {use.name: use.output_error for use in layer.tied}
@@ -78,22 +133,5 @@ def compress(
     return Report(made, errors, seconds)
 
 
-def gathered(
-    adapter: CompressAdapter,
-    targets: Sequence[Target],
-    config: CompressConfig | CompressionPlan,
-    data: Iterable[Any] | Calibration | None,
-) -> Calibration | None:
-    """The sums that a config or a plan needs.
-
-    Given, gathered now from data, or None without either.
-    """
-    if data is None or isinstance(data, Calibration):
-        return data
-    if isinstance(config, CompressionPlan):
-        names = {layer.name for layer in config.replaced}
-        wanted = [target for target in targets if target.name in names or target.tied_to in names]
-        weighted = config.config.get("metric") == "kfac"
-        return adapter.calibrate(wanted, data, gradients=weighted, products=weighted)
-    wanted = [entry.target for entry in select(targets, config) if not entry.reason]
-    return adapter.calibrate(wanted, data, gradients=config.needs_gradients, products=config.fit_metric == "kfac")
+def _crossed(adapter: CompressAdapter, data: Any, names: Sequence[str]) -> Mapping[str, CrossSums]:
+    return adapter.cross_sums(names, data)

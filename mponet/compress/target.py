@@ -1,6 +1,6 @@
 """`Target`: a module of somebody's network, described without its framework."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Literal
@@ -89,3 +89,12 @@ class Target:
     def multiplications(self) -> int:
         """Multiplications for one example; an embedding reads rows and multiplies nothing."""
         return 0 if self.kind == "embedding" else self.weights * self.positions
+
+
+def tied_groups(targets: Sequence[Target]) -> dict[str, list[Target]]:
+    """Each target that is tied to none, with those that are tied to it after it, by its name."""
+    groups = {target.name: [target] for target in targets if not target.tied_to}
+    for target in targets:
+        if target.tied_to in groups:
+            groups[target.tied_to].append(target)
+    return groups

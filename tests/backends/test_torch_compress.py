@@ -123,7 +123,7 @@ def test_gradient_products_are_those_of_all_rows_and_only_for_kfac():
     outputs = model[2](maps.flatten(1))
     slopes = torch.autograd.grad((outputs**3).sum(), [maps, outputs])
     for name, rows in (("0", slopes[0].transpose(1, 2).reshape(-1, 6)), ("2", slopes[1])):
-        np.testing.assert_allclose(sums.gradient_products[name], (rows.T @ rows).numpy(), rtol=1e-10)
+        np.testing.assert_allclose(sums.gradient_products[name].full(), (rows.T @ rows).numpy(), rtol=1e-10)
         assert sums.gradient_rows[name] == len(rows)
         assert sums.gradients[name] == pytest.approx(float(rows.square().mean()), rel=1e-10)
     without = calibrate(model, CompressConfig(keep=0.5, min_weights=1, metric="covariance"), batches, loss=loss)
@@ -522,3 +522,63 @@ def test_modules_that_accelerate_moves_are_refused():
         nn.Sequential(nn.Linear(16, 16, device="meta"), nn.Linear(16, 16)), CompressConfig(keep=0.5, min_weights=1)
     )
     assert "on the meta device" in meta["0"].reason
+
+
+def test_measured_speeds_are_positive_and_leave_the_model_as_it_was(model, data):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.train()
+    made = plan(model, CONFIG, data, measure=True)
+    assert all(layer.measured > 0 for layer in made.replaced)
+    assert model.training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert not any(isinstance(module, MPOLinear) for module in model.modules())
+
+
+def test_convolutions_and_embeddings_are_timed_on_the_shapes_of_the_calibration():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(40, 64), nn.Unflatten(1, (4, 8)), nn.Conv2d(4, 16, 3), nn.Flatten(1))
+    made = plan(model, CompressConfig(keep=0.4, min_weights=1), [torch.randint(0, 40, (8, 32))], measure=True)
+    assert made.replaced
+    assert all(layer.measured > 0 for layer in made.replaced)
+    unseen = plan(model, CompressConfig(keep=0.4, min_weights=1), measure=True)
+    assert all(layer.measured is None for layer in unseen.replaced)  # no batch, so no shape
+
+
+def test_a_killed_compression_goes_on_to_the_same_weights(model, data, tmp_path):
+    whole, _ = compress(model, CONFIG, data, folder=tmp_path / "whole")
+    plain, _ = compress(model, CONFIG, data)
+    stopped = []
+
+    def progress(step, done, count):
+        stopped.append(step)
+        if step == "fit":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compress(model, CONFIG, data, folder=tmp_path / "again", progress=progress)
+    steps = []
+    again, report = compress(model, CONFIG, data, folder=tmp_path / "again", progress=lambda *call: steps.append(call))
+    assert {step for step, _, _ in steps} == {"search", "fit"}
+    for other in (plain, again):
+        assert all(torch.equal(whole.state_dict()[name], value) for name, value in other.state_dict().items())
+    files = [{file.name: file.read_bytes() for file in (tmp_path / name).iterdir()} for name in ("whole", "again")]
+    assert files[0] == files[1]
+    assert report.plan == plan(model, CONFIG, data)
+
+
+def test_upstream_fits_layers_to_what_they_get_from_compressed_ones():
+    torch.manual_seed(0)
+    blocks = [nn.Sequential(nn.Linear(32, 32), nn.Tanh()) for _ in range(4)]
+    model = nn.Sequential(*blocks).double()
+    inputs = [torch.randn(100, 32).double() @ torch.randn(32, 32).double() / 6 for _ in range(4)]
+    config = CompressConfig(keep=0.4, min_weights=1, structures=("low-rank",), metric="covariance")
+    plain, report = compress(model, config, inputs)
+    better, same = compress(model, config, inputs, upstream=True)
+    assert same.plan == report.plan
+    errors = [sum(float((net(x) - model(x)).norm()) for x in inputs) for net in (plain, better)]
+    assert errors[1] < errors[0]
+    for refused, words in ((None, "NoneType"), (iter(inputs), "iterator"), (calibrate(model, config, inputs), "Cal")):
+        with pytest.raises(CompressionError, match=words):
+            compress(model, config, refused, upstream=True)
+    with pytest.raises(CompressionError, match="in_place"):
+        compress(model, config, inputs, upstream=True, in_place=True)

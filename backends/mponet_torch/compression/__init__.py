@@ -2,17 +2,18 @@
 
 from collections.abc import Iterable
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from mponet.compress.calibrate import Calibration
 from mponet.compress.config import CompressConfig
-from mponet.compress.pipeline import Progress
+from mponet.compress.gather import Progress
 from mponet.compress.plan import CompressionPlan
 from mponet.compress.report import Report
+from mponet.compress.run import calibrate as calibrate_network
 from mponet.compress.run import compress as compress_network
-from mponet.compress.run import gathered
 from mponet.compress.run import plan as plan_network
 from mponet_torch.compression.healing import heal as heal
 from mponet_torch.compression.huggingface import describe as _describe
@@ -34,6 +35,9 @@ def compress(
     in_place: bool = False,
     loss: LossFunction | None = None,
     example: Any = None,
+    measure: bool = False,
+    upstream: bool = False,
+    folder: str | Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[nn.Module, Report]:
     """A smaller model that does nearly the same, and a report.
@@ -50,7 +54,15 @@ def compress(
             (`mponet_torch.compression.streaming.default_loss`).
         example: a batch of inputs, run once to count rows per example (tokens, pixels) for counts
             of multiplications; calibration data tell as much.
-        progress: called with a step's name, how many are done and how many there are.
+        measure: whether to time every layer against its operator, on inputs of the calibration's
+            shapes.
+        upstream: whether each linear layer is fitted to the inputs that it gets behind the blocks
+            that are compressed already.  It reads the data once more for every block.
+        folder: keeps finished steps, so that a call that was killed goes on when it is made again
+            with the same model, data and loss, to the same bytes.  Several budgets may share it.
+            None keeps none.
+        progress: called with a step's name, how many are done and how many there are; 0 if that is
+            not known.
 
     Raises:
         CompressionError: patterns or budget do not fit the model.  It is unchanged then.
@@ -64,8 +76,10 @@ def compress(
         >>> report.plan.keep <= 0.5, sum(p.numel() for p in small.parameters()) < 0.52 * 12448
         (True, True)
     """
-    network = NativeNetwork(model if in_place else deepcopy(model), loss, example)
-    report = compress_network(network, config, calibration, progress=progress)
+    network = NativeNetwork(model if in_place else deepcopy(model), loss, example, None if in_place else model)
+    report = compress_network(
+        network, config, calibration, measure=measure, upstream=upstream, folder=folder, progress=progress
+    )
     _describe(network.model, report.plan)
     return network.model, report
 
@@ -77,6 +91,8 @@ def plan(
     *,
     loss: LossFunction | None = None,
     example: Any = None,
+    measure: bool = False,
+    folder: str | Path | None = None,
     progress: Progress | None = None,
 ) -> CompressionPlan:
     """What `compress` would do, as a value to print, edit and save; nothing is changed.
@@ -87,16 +103,25 @@ def plan(
         calibration: as in `compress`.
         loss: as in `compress`.
         example: as in `compress`.
+        measure: as in `compress`.
+        folder: as in `compress`.
         progress: as in `compress`.
 
     Raises:
         CompressionError: patterns or budget do not fit the model.
     """
-    return plan_network(NativeNetwork(model, loss, example), config, calibration, progress=progress)[0]
+    network = NativeNetwork(model, loss, example)
+    return plan_network(network, config, calibration, measure=measure, folder=folder, progress=progress)[0]
 
 
 def calibrate(
-    model: nn.Module, config: CompressConfig, data: Iterable[Any], *, loss: LossFunction | None = None
+    model: nn.Module,
+    config: CompressConfig,
+    data: Iterable[Any],
+    *,
+    loss: LossFunction | None = None,
+    folder: str | Path | None = None,
+    progress: Progress | None = None,
 ) -> Calibration:
     """The sums over the inputs of the layers that a config matches.
 
@@ -107,11 +132,10 @@ def calibrate(
         config: what to compress.
         data: batches of the model's own inputs, as in `compress`.
         loss: as in `compress`.
+        folder: as in `compress`.
+        progress: as in `compress`.
 
     Raises:
         CompressionError: a pattern does not fit the model, or values are not finite.
     """
-    network = NativeNetwork(model, loss)
-    sums = gathered(network, network.targets(), config, data)
-    assert sums is not None
-    return sums
+    return calibrate_network(NativeNetwork(model, loss), config, data, folder=folder, progress=progress)

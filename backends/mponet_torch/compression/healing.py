@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from mponet.compress.gather import Progress
 from mponet.compress.healing import HealConfig, HealReport, OperatorParameters
 from mponet.compress.healing import heal as heal_network
 from mponet.compress.healing.adapter import FIRST, PARAMETERS, SECOND, STATISTICS, State
 from mponet.compress.healing.decay import norm_gradients
 from mponet.compress.healing.loop import Reporter
-from mponet.compress.pipeline import Progress
 from mponet.operators.mpo import MPO
 from mponet_torch.compression.distillation import Distillation, LabelLoss
 from mponet_torch.compression.huggingface import refresh

@@ -31,6 +31,8 @@ def stream(
     *,
     gradients: bool,
     products: bool = False,
+    sums: Calibration | None = None,
+    shapes: dict[str, tuple[int, ...]] | None = None,
 ) -> Calibration:
     """Run a model on data and gather what compression needs.
 
@@ -41,12 +43,14 @@ def stream(
         loss: the summed loss; None takes `default_loss`.
         gradients: whether to run backward passes.
         products: whether they gather the products of gradients.
+        sums: what earlier batches gave, to be added to; None begins anew.
+        shapes: gets the shape of each module's last input; None keeps none.
 
     Raises:
         CompressionError: there are no data, or values are not finite.
     """
-    watch = _Watch(modules, products)
-    with _frozen(model), watch:
+    watch = _Watch(modules, products, Calibration() if sums is None else sums, {} if shapes is None else shapes)
+    with frozen(model), watch:
         batches = 0
         for batch in data:
             batches += 1
@@ -99,7 +103,7 @@ def rows_per_example(model: nn.Module, modules: Mapping[str, nn.Module], example
 
         handles.append(module.register_forward_hook(count))
     try:
-        with _frozen(model), torch.no_grad():
+        with frozen(model), torch.no_grad():
             call(model, example)
     finally:
         for handle in handles:
@@ -131,10 +135,13 @@ def default_loss(outputs: Any, batch: Any) -> Array:
 class _Watch:
     """Hooks on the layers while data run through the model."""
 
-    def __init__(self, modules: Mapping[str, nn.Module], products: bool) -> None:
+    def __init__(
+        self, modules: Mapping[str, nn.Module], products: bool, sums: Calibration, shapes: dict[str, tuple[int, ...]]
+    ) -> None:
         self.modules = modules
         self._products = products
-        self.calibration = Calibration()
+        self.calibration = sums
+        self.shapes = shapes
         self._recent: list[tuple[Array, str]] = []
         self._handles: list[Any] = []
         self._backward = False
@@ -171,6 +178,7 @@ class _Watch:
 
     def _add_inputs(self, name: str, module: nn.Module, inputs: Array) -> None:
         calibration = self.calibration
+        self.shapes[name] = tuple(inputs.shape)
         if name not in calibration.inputs:  # the first batch tells which layers read the same tensor
             shared = next((key for tensor, key in self._recent if _same(tensor, inputs)), name)
             calibration.inputs[name] = shared
@@ -205,7 +213,7 @@ class _Watch:
 
 
 @contextmanager
-def _frozen(model: nn.Module) -> Any:
+def frozen(model: nn.Module) -> Any:
     """The model in eval mode, no parameter requiring a gradient; both restored afterwards."""
     modes = {module: module.training for module in model.modules()}
     wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}

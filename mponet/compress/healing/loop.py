@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mponet.compress.gather import Progress as ProgressCallback
 from mponet.compress.healing import checkpoint
 from mponet.compress.healing.adapter import PARAMETERS, HealAdapter, State
 from mponet.compress.healing.checkpoint import Progress
@@ -17,7 +18,6 @@ from mponet.compress.healing.config import HealConfig
 from mponet.compress.healing.report import HealRecord, HealReport
 from mponet.compress.healing.retruncate import Truncation, retruncate
 from mponet.compress.healing.roles import rate_factors
-from mponet.compress.pipeline import Progress as ProgressCallback
 from mponet.errors import CheckpointError, CompressionError, DivergedError
 from mponet.training.blocks import blocks
 from mponet.training.lock import locked

@@ -26,8 +26,9 @@ from typing import Any
 from mponet.compress.calibrate import Calibration
 from mponet.compress.config import CompressConfig
 from mponet.compress.fitting import fit_layer
+from mponet.compress.gather import Progress
 from mponet.compress.layer_plan import LayerPlan
-from mponet.compress.pipeline import Progress, make_plan
+from mponet.compress.pipeline import make_plan
 from mponet.compress.plan import CompressionPlan
 from mponet.compress.pretrained import ENTRY, config_entry, is_entry, operator_entry
 from mponet.compress.stream.header import Entry, read_header
