@@ -1,4 +1,4 @@
-"""``mponet report``: everything about a suite or a run on one page."""
+"""``mponet report``: everything about suites, runs and compressed networks on one page."""
 
 from pathlib import Path
 
@@ -16,6 +16,7 @@ NAME = "report.html"
 Examples:
   mponet report runs/suite-torch-short
   mponet report runs/fc2-digits-torch-short-seed0 -o fc2.html
+  mponet report small
   mponet report runs --with crosscheck.json --with bench.json
 """
 )
@@ -37,10 +38,10 @@ Examples:
 )
 @json_option
 def report(folder: Path, out: Path | None, given: tuple[Path, ...], as_json: bool) -> None:
-    """Make one page of a suite or a run, with tables, curves and spectra.
+    """Make one page of a suite, a run or a compressed network, with tables, curves and spectra.
 
-    DIR is the folder of a suite or of a run, or has such folders in it: then they are compared,
-    such as one suite on three frameworks.  The page needs no network.  The same DIR gives the same
+    DIR is the folder of one, or has such folders in it: then they are compared, such as one suite
+    on three frameworks.  The page needs no network.  The same DIR gives the same
     bytes.
     """
     file = out or folder / NAME

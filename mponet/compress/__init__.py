@@ -15,6 +15,8 @@ from mponet.compress.layer_plan import LayerPlan as LayerPlan
 from mponet.compress.pipeline import fitted as fitted
 from mponet.compress.pipeline import make_plan as make_plan
 from mponet.compress.plan import CompressionPlan as CompressionPlan
+from mponet.compress.report import Measurement as Measurement
 from mponet.compress.report import Report as Report
+from mponet.compress.report import Sample as Sample
 from mponet.compress.structures import Layout as Layout
 from mponet.compress.target import Target as Target

@@ -9,11 +9,15 @@ from mponet.compress.edit import edited, follow
 from mponet.compress.layer_plan import MAX_COUNT, LayerPlan
 from mponet.compress.plan_file import parse, read, serialize, write
 from mponet.compress.plan_text import layer_lines, wrapped
+from mponet.display import NotebookRepr, page, save_picture
 from mponet.errors import CompressionError
+
+#: Endings of files that hold a picture of a plan.
+PICTURES = (".svg", ".png", ".html", ".txt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CompressionPlan:
+class CompressionPlan(NotebookRepr):
     """What becomes of a network.
 
     Attributes:
@@ -133,17 +137,30 @@ class CompressionPlan:
         """
         return cls(**parse(text))
 
+    def to_html(self) -> str:
+        """The plan as an HTML page in one file: totals, what is left of each layer, every layer."""
+        return page(self)
+
     def save(self, path: str | Path) -> None:
-        """Write the plan as JSON, atomically.
+        """Write the plan, atomically: as JSON, which `load` reads, or as a picture.
+
+        Args:
+            path: ends in ``.svg``, ``.png``, ``.html`` or ``.txt`` for a picture of that format;
+                any other name is that of a JSON file.
 
         Raises:
             CheckpointError: the file cannot be written.
+            BackendError: a PNG is wanted, and its converter is not installed.
         """
-        write(Path(path), self.to_json())
+        path = Path(path)
+        if path.suffix.lower() in PICTURES:
+            save_picture(self, path)
+        else:
+            write(path, self.to_json())
 
     @classmethod
     def load(cls, path: str | Path) -> "CompressionPlan":
-        """Read a plan that `save` wrote.
+        """Read a plan that `save` wrote as JSON.
 
         Raises:
             CheckpointError: the file cannot be read.

@@ -2,10 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mponet.compress.plan import CompressionPlan
+from mponet.compress.report import Report
 from mponet.contraction.plan import Plan
+from mponet.draw import compression, compression_report
 from mponet.draw import dot as graphviz
 from mponet.draw.contraction import plan_svg, plan_text
 from mponet.draw.diagram_svg import alt_text, diagram, reading
@@ -58,8 +62,8 @@ def render(
     """The picture of a value.
 
     Args:
-        thing: an `MPO`, an `MPOShape`, a `NetworkShape`, a `Model`, a `Plan`, a layer of any
-            framework, or TensorNetwork nodes.
+        thing: an `MPO`, an `MPOShape`, a `NetworkShape`, a `Model`, a `Plan`, a
+            `CompressionPlan`, its `Report`, a layer of any framework, or TensorNetwork nodes.
         format: one of `FORMATS`.
         options: how operators are coloured; None for `DrawOptions` with its defaults.
         theme: ``auto`` follows the screen, ``light`` and ``dark`` are fixed; for ``svg`` and
@@ -123,6 +127,20 @@ def picture(thing: Any, options: DrawOptions, name: str = "") -> Picture:
         return _of_model(thing, options)
     if isinstance(thing, Plan):
         return _of_plan(thing)
+    if isinstance(thing, CompressionPlan):
+        return Picture(
+            lambda: str(thing),
+            lambda theme: compression.plan_svg(thing, theme=theme),
+            lambda: compression.plan_page(thing),
+            partial(_not_a_graph, thing),
+        )
+    if isinstance(thing, Report):
+        return Picture(
+            lambda: str(thing),
+            lambda theme: compression_report.report_svg(thing, theme),
+            lambda: compression_report.report_page(thing),
+            partial(_not_a_graph, thing),
+        )
     if isinstance(thing, MPO | MPOShape):
         return _of_operator(thing, options, name)
     if isinstance(thing, Graph):
@@ -139,7 +157,7 @@ def picture(thing: Any, options: DrawOptions, name: str = "") -> Picture:
         return _of_graph(of_nodes(nodes), name or "Tensor network", [], None)
     raise InputError(
         f"there is no picture of {type(thing).__name__}; expected an MPO, MPOShape, NetworkShape, Model, Plan, "
-        "an mponet layer or TensorNetwork nodes; convert it to one of them"
+        "CompressionPlan, Report, an mponet layer or TensorNetwork nodes; convert it to one of them"
     )
 
 
@@ -182,6 +200,10 @@ def _of_plan(plan: Plan) -> Picture:
         lambda: plan_page(plan),
         lambda: graphviz.plan(plan),
     )
+
+
+def _not_a_graph(thing: CompressionPlan | Report) -> str:
+    raise InputError(f"a {type(thing).__name__} is not a graph; expected txt, svg, png or html as its format")
 
 
 def _of_operator(operator: MPO | MPOShape, options: DrawOptions, name: str) -> Picture:

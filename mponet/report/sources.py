@@ -1,18 +1,22 @@
 """What lies in a folder: suites, runs, and the JSON files of cross-checks and benchmarks."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mponet.compress.plan import CompressionPlan
+from mponet.compress.report import NAME, Report
 from mponet.errors import CheckpointError, MPONetError
-from mponet.files import parse_json, read_bytes
+from mponet.files import exists, parse_json, read_bytes
 from mponet.training.run import RunFolder
 from mponet.training.run.folder import CONFIG
 from mponet.training.suite import read as read_suite
 from mponet.training.suite.folder import NAME as SUITE
 
+#: Plans in the folders of compressed networks: of an adapter, and of the command.
+PLANS = ("compression_plan.json", "mponet.json")
 DEPTH = 3  # folders of folders that are looked into
 MAX_FOLDERS, MAX_DOCUMENTS = 5000, 500  # what is beyond is left out, and said
 
@@ -51,6 +55,7 @@ class Sources:
         title: name of the folder.
         suites: folders of suites.
         runs: folders of runs that belong to no suite.
+        compressions: folders of compressed networks.
         documents: JSON files in the same folders, and those that were given.
         omitted: a line for everything that is damaged, foreign or out of reach, and why.
     """
@@ -58,25 +63,28 @@ class Sources:
     title: str
     suites: tuple[Place, ...]
     runs: tuple[Place, ...]
+    compressions: tuple[Place, ...]
     documents: tuple[Document, ...]
     omitted: tuple[str, ...] = ()
 
 
 def find(folder: Path, given: Sequence[Path] = ()) -> Sources:
-    """What a folder holds: it may be that of a suite, that of a run, or have such folders in it.
+    """What a folder holds: it may be that of a suite, of a run or of a compressed network.
+
+    Or it has such folders in it.
 
     Args:
         folder: where to look.
         given: more JSON files.
 
     Raises:
-        CheckpointError: there is neither a suite nor a run, or a file that was given cannot be
-            read.
+        CheckpointError: there is no suite, no run and no compressed network, or a file that was
+            given cannot be read.
     """
     search = _Search()
     search.visit(folder, "", DEPTH)
-    if not search.suites and not search.runs:
-        what = "holds neither a suite nor a run" if os.path.isdir(folder) else "is not a folder"  # noqa: PTH112 - never raises
+    if not (search.suites or search.runs or search.compressions):
+        what = "holds no suite, no run and no compressed network" if os.path.isdir(folder) else "is not a folder"  # noqa: PTH112 - never raises
         why = f" ({search.omitted[0]})" if search.omitted else ""
         raise CheckpointError(
             f"{folder} {what}{why}; expected the folder of one, or one that has such folders in it; make one with: "
@@ -90,7 +98,20 @@ def find(folder: Path, given: Sequence[Path] = ()) -> Sources:
     if len(search.files) > MAX_DOCUMENTS:
         search.omitted.append(f"{len(search.files) - MAX_DOCUMENTS} JSON files beyond the first {MAX_DOCUMENTS}")
     title = Path(os.path.realpath(folder)).name
-    return Sources(title, tuple(search.suites), tuple(search.runs), tuple(documents), tuple(search.omitted))
+    suites, runs, compressions = map(tuple, (search.suites, search.runs, search.compressions))
+    return Sources(title, suites, runs, compressions, tuple(documents), tuple(search.omitted))
+
+
+def read_compression(path: Path) -> Report:
+    """The report of the folder of a compressed network, or a report with its plan alone.
+
+    Raises:
+        CheckpointError: a file cannot be read.
+        CompressionError: it is damaged.
+    """
+    if exists(path / NAME):
+        return Report.load(path)
+    return Report(CompressionPlan.load(next(path / name for name in PLANS if exists(path / name))))
 
 
 class _Search:
@@ -99,6 +120,7 @@ class _Search:
     def __init__(self) -> None:
         self.suites: list[Place] = []
         self.runs: list[Place] = []
+        self.compressions: list[Place] = []
         self.files: list[Path] = []
         self.omitted: list[str] = []
         self._visited = 0
@@ -124,11 +146,16 @@ class _Search:
                     self.visit(inner, f"{name}/{inner.name}" if name else inner.name, depth - 1)
 
     def _is_known(self, place: Place, names: set[str]) -> bool:
-        """Whether a folder is that of a suite or of a run.
+        """Whether a folder is that of a suite, of a run or of a compressed network.
 
         One of another program is left out with a line.
         """
-        for file, check, places in ((SUITE, read_suite, self.suites), (CONFIG, RunFolder.existing, self.runs)):
+        known: tuple[tuple[str, Callable[[Path], Any], list[Place]], ...] = (
+            (SUITE, read_suite, self.suites),
+            (CONFIG, RunFolder.existing, self.runs),
+            *((plan, read_compression, self.compressions) for plan in PLANS),
+        )
+        for file, check, places in known:
             if file in names:
                 try:
                     check(place.path)

@@ -7,14 +7,17 @@ import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from mponet.draw import compression_report
 from mponet.draw.markup import Markup, element, joined
 from mponet.draw.page import page
 from mponet.errors import CheckpointError
 from mponet.report import accuracy, agreement, bonds, chart, learning, speed, tables
+from mponet.report.compressions import Compression, compression_section, compressions
 from mponet.report.experiments import Experiment, experiments
 from mponet.report.sources import Document, Sources, find
 
 STYLE = (
+    *compression_report.PAGE,
     *chart.STYLE,
     *agreement.STYLE,
     *tables.STYLE,
@@ -27,7 +30,7 @@ _log = logging.getLogger("mponet")
 
 
 def report(folder: Path, given: Sequence[Path] = ()) -> str:
-    """The page about a suite, a run, or a folder of such.
+    """The page about a suite, a run, a compressed network, or a folder of such.
 
     Args:
         folder: where they are.
@@ -37,7 +40,8 @@ def report(folder: Path, given: Sequence[Path] = ()) -> str:
     warning, names each.
 
     Raises:
-        CheckpointError: no training has begun, or a file that was given cannot be used.
+        CheckpointError: no training has begun and no network is compressed, or a file that was
+            given cannot be used.
         InputError: matplotlib is missing.
     """
     sources = find(folder, given)
@@ -47,16 +51,17 @@ def report(folder: Path, given: Sequence[Path] = ()) -> str:
     omitted += [f"{place.name or sources.title}: has not begun" for place in sources.runs if place.name not in begun]
     for line in omitted:
         _log.warning("left out: %s", line)
-    if not found:
+    compressed = compressions(sources.compressions)
+    if not found and not compressed:
         raise CheckpointError(f"{folder} holds no training that has begun; expected one; start it with: mponet run")
-    sections = [one for one in _sections(sources, found, checks, omitted) if one is not None]
+    sections = [one for one in _sections(sources, found, compressed, checks, omitted) if one is not None]
     links = element("nav", *(element("a", title, href=f"#{anchor}") for anchor, title, _ in sections), class_="screen")
     title = f"mponet report: {sources.title}"
     body = (
         element("section", element("h2", heading, id=anchor), Markup("\n"), inside)
         for anchor, heading, inside in sections
     )
-    return page(title, element("h1", title), _lead(found), links, *body, style=STYLE)
+    return page(title, element("h1", title), _lead(found, compressed), links, *body, style=STYLE)
 
 
 def _crosschecks(sources: Sources, given: Sequence[Path]) -> tuple[list[Markup], list[str]]:
@@ -85,29 +90,46 @@ def _crosschecks(sources: Sources, given: Sequence[Path]) -> tuple[list[Markup],
 
 
 def _sections(
-    sources: Sources, found: Sequence[Experiment], checks: Sequence[Markup], omitted: Sequence[str]
+    sources: Sources,
+    found: Sequence[Experiment],
+    compressed: Sequence[Compression],
+    checks: Sequence[Markup],
+    omitted: Sequence[str],
 ) -> Iterable[tuple[str, str, Markup] | None]:
     """Anchor, heading and content; None where there is nothing to say."""
+    if compressed:
+        yield "compressed", "Compressed networks", compression_section(compressed, sources.title)
+    yield from _of_trainings(sources, found) if found else ()
+    yield ("agreement", "Agreement of the backends", joined(checks, "\n")) if checks else None
+    yield ("omitted", "Left out", element("ul", *(element("li", line) for line in omitted))) if omitted else None
+
+
+def _of_trainings(sources: Sources, found: Sequence[Experiment]) -> Iterable[tuple[str, str, Markup] | None]:
     yield "results", "Beside the paper", tables.beside_the_paper(found)
     yield _charts("accuracy", "Accuracy against size", accuracy.charts(found))
     yield _charts("learning", "Learning curves", learning.charts(found))
     yield _bonds(found)
     yield _speed(found, sources.documents)
-    yield ("agreement", "Agreement of the backends", joined(checks, "\n")) if checks else None
     yield "trainings", "Every training", tables.trainings(found)
     yield "commands", "Commands and versions", _commands(found)
-    yield ("omitted", "Left out", element("ul", *(element("li", line) for line in omitted))) if omitted else None
 
 
-def _lead(found: Sequence[Experiment]) -> Markup:
+def _lead(found: Sequence[Experiment], compressed: Sequence[Compression]) -> Markup:
     """What there is, in a line."""
+    lines = [_told(found)] if found else []
+    if compressed:
+        lines.append(f"{len(compressed)} compressed network{'s' if len(compressed) > 1 else ''}.")
+    return element("p", " ".join(lines), class_="lead")
+
+
+def _told(found: Sequence[Experiment]) -> str:
     trainings = [one for experiment in found for one in experiment.trainings]
     states = [
         one.state if one.state in ("done", "diverged", "failed", "waiting") else "unfinished" for one in trainings
     ]
     told = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     kinds = [f"{count} {kind}{'s' if count > 1 else ''}" for kind in ("suite", "run") if (count := _count(found, kind))]
-    return element("p", f"{len(trainings)} trainings in {' and '.join(kinds)}: {told}.", class_="lead")
+    return f"{len(trainings)} trainings in {' and '.join(kinds)}: {told}."
 
 
 def _count(found: Sequence[Experiment], kind: str) -> int:
