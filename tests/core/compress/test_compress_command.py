@@ -53,14 +53,13 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(folder):
     assert not (folder / "small").exists()
 
 
-def test_inspect_shows_matrices_and_the_rank_that_they_need(folder):
-    done = run("inspect", "in", "--spectra", "--json", cwd=folder)
+def test_inspect_shows_matrices(folder):
+    done = run("inspect", "in", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
     assert facts["weights"] == sum(value.size for value in TENSORS.values())
     rows = {row["name"]: row for row in facts["matrices"]}
     assert (rows["a"]["rows"], rows["a"]["columns"], rows["a"]["dtype"]) == (128, 96, "F32")
-    assert rows["a"]["ranks"]["0.1"] <= 8 < rows["c_attn"]["ranks"]["0.1"]
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ COMMANDS = {
         ),
     ),
     "report": ((1,), ("-o", "--with")),
+    "spectrum": ((1,), ("--calibration", "--include", "--structure", "--min-weights", "-o")),
     "evaluate": ((1,), ("--data", "--device")),
     "tune": ((0,), ("--backend",)),
 }
