@@ -575,7 +575,7 @@ def test_upstream_fits_layers_to_what_they_get_from_compressed_ones():
     plain, report = compress(model, config, inputs)
     better, same = compress(model, config, inputs, upstream=True)
     assert same.plan == report.plan
-    errors = [sum(float((net(x) - model(x)).norm()) for x in inputs) for net in (plain, better)]
+    errors = [sum((net(x) - model(x)).detach().norm().item() for x in inputs) for net in (plain, better)]
     assert errors[1] < errors[0]
     for refused, words in ((None, "NoneType"), (iter(inputs), "iterator"), (calibrate(model, config, inputs), "Cal")):
         with pytest.raises(CompressionError, match=words):
