@@ -83,7 +83,7 @@ def test_the_command_prints_a_table_json_and_a_page(checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (("--include", "blok.*"), ("blok", "blocks.0.up")),
+        (("--include", "blok.*"), ("blok", "matches no module")),
         ((), ("no matrix", "min_weights")),
         (("-o", "x.svg"), (".html, .json",)),
         (("--calibration", "none"), ("none",)),
