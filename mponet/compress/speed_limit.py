@@ -6,6 +6,7 @@ from mponet.compress.config import CompressConfig
 from mponet.compress.hull import Option, Options
 from mponet.compress.layer_plan import LayerPlan
 from mponet.compress.select import Selected
+from mponet.errors import CompressionError
 
 #: An operator may take this many times as long as the dense layer.
 MAX_SLOWDOWN = 1.05
@@ -57,10 +58,22 @@ def allocated_in_time(
         options: of each.
         config: the budget.
         is_slow: whether an operator takes longer than its layer.
+
+    Raises:
+        CompressionError: the budget cannot be met, or only by operators that are slow.
     """
     forbidden: list[set[int]] = [set() for _ in options]
     while True:
-        indices = allocate(forbidden)
+        try:
+            indices = allocate(forbidden)
+        except CompressionError as error:
+            slow_layers = sum(map(bool, forbidden))
+            if not slow_layers:
+                raise
+            raise CompressionError(
+                f"{error}; operators of {slow_layers} layers would be slower than the layers and are left out; a "
+                "budget of weights, keep, allows them"
+            ) from error
         if config.multiplications is None:
             return indices
         slow = [
