@@ -13,6 +13,8 @@ from mponet.operators.metric import Metric
 #: Unknowns of one core up to which its Gram matrix is formed; above, conjugate gradients.
 MAX_GRAM_SIZE = 4096
 GRADIENT_STEPS = 24
+#: Entries of Gram matrices that are held at once where every input index has one of its own.
+MAX_GRAM_ENTRIES = 2**24
 #: This share of the Gram matrix' mean diagonal holds a core where no input tells it from others.
 DAMPING = 1e-11
 
@@ -68,10 +70,9 @@ class Environment:
         d, i, j, e = self.core_shape
         if (d * e if metric.is_diagonal else d * i * e) > MAX_GRAM_SIZE:
             return conjugate_gradients(self, metric, wanted)
-        if metric.is_diagonal:  # one system for each input index
-            gram = self._diagonal_gram(metric.covariance)
-            solution = np.linalg.solve(_damped(gram), wanted.transpose(1, 0, 3, 2).reshape(i, d * e, j))
-            return np.asarray(solution.reshape(i, d, e, j).transpose(1, 0, 3, 2), np.float64)
+        if metric.is_diagonal:
+            rows = self._solve_diagonal(metric.covariance, wanted.transpose(1, 0, 3, 2).reshape(i, d * e, j))
+            return np.asarray(rows.reshape(i, d, e, j).transpose(1, 0, 3, 2), np.float64)
         right = wanted.transpose(0, 1, 3, 2).reshape(d * i * e, j)
         solution = _solve_positive(_damped(self._gram(metric.covariance)), right)
         return np.asarray(solution.reshape(d, i, e, j).transpose(0, 1, 3, 2), np.float64)
@@ -96,16 +97,53 @@ class Environment:
             gram = (half @ right).reshape(d, d, i, i, e, e)
         return np.asarray(gram.transpose(0, 2, 4, 1, 3, 5).reshape(d * i * e, d * i * e), np.float64)
 
+    def _solve_diagonal(self, diagonal: Array, wanted: Array) -> Array:
+        """The solutions ``(I_k, D_{k-1} D_k, J_k)``, one system for each input index."""
+        d, i, j, e = self.core_shape
+        if self.left.shape[0] == self.right.shape[1] == 1:  # all inputs are here: one matrix, scaled for each
+            scales = np.where(diagonal > 0.0, diagonal, 1.0)
+            columns = (wanted / scales[:, None, None]).transpose(1, 0, 2).reshape(d * e, i * j)
+            gram = _damped(self._diagonal_gram(np.ones((1, 1, 1))))[0]
+            return _solve_positive(gram, columns).reshape(d * e, i, j).transpose(1, 0, 2)
+        legs = diagonal.reshape(self.left.shape[0], i, self.right.shape[1])
+        solution, step = np.empty_like(wanted), max(MAX_GRAM_ENTRIES // (d * e) ** 2, 1)
+        for first in range(0, i, step):
+            part = slice(first, first + step)
+            solution[part] = np.linalg.solve(_damped(self._diagonal_gram(legs[:, part])), wanted[part])
+        return solution
+
     def _diagonal_gram(self, diagonal: Array) -> Array:
-        """``(I_k, (D_{k-1} D_k)^2)`` for a diagonal covariance."""
-        p, _, d = self.left.shape
-        e, q, _ = self.right.shape
-        i = self.core_shape[1]
+        """``(I_k, (D_{k-1} D_k)^2)`` for a diagonal covariance.
+
+        It is ``(inputs left, I_k, inputs right)``.
+        """
+        (p, _, d), (e, q, _), i = self.left.shape, self.right.shape, diagonal.shape[1]
+        right_side = self.right.transpose(1, 2, 0)
+        if q == 1 or p == 1:  # inputs on one side only: that side is summed first
+            ones = np.ones((1, i))
+            left = _weighted_gram(self.left, diagonal[:, :, 0] if q == 1 else ones)
+            right = _weighted_gram(right_side, ones if q == 1 else diagonal[0].T)
+            return np.asarray(np.einsum("iab,icd->iacbd", left, right).reshape(i, d * e, d * e), np.float64)
         left = np.matmul(self.left.transpose(0, 2, 1), self.left).reshape(p, d * d)
-        right = np.matmul(self.right.transpose(1, 0, 2), self.right.transpose(1, 2, 0)).reshape(q, e * e)
+        right = np.matmul(right_side.transpose(0, 2, 1), right_side).reshape(q, e * e)
         half = (diagonal.reshape(p * i, q) @ right).reshape(p, i * e * e)
         gram = (left.T @ half).reshape(d, d, i, e, e)
         return np.asarray(gram.transpose(2, 0, 3, 1, 4).reshape(i, d * e, d * e), np.float64)
+
+
+def _weighted_gram(side: Array, weights: Array) -> Array:
+    """``sum_n w_ni S_n^T S_n`` for each ``i``, ``(i, D, D)``.
+
+    Args:
+        side: ``(n, outputs, D)``.
+        weights: ``(n, i)``.
+    """
+    n, _, bond = side.shape
+    if n <= weights.shape[1]:
+        products = np.matmul(side.transpose(0, 2, 1), side).reshape(n, bond * bond)
+        return np.asarray((weights.T @ products).reshape(-1, bond, bond), np.float64)
+    rows = side.reshape(-1, bond)
+    return np.stack([(side * w[:, None, None]).reshape(-1, bond).T @ rows for w in weights.T])
 
 
 def conjugate_gradients(environment: Environment, metric: Metric, wanted: Array, steps: int = GRADIENT_STEPS) -> Array:

@@ -3,12 +3,15 @@
 Exact where they can be, monotone and better than TT-SVD elsewhere.
 """
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mponet.errors import InputError, ShapeError
+from mponet.operators import environment
 from mponet.operators.decompose import from_matrix
 from mponet.operators.fit import fit, fit_matrix
 from mponet.operators.metric import Metric, leading_eigenvectors, low_rank, output_spectrum
@@ -211,3 +214,26 @@ def test_a_fitted_matrix_is_within_the_error_of_its_outputs(dims, error):
     assert metric.relative_error(matrix, to_matrix(found.mpo)) <= max(error, 1e-12)
     if error:
         assert found.mpo.shape.parameters < fit_matrix(matrix, *dims, metric).mpo.shape.parameters
+
+
+@pytest.mark.parametrize("dims", [((40, 1), (3, 4)), ((1, 40), (3, 4)), ((8, 5), (3, 4)), ((5, 8, 1), (2, 2, 3))])
+def test_a_diagonal_metric_gives_what_the_same_metric_as_a_matrix_gives(dims, monkeypatch):
+    rng = np.random.default_rng(0)
+    matrix, counts = rng.standard_normal((40, 12)), rng.random(40)
+    shape = MPOShape.from_factors(*dims, 4)
+    expected = fit(matrix, shape, Metric(np.diag(counts)), max_sweeps=3, min_gain=0.0)
+    for entries in (2**24, 64):  # all Gram matrices at once, or a few
+        monkeypatch.setattr(environment, "MAX_GRAM_ENTRIES", entries)
+        found = fit(matrix, shape, Metric(counts), max_sweeps=3, min_gain=0.0)
+        np.testing.assert_allclose(found.history, expected.history, rtol=1e-8)
+
+
+def test_a_long_vocabulary_needs_little_memory():
+    rng = np.random.default_rng(0)
+    matrix, counts = rng.standard_normal((3000, 256)), np.where(rng.random(3000) < 0.5, 0.0, 1.0)
+    tracemalloc.start()
+    found = fit(matrix, MPOShape.from_factors((3000, 1), (2, 128), 100), Metric(counts), max_sweeps=1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.error < found.history[0] and np.isfinite(found.error)
+    assert peak < 20 * matrix.nbytes  # a Gram matrix for each word would take 39 times as much
