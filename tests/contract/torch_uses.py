@@ -25,8 +25,8 @@ DOUBLE = torch.float64
 ABSENT = {}
 #: Kind to use to the reason why the kind does not have it.
 ABSENT_KINDS = {
-    "MPOConv1d": {"adapters": "PEFT makes the adapter of a convolution from the layer's class, which has a bond"},
-    "MPOConv2d": {"adapters": "PEFT makes the adapter of a convolution from the layer's class, which has a bond"},
+    "MPOConv1d": {"adapters": "PEFT builds adapters of convolutions from the layer's class"},
+    "MPOConv2d": {"adapters": "PEFT builds adapters of convolutions from the layer's class"},
     "TiedHead": {
         "hooks": "it is made from an embedding, not from a dense layer",
         "kept": "it is made from an embedding, not from a dense layer",
