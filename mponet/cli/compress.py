@@ -79,7 +79,8 @@ def compress(
             def progress(step: str, done: int, count: int) -> None:
                 status.update(f"{step} {done} of {count}")
 
-            plan = plan_job(job, progress) if dry_run else run_job(job, processes=jobs, progress=progress)
+            made = plan_job if dry_run else run_job
+            plan = made(job, processes=jobs, progress=progress)
     _show(plan, None if dry_run else out, as_json)
 
 

@@ -178,15 +178,15 @@ class Calibration:
             return target
         return replace(target, positions=max(round(sums.count / self.examples), 1))
 
-    def only(self, name: str) -> "Calibration":
-        """What it tells about one target, to be sent to another process."""
-        sums = self.of(name)
+    def only(self, *names: str) -> "Calibration":
+        """What it tells about some targets, to be sent to another process."""
         return Calibration(
-            {} if sums is None else {name: sums},
-            {} if sums is None else {name: name},
-            {name: self.gradients[name]} if name in self.gradients else {},
-            {name: self.gradient_rows[name]} if name in self.gradient_rows else {},
-            {name: self.gradient_products[name]} if name in self.gradient_products else {},
+            {name: sums for name in names if (sums := self.of(name)) is not None},
+            {name: name for name in names if self.of(name) is not None},
+            {name: self.gradients[name] for name in names if name in self.gradients},
+            {name: self.gradient_rows[name] for name in names if name in self.gradient_rows},
+            {name: self.gradient_products[name] for name in names if name in self.gradient_products},
+            self.examples,
         )
 
     def counts(self) -> list[tuple[str, int]]:

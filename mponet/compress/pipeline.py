@@ -1,8 +1,9 @@
 """From targets and sums to a plan, and from a plan to fitted operators."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,9 @@ from mponet.errors import CompressionError
 from mponet.operators.shape import inner_bonds
 
 Array = NDArray[np.float64]
+Task = tuple[WorkFolder | None, Selected, Sequence[Target], CompressConfig, Calibration | None]
+#: Applies a function to tasks, in order, as `map` does.
+Each = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 Measure = Callable[[LayerPlan], float | None]
 DENSE_IS_BEST = "dense is best at this budget"
 MEASURED = "speeds are measured: medians of interleaved calls on inputs of the calibration's shapes"
@@ -44,6 +48,7 @@ def make_plan(
     folder: WorkFolder | None = None,
     measure: Measure | None = None,
     progress: Progress | None = None,
+    each: Each = map,
 ) -> CompressionPlan:
     """Decide what becomes of every layer.
 
@@ -55,6 +60,8 @@ def make_plan(
         folder: keeps finished steps, so that a killed call goes on; None keeps none.
         measure: measures the time of a layer over that of its operator; None only predicts it.
         progress: called with a step's name, how many are done and how many there are.
+        each: applies a function to the task of every layer, in order; one that uses processes needs
+            targets that can be pickled.
 
     Raises:
         CompressionError: a pattern matches no module, nothing may be replaced, or the budget cannot
@@ -69,12 +76,10 @@ def make_plan(
         raise CompressionError(f"no layer may be replaced ({'; '.join(reasons)}); include more, or lower min_weights")
     options: list[Options] = []
     energies: list[Energies] = []
-    for done, entry in enumerate(matched):
+    tasks = [(folder, entry, groups[entry.target.name], config, calibration) for entry in matched]
+    for done, (found, outputs, loss) in enumerate(each(_searched, [_without_others(task) for task in tasks])):
         if progress is not None:
             progress("search", done, len(matched))
-        group = groups[entry.target.name]
-        make = partial(layer_options, entry, group, config, calibration)
-        found, outputs, loss = kept_options(folder, entry, group, config, calibration, make)
         options.append(found)
         energies.append(Energies(outputs, loss))
     speeds = Speeds(measure)
@@ -196,6 +201,21 @@ class Energies:
 
     outputs: float
     loss: float
+
+
+def _without_others(task: Task) -> Task:
+    """A task that is small enough to be sent to another process: with the sums of its layer only."""
+    folder, entry, group, config, calibration = task
+    if calibration is None or folder is not None:  # a folder tells layers apart by the whole
+        return task
+    return folder, entry, group, config, calibration.only(*(target.name for target in group))
+
+
+def _searched(task: Task) -> tuple[Options, float, float]:
+    """The options of a layer, made or kept."""
+    folder, entry, group, config, calibration = task
+    make = partial(layer_options, entry, group, config, calibration)
+    return kept_options(folder, entry, group, config, calibration, make)
 
 
 def layer_options(

@@ -14,10 +14,12 @@ they are when they belong to the same job.
 """
 
 import json
+import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
@@ -43,6 +45,8 @@ from mponet.files import remove_leftovers, write_json, writing
 PARTS = ".parts"
 DESCRIPTION = "mponet.json"
 SINGLE = "model.safetensors"
+#: Matrices in float64 that a search or a fit holds at a time, about.
+WORKING_COPIES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +102,36 @@ def open_job(path: Path, out: Path, config: CompressConfig, calibration: Calibra
     return Job(source, out, config, calibration, found, targets(source, found))
 
 
-def plan_job(job: Job, progress: Progress | None = None) -> CompressionPlan:
+def plan_job(job: Job, *, processes: int = 1, progress: Progress | None = None) -> CompressionPlan:
     """What `run_job` would do.  Nothing is written.
+
+    Args:
+        job: what to do.
+        processes: number of processes that search, as far as their memory is free.
+        progress: called with a step's name, how many are done and how many there are.
 
     Raises:
         CompressionError: a pattern matches nothing, or the budget cannot be met.
     """
     owned = {matrix.tensor for matrix in job.found}
     other = sum(entry.size for name, entry in job.source.entries.items() if name not in owned)
-    return make_plan(job.targets, job.config, job.calibration, other_weights=other, progress=progress)
+    largest = max((target.weights for target in job.targets), default=0)
+    each = partial(_each, processes=affordable(processes, largest))
+    return make_plan(job.targets, job.config, job.calibration, other_weights=other, progress=progress, each=each)
+
+
+def affordable(processes: int, weights: int) -> int:
+    """How many of some processes have the memory for a matrix, at least 1.
+
+    Args:
+        processes: the number that is asked for.
+        weights: entries of the largest matrix.
+    """
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # a system that does not say
+        return processes
+    return max(1, min(processes, free // max(WORKING_COPIES * 8 * weights, 1)))
 
 
 def run_job(job: Job, *, processes: int = 1, progress: Progress | None = None) -> CompressionPlan:
@@ -114,7 +139,7 @@ def run_job(job: Job, *, processes: int = 1, progress: Progress | None = None) -
 
     Args:
         job: what to do.
-        processes: number of processes that fit matrices.
+        processes: number of processes that search and fit, as far as their memory is free.
         progress: called with a step's name, how many are done and how many there are.
 
     Returns:
@@ -139,7 +164,7 @@ def _run(job: Job, processes: int, progress: Progress | None) -> CompressionPlan
     if (job.out / DESCRIPTION).exists() and job.parts.exists():  # killed after the last file was written
         shutil.rmtree(job.parts)
         return CompressionPlan.load(job.out / DESCRIPTION)
-    plan = _begun(job, progress)
+    plan = _begun(job, progress, processes)
     rows = list(plan.replaced)
     known = {target.name: target for target in job.targets}
     kinds = {matrix.module: job.source.entries[matrix.tensor].dtype for matrix in job.found}
@@ -149,7 +174,8 @@ def _run(job: Job, processes: int, progress: Progress | None) -> CompressionPlan
         for k, row in enumerate(rows)
         if not (job.parts / _part(k)).is_file()
     ]
-    for done, _ in enumerate(_each(_fit_part, tasks, processes), start=len(rows) - len(tasks) + 1):
+    fits = affordable(processes, max((row.dense_weights for row in rows), default=0))
+    for done, _ in enumerate(_each(_fit_part, tasks, fits), start=len(rows) - len(tasks) + 1):
         if progress is not None:
             progress("fit", done, len(rows))
     _write_files(job, plan, rows)
@@ -157,7 +183,7 @@ def _run(job: Job, processes: int, progress: Progress | None) -> CompressionPlan
     return plan
 
 
-def _begun(job: Job, progress: Progress | None) -> CompressionPlan:
+def _begun(job: Job, progress: Progress | None, processes: int) -> CompressionPlan:
     """The plan of an earlier call of the same job, or a new one."""
     if (job.out / DESCRIPTION).exists():
         raise CheckpointError(f"{job.out} holds a compressed network; expected a new folder; choose another")
@@ -166,7 +192,7 @@ def _begun(job: Job, progress: Progress | None) -> CompressionPlan:
         raise CheckpointError(f"{job.out} holds parts of another job; expected none; choose another folder")
     if saved.is_file():
         return CompressionPlan.load(saved)
-    plan = plan_job(job, progress)
+    plan = plan_job(job, processes=processes, progress=progress)
     with writing(job.out):
         job.parts.mkdir(parents=True, exist_ok=True)
     write_json(marker, {"fingerprint": job.fingerprint})
@@ -178,12 +204,16 @@ def _part(number: int) -> str:
     return f"{number:06d}.safetensors"
 
 
-def _each(function: Callable[[Any], None], tasks: list[Any], processes: int) -> Iterable[None]:
+def _each(function: Callable[[Any], Any], tasks: Sequence[Any], processes: int) -> Iterator[Any]:
+    """The results of tasks in order, from some processes; an error cancels those not begun."""
     if processes <= 1 or len(tasks) <= 1:
-        return map(function, tasks)
+        yield from map(function, tasks)
+        return
     pool = ProcessPoolExecutor(min(processes, len(tasks)), mp_context=get_context("spawn"))
-    with pool:
-        return list(pool.map(function, tasks))
+    try:
+        yield from pool.map(function, tasks)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _fit_part(task: tuple[Target, LayerPlan, Calibration | None, CompressConfig, str, str]) -> None:

@@ -16,7 +16,7 @@ from core.compress.planted import calibrated
 from core.faults import checkpoints
 from mponet import to_matrix
 from mponet.compress import CompressConfig, fitted
-from mponet.compress.stream.job import DESCRIPTION, PARTS, open_job, plan_job, run_job
+from mponet.compress.stream.job import DESCRIPTION, PARTS, affordable, open_job, plan_job, run_job
 from mponet.compress.stream.sources import INDEX
 from mponet.errors import CheckpointError
 from mponet.operators.mpo import MPO
@@ -164,3 +164,9 @@ def test_a_mutated_checkpoint_is_used_or_refused_and_leaves_nothing(tmp_path):
     counts = checkpoints.fuzz(tmp_path / "fuzz", int(os.environ.get("MPONET_FUZZ", "200")), random.Random(0))
     assert counts["faults"] == [] and counts["files"] >= 200
     assert counts["used"] and counts["refused"]
+
+
+def test_processes_are_as_many_as_have_memory():
+    assert affordable(4, 0) == 4
+    assert affordable(4, 1 << 60) == 1
+    assert 1 <= affordable(2, 10**6) <= 2
