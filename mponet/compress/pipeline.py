@@ -204,7 +204,7 @@ class Energies:
 
 
 def _without_others(task: Task) -> Task:
-    """A task that is small enough to be sent to another process: with the sums of its layer only."""
+    """A task with the sums of its layer only, small enough to be sent to another process."""
     folder, entry, group, config, calibration = task
     if calibration is None or folder is not None:  # a folder tells layers apart by the whole
         return task
