@@ -41,8 +41,8 @@ SUMMARY = {
 - Fit operators to the layer's inputs: plain SVD of the weights loses two to four times as much
   of what MiniLM knows.""",
     "compress-quantized": """\
-- At equal bytes, rounding weights to few bits loses less than leaving weights out. Operators buy
-  multiplications; round their cores last.""",
+- If bytes are what you want, round first: SmolLM2 at 8 bits loses nothing and is smaller than at
+  keep 0.6 with 16 bits. Operators buy multiplications, which bits do not.""",
 }
 
 
@@ -320,7 +320,7 @@ def quantised(found: Figures) -> Iterator[str]:
 
 The 210 linear layers of SmolLM2-135M rounded to nearest in groups of {found["group"]} with 16-bit
 scales, dense and compressed one shot. Perplexity on two held-out texts. *MB* is that of these
-layers.
+layers; 16 bits are those of a file, nothing was rounded.
 """
     texts = [name for name in next(iter(rows.values())) if name not in ("bits", "bytes", "keep")]
     yield from table("keep", "bits", "MB", *texts)
@@ -328,8 +328,9 @@ layers.
         keep = name.split(" ")[0].replace("dense", "1")
         yield cells(keep, row["bits"], f"{row['bytes'] / 1e6:.1f}", *(f"{row[text]:.2f}" for text in texts))
     yield """
-Compare rows of equal size. The two multiply, and operators buy what bits do not: fewer
-multiplications. So compress for speed, heal, and round the cores last."""
+Compare rows of equal size. Keep 0.6 takes 127 MB at 16 bits, more than the dense network at 8 bits.
+The two multiply, and operators buy what bits do not: fewer multiplications. So compress for speed,
+heal, and round the cores last."""
 
 
 # ---------------------------------------------------------------- parts of tables
