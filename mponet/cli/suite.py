@@ -29,8 +29,6 @@ from mponet.training.suite.write import flat
 Examples:
   mponet suite --models fc2,fc2:4,lenet5 --seeds 3 --out runs/mnist
   mponet suite --backend jax --preset paper --out runs/paper
-  mponet suite --models fc2:4 --data digits --steps 500 --seeds 2
-  mponet suite --models fc2:4,fc2:16 --variants dense,mpo,low-rank
   mponet suite --models fc2 --sweep bond=2,4,8 --sweep rate=0.1,0.4 --workers 4
   mponet suite --models fc2:4 --worker --out /shared/sweep      on each machine
   mponet suite --status runs/paper                from another terminal
