@@ -182,6 +182,10 @@ class _MPOConv(ParameterAccess, ConvLayer, keras.layers.Layer):
         outputs = tuple(None if n is None else made for n, made in zip(sizes, known, strict=True))
         return (input_shape[0], *self._maps(outputs, self.filters)[1:])
 
+    def _take_shape(self, shape: ConvShape) -> None:
+        mpo, self._shape = shape.mpo, shape
+        self.input_dims, self.output_dims, self.bond = mpo.input_dims, mpo.output_dims, mpo.bond_dims[1:-1]
+
     def get_config(self) -> dict[str, Any]:
         """The arguments, for `from_config`."""
         names = (

@@ -58,6 +58,9 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer, keras.layers.Layer):
         (TensorShape([1, 3, 384]), TensorShape([1, 3, 30522]))
     """
 
+    #: What `mponet_tensorflow.merge` makes of it.
+    _dense_type: Any = keras.layers.Embedding
+
     def __init__(
         self,
         input_dim: int,

@@ -1,6 +1,7 @@
 """`MPODense`: a dense layer whose kernel is a matrix product operator."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 from mponet.errors import ShapeError
@@ -126,6 +127,11 @@ class MPODense(ParameterAccess, LinearLayer, keras.layers.Layer):
             InputError: the inputs are complex, sparse or ragged.
         """
         return linear(self, inputs, training)
+
+    def _take_shape(self, shape: MPOShape) -> None:
+        self._padding = self.padding
+        self._sizes = replace(self.sizes, shape=shape)
+        self.input_dims, self.output_dims, self.bond = shape.input_dims, shape.output_dims, shape.bond_dims[1:-1]
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, for `from_config`."""

@@ -113,6 +113,25 @@ class ParameterAccess(OperatorLayer):
     def _write(self, parameter: keras.Variable, values: NDArray[Any]) -> None:
         parameter.assign(from_numpy(values, tf.as_dtype(parameter.dtype)))
 
+    def _resize(self, shape: Any, values: Sequence[NDArray[Any]]) -> None:
+        """Become the layer of another shape with other numbers, as truncation does."""
+        self._take_shape(shape)
+        tracker = self._tracker  # type: ignore[attr-defined]
+        tracker.unlock()
+        for name, value, old in zip(self.parameter_names, values, self.tensors, strict=True):
+            tracker.untrack(old)
+            core = self._add(name, value.shape, _given(value), old.regularizer, old.constraint)
+            core.trainable, core._path = old.trainable, old.path
+            setattr(self, name, core)
+        if self.bias is not None:  # stays last
+            tracker.untrack(self.bias)
+            tracker.add_to_store("trainable_variables", self.bias)
+        tracker.lock()
+
+    def _take_shape(self, shape: Any) -> None:
+        """Another shape of as many inputs and outputs; `get_config` then gives it."""
+        self.shape = shape
+
     def _planning(self) -> tuple[str, PlanningContext]:
         return self.compute_dtype, planner()  # type: ignore[attr-defined]
 
