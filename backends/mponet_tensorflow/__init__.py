@@ -1,14 +1,38 @@
 """mponet for TensorFlow and Keras 3.
 
-Layers, and the `backend` that ``mponet.load("tensorflow")`` gives.
+Layers, compression, and the `backend` that ``mponet.load("tensorflow")`` gives.
 """
 
 from mponet_tensorflow.adapter import backend as backend
+from mponet_tensorflow.compression import calibrate as calibrate
+from mponet_tensorflow.compression import compress as compress
+from mponet_tensorflow.compression import heal as heal
+from mponet_tensorflow.compression import load_compressed as load_compressed
+from mponet_tensorflow.compression import merge as merge
+from mponet_tensorflow.compression import plan as plan
+from mponet_tensorflow.compression import save_compressed as save_compressed
 from mponet_tensorflow.exporting import export as export
 from mponet_tensorflow.nn.convolution import MPOConv1D as MPOConv1D
 from mponet_tensorflow.nn.convolution import MPOConv2D as MPOConv2D
+from mponet_tensorflow.nn.einsum import MPOEinsumDense as MPOEinsumDense
 from mponet_tensorflow.nn.embedding import MPOEmbedding as MPOEmbedding
 from mponet_tensorflow.nn.linear import MPODense as MPODense
 from mponet_tensorflow.nn.network import NetworkDense as NetworkDense
 
-__all__ = ["MPOConv1D", "MPOConv2D", "MPODense", "MPOEmbedding", "NetworkDense", "backend", "export"]
+__all__ = [
+    "MPOConv1D",
+    "MPOConv2D",
+    "MPODense",
+    "MPOEinsumDense",
+    "MPOEmbedding",
+    "NetworkDense",
+    "backend",
+    "calibrate",
+    "compress",
+    "export",
+    "heal",
+    "load_compressed",
+    "merge",
+    "plan",
+    "save_compressed",
+]
