@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mponet.export import TOLERANCE, Exported, Exporter, write_checked
 from mponet.export.formats import format_for
 from mponet.files import write_atomically
-from mponet.layers.operator import OperatorLayer
+from mponet_jax.compression.merging import merge as merge_operators
 from mponet_jax.ops.arrays import to_numpy
 
 Arrays = Sequence[NDArray[Any]]
@@ -67,25 +67,13 @@ def export(
     own = nnx.clone(model)
     own.eval()
     if merge:
-        own = _merged(own)
+        own = merge_operators(own, in_place=True)[0]
 
     def call(values: Arrays) -> Arrays:
         return _arrays(own(*map(jnp.asarray, values)))
 
     options: dict[str, Any] = {"to": to, "framework": "jax", "dynamic": tuple(dynamic), "tolerance": tolerance}
     return write_checked(EXPORTERS[to], call, own, Path(path), arrays, **options)
-
-
-def _merged(model: Any) -> Any:
-    """The module with every operator replaced by the dense layer of the same numbers, in place."""
-    dense = {id(child): child.to_dense() for _, child in nnx.iter_modules(model) if isinstance(child, OperatorLayer)}
-    for _, parent in list(nnx.iter_modules(model)):
-        if id(parent) in dense:
-            continue
-        for name, child in list(vars(parent).items()):
-            if id(child) in dense:
-                setattr(parent, name, dense[id(child)])
-    return dense.get(id(model), model)
 
 
 def _arrays(outputs: Any) -> Arrays:

@@ -47,6 +47,8 @@ def gathered(
     if data is None or isinstance(data, Calibration):
         return data
     wanted, gradients, products = _needs(targets, config)
+    if not wanted:
+        return Calibration()  # `make_plan` says why nothing may be replaced
     count = len(data) if isinstance(data, Sized) else 0
     batches = iter(data)
     if folder is None:

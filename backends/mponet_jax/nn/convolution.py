@@ -101,7 +101,7 @@ class MPOConv(ParameterAccess, ConvLayer, nnx.Module):
             input_dims=input_dims,
             output_dims=output_dims,
         )
-        self.window = _window(self.shape.kernel_size, strides, padding, kernel_dilation)
+        self.window = window_of(self.shape.kernel_size, strides, padding, kernel_dilation)
         self.padding = padding if isinstance(padding, str) else self.window.padding
         self.initializer = initializer
         self._make_parameters(use_bias, dtype, param_dtype, rngs)
@@ -229,7 +229,7 @@ def _convolved(state: Array, kernel: Array, step: ConvStep, window: Window) -> A
     return result
 
 
-def _window(size: tuple[int, ...], strides: Sizes | None, padding: Any, dilation: Sizes | None) -> Window:
+def window_of(size: tuple[int, ...], strides: Sizes | None, padding: Any, dilation: Sizes | None) -> Window:
     """The window by the names of paddings that nnx has."""
     name = padding.upper() if isinstance(padding, str) else ""
     if name not in ("CIRCULAR", "REFLECT"):

@@ -5,7 +5,7 @@ For each kind it says how the matrix is read, and which module replaces it.
 A kind of module is an entry of `KINDS`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,8 @@ class ModuleKind:
         sums: sums over the rows that the module multiplies with, from its input.
         build: the module that takes the place, from the module and the fitted layer.
         gradient_rows: rows ``(n, out)`` of the gradient at a module's output.
+        reading: what decides which rows are made of an input; layers that read the same tensor, and
+            agree in it, share sums.
         share: the module that takes the place and shares the operator of another, from the module,
             the other one's replacement, and the new bias.
     """
@@ -51,6 +53,7 @@ class ModuleKind:
     sums: Callable[[Any, Array], Sums]
     build: Callable[[Any, FittedLayer], nn.Module]
     gradient_rows: Callable[[Any, Array], Array]
+    reading: Callable[[Any], Hashable]
     share: Callable[[Any, nn.Module, NDArray[np.float64] | None], nn.Module]
 
 
@@ -122,6 +125,10 @@ def _describe_linear(name: str, module: Any) -> Target:
 
 def _linear_sums(_: nn.Module, inputs: Array) -> Sums:
     return _row_sums(inputs.reshape(-1, inputs.shape[-1]))
+
+
+def _reads_last(_: nn.Module) -> Hashable:
+    return "last"
 
 
 def _build_linear(module: Any, fitted: FittedLayer) -> nn.Module:
@@ -197,6 +204,10 @@ def _convolution_sums(module: Any, inputs: Array) -> Sums:
     return _row_sums(patches.permute(order).flatten(1 + rank).flatten(0, rank))
 
 
+def _reads_patches(module: Any) -> Hashable:
+    return "patches", module.kernel_size, module.stride, module.padding, module.dilation, module.padding_mode
+
+
 def _build_convolution(module: Any, fitted: FittedLayer) -> nn.Module:
     layer = _layer_of(module)
     structure, mpo = kernel_operator(fitted)
@@ -216,6 +227,10 @@ def _describe_embedding(name: str, module: Any) -> Target:
 def _embedding_sums(module: Any, inputs: Array) -> Sums:
     counts = torch.bincount(inputs.reshape(-1), minlength=module.num_embeddings).cpu().numpy().astype(np.float64)
     return counts, counts, inputs.numel()
+
+
+def _reads_tokens(module: Any) -> Hashable:
+    return "tokens", module.num_embeddings
 
 
 def _build_embedding(module: Any, fitted: FittedLayer) -> nn.Module:
@@ -270,6 +285,7 @@ KINDS: tuple[ModuleKind, ...] = (
         _linear_sums,
         _build_linear,
         _features_last,
+        _reads_last,
         _share_linear,
     ),
     ModuleKind(
@@ -278,6 +294,7 @@ KINDS: tuple[ModuleKind, ...] = (
         _convolution_sums,
         _build_convolution,
         _channels_first,
+        _reads_patches,
         _share_nothing,
     ),
     ModuleKind(
@@ -286,6 +303,7 @@ KINDS: tuple[ModuleKind, ...] = (
         _embedding_sums,
         _build_embedding,
         _features_last,
+        _reads_tokens,
         _share_embedding,
     ),
 )

@@ -3,7 +3,7 @@
 Sums over the inputs of its layers, and gradients at their outputs.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -142,7 +142,7 @@ class _Watch:
         self._products = products
         self.calibration = sums
         self.shapes = shapes
-        self._recent: list[tuple[Array, str]] = []
+        self._recent: list[tuple[Array, Hashable, str]] = []
         self._handles: list[Any] = []
         self._backward = False
         self._rows: dict[str, int] = {}
@@ -179,14 +179,15 @@ class _Watch:
     def _add_inputs(self, name: str, module: nn.Module, inputs: Array) -> None:
         calibration = self.calibration
         self.shapes[name] = tuple(inputs.shape)
-        if name not in calibration.inputs:  # the first batch tells which layers read the same tensor
-            shared = next((key for tensor, key in self._recent if _same(tensor, inputs)), name)
-            calibration.inputs[name] = shared
-            self._recent = [*self._recent[1 - RECENT_INPUTS :], (inputs, shared)]
-        if calibration.inputs[name] != name:
-            return
         kind = kind_of(module)
         assert kind is not None
+        if name not in calibration.inputs:  # the first batch tells which layers read the same tensor
+            rows = kind.reading(module)
+            recent = (key for tensor, reading, key in self._recent if reading == rows and _same(tensor, inputs))
+            shared = calibration.inputs[name] = next(recent, name)
+            self._recent = [*self._recent[1 - RECENT_INPUTS :], (inputs, rows, shared)]
+        if calibration.inputs[name] != name:
+            return
         products, total, count = kind.sums(module, inputs.detach())
         if name not in calibration.sums:
             calibration.sums[name] = InputSums.zeros(len(total), diagonal=products.ndim == 1)

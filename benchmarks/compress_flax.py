@@ -1,0 +1,172 @@
+"""Bits per byte of a flax.nnx transformer after compression, one shot and healed.
+
+The model reads bytes, and is trained here from scratch, in some minutes on two cores: on every
+other topic of ``pydoc_data.topics`` (a part of Python) and on the news of ``lee_background.cor``
+(in the package ``gensim``, ``pip install --no-deps gensim``).  The other topics and the news of
+``lee.cor`` are held out.  Compression and healing see the topics only, so the news show what that
+costs elsewhere.  Run from the root of the repository::
+
+    python benchmarks/compress_flax.py --weights /tmp/flax.safetensors
+"""
+
+import argparse
+from importlib.util import find_spec
+from math import log
+from pathlib import Path
+from time import perf_counter
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from safetensors.flax import load_file, save_file
+
+from mponet.compress import CompressConfig, HealConfig
+from mponet_jax import calibrate, compress, heal
+
+WIDTH, HEADS, DEPTH, CONTEXT, BYTES = 192, 6, 4, 128, 128
+BATCH, HELD_OUT = 16, 256  # windows
+STRUCTURES = {"low rank": ("low-rank",), "MPO": ("mpo",), "balanced MPO": ("balanced",)}
+
+
+class Block(nnx.Module):
+    """Attention and two linear layers, each on the normalised sum so far."""
+
+    def __init__(self, rngs):
+        self.before, self.between = nnx.LayerNorm(WIDTH, rngs=rngs), nnx.LayerNorm(WIDTH, rngs=rngs)
+        self.attention = nnx.MultiHeadAttention(HEADS, WIDTH, decode=False, rngs=rngs)
+        self.up, self.down = nnx.Linear(WIDTH, 4 * WIDTH, rngs=rngs), nnx.Linear(4 * WIDTH, WIDTH, rngs=rngs)
+
+    def __call__(self, x, mask):
+        """The sum after the block."""
+        x = x + self.attention(self.before(x), mask=mask)
+        return x + self.down(nnx.gelu(self.up(self.between(x))))
+
+
+class Transformer(nnx.Module):
+    """Logits of the next byte; the table of the bytes is the head, too."""
+
+    def __init__(self, rngs):
+        self.bytes, self.places = nnx.Embed(BYTES, WIDTH, rngs=rngs), nnx.Embed(CONTEXT, WIDTH, rngs=rngs)
+        self.blocks = nnx.List([Block(rngs) for _ in range(DEPTH)])
+        self.norm = nnx.LayerNorm(WIDTH, rngs=rngs)
+
+    def __call__(self, tokens):
+        """Logits ``(..., length, bytes)``."""
+        x = self.bytes(tokens) + self.places(jnp.arange(tokens.shape[-1]))
+        mask = nnx.make_causal_mask(tokens)
+        for block in self.blocks:
+            x = block(x, mask)
+        return self.bytes.attend(self.norm(x))
+
+
+def loss_of(logits, windows):
+    """Mean loss of the bytes that follow."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits, windows[:, 1:]).mean()
+
+
+def summed_loss(logits, tokens):
+    """The summed loss of the bytes that follow within the windows."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits[:, :-1], tokens[:, 1:]).sum()
+
+
+def windows_of(text):
+    """Rows of one byte more than the context."""
+    data = np.frombuffer(text.encode("ascii", "replace"), np.uint8).astype(np.int32)
+    return data[: len(data) // (CONTEXT + 1) * (CONTEXT + 1)].reshape(-1, CONTEXT + 1)
+
+
+def texts():
+    """Windows to train on, of topics and of all, and held-out ones by domain."""
+    from pydoc_data.topics import topics
+
+    spec = find_spec("gensim")
+    if spec is None or spec.origin is None:
+        raise SystemExit("gensim is missing; pip install --no-deps gensim, for the texts in its test data")
+    folder = Path(spec.origin).parent / "test" / "test_data"
+    news, held = (windows_of((folder / name).read_text("utf-8")) for name in ("lee_background.cor", "lee.cor"))
+    entries = [topics[name] for name in sorted(topics)]
+    known, other = (windows_of("\n".join(entries[k::2])) for k in range(2))
+    rng = np.random.default_rng(0)
+    some = {name: rng.permutation(w)[:HELD_OUT] for name, w in (("topics", other), ("news", held))}
+    return known, np.concatenate([known, news]), some
+
+
+def trained(windows, steps, path):
+    """The model, trained on windows or read from a file."""
+    model = Transformer(nnx.Rngs(0))
+    if path and path.exists():
+        state = nnx.state(model)
+        for name, variable in nnx.to_flat_state(state):
+            variable.set_value(load_file(path)[".".join(map(str, name))])
+        return model
+    schedule = optax.warmup_cosine_decay_schedule(0.0, 3e-3, steps // 20 + 1, steps)
+    optimizer = nnx.Optimizer(model, optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule)), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer, batch):
+        loss, gradients = nnx.value_and_grad(lambda model: loss_of(model(batch[:, :-1]), batch))(model)
+        optimizer.update(model, gradients)
+        return loss
+
+    rng, began = np.random.default_rng(1), perf_counter()
+    for number in range(steps):
+        loss = step(model, optimizer, windows[rng.integers(0, len(windows), BATCH)])
+        if number % 100 == 99:
+            print(f"step {number + 1} of {steps}: loss {float(loss):.3f}, {perf_counter() - began:.0f} s", flush=True)
+    if path:
+        save_file({".".join(map(str, n)): v[...] for n, v in nnx.to_flat_state(nnx.state(model))}, path)
+    return model
+
+
+@nnx.jit
+def _total(model, batch):
+    return loss_of(model(batch[:, :-1]), batch)
+
+
+def bits(model, held_out):
+    """Bits per byte of each domain."""
+    batches = {name: np.split(windows, len(windows) // BATCH) for name, windows in held_out.items()}
+    return {name: float(np.mean([_total(model, b) for b in parts])) / log(2) for name, parts in batches.items()}
+
+
+def main():
+    """Print one line for each budget and structure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=1200, help="of training")
+    parser.add_argument("--keep", type=float, nargs="+", default=[0.5, 0.25])
+    parser.add_argument("--structures", nargs="+", default=list(STRUCTURES), choices=list(STRUCTURES))
+    parser.add_argument("--heal", type=int, default=300, help="steps of healing; 0 for none")
+    parser.add_argument("--weights", type=Path, help="file of the trained model; read if it exists, else written")
+    options = parser.parse_args()
+    topics, every, held_out = texts()
+    model = trained(every, options.steps, options.weights)
+    rng = np.random.default_rng(2)
+    batches = [topics[rng.integers(0, len(topics), BATCH), :-1] for _ in range(64)]
+    config = CompressConfig(keep=0.5, min_weights=1, exclude=["places"])
+    began = perf_counter()
+    sums = calibrate(model, config, batches, loss=summed_loss)
+    print(f"calibrated on {len(batches) * BATCH * CONTEXT} bytes of topics in {perf_counter() - began:.0f} s")
+    dense = bits(model, held_out)
+    columns = "".join(f"{name + when:>16}" for when in ("", ", healed") for name in held_out)
+    print(f"\n{'operators':<14}{'keep':>7}{columns}{'seconds':>9}")
+    print(f"{'dense':<14}{1:>7}" + "".join(f"{value:>16.3f}" for value in dense.values()))
+    for keep in options.keep:
+        for name in options.structures:
+            config = CompressConfig(keep=keep, min_weights=1, exclude=["places"], structures=STRUCTURES[name])
+            began = perf_counter()
+            small, report = compress(model, config, sums)
+            values, seconds = list(bits(small, held_out).values()), perf_counter() - began
+            if options.heal:
+                heal(small, model, batches, HealConfig(steps=options.heal, learning_rate=1e-3))
+                values += bits(small, held_out).values()
+            print(
+                f"{name:<14}{report.plan.keep:>7.4f}"
+                + "".join(f"{value:>16.3f}" for value in values)
+                + f"{seconds:>9.0f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
