@@ -7,7 +7,9 @@ only, whatever is trained, and a chain of balanced factors has a matrix of full 
 
 from mponet.compress.target import Target
 
-#: Ranks below which balanced operators are better than low rank after healing.
+#: Ranks below which balanced operators are better than low rank after healing.  It comes from FC2
+#: on MNIST alone (docs/compression.md), where they won at every rank measured; other networks are
+#: measured by ``benchmarks/compress_structures.py``.
 LEAST_RANK = 16.0
 BALANCED = "balanced"
 

@@ -69,8 +69,9 @@ class CompressConfig:
         kinds: kinds of layers that may be replaced.
         structures: families of operators to choose from (`mponet.compress.structures`).
         heal: whether healing follows.  Then layers that the budget leaves few weights are offered
-            balanced operators only, which heal better (`mponet.compress.after_healing`); budgets
-            ``error`` and ``bytes`` do not say how many are left, and ignore it.
+            balanced operators only, which healed better on FC2
+            (`mponet.compress.after_healing`); budgets ``error`` and ``bytes`` do not say how many
+            are left, and ignore it.
         min_weights: smaller matrices are left alone.
         tied: ``share`` compresses a tensor that two modules hold once, for both; ``skip`` leaves
             both alone.
