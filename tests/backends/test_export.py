@@ -214,8 +214,8 @@ def test_a_compressed_network_is_exported_with_the_function_that_makes_it(backen
     torch.testing.assert_close(program(torch.ones(3, 64))[0], small(torch.ones(3, 64)))
     for model, message in (
         (None, "expected --model"),
-        ("network:absent", "expected a function"),
-        ("nowhere:f", "expected a function"),
+        ("network:absent", "expected MODULE:FUNCTION"),
+        ("nowhere:f", "expected MODULE:FUNCTION"),
     ):
         refused = command(*given[:-1], "other.pt2", *([] if model is None else ["--model", model]), cwd=tmp_path)
         assert refused.returncode == 2 and message in refused.stderr.replace("\n", " ")
