@@ -4,6 +4,7 @@ A framework is one more file: ``contract/compress_<name>.py``, see `contract.com
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -26,8 +27,8 @@ EXACT = {"float64": (1e-9, 1e-12), "float32": (1e-4, 1e-5)}
 @pytest.fixture
 def lab(backend_name):
     """The framework's part of the contract."""
-    if backend_name == "numpy":
-        pytest.skip("mponet_numpy has no networks of its own")
+    if find_spec(f"contract.compress_{backend_name}") is None:
+        pytest.skip(f"the contract of compression is not written for {backend_name}")
     lab = import_module(f"contract.compress_{backend_name}")
     assert set(lab.CASES) <= set(KINDS)
     return lab
