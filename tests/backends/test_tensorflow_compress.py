@@ -237,7 +237,7 @@ def test_gradients_are_those_before_the_activation_and_of_all_rows():
     for name, slope in zip(("conv1d", "dense"), slopes, strict=True):
         name = next(full for full in sums.gradients if full.startswith(name))
         rows = slope.numpy().reshape(-1, slope.shape[-1])
-        np.testing.assert_allclose(sums.gradient_products[name], rows.T @ rows, rtol=1e-10)
+        np.testing.assert_allclose(sums.gradient_products[name].full(), rows.T @ rows, rtol=1e-10)
         assert sums.gradient_rows[name] == len(rows)
         assert sums.gradients[name] == pytest.approx(np.mean(rows**2), rel=1e-10)
     without = calibrate(model, CompressConfig(keep=0.5, min_weights=1, metric="covariance"), batches, loss=loss)
