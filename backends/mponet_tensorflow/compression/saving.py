@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from mponet.compress.names import translated
 from mponet.compress.pipeline import unfitted_layers
 from mponet.compress.plan import CompressionPlan
 from mponet.compress.target import Target
@@ -63,8 +64,9 @@ def save_compressed(model: keras.Model, plan: CompressionPlan, folder: str | Pat
 def load_compressed(model: Module, folder: str | Path) -> Module:
     """Turn a dense model into the compressed one of a folder, in place.
 
-    Layers that Keras has numbered (``dense_3``) may have other numbers: where names differ, layers
-    are matched in their order, and all sizes must agree.
+    Folders of other frameworks fit a model with the same names (`mponet.compress.names`).  Layers
+    that Keras has numbered (``dense_3``) may have other numbers: where names differ, layers are
+    matched in their order, and all sizes must agree.
 
     Args:
         model: a built model as it was before compression, whatever its numbers.
@@ -155,6 +157,7 @@ def _ordered(
         ValueError: they are those of another model.
     """
     names = list(variables)
+    tensors = translated(tensors, {name: tuple(variable.shape) for name, variable in variables.items()})
     if set(names) != set(tensors):
         same = [name.rpartition(".")[2] for name in order] == [name.rpartition(".")[2] for name in names]
         if not same or set(order) != set(tensors):
