@@ -182,7 +182,7 @@ def run(model, batch):
 
 
 def numbers(model):
-    return {name: np.array(value) for name, value in named_variables(model, trained=True).items()}
+    return {name: np.array(keras.ops.convert_to_numpy(value)) for name, value in named_variables(model, trained=True).items()}
 
 
 def layer(model, name):
