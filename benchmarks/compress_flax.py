@@ -24,7 +24,7 @@ from safetensors.flax import load_file, save_file
 from mponet.compress import CompressConfig, HealConfig
 from mponet_jax import calibrate, compress, heal
 
-WIDTH, HEADS, DEPTH, CONTEXT, BYTES = 192, 6, 4, 128, 128
+WIDTH, HEADS, DEPTH, CONTEXT, BYTES = 128, 4, 4, 128, 128
 BATCH, HELD_OUT = 16, 256  # windows
 STRUCTURES = {"low rank": ("low-rank",), "MPO": ("mpo",), "balanced MPO": ("balanced",)}
 
@@ -84,7 +84,7 @@ def texts():
     if spec is None or spec.origin is None:
         raise SystemExit("gensim is missing; pip install --no-deps gensim, for the texts in its test data")
     folder = Path(spec.origin).parent / "test" / "test_data"
-    news, held = (windows_of((folder / name).read_text("utf-8")) for name in ("lee_background.cor", "lee.cor"))
+    news, held = (windows_of((folder / name).read_text("latin-1")) for name in ("lee_background.cor", "lee.cor"))
     entries = [topics[name] for name in sorted(topics)]
     known, other = (windows_of("\n".join(entries[k::2])) for k in range(2))
     rng = np.random.default_rng(0)
@@ -126,8 +126,11 @@ def _total(model, batch):
 
 def bits(model, held_out):
     """Bits per byte of each domain."""
-    batches = {name: np.split(windows, len(windows) // BATCH) for name, windows in held_out.items()}
-    return {name: float(np.mean([_total(model, b) for b in parts])) / log(2) for name, parts in batches.items()}
+    means = {}
+    for name, windows in held_out.items():
+        losses = [_total(model, windows[k : k + BATCH]) for k in range(0, len(windows) - BATCH + 1, BATCH)]
+        means[name] = float(np.mean(losses)) / log(2)
+    return means
 
 
 def main():
