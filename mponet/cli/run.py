@@ -32,7 +32,7 @@ from mponet.training.run import run as train_variants
 from mponet.training.run.settings import FEWEST
 
 #: Variants by the word that means several.
-SEVERAL = {"both": PAPER_VARIANTS, "all": VARIANTS}
+SEVERAL: dict[str, tuple[str, ...]] = {"both": PAPER_VARIANTS, "all": VARIANTS}
 
 
 @click.command(

@@ -60,7 +60,7 @@ class WorkFolder:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.path)

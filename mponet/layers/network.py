@@ -28,7 +28,7 @@ class NetworkLayer(OperatorLayer):
     fixed: FixedNodes
     initializer: str | float
     #: A network has the sizes of the layer.
-    padding = (0, 0)
+    padding: tuple[int, int] = (0, 0)
 
     @property
     def parameter_names(self) -> tuple[str, ...]:

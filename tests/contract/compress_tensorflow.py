@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 import tensorflow as tf
-from contract.compression import BIASES, SHAPES, SIZE, WORDS, Case
 
 import mponet_tensorflow as package
+from contract.compression import BIASES, SHAPES, SIZE, WORDS, Case
 from mponet_tensorflow.compression.graph import named_layers, named_variables
 
 __all__ = ["package"]
@@ -182,7 +182,10 @@ def run(model, batch):
 
 
 def numbers(model):
-    return {name: np.array(keras.ops.convert_to_numpy(value)) for name, value in named_variables(model, trained=True).items()}
+    return {
+        name: np.array(keras.ops.convert_to_numpy(value))
+        for name, value in named_variables(model, trained=True).items()
+    }
 
 
 def layer(model, name):

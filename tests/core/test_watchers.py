@@ -136,8 +136,14 @@ class Slow:
             time.sleep(0.05)
 
 sys.meta_path.insert(0, Slow())
+import signal
 from mponet_command import main
-print("here", flush=True)
+answer = signal.signal
+def told(*arguments):
+    answer(*arguments)
+    print("here", flush=True)
+    signal.signal = answer
+signal.signal = told
 main()
 """
 

@@ -258,7 +258,7 @@ class NativeHealing:
         """Give an operator other bonds and cores; `restore` follows."""
         layer: Any = self.student.get_submodule(operator)
         mpo = MPO.from_cores(list(cores))
-        sharing = [other for other in self.student.modules() if shares(other, layer)]
+        sharing: list[Any] = [other for other in self.student.modules() if shares(other, layer)]
         layer._resize(mpo.shape, mpo.cores)
         for other in sharing:
             other._resize(mpo.shape, mpo.cores)

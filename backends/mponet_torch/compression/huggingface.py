@@ -81,7 +81,7 @@ def forget(model: nn.Module) -> None:
 
 def _layers(config: Any) -> dict[str, Any]:
     """The operators that a config lists; none if its entry is of another method, as of GGUF."""
-    entry = getattr(config, "quantization_config", None)
+    entry: Any = getattr(config, "quantization_config", None)
     return entry["layers"] if is_entry(entry) else {}
 
 
@@ -164,7 +164,7 @@ def build(model: nn.Module, entry: Mapping[str, Any]) -> None:
         )
     sizes = [name for name, module in model.named_modules() if isinstance(module, OPERATORS)]
     ignored = {rf"^{re.escape(name)}\.weight$" for name in sizes}  # which keep dense models from the file
-    model._keys_to_ignore_on_load_unexpected = {*(model._keys_to_ignore_on_load_unexpected or ()), *ignored}  # type: ignore[operator, misc, assignment]
+    model._keys_to_ignore_on_load_unexpected = {*(model._keys_to_ignore_on_load_unexpected or ()), *ignored}  # type: ignore[misc, assignment]
     retie(model)
 
 
@@ -218,11 +218,12 @@ def _fitted(model: nn.Module, name: str, entry: Mapping[str, Any]) -> FittedLaye
         raise CheckpointError(
             f"config.json describes {name} without {error}; expected a saved model's entry"
         ) from error
-    module, shape = model.get_submodule(name), plan.shape
+    module: Any = model.get_submodule(name)
+    shape = plan.shape
     assert shape is not None
-    if getattr(module.weight, "numel", lambda: 0)() != plan.dense_weights:  # type: ignore[operator]
+    if getattr(module.weight, "numel", lambda: 0)() != plan.dense_weights:
         raise CheckpointError(
-            f"{name} is a {type(module).__name__} of {tuple(module.weight.shape)}; expected the "  # type: ignore[arg-type, union-attr]
+            f"{name} is a {type(module).__name__} of {tuple(module.weight.shape)}; expected the "
             f"{plan.dense_weights} weights that config.json lists; the config was changed"
         )
     mpo = MPO(shape, tuple(map(np.zeros, shape.core_shapes)))

@@ -47,7 +47,7 @@ def merge(model: Module, *, in_place: bool = False) -> tuple[Module, MergeReport
     model = model if in_place else deepcopy(model)
     if isinstance(model, OPERATORS):
         dense = _merged(model, {})
-        return dense, MergeReport({"": _deviation("", model, dense)})  # type: ignore[return-value]
+        return dense, MergeReport({"": _deviation("", model, dense)})
     merged: dict[nn.Module, nn.Module] = {}
     weights: dict[int, nn.Parameter] = {}
     deviations = {}

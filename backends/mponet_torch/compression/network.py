@@ -225,4 +225,5 @@ def owners(model: nn.Module) -> dict[str, Any]:
 def shares(module: nn.Module, owner: Any) -> bool:
     """Whether a layer other than ``owner`` has the same parameters as its operator."""
     own = isinstance(module, OPERATORS) and not isinstance(module, TiedHead)
-    return own and module is not owner and module.tensors[0] is owner.tensors[0]
+    tensors: Any = module.tensors if own else None
+    return own and module is not owner and tensors[0] is owner.tensors[0]

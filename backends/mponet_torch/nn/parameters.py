@@ -196,7 +196,7 @@ class ParameterAccess(nn.Module, OperatorLayer):
 
     def _resize(self, shape: MPOShape, values: Sequence[NDArray[Any]]) -> None:
         """Become the layer of a chain with other bonds and numbers, as truncation does."""
-        self._set_chain_shape(shape)  # type: ignore[attr-defined]
+        self._set_chain_shape(shape)  # type: ignore[operator]
         for name, value in zip(self._names, values, strict=True):
             old = self._parameters[name]
             assert old is not None

@@ -54,7 +54,7 @@ def test_the_price_is_as_good_as_enumeration_but_for_one_step(seed, share):
     best = min(
         total("losses", combination)
         for combination in product(range(5), repeat=3)
-        if total("costs", combination) <= budget
+        if total("costs", combination) <= budget + 1e-9
     )
     largest_step = max(float(np.diff(c.losses[c.hull()][::-1]).max(initial=0.0)) for c in choices)
     assert best - 1e-9 <= total("losses", taken) <= best + largest_step + 1e-9

@@ -72,7 +72,7 @@ def test_what_is_slower_than_dense_is_left_dense_where_the_budget_is_time():
     before, after = made.multiplications
     assert after <= 0.7 * before
     assert plan(measure, keep=0.7)[wide].replaced  # a budget of weights is not one of time
-    with pytest.raises(CompressionError, match="operators of 4 layers would be slower"):
+    with pytest.raises(CompressionError, match=r"operators of \d layers would be slower"):
         plan(lambda row: 0.5, multiplications=0.7)
 
 
