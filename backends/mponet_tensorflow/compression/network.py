@@ -159,7 +159,8 @@ def _uses(model: Any) -> Iterable[tuple[str, Any]]:
 
 def _matrix_of(layer: Any) -> Any:
     """The largest of a layer's own variables with two axes or more; None if there is none."""
-    held = [v for v in own_variables(layer) if len(v.shape) >= 2 and tf.as_dtype(v.dtype).is_floating]
+    quantised = getattr(layer, "quantization_mode", None) is not None  # its matrix holds integers
+    held = [v for v in own_variables(layer) if len(v.shape) >= 2 and (quantised or tf.as_dtype(v.dtype).is_floating)]
     return max(held, key=lambda variable: prod(variable.shape), default=None)
 
 
