@@ -37,6 +37,14 @@ ABSENT_KINDS = {
 }
 
 
+class _Owning(TiedHead):
+    """A head and its embedding in one module, as a model holds both."""
+
+    def __init__(self, embedding, bias=False):
+        super().__init__(embedding, bias)
+        self.owned = embedding
+
+
 def kinds():
     """The kinds of layers that the contract is for."""
     ring = graphs.WIRINGS["ring"]
@@ -64,7 +72,7 @@ def kinds():
         return lambda x: F.embedding(x, layer.weight)
 
     def head(**options):
-        return TiedHead(MPOEmbedding(13, 6, 3, **{"dtype": DOUBLE, "seed": 1, **options}), bias=True)
+        return _Owning(MPOEmbedding(13, 6, 3, **{"dtype": DOUBLE, "seed": 1, **options}), bias=True)
 
     table = maker(MPOEmbedding, 13, 6, 3, 2)
     return (
