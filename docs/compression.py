@@ -6,6 +6,7 @@ A section appears when its file is there.  The commands that write the files are
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from mponet.bench import chart
@@ -40,6 +41,9 @@ SUMMARY = {
     "compress-minilm": """\
 - Fit operators to the layer's inputs: plain SVD of the weights loses two to four times as much
   of what MiniLM knows.""",
+    "heal-smollm2": """\
+- SmolLM2-135M at 80 % of the weights, healed for 25 minutes on two busy cores, has 1.10 times the
+  perplexity of the dense model in the healed domain, and 1.49 times in another one.""",
     "compress-quantized": """\
 - If bytes are what you want, round first: SmolLM2 at 8 bits loses nothing and is smaller than at
   keep 0.6 with 16 bits. Operators buy multiplications, which bits do not.""",
@@ -300,10 +304,15 @@ domain, and on the GNU GPL, another one.
             healing = (row["healing"]["seconds"], row["healing"]["tokens"]) if state == "healed" else ("", "")
             yield cells(keep, state, *(f"{row[state]['perplexity'][text]:.2f}" for text in texts), *healing)
     yield "\nWhat the networks write after one prompt, always the likeliest token:\n"
-    yield f"- dense: {written(dense['text'][0])}"
+    yield item(f"dense: {written(dense['text'][0])}")
     for keep, row in sorted(rows.items(), reverse=True):
         for state in ("one shot", "healed"):
-            yield f"- keep {keep}, {state}: {written(row[state]['text'][0])}"
+            yield item(f"keep {keep}, {state}: {written(row[state]['text'][0])}")
+
+
+def item(text: str) -> str:
+    """An item of a list, wrapped."""
+    return fill(f"- {text}", 100, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def written(text: str) -> str:
