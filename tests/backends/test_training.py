@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from mponet import load
-from mponet.models import PAPER_VARIANTS, VARIANTS
+from mponet.models import PAPER_VARIANTS, VARIANTS, build
 from mponet.recipe import Recipe
 from mponet.training import checkpoint
 from mponet.training.data import Dataset
