@@ -5,8 +5,7 @@ gives ``mponet_torch.backend``.  The core names adapters by string only.
 """
 
 import os
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from mponet.contraction.planner import PlanningContext
 from mponet.errors import BackendError, CheckpointError
+from mponet.group import ALONE, Group
 from mponet.models.dropout import Masks
 from mponet.models.spec import Model
 from mponet.recipe import Recipe
@@ -98,35 +98,6 @@ def check_state(state: Parameters, shapes: Mapping[str, tuple[int, ...]], recipe
     for name, value in state.items():
         if tuple(value.shape) != expected[name]:
             raise CheckpointError(f"{name} has the shape {tuple(value.shape)}; expected {expected[name]}")
-
-
-def _no_one() -> None:
-    """Nobody to wait for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """The processes that train one model together.
-
-    Attributes:
-        rank: number of this process, from 0; process 0 writes.
-        count: number of processes.
-        wait: returns when all have called it.
-        losing: a context that turns the loss of another process into a `BackendError`.
-    """
-
-    rank: int = 0
-    count: int = 1
-    wait: Callable[[], None] = _no_one
-    losing: Callable[[], AbstractContextManager[None]] = nullcontext
-
-    @property
-    def leads(self) -> bool:
-        """Whether this is the process that writes."""
-        return self.rank == 0
-
-
-ALONE = Group()
 
 
 class Backend(Protocol):

@@ -40,8 +40,7 @@ def trained(backend, group, steps, timed):
     for name, model in models():
         values = start(model, 0)
         native = backend.build(model, values, dtype="float64")
-        shared = (group,) if group.count > 1 else ()
-        trainer = backend.trainer(native, RECIPE, *shared)
+        trainer = backend.trainer(native, RECIPE, group)
         rng, losses, began = np.random.default_rng(0), [], 0.0
         for step in range(steps):
             images = rng.normal(size=(BATCH, *model.input_shape))

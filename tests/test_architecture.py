@@ -19,7 +19,7 @@ import pytest
 #: "mponet" is the package root: it hands out the public names and provides the notebook renderer,
 #: so it comes after everything it names.
 ORDER = [
-    *("_version", "errors", "files", "display"),
+    *("_version", "errors", "files", "group", "display"),
     *("operators", "contraction", "layers", "models", "recipe", "backend"),
     *("training", "compress", "export", "draw", "crosscheck", "bench", "report", "cli"),
     *("mponet", "__main__"),

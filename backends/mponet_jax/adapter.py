@@ -6,8 +6,9 @@ import jax
 import numpy as np
 from flax import nnx
 
-from mponet.backend import ALONE, Group, Parameters
+from mponet.backend import Parameters
 from mponet.contraction.planner import PlanningContext
+from mponet.group import ALONE, Group
 from mponet.models.init import check
 from mponet.models.spec import Model
 from mponet.recipe import Recipe

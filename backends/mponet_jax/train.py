@@ -12,7 +12,8 @@ import optax  # type: ignore[import-untyped]
 from flax import nnx
 from numpy.typing import NDArray
 
-from mponet.backend import ALONE, AVERAGE, VELOCITY, Group, Numbers, Parameters, check_state
+from mponet.backend import AVERAGE, VELOCITY, Numbers, Parameters, check_state
+from mponet.group import ALONE, Group
 from mponet.models.dropout import Masks
 from mponet.recipe import Recipe
 from mponet_jax.lower import Slot, canonical, dropping, images, native_order, slots

@@ -9,9 +9,10 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from mponet.backend import ALONE, TRAINABLE, VARIABLE, Group, Numbers, Parameters
+from mponet.backend import TRAINABLE, VARIABLE, Numbers, Parameters
 from mponet.contraction.planner import PlanningContext
 from mponet.errors import BackendError
+from mponet.group import ALONE, Group
 from mponet.models.dropout import Masks
 from mponet.models.init import check
 from mponet.models.spec import Model

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mponet.backend import ALONE, AVERAGE, VELOCITY, Group, Numbers, Parameters, check_state
+from mponet.backend import AVERAGE, VELOCITY, Numbers, Parameters, check_state
+from mponet.group import ALONE, Group
 from mponet.models.dropout import Masks
 from mponet.recipe import Recipe
 from mponet_tensorflow.lower import Slot, canonical, dropping, full_precision, native_order, slots

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from mponet.backend import ALONE, AVERAGE, VELOCITY, Group, Numbers, Parameters, check_state
+from mponet.backend import AVERAGE, VELOCITY, Numbers, Parameters, check_state
+from mponet.group import ALONE, Group
 from mponet.models.dropout import Masks
 from mponet.recipe import Recipe
 from mponet_torch.lower import Slot, canonical, dropping, full_precision, images, native_order, slots

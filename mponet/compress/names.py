@@ -15,7 +15,7 @@ running variance          ``running_var``       ``var``                 ``moving
 ========================  ====================  ======================  ======================
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, TypeVar
 
 #: Names of the same thing; the axes of a ``kernel`` are moved, see `_moved`.
@@ -48,7 +48,7 @@ def translated(tensors: Mapping[str, A], expected: Mapping[str, tuple[int, ...]]
         >>> {name: value.shape for name, value in found.items()}
         {'layer.kernel': (2, 3), 'norm.scale': (3,)}
     """
-    found = {name: tensor for name, tensor in tensors.items() if name in expected or not _is_besides(name, tensors)}
+    found = {name: tensor for name, tensor in tensors.items() if name in expected or not is_besides(name, tensors)}
     for name, shape in expected.items():
         if name in found:
             continue
@@ -60,8 +60,15 @@ def translated(tensors: Mapping[str, A], expected: Mapping[str, tuple[int, ...]]
     return found
 
 
-def _is_besides(name: str, tensors: Mapping[str, A]) -> bool:
-    """Whether a tensor is a counter, or the sizes that an operator of PyTorch keeps as a weight."""
+def is_besides(name: str, tensors: Container[str]) -> bool:
+    """Whether a tensor holds nothing that other frameworks know.
+
+    It is a counter, or the sizes that an operator of PyTorch keeps as a weight.
+
+    Args:
+        name: of the tensor.
+        tensors: names of all tensors of the network.
+    """
     owner, _, last = name.rpartition(".")
     return last in COUNTERS or (last == "weight" and f"{owner}.core1" in tensors)
 

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mponet.backend import ALONE, AVERAGE, Backend, Group, Numbers, Parameters, Trainer
+from mponet.backend import AVERAGE, Backend, Numbers, Parameters, Trainer
 from mponet.errors import DivergedError
+from mponet.group import ALONE, Group
 from mponet.models.dropout import Masks
 from mponet.models.spec import Model
 from mponet.recipe import Recipe, average_share, learning_rate

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -81,7 +82,7 @@ def test_the_limit_counts_what_is_read(tmp_path):
 
 def test_a_waiting_link_is_not_written_through(tmp_path, monkeypatch):
     (tmp_path / "victim").write_text("precious")
-    monkeypatch.setattr(files, "temporary_path", lambda folder: folder / ".waiting")
+    monkeypatch.setattr("mponet.files.writing.temporary_path", lambda folder: folder / ".waiting")
     (tmp_path / ".waiting").symlink_to("victim")
     with pytest.raises(FileExistsError):
         files.write_atomically(tmp_path / "a", b"new")
@@ -130,7 +131,7 @@ def test_a_file_that_can_be_written_is_left_as_it_is(tmp_path):
     (tmp_path / "old").write_text("old")
     for name in ("old", "new"):
         files.check_writable(tmp_path / name)
-    files.check_writable(files.Path("/dev/null"))
+    files.check_writable(Path("/dev/null"))
     assert [entry.name for entry in tmp_path.iterdir()] == ["old"]
 
 

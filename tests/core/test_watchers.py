@@ -83,7 +83,7 @@ class Trainer(ToyTrainer):
         return super().step(*arguments, **named)
 
 class Backend(ToyBackend):
-    def trainer(self, native, recipe):
+    def trainer(self, native, recipe, group=None):
         print("training", flush=True)
         return Trainer(self, native, recipe)
 

@@ -5,7 +5,7 @@ It takes one layer: softmax regression on a full matrix, or on an operator of tw
 
 import numpy as np
 
-from mponet.backend import ALONE
+from mponet.group import ALONE
 from mponet.models import Family
 from mponet.models.spec import Dense, Flatten, Model
 from mponet.operators.shape import MPOShape
@@ -86,7 +86,7 @@ class ToyBackend:
     def group(self):
         return ALONE
 
-    def trainer(self, native, recipe):
+    def trainer(self, native, recipe, group=None):
         return ToyTrainer(self, native, recipe)
 
 

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -13,13 +13,12 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from mponet.backend import ALONE, Group
-from mponet.errors import BackendError
+from mponet.group import ALONE, Group, losing
 
 #: Axis of the mesh that rows of a batch are spread over.
 DATA = "data"
 #: Words in the messages of lost connections.
-LOST = ("gloo", "nccl", "connection", "unavailable", "deadline", "heartbeat", "barrier", "coordination")
+LOST = ("gloo", "nccl", "heartbeat", "coordination", "unavailable", "deadline_exceeded")
 
 
 def group() -> Group:
@@ -36,7 +35,7 @@ def group() -> Group:
             if jax.process_count() > 1:
                 _wait()
     count = jax.process_count() if jax.distributed.is_initialized() else 1
-    return ALONE if count == 1 else Group(jax.process_index(), count, _wait, losing)
+    return ALONE if count == 1 else Group(jax.process_index(), count, _wait, _losing)
 
 
 @lru_cache(maxsize=1)
@@ -60,25 +59,6 @@ def batched(rows: Any) -> Any:
 
 
 @contextmanager
-def losing() -> Iterator[None]:
-    """Turn the loss of another process into an error of ours.
-
-    Raises:
-        BackendError: another process ended.
-    """
-    try:
-        yield
-    except (jax.errors.JaxRuntimeError, ValueError) as error:
-        text = str(error)
-        if not any(word in text.lower() for word in LOST):
-            raise
-        raise BackendError(
-            f"another process of this training ended ({' '.join(text.split())[:120]}); expected all of them; look at "
-            "its own last line, then start all again with --resume"
-        ) from error
-
-
-@contextmanager
 def _stdout_to_stderr() -> Iterator[None]:
     """Keep standard output for results: Gloo prints there as it connects, past Python."""
     sys.stdout.flush()
@@ -91,6 +71,14 @@ def _stdout_to_stderr() -> Iterator[None]:
         os.close(kept)
 
 
+def _is_loss(error: Exception) -> bool:
+    """Whether an error of the runtime tells of a lost process."""
+    return isinstance(error, jax.errors.JaxRuntimeError) and any(word in str(error).lower() for word in LOST)
+
+
+_losing = partial(losing, _is_loss)
+
+
 def _wait() -> None:
-    with losing():
+    with _losing():
         multihost_utils.sync_global_devices("mponet")

@@ -6,29 +6,26 @@ imported.
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from mponet.compress.names import translated
 from mponet.compress.pipeline import unfitted_layers
 from mponet.compress.plan import CompressionPlan
+from mponet.compress.saved import PLAN, matched, reading, save_folder
 from mponet.compress.target import Target
-from mponet.errors import CheckpointError, CompressionError
-from mponet.files import writing
+from mponet.files import parse_json
 from mponet_tensorflow.compression.duplicate import compile_as, copied
 from mponet_tensorflow.compression.graph import named_layers, named_variables
 from mponet_tensorflow.compression.modules import OPERATORS
 from mponet_tensorflow.compression.network import NativeNetwork
 from mponet_tensorflow.ops.arrays import from_numpy, keras, tf, to_numpy
 
-PLAN, WEIGHTS = "compression_plan.json", "model.safetensors"
 Module = TypeVar("Module", bound=keras.Model)
 
 
@@ -46,19 +43,10 @@ def save_compressed(model: keras.Model, plan: CompressionPlan, folder: str | Pat
         CompressionError: the plan is not that of the model.
         CheckpointError: the folder cannot be written.
     """
-    _check(model, plan)
-    folder = Path(folder)
-    variables = named_variables(model)
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f".{WEIGHTS}.{os.getpid()}.part"
-        try:
-            tensors = {name: to_numpy(variable) for name, variable in variables.items()}
-            save_file(tensors, str(part), {"order": json.dumps(list(variables))})
-            part.replace(folder / WEIGHTS)
-        finally:
-            part.unlink(missing_ok=True)
-    plan.save(folder / PLAN)
+    operators = [name for name, layer in named_layers(model).items() if isinstance(layer, OPERATORS)]
+    tensors = {name: to_numpy(variable) for name, variable in named_variables(model).items()}
+    order = {"order": json.dumps(list(tensors))}
+    save_folder(Path(folder), plan, operators, type(model).__name__, lambda file: save_file(tensors, file, order))
 
 
 def load_compressed(model: Module, folder: str | Path) -> Module:
@@ -90,16 +78,10 @@ def load_compressed(model: Module, folder: str | Path) -> Module:
         >>> bool(keras.ops.all(again(inputs) == small(inputs)))
         True
     """
-    folder = Path(folder)
-    plan = CompressionPlan.load(folder / PLAN)
+    plan = CompressionPlan.load(Path(folder) / PLAN)
     trial = restructure(copied(model), plan)
-    try:
-        tensors = _ordered(*_read(folder / WEIGHTS), named_variables(trial))
-    except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{folder / WEIGHTS} does not hold the weights of this compressed {type(model).__name__} ({error}); "
-            "expected a folder that save_compressed wrote for the same class and sizes"
-        ) from error
+    with reading(Path(folder), type(model).__name__) as weights:
+        tensors = _ordered(*_read(weights), named_variables(trial))
     restructure(model, plan)
     for name, variable in named_variables(model).items():
         variable.assign(from_numpy(tensors[name], tf.as_dtype(variable.dtype)))
@@ -145,7 +127,7 @@ def _read(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
     with safe_open(str(path), "numpy") as file:
         order = (file.metadata() or {}).get("order")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-    return tensors, list(tensors) if order is None else list(map(str, json.loads(order)))
+    return tensors, list(tensors) if order is None else parse_json(order, list[str])
 
 
 def _ordered(
@@ -156,26 +138,9 @@ def _ordered(
     Raises:
         ValueError: they are those of another model.
     """
-    names = list(variables)
-    tensors = translated(tensors, {name: tuple(variable.shape) for name, variable in variables.items()})
-    if set(names) != set(tensors):
-        same = [name.rpartition(".")[2] for name in order] == [name.rpartition(".")[2] for name in names]
-        if not same or set(order) != set(tensors):
-            missing, unknown = sorted(set(names) - set(tensors)), sorted(set(tensors) - set(names))
-            raise ValueError(f"{missing[0]} is missing" if missing else f"{unknown[0]} is not in the model")
+    expected = {name: tuple(variable.shape) for name, variable in variables.items()}
+    names = list(expected)
+    renamed = [name.rpartition(".")[2] for name in order] == [name.rpartition(".")[2] for name in names]
+    if renamed and set(order) == set(tensors) != set(names):
         tensors = {name: tensors[saved] for name, saved in zip(names, order, strict=True)}
-    for name, variable in variables.items():
-        if tensors[name].shape != tuple(variable.shape):
-            raise ValueError(f"{name} has the shape {tensors[name].shape}; expected {tuple(variable.shape)}")
-    return dict(tensors)
-
-
-def _check(model: keras.Model, plan: CompressionPlan) -> None:
-    """Refuse a plan that is not that of the model."""
-    own = {name for name, layer in named_layers(model).items() if isinstance(layer, OPERATORS)}
-    planned = {layer.name for layer in plan.replaced}
-    if not planned or not planned <= own:
-        raise CompressionError(
-            f"the plan replaces {len(planned)} layers, and {len(planned & own)} of them are operators in this "
-            f"{type(model).__name__}; expected the model and the plan of the same compression"
-        )
+    return matched(tensors, expected)

@@ -2,13 +2,12 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import lru_cache, partial
 from typing import Any
 
-from mponet.backend import ALONE, Group
 from mponet.errors import BackendError
+from mponet.group import ALONE, Group, losing
 from mponet_tensorflow.ops.arrays import Array, tf
 
 
@@ -22,7 +21,7 @@ def group() -> Group:
     if count < 2:
         return ALONE
     resolved = strategy().cluster_resolver
-    return Group(int(resolved.task_id), count, _wait, losing)
+    return Group(int(resolved.task_id), count, _wait, _losing)
 
 
 @lru_cache(maxsize=1)
@@ -35,23 +34,6 @@ def averaged(values: Sequence[Array]) -> list[Array]:
     """The means over all processes, within `tf.distribute.Strategy.run`."""
     context = tf.distribute.get_replica_context()
     return list(context.all_reduce(tf.distribute.ReduceOp.MEAN, list(values)))
-
-
-@contextmanager
-def losing() -> Iterator[None]:
-    """Turn the loss of another process into an error of ours.
-
-    Raises:
-        BackendError: another process ended.
-    """
-    lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
-    try:
-        yield
-    except lost as error:
-        raise BackendError(
-            f"another process of this training ended ({' '.join(str(error).split())[:120]}); expected all of them; "
-            "look at its own last line, then start all again with --resume"
-        ) from error
 
 
 def _workers() -> list[str]:
@@ -67,6 +49,15 @@ def _workers() -> list[str]:
         ) from error
 
 
+def _is_loss(error: Exception) -> bool:
+    """Whether an error tells of a lost process; collectives of others are aborted by one."""
+    lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
+    return isinstance(error, lost)
+
+
+_losing = partial(losing, _is_loss)
+
+
 def _wait() -> None:
-    with losing():
+    with _losing():
         strategy().run(tf.function(lambda: averaged([tf.ones(())])[0]))

@@ -3,23 +3,23 @@
 Loading runs no code of the files.
 """
 
-import os
+from collections import defaultdict
+from collections.abc import Container
+from copy import deepcopy
 from pathlib import Path
 from typing import TypeVar
 
-from safetensors import SafetensorError
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_file, save_model
 from torch import nn
 
+from mponet.compress.names import is_besides
 from mponet.compress.pipeline import unfitted_layers
 from mponet.compress.plan import CompressionPlan
-from mponet.errors import CheckpointError, CompressionError
-from mponet.files import writing
+from mponet.compress.saved import PLAN, matched, reading, save_folder
 from mponet_torch.compression import huggingface
 from mponet_torch.compression.modules import OPERATORS
 from mponet_torch.compression.network import NativeNetwork
 
-PLAN, WEIGHTS = "compression_plan.json", "model.safetensors"
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -35,21 +35,15 @@ def save_compressed(model: nn.Module, plan: CompressionPlan, folder: str | Path)
         CompressionError: the plan is not that of the module.
         CheckpointError: the folder cannot be written.
     """
-    _check(model, plan)
-    folder = Path(folder)
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f".{WEIGHTS}.{os.getpid()}.part"
-        try:
-            save_model(model, str(part))
-            part.replace(folder / WEIGHTS)
-        finally:
-            part.unlink(missing_ok=True)
-    plan.save(folder / PLAN)
+    operators = [name for name, module in model.named_modules() if isinstance(module, OPERATORS)]
+    save_folder(Path(folder), plan, operators, type(model).__name__, lambda file: save_model(model, file))
 
 
 def load_compressed(model: Module, folder: str | Path) -> Module:
     """Turn a dense module into the compressed one of a folder, in place.
+
+    The folder may come from another framework, if its network has modules of the same names
+    (`mponet.compress.names`).
 
     Args:
         model: a module as it was before compression, whatever its numbers, on any device but meta.
@@ -57,7 +51,7 @@ def load_compressed(model: Module, folder: str | Path) -> Module:
 
     Raises:
         CheckpointError: the folder holds no compressed module, or weights of another one.
-        CompressionError: the plan is of another network.  The module is unchanged then.
+        CompressionError: the plan is of another network.  The module is unchanged in both cases.
 
     Example:
         >>> import tempfile, torch
@@ -72,28 +66,44 @@ def load_compressed(model: Module, folder: str | Path) -> Module:
         >>> bool((again(inputs) == small(inputs)).all())
         True
     """
-    folder = Path(folder)
-    plan = CompressionPlan.load(folder / PLAN)
-    network = NativeNetwork(model)
-    for layer in unfitted_layers(network.targets(), plan):
-        network.replace(layer)
+    plan = CompressionPlan.load(Path(folder) / PLAN)
+    # a copy of the structure that shares all numbers
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    trial = restructure(deepcopy(model, shared), plan)
+    with reading(Path(folder), type(model).__name__) as weights:
+        tensors = load_file(str(weights))
+        tensors = matched(tensors, _expected(trial, tensors))
+    restructure(model, plan)
     huggingface.describe(model, plan)
-    try:
-        load_model(model, str(folder / WEIGHTS), strict=True)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{folder / WEIGHTS} does not hold the weights of this compressed {type(model).__name__} ({error}); "
-            "expected a folder that save_compressed wrote for the same class and sizes"
-        ) from error
+    model.load_state_dict(tensors, strict=False)  # each shared tensor is there once
     return model
 
 
-def _check(model: nn.Module, plan: CompressionPlan) -> None:
-    """Refuse a plan that is not that of the module."""
-    own = {name for name, module in model.named_modules() if isinstance(module, OPERATORS)}
-    planned = {layer.name for layer in plan.replaced}
-    if not planned or not planned <= own:
-        raise CompressionError(
-            f"the plan replaces {len(planned)} layers, and {len(planned & own)} of them are operators in this "
-            f"{type(model).__name__}; expected the model and the plan of the same compression"
-        )
+def restructure(model: Module, plan: CompressionPlan) -> Module:
+    """Replace the modules of a dense module by the operators of a plan, all entries zero, in place.
+
+    The result has the parameters of the compressed module, to be overwritten by those of a
+    checkpoint of any kind.
+
+    Args:
+        model: a module as it was before compression.
+        plan: what was carried out.
+
+    Raises:
+        CompressionError: the plan is of another network.  The module is unchanged then.
+    """
+    network = NativeNetwork(model)
+    for layer in unfitted_layers(network.targets(), plan):
+        network.replace(layer)
+    return model
+
+
+def _expected(model: nn.Module, present: Container[str]) -> dict[str, tuple[int, ...]]:
+    """Shapes of a state dict, each shared tensor once, under the name that a file has."""
+    groups: dict[int, list[str]] = defaultdict(list)
+    state = model.state_dict(keep_vars=True)
+    for name, tensor in state.items():
+        groups[id(tensor)].append(name)
+    names = (next((name for name in group if name in present), group[0]) for group in groups.values())
+    wanted = (name for name in names if name in present or not is_besides(name, state))
+    return {name: tuple(state[name].shape) for name in wanted}

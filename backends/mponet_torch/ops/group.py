@@ -1,8 +1,7 @@
 """The processes that train one model together, by `torch.distributed`."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import distributed as dist
@@ -10,12 +9,11 @@ from torch import nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
-from mponet.backend import ALONE, Group
-from mponet.errors import BackendError
+from mponet.group import ALONE, Group, losing
 from mponet_torch.ops.arrays import Array
 
-#: Words in the messages of lost connections, which torch raises as plain RuntimeErrors.
-LOST = ("gloo", "nccl", "connection", "store", "broken pipe", "reset by peer", "timed out")
+#: Words in the messages of lost connections that torch raises as plain RuntimeErrors.
+LOST = ("gloo", "nccl")
 
 
 def group() -> Group:
@@ -24,11 +22,11 @@ def group() -> Group:
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return ALONE
-    return Group(dist.get_rank(), dist.get_world_size(), _wait, losing)
+    return Group(dist.get_rank(), dist.get_world_size(), _wait, _losing)
 
 
 def data_parallel(native: nn.Module) -> nn.Module:
-    """The module behind `DistributedDataParallel`, which averages gradients over the processes.
+    """The module wrapped by `DistributedDataParallel`, which averages gradients over the processes.
 
     Running statistics are equal everywhere, since batch norms see the whole batch.
     """
@@ -40,25 +38,16 @@ def summed(values: Array) -> Array:
     return all_reduce(values)  # type: ignore[no-any-return]
 
 
-@contextmanager
-def losing() -> Iterator[None]:
-    """Turn the loss of another process into an error of ours.
+def _is_loss(error: Exception) -> bool:
+    """Whether an error tells of a lost connection; those of Gloo have no class of their own."""
+    if isinstance(error, dist.DistError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in LOST)
 
-    Raises:
-        BackendError: another process ended.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        text = str(error)
-        if not any(word in text.lower() for word in LOST):
-            raise
-        raise BackendError(
-            f"another process of this training ended ({' '.join(text.split())[:120]}); expected all of them; look at "
-            "its own last line, then start all again with --resume"
-        ) from error
+
+_losing = partial(losing, _is_loss)
 
 
 def _wait() -> None:
-    with losing():
+    with _losing():
         dist.barrier()

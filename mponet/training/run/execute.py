@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from mponet.backend import ALONE, Backend, Group, Numbers, Parameters, Trainer
+from mponet.backend import Backend, Numbers, Parameters, Trainer
 from mponet.errors import DivergedError, RecipeError
 from mponet.files import exists
+from mponet.group import ALONE, Group
 from mponet.models import PAPER_VARIANTS
 from mponet.models.init import start
 from mponet.recipe import Recipe
@@ -47,6 +48,9 @@ def run(
 
     One that diverges does not keep the next from running.
 
+    Processes that the environment names as a group train together (`mponet.group.Group`): the first
+    one writes, the others read its folder.
+
     The folder is locked until the end.  A reporter that fails is told nothing more; the training
     goes on.
 
@@ -63,9 +67,11 @@ def run(
 
     Raises:
         RecipeError: ``folder`` holds these variants and ``resume`` is false, it holds a run of
-            other settings, another process works in it, or the model does not fit the memory.
+            other settings, another process works in it, the model does not fit the memory, or the
+            batch does not divide among the processes.
         CheckpointError: a file in ``folder`` is damaged, or cannot be written.
         DataError: the data set does not fit the model.
+        BackendError: another process that trains with this one ended.
     """
     if dataset.name != settings.data:
         raise RecipeError(f"data set is {dataset.name!r}; expected {settings.data!r} as in the settings; load that one")
@@ -166,8 +172,7 @@ class _Variant:
         else:
             parameters = checkpoint.parameters
         native = self.backend.build(model, parameters, device=self.device)
-        shared = (self.group,) if self.group.count > 1 else ()
-        trainer = self.backend.trainer(native, settings.recipe, *shared)
+        trainer = self.backend.trainer(native, settings.recipe, self.group)
         if checkpoint is not None:
             trainer.restore(checkpoint.optimizer)
         return native, trainer

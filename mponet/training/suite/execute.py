@@ -90,7 +90,10 @@ def run_suite(
                 release(training.run_folder(folder))
             else:
                 with watcher.watching(training, number, len(trainings)) as reporter:
-                    result = _tried(training, backend, datasets, folder, device, reporter)
+                    try:
+                        result: Result | str = attempt(training, backend, datasets, folder, device, reporter)
+                    except InUseError as error:
+                        result = str(error)
                 watcher.ended(training, result)
                 write.tables(report(suite, folder), folder)
         made = report(suite, folder)
@@ -119,20 +122,6 @@ class GuardedObserver:
         """Tell of a result, or of the message of what broke a training."""
         tell = self._observer.failed if isinstance(result, str) else self._observer.finished
         self._guard.call(tell, training, result)
-
-
-def _tried(
-    training: Training,
-    backend: Backend,
-    datasets: Mapping[str, Dataset],
-    folder: Path,
-    device: str | None,
-    reporter: Reporter | None,
-) -> Result | str:
-    try:
-        return attempt(training, backend, datasets, folder, device, reporter)
-    except InUseError as error:
-        return str(error)
 
 
 def release(run_folder: Path) -> None:

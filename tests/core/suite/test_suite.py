@@ -144,7 +144,7 @@ class Trainer(ToyTrainer):
         return super().step(*arguments, **named)
 
 class Backend(ToyBackend):
-    def trainer(self, native, recipe):
+    def trainer(self, native, recipe, group=None):
         return Trainer(self, native, recipe)
 
 FAMILIES["toy"], PRESETS["toy"] = FAMILY, {"short": replace(RECIPE, evaluate_every=20)}
