@@ -18,7 +18,7 @@ from threading import Event, Thread
 from time import monotonic, time
 
 from mponet.errors import CheckpointError
-from mponet.files import read_json, to_json, writing
+from mponet.files import read_json, temporary_path, to_json, writing
 from mponet.training.lock import is_locked, try_lock
 from mponet.training.schema import Count, Text
 
@@ -121,16 +121,40 @@ def claimed(folder: Path, watch: Watch) -> Iterator[Event | None]:
 
 
 def _made(claim: Path) -> int | None:
-    """An open, locked file that this process made; None if another made it first."""
-    owner = Owner(_machine(), socket.gethostname(), os.getpid())
+    """An open, locked claim that this process made; None if another made it first.
+
+    It gets its name with its content and its lock, so that no other process sees it without.
+    """
+    part = temporary_path(claim.parent)
     with writing(claim):
+        handle = _owned(part)
         try:
-            handle = os.open(claim, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+            os.link(part, claim)
         except FileExistsError:
+            os.close(handle)
             return None
-        try_lock(handle, exclusive=True)
-        os.write(handle, to_json(asdict(owner)).encode())
+        except OSError:  # a file system without links
+            os.close(handle)
+            return _owned_or_none(claim)
+        finally:
+            part.unlink()
     return handle
+
+
+def _owned(path: Path) -> int:
+    """A new file that is locked and names this process."""
+    owner = Owner(_machine(), socket.gethostname(), os.getpid())
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+    try_lock(handle, exclusive=True)
+    os.write(handle, to_json(asdict(owner)).encode())
+    return handle
+
+
+def _owned_or_none(path: Path) -> int | None:
+    try:
+        return _owned(path)
+    except FileExistsError:
+        return None
 
 
 def _beat(folder: Path, number: int, ended: Event, lost: Event) -> None:

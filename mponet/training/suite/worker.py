@@ -123,18 +123,20 @@ class _Worker:
     device: str | None
     observer: GuardedObserver
     watch: Watch = field(default_factory=Watch)
+    trainings: tuple[Training, ...] = ()
     failures: dict[Training, int] = field(default_factory=dict)
+    settled: set[Training] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.failures = {training: self._failed_at(training) for training in self.suite.trainings()}
+        self.trainings = self.suite.trainings()
+        self.failures = {training: self._failed_at(training) for training in self.trainings}
 
     def pass_over(self) -> bool:
         """Train every cell that is free; whether others are still at work on some."""
         busy = False
-        trainings = self.suite.trainings()
-        for number, training in enumerate(trainings, 1):
+        for number, training in enumerate(self.trainings, 1):
             if not self.is_settled(training):
-                busy |= not self.train(training, number, len(trainings))
+                busy |= not self.train(training, number, len(self.trainings))
         return busy
 
     def tabulated(self) -> Report:
@@ -148,8 +150,15 @@ class _Worker:
             made = again
 
     def is_settled(self, training: Training) -> bool:
-        """Whether a cell is finished, or was tried without success since this worker started."""
-        return is_finished(training, self.folder) or self._failed_at(training) not in (0, self.failures[training])
+        """Whether a cell is finished, or was tried without success since this worker started.
+
+        What is settled stays so, and is not read again.
+        """
+        if training not in self.settled and (
+            is_finished(training, self.folder) or self._failed_at(training) not in (0, self.failures[training])
+        ):
+            self.settled.add(training)
+        return training in self.settled
 
     def _failed_at(self, training: Training) -> int:
         """When a failure was noted, by the file system's clock; 0 for never."""
