@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import group_run
+from mponet.training.launch import group_environments
 
 SCRIPT = Path(group_run.__file__)
 STEPS = 50
@@ -42,31 +44,22 @@ def test_parameters_losses_and_statistics_are_those_of_one_process(alone, count)
         np.testing.assert_allclose(found[name], value, rtol=0, atol=BOUND * max(np.abs(value).max(), 1.0), err_msg=name)
 
 
-def command(backend, folder, *options):
+def started(backend, folder, *options, steps="20", **variables):
     path = os.pathsep.join(filter(None, sys.path))
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    words = (
-        "run",
-        "fc2",
-        "--backend",
-        backend,
-        "--bond",
-        "2",
-        "--data",
-        "digits",
-        "--steps",
-        "20",
-        "--out",
-        str(folder),
-    )
-    return subprocess.run(
-        [sys.executable, "-m", "mponet", *words, *options],
-        env=environment,
-        capture_output=True,
+    words = ("run", "fc2", "--backend", backend, "--bond", "2", "--data", "digits", "--steps", steps)
+    return subprocess.Popen(
+        [sys.executable, "-m", "mponet", *words, "--out", str(folder), *options],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=900,
-        check=False,
     )
+
+
+def command(backend, folder, *options, **named):
+    process = started(backend, folder, *options, **named)
+    out, err = process.communicate(timeout=900)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -82,6 +75,24 @@ def test_a_run_of_two_processes_has_one_writer_and_resumes_on_any_number(backend
     for name, one in json.loads(alone.stdout)["variants"].items():
         assert one["processes"] == 1
         assert one["loss"] == pytest.approx(variants[name]["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_lost_process_ends_the_other_with_one_line_and_the_run_resumes_alone(backend, tmp_path):
+    variant = ("--variant", "mpo")
+    environments = group_environments(backend, 2)
+    first, second = (started(backend, tmp_path, *variant, steps="6000", **own) for own in environments)
+    while first.poll() is None and not (tmp_path / "mpo" / "checkpoint.safetensors").exists():
+        time.sleep(0.02)
+    second.kill()
+    second.communicate()
+    _, err = first.communicate(timeout=300)
+    assert first.returncode == 1, err
+    assert [line for line in err.splitlines() if line.startswith("error: ")] == err.splitlines()[-1:]
+    assert "another process of this training ended" in err and "Traceback" not in err
+    done = command(backend, tmp_path, *variant, "--resume", "--json", steps="6000")
+    found = json.loads(done.stdout)["variants"]["mpo"]
+    assert done.returncode == 0 and found["steps"] == 6000 and found["processes"] == 1
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -1,10 +1,11 @@
 """The processes that train one model together, by `jax.distributed`."""
 
+import atexit
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from mponet.errors import BackendError
 from mponet.group import ALONE, Group, losing
 
 #: Axis of the mesh that rows of a batch are spread over.
@@ -76,7 +78,22 @@ def _is_loss(error: Exception) -> bool:
     return isinstance(error, jax.errors.JaxRuntimeError) and any(word in str(error).lower() for word in LOST)
 
 
-_losing = partial(losing, _is_loss)
+@contextmanager
+def _losing() -> Iterator[None]:
+    """Raise a `BackendError` for a lost process; this one then skips JAX's shutdown at exit."""
+    try:
+        with losing(_is_loss):
+            yield
+    except BackendError:
+        atexit.register(_leave)
+        raise
+
+
+def _leave() -> None:
+    """End the process here: JAX would wait for the lost one for minutes, and abort."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _wait() -> None:

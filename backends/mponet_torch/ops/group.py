@@ -2,11 +2,11 @@
 
 import os
 from functools import partial
+from typing import Any
 
 import torch
 from torch import distributed as dist
 from torch import nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 from mponet.group import ALONE, Group, losing
@@ -35,7 +35,24 @@ def data_parallel(native: nn.Module) -> nn.Module:
 
 def summed(values: Array) -> Array:
     """The sum over all processes, differentiable."""
-    return all_reduce(values)  # type: ignore[no-any-return]
+    return _Sum.apply(values)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes, whose gradient is the sum of their gradients.
+
+    That of ``torch.distributed.nn`` is deprecated, and its successor has no public name.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Array) -> Array:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, slope: Array) -> Array:
+        return _Sum.apply(slope.contiguous())  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _is_loss(error: Exception) -> bool:
