@@ -42,8 +42,7 @@ def locked(folder: Path, name: str, *, shared: bool = False) -> Iterator[None]:
     with writing(path):
         handle = _acquired(path, shared)
     try:
-        if not shared:  # processes of other machines may be at work, whose temporary files look abandoned from here
-            remove_leftovers(folder)
+        remove_leftovers(folder)
         yield
     finally:
         if not (shared and try_lock(handle, exclusive=True)):

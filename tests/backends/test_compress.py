@@ -317,7 +317,7 @@ def test_files_that_do_not_fit_are_refused(lab, model, data, tmp_path):
     small, report = lab.package.compress(model, CONFIG, data)
     folder = tmp_path / "small"
     lab.package.save_compressed(small, report.plan, folder)
-    with pytest.raises(CompressionError, match="model and the plan of the same compression"):
+    with pytest.raises(CompressionError, match="network and the plan of the same compression"):
         lab.package.save_compressed(model, report.plan, tmp_path / "other")
     assert not (tmp_path / "other").exists()
     with pytest.raises(CompressionError, match=r"embed|query|key|value|output"):

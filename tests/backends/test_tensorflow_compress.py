@@ -528,7 +528,7 @@ def test_folders_of_other_models_are_refused_and_change_nothing(tmp_path):
     model, data = subclassed()
     small, report = compress(model, CONFIG, data)
     save_compressed(small, report.plan, tmp_path / "small")
-    with pytest.raises(CompressionError, match="model and the plan of the same compression"):
+    with pytest.raises(CompressionError, match="network and the plan of the same compression"):
         save_compressed(model, report.plan, tmp_path / "other")
     with pytest.raises(CompressionError, match="is not in this network"):
         load_compressed(sequential()[0], tmp_path / "small")

@@ -462,7 +462,7 @@ def test_compressed_models_are_saved_and_loaded(model, data, tmp_path):
     again = load_compressed(Language().double(), tmp_path / "small")
     torch.testing.assert_close(again(data[0]), small(data[0]), rtol=0, atol=0)
     assert again.head.weight is again.embed.weight
-    with pytest.raises(CompressionError, match="model and the plan of the same compression"):
+    with pytest.raises(CompressionError, match="network and the plan of the same compression"):
         save_compressed(model, report.plan, tmp_path / "other")
     with pytest.raises(CompressionError, match="attention"):
         load_compressed(nn.Sequential(nn.Linear(4, 4)), tmp_path / "small")

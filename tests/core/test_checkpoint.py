@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -184,7 +185,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(path, monkeypat
         raise OSError("no room")
 
     before = path.read_bytes()
-    monkeypatch.setattr(*(os, "fsync", fail) if broken == "fsync" else (files.Path, "replace", fail))
+    monkeypatch.setattr(*(os, "fsync", fail) if broken == "fsync" else (Path, "replace", fail))
     with pytest.raises(CheckpointError, match=r"cannot be written \(no room\)"):
         save(path, a_checkpoint(step=2000))
     assert path.read_bytes() == before

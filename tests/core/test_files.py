@@ -82,7 +82,7 @@ def test_the_limit_counts_what_is_read(tmp_path):
 
 def test_a_waiting_link_is_not_written_through(tmp_path, monkeypatch):
     (tmp_path / "victim").write_text("precious")
-    monkeypatch.setattr("mponet.files.writing.temporary_path", lambda folder: folder / ".waiting")
+    monkeypatch.setattr("mponet.files.writer.temporary_path", lambda folder: folder / ".waiting")
     (tmp_path / ".waiting").symlink_to("victim")
     with pytest.raises(FileExistsError):
         files.write_atomically(tmp_path / "a", b"new")
@@ -112,11 +112,13 @@ def test_parts_are_written_in_order_and_devices_directly(tmp_path):
 def test_leftovers_of_dead_processes_go_and_those_of_live_ones_stay(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    names = [f".mponet-{process}-0123abcd.part" for process in (dead.pid, os.getpid(), os.getppid())]
-    for name in (*names, ".mponet-x-0123abcd.part", "other.part"):
+    own = files.temporary_path(tmp_path).name
+    gone, parent = (own.replace(f"-{os.getpid()}-", f"-{process}-") for process in (dead.pid, os.getppid()))
+    kept = {own, parent, ".mponet-01234567-1-0123abcd.part", ".mponet-x-0123abcd.part", "other.part"}
+    for name in (gone, *kept):
         (tmp_path / name).write_text("")
     files.remove_leftovers(tmp_path)
-    assert {entry.name for entry in tmp_path.iterdir()} == {names[2], ".mponet-x-0123abcd.part", "other.part"}
+    assert {entry.name for entry in tmp_path.iterdir()} == kept
 
 
 @pytest.mark.parametrize("name", ["", "none/a", "x" * 300, "file/a"])

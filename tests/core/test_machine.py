@@ -48,7 +48,7 @@ def test_the_file_is_there_whole_or_not_at_all(folder, monkeypatch):
         raise OSError("no space left")
 
     with monkeypatch.context() as patched:
-        patched.setattr("mponet.files.writing.os.fsync", broken)
+        patched.setattr("mponet.files.writer.os.fsync", broken)
         with pytest.raises(CheckpointError, match="no space left"):
             save("made-up", VERSIONS, replace(MEASURED, call_overhead=1.0))
     assert [file.name for file in folder.iterdir()] == ["machine-made-up.json"]

@@ -66,6 +66,11 @@ class Watch:
         return monotonic() - since < self._stale
 
 
+def has_claims(folder: Path) -> bool:
+    """Whether the folder of a training has claims, of a living process or not."""
+    return bool(_claims(folder))
+
+
 def is_claimed(folder: Path) -> bool:
     """Whether the folder of a training has a claim that was touched lately; nothing is written."""
     found = _claims(folder)

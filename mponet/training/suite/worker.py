@@ -14,7 +14,7 @@ from mponet.training.loop import Record
 from mponet.training.run import Reporter, Result
 from mponet.training.run.reporter import NullReporter
 from mponet.training.suite import write
-from mponet.training.suite.claim import Watch, claimed
+from mponet.training.suite.claim import Watch, claimed, has_claims
 from mponet.training.suite.execute import GuardedObserver, NullObserver, Observer, attempt, is_finished, release
 from mponet.training.suite.folder import LOCK, claim_folder
 from mponet.training.suite.settings import Suite, Training
@@ -60,6 +60,7 @@ def work(
         here = _Worker(suite, backend, datasets, folder, device, GuardedObserver(observer or NullObserver()))
         while here.pass_over() and wait:
             sleep(POLL)
+        here.remove_claims()
         return here.tabulated()
 
 
@@ -138,6 +139,14 @@ class _Worker:
             if not self.is_settled(training):
                 busy |= not self.train(training, number, len(self.trainings))
         return busy
+
+    def remove_claims(self) -> None:
+        """Remove the claims that killed workers left on finished cells."""
+        for training in self.trainings:
+            run_folder = training.run_folder(self.folder)
+            if has_claims(run_folder) and self.is_settled(training):
+                with claimed(run_folder, self.watch):
+                    pass
 
     def tabulated(self) -> Report:
         """Write the tables, again if others finished something meanwhile: the last are complete."""

@@ -13,6 +13,7 @@ from mponet.compress import Calibration, CompressConfig, InputSums, gather
 from mponet.compress.run import calibrate, compress, plan
 from mponet.compress.work_folder import WorkFolder, batch_key
 from mponet.errors import CheckpointError, CompressionError
+from mponet.files import temporary_path
 
 CONFIG = CompressConfig(keep=0.5, min_weights=1, structures=("low-rank", "balanced"))
 STEPS = ["calibrate", "search", "fit"]
@@ -88,7 +89,8 @@ def test_killed_at_every_step_it_goes_on_to_the_same_bytes(tmp_path):
     for step, done in [("calibrate", 5), ("calibrate", 11), ("search", 2), ("fit", 1)]:
         process = subprocess.run([sys.executable, "-c", code, step, str(done)], capture_output=True)
         assert process.returncode == -signal.SIGKILL, process.stderr.decode()[-2000:]
-    (tmp_path / "killed" / f".mponet-{2**22 + 1}-0123abcd.part").write_bytes(b"half a file")
+    left = temporary_path(tmp_path / "killed").name.replace(f"-{os.getpid()}-", f"-{2**22 + 1}-")
+    (tmp_path / "killed" / left).write_bytes(b"half a file")
     resumed, _ = run(tmp_path / "killed")
     assert resumed.seen == []  # no batch is run again
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")

@@ -103,6 +103,16 @@ def test_a_worker_does_what_a_single_process_does(tmp_path, digits):
     assert names(tmp_path / "two") == sorted([*CELLS, "suite.json", *tables(tmp_path / "two")])
 
 
+def test_a_claim_that_a_killed_worker_left_on_a_finished_cell_is_removed(tmp_path, digits):
+    work(make(), ToyBackend(), digits, tmp_path)
+    left = tmp_path / CELLS[0] / "claim-1"
+    left.write_text(json.dumps({"machine": claim._machine(), "host": "here", "process": 1}))
+    living = tmp_path / CELLS[1]
+    with claim.claimed(living, claim.Watch()):
+        work(make(), ToyBackend(), digits, tmp_path)
+        assert not left.exists() and (living / "claim-1").exists()
+
+
 def test_a_worker_leaves_cells_of_living_workers_alone(tmp_path, digits):
     taken = tmp_path / CELLS[0]
     with claim.claimed(taken, claim.Watch()):

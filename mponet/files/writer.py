@@ -7,8 +7,11 @@ import json
 import os
 import re
 import secrets
+import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
+from hashlib import sha256
 from math import isfinite
 from pathlib import Path
 from shutil import rmtree
@@ -18,7 +21,7 @@ from typing import Any, BinaryIO
 
 from mponet.errors import CheckpointError
 
-_TEMPORARY = re.compile(r"\.mponet-(\d{1,10})-[0-9a-f]{8}\.part")
+_TEMPORARY = re.compile(r"\.mponet-([0-9a-f]{8})-(\d{1,10})-[0-9a-f]{8}\.part")
 _DAY = 86400.0
 
 
@@ -101,19 +104,34 @@ def sync_folder(path: Path) -> None:
 
 
 def temporary_path(folder: Path) -> Path:
-    """A name in a folder that no other write uses; it says which process made it."""
-    return folder / f".mponet-{os.getpid()}-{secrets.token_hex(4)}.part"
+    """A name in a folder that no other write uses; it says which process made it, and where."""
+    return folder / f".mponet-{_system()}-{os.getpid()}-{secrets.token_hex(4)}.part"
+
+
+@cache
+def _system() -> str:
+    """Hexadecimal digits of the system, or the container, whose process numbers ours are."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):
+        parts += [
+            Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"),
+            str(Path("/proc/self/ns/pid").readlink()),
+        ]
+    return sha256("\n".join(parts).encode()).hexdigest()[:8]
 
 
 def remove_leftovers(folder: Path) -> None:
     """Remove temporary files and folders that killed processes left in a folder.
 
-    Those of live processes stay.
+    Those of live processes stay, and for a day those of other systems that share the folder.
     """
     with suppress(OSError):
         for entry in list(folder.iterdir()):
             match = _TEMPORARY.fullmatch(entry.name)
-            if match and (not _is_alive(int(match[1])) or time() - entry.lstat().st_mtime > _DAY):
+            if match is None:
+                continue
+            ended = match[1] == _system() and not _is_alive(int(match[2]))
+            if ended or time() - entry.lstat().st_mtime > _DAY:
                 with suppress(OSError):
                     rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
@@ -204,12 +222,7 @@ def _is_special(path: Path) -> bool:
 
 
 def _is_alive(process: int) -> bool:
-    """Whether another process of this number runs.
-
-    Our own number on an old file was a killed process's.
-    """
-    if process == os.getpid():
-        return False
+    """Whether a process of this number runs."""
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
