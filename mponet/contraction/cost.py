@@ -252,6 +252,10 @@ def copy_seconds(unfolding: Unfolding | None, purpose: Purpose, itemsize: int, m
     """Seconds to lay out a tensor; none where its numbers stay in place."""
     if unfolding is None or unfolding.axes is None:
         return 0.0
+    return float(layout_seconds(prod(unfolding.shape), purpose, itemsize, machine))
+
+
+def layout_seconds(elements: Any, purpose: Purpose, itemsize: int, machine: Machine) -> Any:
+    """Seconds to copy so many elements into another order; of each, for an array."""
     forward, backward = MERGES[purpose]
-    moved: float = machine.moving(2 * prod(unfolding.shape) * itemsize)
-    return (forward + backward / 2) * (moved + machine.call_overhead)
+    return (forward + backward / 2) * (machine.moving(2 * elements * itemsize) + machine.call_overhead)

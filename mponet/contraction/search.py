@@ -17,15 +17,16 @@ from mponet.contraction.graph_search import graph_candidates
 from mponet.contraction.machine import DEFAULT_COSTS, Machine
 from mponet.contraction.plan import Plan
 from mponet.contraction.program import DEFAULT_BATCH, BasePlan
-from mponet.contraction.scores import Question, Scores, score_chain, score_each
+from mponet.contraction.scores import Scores, score_chain, score_each
+from mponet.contraction.step_scores import Question
 from mponet.operators.shape import MPOShape
 from mponet.operators.topology import NetworkShape
 
 Shape = MPOShape | NetworkShape
 AnyPlan = Plan | GraphPlan
 
-#: More groups than this are never cheaper for shapes of many sites, and their number grows as
-#: 3^sites.
+#: All sweeps of up to so many groups are candidates, and all of a chain with one site more.  There
+#: are too many of more groups, about 3^sites: only the fastest of those is searched for.
 MAX_GROUPS = 4
 TILES = (2, 4, 8, 16, 32, 64, 128, 512, 2048)
 #: A broadcast product as the first step is a little slower than as the last, which the model does
@@ -41,9 +42,9 @@ _OVER = 1e60
 def candidates(shape: Shape, batch: int | None = None, *, transposed: bool = False) -> Iterator[AnyPlan]:
     """Every plan worth considering, with tiles below ``batch`` (None: no tiles).
 
-    For a chain those are all groupings and orders; with ``transposed`` also the plans that
-    transpose the state before each product.  For another network see
-    `mponet.contraction.graph_search`.
+    For a chain those are all groupings and orders of up to `MAX_GROUPS` groups; with ``transposed``
+    also the plans that transpose the state before each product.  `ranked` adds the fastest sweeps
+    of more groups.  For another network see `mponet.contraction.graph_search`.
     """
     tiles = _tiles(batch)
     if isinstance(shape, NetworkShape):

@@ -1,5 +1,6 @@
 """Every sweep of a number of sites as arrays: which steps it is made of, whatever the sizes are."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import combinations, product
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from mponet.contraction.merging import Side
 
 Integers = NDArray[np.intp]
+Floats = NDArray[np.float64]
 SIDES: tuple[Side, ...] = ("left", "right", "last")
 
 
@@ -86,3 +88,70 @@ def sweeps_of(sites: int, count: int) -> Sweeps:
         orders.append((*order, left))
         steps.append(np.stack(numbers, -1))
     return Sweeps(bounds, tuple(orders), np.stack(steps, 1))
+
+
+class Splits(NamedTuple):
+    """What may be done first with intervals of one length, as in `fastest`.
+
+    Attributes:
+        intervals: the intervals, ``left * (sites + 1) + right`` of each.
+        steps: number of the first step of each way, ``(intervals, ways)``.
+        rest: the interval that it leaves, ``(intervals, ways)``; an empty one after the last step.
+    """
+
+    intervals: Integers
+    steps: Integers
+    rest: Integers
+
+
+@lru_cache(maxsize=32)
+def splits(sites: int) -> tuple[Splits, ...]:
+    """The ways to begin a sweep of an interval of sites, by the length of the interval from 1."""
+    table, width, found = step_table(sites), sites + 1, []
+    for length in range(1, sites + 1):
+        left = np.arange(sites - length + 1)[:, None]
+        right, middle = left + length, left + np.arange(1, length)[None]
+        steps = table.last[left, right], table.left[left, right, middle], table.right[left, right, middle]
+        rest = left * width + left, middle * width + right, left * width + middle
+        found.append(Splits((left * width + right)[:, 0], np.concatenate(steps, 1), np.concatenate(rest, 1)))
+    return tuple(found)
+
+
+def fastest(sites: int, seconds: Floats, first: Floats) -> list[tuple[int, ...]]:
+    """The steps of the fastest sweep for each column of ``seconds``, by dynamic programming.
+
+    What is done with an interval of sites does not depend on what was done before, so that the
+    fastest way through it is a step and the fastest way through the rest.
+
+    Args:
+        sites: how many there are.
+        seconds: of every step of the `step_table`, ``(steps, columns)``.
+        first: factor on the time of the whole sweep for its first step, ``(steps,)``.
+    """
+    width, columns = sites + 1, np.arange(seconds.shape[1])
+    best = np.zeros((width * width, len(columns)))
+    step, rest = (np.zeros(best.shape, np.intp) for _ in range(2))
+    for one in splits(sites):
+        times = seconds[one.steps] + best[one.rest]
+        if one is splits(sites)[-1]:
+            times *= first[one.steps][..., None]
+        ways = times.argmin(1)
+        rows = np.arange(len(ways))[:, None]
+        best[one.intervals] = times[rows, ways, columns]
+        step[one.intervals], rest[one.intervals] = one.steps[rows, ways], one.rest[rows, ways]
+    found = []
+    for nexts, lefts in zip(step.T.tolist(), rest.T.tolist(), strict=True):
+        interval, numbers = sites, []  # the interval from 0 to the end
+        while interval % (width + 1):  # not empty
+            numbers.append(nexts[interval])
+            interval = lefts[interval]
+        found.append(tuple(numbers))
+    return found
+
+
+def sweep_of(sites: int, steps: Sequence[int]) -> Sweeps:
+    """The one sweep of these steps."""
+    spans = [(first, end) for _, _, first, end, _ in step_table(sites).steps[list(steps)].tolist()]
+    places = sorted(spans)
+    bounds = np.array([[*(first for first, _ in places), sites]])
+    return Sweeps(bounds, (tuple(places.index(span) for span in spans),), np.array([[steps]]))

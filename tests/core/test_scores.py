@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 import graphs
 from core.strategies import shapes
+from mponet.contraction import search
 from mponet.contraction.cost import predict, workspace
 from mponet.contraction.machine import DEFAULT_COSTS, DEFAULTS
 from mponet.contraction.plan import Plan
 from mponet.contraction.planner import PURPOSES, PlanRequest, PlanSet
-from mponet.contraction.search import LEFT_SWEEP_PENALTY, _scores, candidates, choose, memory_limit, ranked
+from mponet.contraction.search import LEFT_SWEEP_PENALTY, MAX_GROUPS, _scores, candidates, choose, memory_limit, ranked
 from mponet.operators.shape import MPOShape
 
 #: A processor; one on which transposed plans are candidates; one with kernels.
@@ -47,8 +48,11 @@ def test_scores_are_those_of_the_cost_model_in_the_order_of_the_candidates(shape
     scores = _scores(shape, batch, purpose, itemsize, machine)
     plans = list(candidates(shape, batch, transposed=machine.transpose_bandwidth > 0))
     rows = 128 if batch is None else batch
-    assert [scores.plan(k) for k in range(len(plans))] == plans
-    assert len(scores.seconds) == len(scores.workspace) == len(plans)
+    count = len(plans)
+    assert [scores.plan(k) for k in range(count)] == plans
+    plans += map(scores.plan, range(count, len(scores.seconds)))
+    assert len(set(plans)) == len(plans) == len(scores.workspace)
+    assert all(len(plan.groups) > MAX_GROUPS for plan in plans[count:])
     np.testing.assert_allclose(
         scores.seconds, [seconds(p, rows, purpose, itemsize, machine) for p in plans], rtol=1e-12
     )
@@ -56,11 +60,31 @@ def test_scores_are_those_of_the_cost_model_in_the_order_of_the_candidates(shape
     assert np.array_equal(scores.workspace, sizes)
 
 
+@settings(max_examples=20)
+@given(
+    shapes(min_sites=6, max_sites=7, max_size=1 << 14),
+    st.sampled_from([1, 5]),
+    st.sampled_from(PURPOSES),
+    st.sampled_from(MACHINES[:2]),
+)
+def test_many_sites_get_the_fastest_of_all_sweeps(shape, batch, purpose, machine):
+    """The whole enumeration, one plan after the other, is the oracle; memory is no limit here."""
+    machine = replace(machine, training_memory_share=1e9, forward_memory_share=1e9)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "MAX_GROUPS", shape.sites)
+        every = candidates(shape, batch, transposed=machine.transpose_bandwidth > 0)
+        fastest = min(seconds(plan, batch, purpose, 4, machine) for plan in every)
+    chosen = ranked(shape, batch, purpose=purpose, machine=machine, top=1)[0]
+    assert seconds(chosen, batch, purpose, 4, machine) == pytest.approx(fastest, rel=1e-10)
+
+
 @pytest.mark.parametrize("purpose", PURPOSES)
 @pytest.mark.parametrize("shape", [*UNBALANCED, *graphs.WIRINGS.values()], ids=str)
 def test_the_best_few_are_the_beginning_of_the_whole_order(shape, purpose):
     every = ranked(shape, 64, purpose=purpose)
-    assert set(every) == set(candidates(shape, 64))
+    some = set(candidates(shape, 64))
+    assert some <= set(every)
+    assert all(len(plan.groups) > MAX_GROUPS for plan in set(every) - some)
     for top in (1, 3, len(every) - 1, len(every), len(every) + 1):
         assert ranked(shape, 64, purpose=purpose, top=top) == every[: max(top, 0)]
     limit = memory_limit(shape, 64, purpose)

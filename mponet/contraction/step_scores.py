@@ -1,0 +1,228 @@
+"""What every step of a chain adds to the time and the memory of a plan, as arrays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations, product
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mponet.contraction.cost import (
+    Gathering,
+    Purpose,
+    apart,
+    layout_seconds,
+    predict,
+    product_seconds,
+    step_products,
+    workspace,
+)
+from mponet.contraction.machine import Machine
+from mponet.contraction.merging import group_shape, lay_out, merge_order
+from mponet.contraction.program import BasePlan
+from mponet.contraction.sweeps import SIDES, Floats, Integers, step_table
+from mponet.operators.shape import MPOShape
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the scores are for.
+
+    Attributes:
+        batch: rows.
+        purpose: what is run.
+        itemsize: bytes per number.
+        machine: where.
+        penalty: factor on the time of plans whose first step is a broadcast product.
+    """
+
+    batch: int
+    purpose: Purpose
+    itemsize: int
+    machine: Machine
+    penalty: float
+
+    def seconds(self, plan: BasePlan) -> float:
+        """Predicted time of one plan."""
+        time = predict(plan, self.batch, purpose=self.purpose, itemsize=self.itemsize, machine=self.machine)
+        return time * (self.penalty if plan.steps[0].suffix > 1 else 1.0)
+
+    def workspace(self, plan: BasePlan) -> int:
+        """Elements that one plan keeps."""
+        return workspace(plan, self.batch, purpose=self.purpose, machine=self.machine)
+
+
+class _Steps(NamedTuple):
+    """All steps that sweeps of a chain are made of.
+
+    Sizes as in `mponet.contraction.program.Step`.
+    """
+
+    prefix: Floats
+    rows: Floats
+    inner: Floats
+    suffix: Floats
+
+
+class StepScores(NamedTuple):
+    """What each step adds to the scores of a plan.
+
+    Attributes:
+        seconds: time, the merging of its group included, ``(steps, tiles)``.
+        broadcast: whether it is a broadcast product.
+        state: elements of its state for a row of the batch.
+        weight: elements of its weight, 0 for a view.
+        sums: elements of sums of gradients, for a row of the batch and once.
+        rows: of a tile.
+        first: number of the first step whose state is kept.
+    """
+
+    seconds: Floats
+    broadcast: NDArray[np.bool_]
+    state: Floats
+    weight: Floats
+    sums: tuple[Floats, Floats]
+    rows: Floats
+    first: int
+
+    def plans(self, steps: Integers, question: Question) -> tuple[Floats, Floats]:
+        """Times and elements kept, ``(cuts, orders, tiles)``, of plans of these steps."""
+        penalty = np.where(self.broadcast[steps[..., 0]], question.penalty, 1.0)
+        seconds = _sum_over(self.seconds, steps) * penalty[..., None]
+        once = _sum_over(self.weight, steps)
+        if question.purpose == "training":
+            each = _sum_over(self.state, steps[..., self.first :]) + _sum_over(self.sums[0], steps)
+            once = once + _sum_over(self.sums[1], steps)
+        else:
+            each = np.sort(self.state[steps[..., self.first :]], -1)[..., -2:].sum(-1)
+        return seconds, once[..., None] + each[..., None] * self.rows
+
+
+def _sum_over(values: Floats, steps: Integers) -> Floats:
+    """The values of the steps, added up over the last axis of ``steps``."""
+    total = np.zeros(steps.shape[:-1] + values.shape[1:])
+    for place in range(steps.shape[-1]):  # faster than to take all and add up then
+        total += values.take(steps[..., place], 0)
+    return total
+
+
+def step_scores(shape: MPOShape, tiles: Sequence[int | None], question: Question, *, transposed: bool) -> StepScores:
+    """What every step of the `step_table` adds.
+
+    Args:
+        shape: the chain.
+        tiles: rows at a time.
+        question: what the scores are for.
+        transposed: whether the state is transposed before each product.
+    """
+    purpose, itemsize, machine = question.purpose, question.itemsize, question.machine
+    table = step_table(shape.sites).steps
+    steps = _sizes(shape)
+    if transposed:
+        steps = steps._replace(prefix=steps.prefix * steps.suffix, suffix=np.ones_like(steps.suffix))
+    batch = max(question.batch, 1)
+    rows = np.array([min(batch, tile or batch) for tile in tiles], float)
+    loops = np.ceil(batch / rows)
+    is_last = table[:, 4] == SIDES.index("last")
+    joins = apart(steps.rows, steps.inner, steps.suffix)
+    merging, weight = _merging(shape, steps.suffix == 1, question)
+    seconds = np.repeat(merging[:, None], len(rows), 1)
+    gatherings: tuple[tuple[Gathering, NDArray[np.bool_]], ...] = (
+        ("plain", steps.suffix == 1),
+        ("apart", joins),
+        ("joined", ~joins & (steps.suffix > 1)),
+    )
+    for (gathering, mask), recomputed in product(gatherings, (True, False)):
+        chosen = np.flatnonzero(mask & (is_last != recomputed))
+        if len(chosen):
+            some = _Steps(*(sizes[chosen, None] for sizes in steps))
+            for sizes, times, moved in step_products(some, rows, purpose, gathering, recomputed=recomputed):
+                once = machine.multiplying(sizes, times, itemsize) + machine.moving(moved * itemsize)
+                seconds[chosen] += loops * (once + machine.call_overhead)
+    if transposed:
+        count = 3 if purpose == "training" else 1
+        moved = 2 * rows * (steps.prefix * steps.inner)[:, None] * itemsize
+        seconds += loops * count * moved / machine.transpose_bandwidth
+    sums = steps.rows * steps.inner
+    kept = np.array([min(question.batch, tile or question.batch) for tile in tiles], float)
+    each, once = np.where(joins, sums * steps.prefix, 0.0), np.where(joins, 0.0, sums)
+    state = steps.prefix * steps.inner * steps.suffix
+    return StepScores(seconds, steps.suffix > 1, state, weight, (each, once), kept, 0 if transposed else 1)
+
+
+@lru_cache(maxsize=64)
+def _sizes(shape: MPOShape) -> _Steps:
+    """Sizes of every step; as in `mponet.contraction.plan.Plan.program`."""
+    left, right, first, end, side = step_table(shape.sites).steps.T
+    inputs, outputs = (np.cumprod([1.0, *dims]) for dims in (shape.input_dims, shape.output_dims))
+    bonds = np.array(shape.bond_dims, float)
+    done_left, done_right = outputs[left], outputs[-1] / outputs[right]
+    i, j, d_left, d_right = inputs[end] / inputs[first], outputs[end] / outputs[first], bonds[first], bonds[end]
+    rest, before = inputs[right] / inputs[end], inputs[first] / inputs[left]
+    last, of_left = side == SIDES.index("last"), side == SIDES.index("left")
+    return _Steps(
+        np.where(last | of_left, done_left, done_left * bonds[left] * before),
+        np.where(last, j, np.where(of_left, j * d_right, d_left * j)),
+        np.where(last, d_left * i * d_right, np.where(of_left, d_left * i, i * d_right)),
+        np.where(of_left, rest * bonds[right] * done_right, done_right),
+    )
+
+
+def _merging(shape: MPOShape, plain: NDArray[np.bool_], question: Question) -> tuple[Floats, Floats]:
+    """Of every step.
+
+    Seconds to merge its group and lay it out, and elements of its weight, 0 for a view.
+    """
+    options = question.purpose, question.itemsize, question.machine
+    spans = _spans(shape)
+    seconds = np.zeros((shape.sites + 1,) * 2)
+    if spans.splits:
+        own = product_seconds(spans.products, *options)
+        for (first, end, split), time in zip(spans.splits, own.tolist(), strict=True):  # the shortest first
+            seconds[first, end] = seconds[first, split] + seconds[split, end] + time
+    _, _, first, end, side = step_table(shape.sites).steps.T
+    is_copy = spans.copied[first, side, plain.astype(int)]
+    is_view = (end - first == 1) & ~is_copy
+    weight = spans.elements[first, end]
+    copies = np.where(is_copy & (end - first == 1), layout_seconds(weight, *options), 0.0)
+    return seconds[first, end] + copies, np.where(is_view, 0.0, weight)
+
+
+class _Spans(NamedTuple):
+    """Neighbouring cores merged.
+
+    Attributes:
+        elements: of the cores from ``first`` to ``end``, ``[first, end]``.
+        splits: ``(first, end, split)`` of their last products, the shortest first.
+        products: sizes ``(m, k, n)`` of those products, an array of each.
+        copied: whether the weight of a step with a single core is a copy, ``[site, side, plain]``.
+    """
+
+    elements: Floats
+    splits: list[tuple[int, int, int]]
+    products: tuple[Floats, Floats, Floats]
+    copied: NDArray[np.bool_]
+
+
+@lru_cache(maxsize=64)
+def _spans(shape: MPOShape) -> _Spans:
+    sites = range(shape.sites)
+    sizes = {span: group_shape(shape, *span) for span in combinations(range(shape.sites + 1), 2)}
+    elements = np.zeros((shape.sites + 1,) * 2)
+    for span, size in sizes.items():
+        elements[span] = prod(size)
+    splits, products = [], []
+    for first, end in sorted(sizes, key=lambda span: span[1] - span[0])[shape.sites :]:
+        split = merge_order(shape, first, end).split
+        left, right = sizes[first, split], sizes[split, end]
+        splits.append((first, end, split))
+        products.append((prod(left[:3]), left[3], prod(right[1:])))
+    copied = np.zeros((shape.sites, len(SIDES), 2), np.bool_)
+    for site, side, plain in product(sites, range(len(SIDES)), (False, True)):
+        _, unfolding = lay_out(shape, (site, site + 1), SIDES[side], plain, [])
+        copied[site, side, int(plain)] = unfolding is not None and unfolding.axes is not None
+    m, k, n = np.array(products, float).reshape(-1, 3).T
+    return _Spans(elements, splits, (m, k, n), copied)
