@@ -46,32 +46,101 @@ Conventions that every adapter keeps:
 - Nothing of the network changes before ``replace`` is called for the first time.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from mponet.compress.calibrate import Calibration
-from mponet.compress.fitting import FittedLayer
+from mponet.compress.fitting import FittedLayer, unfitted
 from mponet.compress.layer_plan import LayerPlan
 from mponet.compress.target import Target
 from mponet.compress.upstream import CrossSums
+from mponet.errors import CompressionError
 
 
-class CompressAdapter(Protocol):
-    """The two ends of compression in one framework."""
+@dataclass(frozen=True, slots=True)
+class Functions:
+    """What a framework does with its own modules; all of it without a network around them.
+
+    Attributes:
+        stream: runs a model on data, in eval mode, and gathers sums: ``(model, modules by name,
+            data, loss, *, gradients, products, sums, shapes)`` gives a `Calibration`, and puts the
+            shape of each module's last input into ``shapes``.
+        rows_per_example: ``(model, modules by name, batch)`` counts the rows of each module.
+        sample_inputs: ``(module, shape, rows)`` gives inputs to time a module with, or None.
+        speed_ratio: ``(module, operator, inputs)`` gives the time of a module over its operator's.
+        build: ``(module, fitted)`` gives the operator that replaces a module.
+        cross_stream: ``(dense, compressed, names, data)`` gives the sums of `cross_sums`.
+    """
+
+    stream: Callable[..., Calibration]
+    rows_per_example: Callable[[Any, Mapping[str, Any], Any], Mapping[str, int]]
+    sample_inputs: Callable[[Any, tuple[int, ...] | None, int | None], Any]
+    speed_ratio: Callable[[Any, Any, Any], float]
+    build: Callable[[Any, FittedLayer], Any]
+    cross_stream: Callable[[Any, Any, Sequence[str], Iterable[Any]], Mapping[str, CrossSums]]
+
+
+class CompressAdapter(ABC):
+    """The two ends of compression for a network of one framework.
+
+    Attributes:
+        model: the network, changed by `replace`.
+        functions: those of the framework.
+
+    Args:
+        model: the network.
+        loss: the sum of the loss over rows; None chooses by the outputs.
+        example: a batch of inputs that tells the rows per example of every layer; None takes those
+            of the calibration, or one.
+        reference: the network as it was, for `cross_sums`; None if ``model`` is not a copy.
+    """
+
+    functions: Functions
+
+    def __init__(self, model: Any, loss: Any = None, example: Any = None, reference: Any = None) -> None:
+        self.model = model
+        self._loss, self._example, self._reference = loss, example, reference
+        self._targets: tuple[Target, ...] | None = None
+        self._shapes: dict[str, tuple[int, ...]] = {}
+
+    @abstractmethod
+    def module(self, name: str) -> Any:
+        """The module that a target names."""
+
+    @abstractmethod
+    def described(self) -> Iterable[Target]:
+        """Every module that holds a weight, in the order of the network; ``positions`` is 1."""
+
+    @abstractmethod
+    def weights(self) -> int:
+        """Number of weights of the network, shared ones once."""
+
+    @abstractmethod
+    def replace(self, fitted: FittedLayer) -> None:
+        """Replace a module by an operator with its device, dtype, mode and bias.
+
+        Those that share its weight are replaced with it.
+        """
 
     def targets(self) -> Sequence[Target]:
-        """Every module that holds a weight.
+        """Every module that holds a weight, in the order of the network; one used twice once.
 
         Modules that cannot be replaced are included, with the reason in ``unsupported``.
         """
-        ...
+        if self._targets is None:
+            found = tuple(self.described())
+            counts: Mapping[str, int] = {}
+            if self._example is not None:
+                known = {target.name: self.module(target.name) for target in found if not target.unsupported}
+                counts = self.functions.rows_per_example(self.model, known, self._example)
+            self._targets = tuple(replace(target, positions=counts.get(target.name, 1)) for target in found)
+        return self._targets
 
     def other_weights(self) -> int:
-        """Number of weights of the network that belong to no target, biases and norms included.
-
-        Tied ones once.
-        """
-        ...
+        """Number of weights of the network that belong to no target, biases and norms included."""
+        return self.weights() - sum(target.weights for target in self.targets() if not target.tied_to)
 
     def calibrate(
         self,
@@ -94,7 +163,9 @@ class CompressAdapter(Protocol):
             products: whether they gather the products of gradients.
             sums: what earlier batches gave, to be added to in place; None begins anew.
         """
-        ...
+        modules = {target.name: self.module(target.name) for target in targets}
+        options = {"gradients": gradients, "products": products, "sums": sums, "shapes": self._shapes}
+        return self.functions.stream(self.model, modules, data, self._loss, **options)
 
     def measure(self, layer: LayerPlan, rows: int | None = None) -> float | None:
         """Time of a module over that of the operator that a plan names: above 1 it is faster.
@@ -107,7 +178,12 @@ class CompressAdapter(Protocol):
             The median ratio of interleaved calls (`mponet.compress.timing.median_ratio`); None if
             the inputs' shape is not known.
         """
-        ...
+        module = self.module(layer.name)
+        inputs = self.functions.sample_inputs(module, self._shapes.get(layer.name), rows)
+        if inputs is None:
+            return None
+        target = next(target for target in self.targets() if target.name == layer.name)
+        return self.functions.speed_ratio(module, self.functions.build(module, unfitted(target, layer)), inputs)
 
     def cross_sums(self, names: Sequence[str], data: Iterable[Any]) -> Mapping[str, CrossSums]:
         """Sums over the inputs of linear layers in the compressed and in the dense network.
@@ -119,8 +195,9 @@ class CompressAdapter(Protocol):
         Raises:
             CompressionError: the dense network is gone, since it is compressed in place.
         """
-        ...
-
-    def replace(self, fitted: FittedLayer) -> None:
-        """Replace a module by an operator with its device, dtype, mode and bias."""
-        ...
+        if self._reference is None:
+            raise CompressionError(
+                "upstream is set and the network is compressed in place; expected in_place=False, which keeps the "
+                "dense network that its layers are compared with"
+            )
+        return self.functions.cross_stream(self._reference, self.model, names, data)

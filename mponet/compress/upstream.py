@@ -1,13 +1,14 @@
 """Layers fitted to the inputs that they get in the compressed network, stage by stage.
 
-A layer behind compressed ones reads ``x'`` in place of ``x``.  What it should still give is
+A layer after compressed ones reads ``x'`` in place of ``x``.  What it should still give is
 ``x W``, so the matrix to fit is that which gives it from ``x'`` by least squares, and the metric is
 that of ``x'``.  Stages are fitted in the order of the network; layers of one stage do not see one
 another.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,10 @@ from mponet.compress.fitting import FittedLayer, fit_layer
 from mponet.compress.layer_plan import LayerPlan
 from mponet.compress.target import Target
 from mponet.compress.uses import Uses
+from mponet.errors import CompressionError
 
 Array = NDArray[np.float64]
+Rows = Any  # an array of any framework
 #: Weight of staying near the trained matrix, as a share of the mean square of an input.
 DAMPING = 0.01
 
@@ -63,6 +66,36 @@ class CrossSums:
         self.inputs.add_sums(products, total, count)
         self.cross += cross
         self.total += dense_total
+
+
+def cross_sums(
+    batches: Iterable[Sequence[Mapping[str, Rows]]],
+    products: Callable[[Rows, Rows], tuple[Array, Array, Array, Array]],
+) -> dict[str, CrossSums]:
+    """Sums over the rows that linear layers read in the dense and in the compressed network.
+
+    Args:
+        batches: for each batch the rows ``(n, in)`` of every layer, by name, of the dense network,
+            then of the compressed one.
+        products: gives ``sum x'^T x'``, ``sum x'``, ``sum x'^T x`` and ``sum x`` of ``x'`` and
+            ``x``, in float64.
+
+    Raises:
+        CompressionError: a layer reads another number of rows in the two networks.
+    """
+    sums: dict[str, CrossSums] = {}
+    for dense, compressed in batches:
+        for name, rows in compressed.items():
+            other = dense[name]
+            if rows.shape != other.shape:
+                raise CompressionError(
+                    f"{name} reads {other.shape[0]} rows in the dense network, and {rows.shape[0]} in the compressed "
+                    "one; expected as many; compress without upstream"
+                )
+            if name not in sums:
+                sums[name] = CrossSums.zeros(rows.shape[1])
+            sums[name].add_sums(*products(rows, other), rows.shape[0])
+    return sums
 
 
 def stages(layers: Sequence[LayerPlan]) -> list[list[LayerPlan]]:

@@ -9,8 +9,7 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
-from mponet.compress.upstream import CrossSums
-from mponet.errors import CompressionError
+from mponet.compress.upstream import CrossSums, cross_sums
 from mponet_jax.compression.modules import rows_of
 from mponet_jax.compression.streaming import Watch, named_modules
 from mponet_jax.ops.arrays import Array
@@ -30,23 +29,8 @@ def cross_stream(
     Raises:
         CompressionError: a layer reads another number of rows in the two networks.
     """
-    sums: dict[str, CrossSums] = {}
     watches = [_watch(model, names) for model in (dense, compressed)]
-    for batch in data:
-        before, after = (_rows(watch, batch) for watch in watches)
-        for name, rows in after.items():
-            other = before[name]
-            if rows.shape != other.shape:
-                raise CompressionError(
-                    f"{name} reads {len(other)} rows in the dense network, and {len(rows)} in the compressed one; "
-                    "expected as many; compress without upstream"
-                )
-            if name not in sums:
-                sums[name] = CrossSums.zeros(rows.shape[1])
-            with jax.enable_x64(True):
-                own, total, cross, before_total = (np.asarray(value) for value in _products(rows, other))
-            sums[name].add_sums(own, total, cross, before_total, len(rows))
-    return sums
+    return cross_sums(([_rows(watch, batch) for watch in watches] for batch in data), _products)
 
 
 def _watch(model: nnx.Module, names: Sequence[str]) -> Watch:
@@ -62,10 +46,13 @@ def _rows(watch: Watch, batch: Any) -> dict[str, Array]:
     }
 
 
+def _products(rows: Array, other: Array) -> tuple[Any, ...]:
+    with jax.enable_x64(True):
+        return tuple(np.asarray(value) for value in _traced_products(rows, other))
+
+
 @jax.jit
-def _products(rows: Array, other: Array) -> tuple[Array, ...]:
+def _traced_products(rows: Array, other: Array) -> tuple[Array, ...]:
     after, before = rows.astype(jnp.float64), other.astype(jnp.float64)
-    highest = lax.Precision.HIGHEST
-    products = (jnp.matmul(after.T, matrix, precision=highest) for matrix in (after, before))
-    own, cross = products
+    own, cross = (jnp.matmul(after.T, matrix, precision=lax.Precision.HIGHEST) for matrix in (after, before))
     return own, after.sum(0), cross, before.sum(0)

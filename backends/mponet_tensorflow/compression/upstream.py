@@ -3,8 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from mponet.compress.upstream import CrossSums
-from mponet.errors import CompressionError
+from mponet.compress.upstream import CrossSums, cross_sums
 from mponet_tensorflow.compression.graph import named_layers, shadowed
 from mponet_tensorflow.compression.modules import linear_rows
 from mponet_tensorflow.compression.streaming import call, eager
@@ -25,23 +24,13 @@ def cross_stream(
     Raises:
         CompressionError: a layer reads another number of rows in the two models.
     """
-    sums: dict[str, CrossSums] = {}
-    for batch in data:
-        before, after = (_inputs(model, names, batch) for model in (dense, compressed))
-        for name, rows in after.items():
-            other = before[name]
-            if rows.shape != other.shape:
-                raise CompressionError(
-                    f"{name} reads {len(other)} rows in the dense model, and {len(rows)} in the compressed one; "
-                    "expected as many; compress without upstream"
-                )
-            if name not in sums:
-                sums[name] = CrossSums.zeros(rows.shape[1])
-            products = (tf.matmul(rows, x, transpose_a=True) for x in (rows, other))
-            totals = (tf.reduce_sum(x, 0) for x in (rows, other))
-            own, cross, total, dense_total = map(to_numpy, (*products, *totals))
-            sums[name].add_sums(own, total, cross, dense_total, len(rows))
-    return sums
+    models = dense, compressed
+    return cross_sums(([_inputs(model, names, batch) for model in models] for batch in data), _products)
+
+
+def _products(rows: Array, other: Array) -> tuple[Any, ...]:
+    own, cross = (tf.matmul(rows, matrix, transpose_a=True) for matrix in (rows, other))
+    return tuple(to_numpy(value) for value in (own, tf.reduce_sum(rows, 0), cross, tf.reduce_sum(other, 0)))
 
 
 def _inputs(model: keras.Model, names: Sequence[str], batch: Any) -> dict[str, Array]:

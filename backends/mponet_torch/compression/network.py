@@ -1,20 +1,17 @@
 """`NativeNetwork`: a `torch.nn.Module` as `mponet.compress` sees it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import replace as replaced
 from typing import Any
 
 import torch
 from torch import nn
 
-from mponet.compress.calibrate import Calibration
-from mponet.compress.fitting import FittedLayer, unfitted
-from mponet.compress.layer_plan import LayerPlan
+from mponet.compress.adapter import CompressAdapter, Functions
+from mponet.compress.fitting import FittedLayer
 from mponet.compress.target import Target
-from mponet.compress.upstream import CrossSums
-from mponet.errors import CompressionError
 from mponet_torch.compression.modules import OPERATORS, ModuleKind, kind_of, type_name
-from mponet_torch.compression.streaming import LossFunction, rows_per_example, stream
+from mponet_torch.compression.streaming import rows_per_example, stream
 from mponet_torch.compression.timing import sample_inputs, speed_ratio
 from mponet_torch.compression.upstream import cross_stream
 from mponet_torch.nn.embedding import TiedHead
@@ -23,120 +20,30 @@ from mponet_torch.nn.embedding import TiedHead
 TIED = "it shares its weight with a module of another kind; untie them first"
 
 
-class NativeNetwork:
-    """The two ends of compression for a module (`mponet.compress.adapter.CompressAdapter`).
+def build(module: nn.Module, fitted: FittedLayer) -> nn.Module:
+    """The operator that replaces a module."""
+    return _kind(module).build(module, fitted)
 
-    Attributes:
-        model: the module, changed by `replace`.
 
-    Args:
-        model: the module.
-        loss: the sum of the loss over rows; None chooses by the outputs.
-        example: a batch of inputs that tells the rows per example of every layer; None takes those
-            of the calibration, or one.
-        reference: the module as it was, for `cross_sums`; None if ``model`` is not a copy.
-    """
+class NativeNetwork(CompressAdapter):
+    """The two ends of compression for a module."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        loss: LossFunction | None = None,
-        example: Any = None,
-        reference: nn.Module | None = None,
-    ) -> None:
-        self.model = model
-        self._loss, self._example, self._reference = loss, example, reference
-        self._targets: tuple[Target, ...] | None = None
-        self._shapes: dict[str, tuple[int, ...]] = {}
+    model: nn.Module
+    functions = Functions(stream, rows_per_example, sample_inputs, speed_ratio, build, cross_stream)
 
-    def targets(self) -> Sequence[Target]:
-        """Every module that holds a matrix, in the order of the network.
+    def module(self, name: str) -> nn.Module:
+        """The module that a target names."""
+        return self.model.get_submodule(name)
 
-        A module used twice is listed once.
-        """
-        if self._targets is None:
-            described = tuple(self._described())
-            counts: dict[str, int] = {}
-            if self._example is not None:
-                known = {t.name: self.model.get_submodule(t.name) for t in described}
-                known = {name: module for name, module in known.items() if kind_of(module) is not None}
-                counts = rows_per_example(self.model, known, self._example)
-            self._targets = tuple(replaced(t, positions=counts.get(t.name, 1)) for t in described)
-        return self._targets
-
-    def other_weights(self) -> int:
-        """Number of parameters that belong to no target, tied ones once."""
-        own = sum(target.weights for target in self.targets() if not target.tied_to)
-        return sum(parameter.numel() for parameter in self.model.parameters()) - own
-
-    def calibrate(
-        self,
-        targets: Sequence[Target],
-        data: Iterable[Any],
-        *,
-        gradients: bool,
-        products: bool,
-        sums: Calibration | None = None,
-    ) -> Calibration:
-        """Run the model on data, in eval mode, and gather sums over the inputs of the targets.
-
-        Args:
-            targets: those that sums are wanted of.
-            data: batches of the model's own inputs.
-            gradients: whether to run backward passes, too.
-            products: whether they gather the products of gradients.
-            sums: what earlier batches gave, to be added to; None begins anew.
-        """
-        modules = {target.name: self.model.get_submodule(target.name) for target in targets}
-        return stream(
-            self.model,
-            modules,
-            data,
-            self._loss,
-            gradients=gradients,
-            products=products,
-            sums=sums,
-            shapes=self._shapes,
-        )
-
-    def measure(self, layer: LayerPlan, rows: int | None = None) -> float | None:
-        """Time of a module over that of the operator that a plan names: above 1 it is faster.
-
-        Args:
-            layer: a row of a plan that replaces a module.
-            rows: rows of the batch; None takes the shape of the calibration's last batch.
-
-        Returns:
-            The median ratio of interleaved calls; None if the inputs' shape is not known.
-        """
-        module = self.model.get_submodule(layer.name)
-        kind = kind_of(module)
-        assert kind is not None
-        inputs = sample_inputs(module, self._shapes.get(layer.name), rows)
-        if inputs is None:
-            return None
-        target = next(target for target in self.targets() if target.name == layer.name)
-        return speed_ratio(module, kind.build(module, unfitted(target, layer)), inputs)
-
-    def cross_sums(self, names: Sequence[str], data: Iterable[Any]) -> Mapping[str, CrossSums]:
-        """Sums over the inputs of linear layers in the compressed and in the dense network.
-
-        Args:
-            names: of the layers, none of them replaced yet.
-            data: batches of the model's own inputs.
-
-        Raises:
-            CompressionError: the dense network is gone, since the model is compressed in place.
-        """
-        if self._reference is None:
-            raise CompressionError("upstream needs the dense model beside its copy; expected in_place=False")
-        return cross_stream(self._reference, self.model, names, data)
+    def weights(self) -> int:
+        """Number of parameters, shared ones once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
 
     def replace(self, fitted: FittedLayer) -> None:
         """Put an operator in the place of a module, and of those that share its weight."""
-        module = self.model.get_submodule(fitted.name)
-        built = _kind(module).build(module, fitted)
-        others = [(self.model.get_submodule(use.name), use) for use in fitted.tied]
+        module = self.module(fitted.name)
+        built = build(module, fitted)
+        others = [(self.module(use.name), use) for use in fitted.tied]
         self._put(module, built)
         for other, use in others:
             self._put(other, _kind(other).share(other, built, use.bias))
@@ -156,7 +63,8 @@ class NativeNetwork:
                 if child is module:
                     setattr(parent, name, built)
 
-    def _described(self) -> Iterable[Target]:
+    def described(self) -> Iterable[Target]:
+        """Every module that holds a matrix, in the order of the network; one used twice once."""
         found = [entry for entry in self.model.named_modules() if _holds_matrix(entry[1])]
         groups: dict[int, list[tuple[str, nn.Module]]] = {}
         for name, module in found:

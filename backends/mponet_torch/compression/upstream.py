@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mponet.compress.upstream import CrossSums
-from mponet.errors import CompressionError
+from mponet.compress.upstream import CrossSums, cross_sums
 from mponet_torch.compression.streaming import call, frozen
 from mponet_torch.ops.arrays import Array, to_numpy
 
@@ -27,28 +26,14 @@ def cross_stream(
     Raises:
         CompressionError: a layer reads another number of rows in the two networks.
     """
-    sums: dict[str, CrossSums] = {}
+    models = dense, compressed
     with frozen(dense), frozen(compressed), torch.inference_mode():
-        for batch in data:
-            before, after = (_inputs(model, names, batch) for model in (dense, compressed))
-            for name, rows in after.items():
-                other = before[name]
-                if rows.shape != other.shape:
-                    raise CompressionError(
-                        f"{name} reads {len(other)} rows in the dense network, and {len(rows)} in the compressed one; "
-                        "expected as many; compress without upstream"
-                    )
-                if name not in sums:
-                    sums[name] = CrossSums.zeros(rows.shape[1])
-                exact = rows.double()
-                sums[name].add_sums(
-                    to_numpy(exact.T @ exact),
-                    to_numpy(exact.sum(0)),
-                    to_numpy(exact.T @ other.double()),
-                    to_numpy(other.double().sum(0)),
-                    len(rows),
-                )
-    return sums
+        return cross_sums(([_inputs(model, names, batch) for model in models] for batch in data), _products)
+
+
+def _products(rows: Array, other: Array) -> tuple[Any, ...]:
+    after, before = rows.double(), other.double()
+    return tuple(to_numpy(value) for value in (after.T @ after, after.sum(0), after.T @ before, before.sum(0)))
 
 
 def _inputs(model: nn.Module, names: Sequence[str], batch: Any) -> dict[str, Array]:
