@@ -5,7 +5,7 @@ The tree (each class also inherits the builtin that callers would expect to catc
     MPONetError
     ├── ShapeError       (ValueError)    factors, bonds and array shapes that do not fit together
     ├── InputError       (ValueError)    an unusable value: non-finite, complex, out of range
-    ├── GraphError       (ValueError)    a tensor network that is no legal layer
+    ├── GraphError       (ValueError)    a tensor network that is not a legal layer
     ├── PlanError        (ValueError)    a contraction plan that cannot be made, or of another layer
     ├── ModelError       (ValueError)    an unknown model, or layers that do not follow one another
     ├── RecipeError      (ValueError)    a training recipe or run setting that makes no sense
@@ -14,7 +14,7 @@ The tree (each class also inherits the builtin that callers would expect to catc
     ├── DataError        (ValueError)    a data set that is unknown, absent, truncated or altered
     ├── CompressionError (ValueError)    a network that cannot be compressed, or a plan for another
     ├── ExportError      (ValueError)    a network that cannot be exported, or whose file deviates
-    ├── CheckpointError  (ValueError)    a file that is no checkpoint of ours, or of another model
+    ├── CheckpointError  (ValueError)    a file that is damaged, foreign, or of another model
     └── DivergedError    (ArithmeticError)  training reached a loss that is not finite
 
 A message says four things, in this order: what was wrong, the value, what was expected, what to do.
@@ -34,7 +34,7 @@ class InputError(MPONetError, ValueError):
 
 
 class GraphError(MPONetError, ValueError):
-    """A tensor network is no legal layer."""
+    """A tensor network is not a legal layer."""
 
 
 class PlanError(MPONetError, ValueError):
@@ -70,7 +70,7 @@ class ExportError(MPONetError, ValueError):
 
 
 class CheckpointError(MPONetError, ValueError):
-    """A file is no checkpoint of ours, or belongs to another model."""
+    """A file is not a checkpoint of ours, or belongs to another model."""
 
 
 class DivergedError(MPONetError, ArithmeticError):

@@ -354,7 +354,7 @@ def test_there_are_no_import_cycles(package):
     known = modules(package)
     graph = {name: set(targets(name, path, known)) for name, path in known.items()}
     for name in known:
-        # a package that hands out the names of its modules is no cycle for a module that imports a
+        # a package that exports names of its modules makes no cycle for a module that imports a
         # sibling
         graph[name] -= {parent for parent in known if name.startswith(f"{parent}.")}
     try:

@@ -168,7 +168,7 @@ class _Anatomy:
         return self.structure.unflatten([next(here if trained else there) for trained in self.trained])
 
     def others(self, native: Any) -> Leaves:
-        """The numbers of a model that are no parameters."""
+        """The numbers of a model that are not parameters."""
         pairs = zip(jax.tree.leaves(native), self.trained, strict=True)
         return tuple(leaf for leaf, trained in pairs if not trained)
 

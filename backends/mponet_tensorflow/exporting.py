@@ -79,7 +79,7 @@ def _merged(model: keras.Model) -> keras.Model:
     """A model with every operator replaced by the dense layer of the same numbers.
 
     Raises:
-        ExportError: the model is no graph of layers, so that no layer of it can be replaced.
+        ExportError: the model is not a graph of layers, so that no layer of it can be replaced.
     """
     dense: dict[int, Any] = {}
 

@@ -81,7 +81,7 @@ class _Outputs(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        # models of transformers return a mapping; the cache in it is no output
+        # models of transformers return a mapping; the cache in it is not an output
         self._options = {"use_cache": False} if hasattr(getattr(model, "config", None), "use_cache") else {}
 
     def forward(self, *inputs: Any) -> tuple[torch.Tensor, ...]:

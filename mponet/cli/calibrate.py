@@ -86,7 +86,7 @@ def _network(model: str, data: Path | None, tokens: int, window: int, backend: s
         batches = pretrained.text_batches(folder, text, window, tokens)
         return import_module(package_of("torch")), pretrained.open_pretrained(folder), batches
     if ":" not in model or data is not None:
-        raise CheckpointError(f"{model} is no folder; expected one with DATA, or MODULE:FUNCTION without")
+        raise CheckpointError(f"{model} is not a folder; expected one with DATA, or MODULE:FUNCTION without")
     adapter = import_module(package_of(choose(backend).name))
     if not hasattr(adapter, "calibrate"):
         raise InputError(f"{adapter.__name__} calibrates no networks; expected another --backend")

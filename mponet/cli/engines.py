@@ -26,7 +26,7 @@ class Engine:
     """The options of ``mponet suite`` that say who trains.
 
     Attributes:
-        workers: number of processes on this machine; None for one that shares with nobody.
+        workers: number of processes on this machine; None for one process.
         worker: whether this process is a worker.
         name: ``ray``, or None.
         address: of the Ray cluster.

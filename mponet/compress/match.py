@@ -30,7 +30,7 @@ def matcher(pattern: Pattern, role: str) -> Callable[[Target], bool]:
             compiled = re.compile(pattern)
         except re.error as error:
             raise CompressionError(
-                f"{role} is {pattern!r}, which is no regular expression ({error}); use a list for plain names"
+                f"{role} is {pattern!r}, which is not a regular expression ({error}); use a list for plain names"
             ) from error
         return lambda target: compiled.fullmatch(target.name) is not None
     if callable(pattern):

@@ -132,7 +132,7 @@ class CompressionPlan(NotebookRepr):
         """The plan of a JSON text.
 
         Raises:
-            CompressionError: the text is no plan, or a field is missing, unknown or of another
+            CompressionError: the text is not a plan, or a field is missing, unknown or of another
                 type.
         """
         return cls(**parse(text))
@@ -164,7 +164,7 @@ class CompressionPlan(NotebookRepr):
 
         Raises:
             CheckpointError: the file cannot be read.
-            CompressionError: it is no plan.
+            CompressionError: it is not a plan.
         """
         return cls.from_json(read(Path(path)))
 

@@ -37,12 +37,12 @@ def parse(text: str) -> dict[str, Any]:
         text: what `serialize` gave.
 
     Raises:
-        CompressionError: the text is no plan, or a field is missing, unknown or of another type.
+        CompressionError: the text is not a plan, or a field is missing, unknown or of another type.
     """
     try:
         values = parse_json(text, dict)
         if values.get("format") != FORMAT:
-            raise CompressionError(f"the text is no plan of the format {FORMAT}; expected what to_json gave")
+            raise CompressionError(f"the text is not a plan of the format {FORMAT}; expected what to_json gave")
         document = convert_exactly(values, _Document)
     except MPONetError:
         raise

@@ -94,7 +94,7 @@ def compress(
         config: what to compress, or a plan that says it layer by layer.
         calibration: as in `plan`.
         measure: as in `plan`.
-        upstream: whether each layer is fitted to the inputs that it gets behind the blocks that are
+        upstream: whether each layer is fitted to the inputs that it gets after the blocks that are
             compressed already.  It runs the data once more for every block.
         folder: as in `plan`.
         progress: as in `plan`.

@@ -69,7 +69,7 @@ def to_canonical(path: Path, out: Path) -> Checkpoint:
     except (SafetensorError, OSError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); expected a safetensors file; copy it again") from error
     if told.get("format") != FORMAT or not all(np.isfinite(value).all() for value in state.values()):
-        raise CheckpointError(f"{path} is no state dict that mponet convert wrote, or not finite; expected one")
+        raise CheckpointError(f"{path} is not a state dict that mponet convert wrote, or not finite; expected one")
     framework, belongs = told.get("framework", ""), checkpoints.described(told, path)
     try:
         zeros = start(belongs.model, 0)

@@ -194,7 +194,7 @@ def writing(path: Path) -> Iterator[None]:
 def check_writable(path: Path) -> None:
     """See that a file can be written, before the work whose result it will hold.
 
-    Nothing is left behind.
+    No file remains.
 
     Raises:
         CheckpointError: it is a folder, or its folder is absent or refuses new files.

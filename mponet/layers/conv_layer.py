@@ -60,7 +60,8 @@ class ConvLayer(ChainLayer):
             **options: further arguments of the layer, such as its strides, padding and dtype.
 
         Raises:
-            ShapeError: the operator is no matrix of such a kernel, or the bias has another shape.
+            ShapeError: the operator is not the matrix of such a kernel, or the bias has another
+                shape.
         """
         shape = ConvShape.from_mpo(mpo.shape, kernel_size, structure=structure, groups=groups)
         layer = cls._new(shape, bias is not None, **options)
@@ -142,7 +143,7 @@ class ConvLayer(ChainLayer):
 
         Raises:
             ShapeError: factors do not multiply to the sizes, or ``conv`` has no weights yet.
-            InputError: ``conv`` is no convolution that the layer can stand in for.
+            InputError: ``conv`` is not a convolution that the layer can stand in for.
         """
         weights = cls._dense_weights(conv)
         with weights.place:
@@ -186,7 +187,7 @@ class ConvLayer(ChainLayer):
 
 
 def check_maps(shape: ConvShape, input_shape: Sequence[int | None], channel_axis: int, batched: bool) -> None:
-    """Refuse inputs that are no feature maps of the layer.
+    """Refuse inputs that are not feature maps of the layer.
 
     Args:
         shape: the convolution.

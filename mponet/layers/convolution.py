@@ -56,8 +56,8 @@ class ConvShape:
         mpo: factors and bonds of the matrix of the kernel.
 
     Raises:
-        ShapeError: a size is no positive whole number, the groups do not divide the channels, the
-            structure is unknown, or the chain has another matrix.
+        ShapeError: a size is not a positive whole number, the groups do not divide the channels,
+            the structure is unknown, or the chain has another matrix.
 
     Example:
         >>> shape = ConvShape.from_sizes(16, 32, (3, 3), bond=8)
@@ -129,7 +129,7 @@ class ConvShape:
         The channels follow from its sizes.
 
         Raises:
-            ShapeError: the rows or columns are no multiple of the spatial axes in them.
+            ShapeError: the rows or columns are not a multiple of the spatial axes in them.
         """
         window = (kernel_size,) if isinstance(kernel_size, int) else tuple(kernel_size)
         _check_sizes(window, groups, groups, groups, structure)

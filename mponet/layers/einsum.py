@@ -39,7 +39,7 @@ class MatrixEinsum:
         """Read an equation such as ``...d,dhm->...hm``.
 
         Raises:
-            ShapeError: it is no equation of two operands, or no product with one matrix.
+            ShapeError: it is not an equation of two operands, or no product with one matrix.
         """
         operands, arrow, result = equation.replace(" ", "").partition("->")
         terms = operands.split(",")
@@ -109,7 +109,7 @@ class MatrixEinsum:
         return f"{''.join(self.inputs)},{''.join(self.kernel)}->{''.join(self.outputs)}"
 
     def _problem(self) -> str:
-        """Why it is no product with one matrix; empty if it is."""
+        """Why it is not a product with one matrix; empty if it is."""
         x, w, y = set(self.inputs), set(self.kernel), set(self.outputs)
         for what, tokens in (("inputs", self.inputs), ("kernel", self.kernel), ("outputs", self.outputs)):
             if len(set(tokens)) < len(tokens):

@@ -101,7 +101,7 @@ class EmbeddingLayer(ChainLayer):
 
         Raises:
             ShapeError: factors do not fit, or ``embedding`` has no weights yet.
-            InputError: ``embedding`` is no embedding that the layer can stand in for.
+            InputError: ``embedding`` is not an embedding that the layer can stand in for.
         """
         weights = cls._dense_weights(embedding)
         with weights.place:

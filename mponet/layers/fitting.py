@@ -35,7 +35,7 @@ def fit_kernel(
 
     Raises:
         InputError: the convolution has groups, or ``separable`` is more than two convolutions; then
-            its outputs are no product of one matrix with the patches.
+            its outputs are not a product of one matrix with the patches.
         ShapeError: the kernel has another shape, or the patches.
     """
     if shape.groups > 1:

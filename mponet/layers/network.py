@@ -68,7 +68,7 @@ class NetworkLayer(OperatorLayer):
             **options: further arguments of the layer, such as its dtype.
 
         Raises:
-            GraphError: the nodes are no legal layer, or ``fixed`` names another node.
+            GraphError: the nodes are not a legal layer, or ``fixed`` names another node.
             ShapeError: the bias has another shape.
         """
         shape, tensors = from_nodes(nodes)
@@ -95,7 +95,7 @@ class NetworkLayer(OperatorLayer):
         """The operator as a chain, float64 numpy.
 
         Raises:
-            GraphError: the network is no chain.
+            GraphError: the network is not a chain.
         """
         return from_network(self.to_nodes())
 

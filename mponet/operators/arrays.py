@@ -25,7 +25,7 @@ def as_float64(value: ArrayLike, name: str) -> Array:
         name: what the array is, for messages.
 
     Raises:
-        InputError: it is no array of real, finite numbers: complex, masked, sparse, nested,
+        InputError: it is not an array of real, finite numbers: complex, masked, sparse, nested,
             quantised, symbolic, or without data.
     """
     array = _read(value, name)

@@ -37,7 +37,7 @@ def arranged(cores: Sequence[ArrayLike], axes: str | Sequence[str]) -> list[Arra
 
 
 def check_open(cores: Sequence[Array], given: Sequence[ArrayLike]) -> None:
-    """Refuse cores that are no open chain, and say which order of axes would make them one.
+    """Refuse cores that are not an open chain, and say which order of axes would make them one.
 
     Args:
         cores: with the axes ``(left, input, output, right)``.

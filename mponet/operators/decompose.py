@@ -100,7 +100,7 @@ def truncate(mpo: MPO, *, max_bond: int | Sequence[int] | None = None, relative_
         relative_error: as in `from_matrix`.
 
     Raises:
-        ShapeError: ``max_bond`` is no positive whole number, or their count is wrong.
+        ShapeError: ``max_bond`` is not a positive whole number, or their count is wrong.
         InputError: ``relative_error`` is not in [0, 1).
 
     Example:

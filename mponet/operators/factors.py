@@ -20,7 +20,7 @@ def factorize(size: int, sites: int) -> tuple[int, ...]:
     whole; `mponet.choose_factors` pads such sizes and knows other objectives.
 
     Raises:
-        ShapeError: ``size`` or ``sites`` is no positive whole number.
+        ShapeError: ``size`` or ``sites`` is not a positive whole number.
 
     Example:
         >>> from mponet import factorize
@@ -40,7 +40,7 @@ def default_sites(in_features: int, out_features: int, largest: int = 64) -> int
     side; `mponet.choose_factors` pads such a side.
 
     Raises:
-        ShapeError: a size is no positive whole number.
+        ShapeError: a size is not a positive whole number.
 
     Example:
         >>> from mponet.operators.factors import default_sites
@@ -67,7 +67,7 @@ def padded_factors(size: int, sites: int, max_padding: float) -> tuple[int, ...]
             unless it is 0.
 
     Raises:
-        ShapeError: ``size`` or ``sites`` is no positive whole number.
+        ShapeError: ``size`` or ``sites`` is not a positive whole number.
     """
     exact = tuple(sorted(factorize(size, sites)))
     limit = padding_limit(size, max_padding)

@@ -164,7 +164,7 @@ class OutputSpectrum:
         if not self.total:
             return np.zeros(len(self.squares) + 1)
         rest = np.maximum(self.total - np.concatenate([[0.0], np.cumsum(self.squares)]), 0.0) / self.total
-        # the sums round at a few units of 1e-16, which is no error of anything
+        # the sums round at a few units of 1e-16, which is not an error of anything
         return np.where(rest < 1e-15, 0.0, rest)
 
 

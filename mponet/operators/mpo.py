@@ -299,7 +299,7 @@ class MPO(NotebookRepr):
             relative: divide by the norm of the operator, which works at any scale; 0 for zero.
 
         Raises:
-            ShapeError: ``max_bond`` is no positive whole number, or their count is wrong.
+            ShapeError: ``max_bond`` is not a positive whole number, or their count is wrong.
 
         Example:
             >>> import numpy as np

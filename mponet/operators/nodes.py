@@ -111,7 +111,7 @@ def from_network(nodes: Sequence[Node]) -> MPO:
     Several edges between two neighbours count as one bond; a missing one as a bond of dimension 1.
 
     Raises:
-        GraphError: the graph is no chain with one ``in`` and one ``out`` edge on every site.
+        GraphError: the graph is not a chain with one ``in`` and one ``out`` edge on every site.
     """
     edges = dangling(nodes)
     if "batch" in edges:

@@ -117,7 +117,7 @@ def choose_factors(
         max_padding: largest padding of a side as a share of its size; 0 allows none.
 
     Raises:
-        ShapeError: a size, ``bond`` or ``sites`` is no positive whole number.
+        ShapeError: a size, ``bond`` or ``sites`` is not a positive whole number.
         InputError: there is no such objective, or ``max_padding`` is negative.
 
     Warns:

@@ -30,7 +30,7 @@ class MPOShape(NotebookRepr):
         bond_dims: ``(1, D_1, ..., D_{n-1}, 1)`` after clamping, boundaries included.
 
     Raises:
-        ShapeError: a dimension is no positive whole number, or the three tuples do not fit
+        ShapeError: a dimension is not a positive whole number, or the three tuples do not fit
             together.
 
     Example:
@@ -69,7 +69,7 @@ class MPOShape(NotebookRepr):
         One number for all, or one for each of the ``n - 1`` bonds.
 
         Raises:
-            ShapeError: a dimension is no positive whole number, or their counts do not fit
+            ShapeError: a dimension is not a positive whole number, or their counts do not fit
                 together.
 
         Example:
@@ -97,7 +97,7 @@ class MPOShape(NotebookRepr):
             sites: number of factors; None takes that of the factors given, else `default_sites`.
 
         Raises:
-            ShapeError: a dimension is no positive whole number, or their counts do not fit
+            ShapeError: a dimension is not a positive whole number, or their counts do not fit
                 together.
 
         Example:
@@ -183,7 +183,7 @@ def inner_bonds(bond: int | Sequence[int], sites: int) -> tuple[int, ...]:
     One number for all, or one for each.
 
     Raises:
-        ShapeError: a bond is no positive whole number, or their count is wrong.
+        ShapeError: a bond is not a positive whole number, or their count is wrong.
     """
     # one number is checked before it is repeated: with a single site a bad one would vanish unseen
     asked = dimensions(bond if isinstance(bond, Iterable) else (bond,), "bond")

@@ -38,9 +38,9 @@ class NetworkShape(NotebookRepr):
             They have no weights, and layers do not train them.
 
     Raises:
-        GraphError: no legal layer: no node, a node's name that is no name of a parameter or not its
-            own, an edge of a node to itself or of more than two nodes, two dimensions on one edge,
-            legs that are missing or called otherwise, a copy node with axes of several sizes.
+        GraphError: no legal layer: no node, a node's name that cannot name a parameter or is not
+            its own, an edge of a node to itself or of more than two nodes, two dimensions on one
+            edge, legs that are missing or called otherwise, a copy node with axes of several sizes.
 
     Example:
         >>> from mponet import NetworkShape
@@ -281,7 +281,7 @@ def check_tensors(wiring: NetworkShape, tensors: Sequence[Any]) -> tuple[Array, 
 
 
 def _is_own(name: str, given: Sequence[str]) -> bool:
-    """Whether a bond keeps its name: it has one, nobody else has it, and it is no leg's."""
+    """Whether a bond keeps its name: it has one, nobody else has it, and it is not a leg's."""
     return not name.startswith("__") and given.count(name) == 1 and LEG.fullmatch(name) is None
 
 

@@ -87,7 +87,7 @@ def test_every_parameter_comes_back(name, tmp_path):
 
 
 def test_the_entry_of_another_method_is_replaced(tmp_path):
-    """A model that was read from a GGUF file has one, which is no mapping."""
+    """A model that was read from a GGUF file has one, which is not a mapping."""
     model, _, report = compressed("llama")
     model.config.quantization_config = object()
     small, _ = compress(model, report.plan)

@@ -88,7 +88,7 @@ def kinds():
 
 @contextmanager
 def quiet():
-    """Inside, warnings that torch and PEFT give of their own features are no errors."""
+    """Inside, warnings that torch and PEFT give of their own features are not errors."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

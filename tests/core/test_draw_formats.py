@@ -228,7 +228,7 @@ def contrast(first, second):
 
 @pytest.mark.parametrize("side", ["light", "dark"])
 def test_text_and_lines_stand_out_from_the_ground(side):
-    """WCAG 2.1: 4.5 for text, 3 for what is no text."""
+    """WCAG 2.1: 4.5 for text, 3 for what is not text."""
     of = {name: getattr(colour, side) for name, colour in COLOURS.items()}
     for ground in ("surface", "raised", "node", "mark"):
         assert contrast(of["ink"], of[ground]) >= 4.5, ground

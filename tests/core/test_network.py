@@ -187,7 +187,7 @@ def test_a_bond_wider_than_useful_is_reduced():
     assert norm(to_matrix(found) - expected) <= 100 * 36 * EPS * norm(first) * norm(second)
 
 
-# ---------------------------------------------------------------- graphs that are no layer
+# ---------------------------------------------------------------- graphs that are not a layer
 
 
 def legged(k, *bonds):

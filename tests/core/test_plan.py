@@ -1,4 +1,4 @@
-"""Plans: what they multiply, which there are, which is chosen, and what is no plan."""
+"""Plans: what they multiply, which there are, which is chosen, and what is not a plan."""
 
 from dataclasses import replace
 from itertools import accumulate, pairwise

@@ -39,7 +39,7 @@ class LowRank(nnx.Sequential):
 class Sweep(nnx.Module):
     """The authors' own way.
 
-    From the first core to the last, the rest of the input behind, a transposition a core.
+    From the first core to the last, the rest of the input after it, one transposition per core.
     """
 
     def __init__(self, mpo: MPO, bias: Numbers) -> None:

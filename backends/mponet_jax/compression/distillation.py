@@ -39,7 +39,9 @@ class Distillation:
             known = dict(named_modules(model))
             for name in config.hidden:
                 if name not in known:
-                    raise CompressionError(f"hidden {name!r} is no module of {type(model).__name__}; expected its name")
+                    raise CompressionError(
+                        f"hidden {name!r} is not a module of {type(model).__name__}; expected its name"
+                    )
 
     def observed(self, model: nnx.Module) -> nnx.Module:
         """A copy whose modules of ``config.hidden`` hand out their outputs."""

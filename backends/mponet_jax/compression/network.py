@@ -105,7 +105,7 @@ def _kind(module: Any) -> ModuleKind:
 
 
 def _own_matrix(module: nnx.Module) -> Any:
-    """The largest parameter with two axes or more of a module that is no operator, or None."""
+    """The largest parameter with two axes or more of a module that is not an operator, or None."""
     if isinstance(module, OPERATORS):
         return None
     own = [value for value in vars(module).values() if isinstance(value, nnx.Param) and len(np.shape(value[...])) >= 2]

@@ -56,7 +56,7 @@ def stream(
         shapes: gets the shape of each module's input; None keeps none.
 
     Raises:
-        CompressionError: there are no data, values are not finite, or a layer runs inside of a
+        CompressionError: there are no data, values are not finite, or a layer runs inside a
             transformation that hides it.
     """
     watch = Watch(model, modules, loss, products, sums=sums, shapes=shapes)
@@ -238,7 +238,7 @@ class Watch:
                 raise
             reason = " ".join(str(error).split())[:300]
             raise CompressionError(
-                f"a layer runs inside of a scan or another transformation, where it cannot be observed ({reason}); "
+                f"a layer runs inside a scan or another transformation, where it cannot be observed ({reason}); "
                 "exclude it"
             ) from error
         finally:

@@ -20,7 +20,7 @@ def linear(layer: Any, inputs: Array) -> Array:
 
     Raises:
         ShapeError: the last dimension is not ``in_features``.
-        InputError: the inputs are no array, or complex.
+        InputError: the inputs are not an array, or complex.
     """
     inputs, bias, tensors = layer._promoted(inputs)
     check_width(layer.in_features, layer.shape, inputs.shape)
@@ -38,7 +38,7 @@ def linear(layer: Any, inputs: Array) -> Array:
 
 
 def check_inputs(inputs: Any) -> None:
-    """Refuse what is no array of real numbers.
+    """Refuse what is not an array of real numbers.
 
     Raises:
         InputError: it is something else.

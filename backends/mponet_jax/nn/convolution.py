@@ -181,7 +181,7 @@ class MPOConv(ParameterAccess, ConvLayer, nnx.Module):
         Raises:
             ShapeError: the inputs have other channels or too few axes, or are smaller than the
                 window.
-            InputError: the inputs are no array, or complex.
+            InputError: the inputs are not an array, or complex.
         """
         rank, window = self.shape.rank, self.window
         check_inputs(inputs)

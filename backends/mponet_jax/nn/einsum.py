@@ -53,8 +53,8 @@ class MPOEinsum(ParameterAccess, ChainLayer, nnx.Module):
         rngs: its ``params`` stream gives the seed of the starting values.
 
     Raises:
-        ShapeError: the equation is no product with one matrix, or sizes, factors and bonds do not
-            fit together.
+        ShapeError: the equation is not a product with one matrix, or sizes, factors and bonds do
+            not fit together.
         BackendError: a dtype is float64, which JAX has switched off.
 
     Example:
@@ -152,7 +152,7 @@ class MPOEinsum(ParameterAccess, ChainLayer, nnx.Module):
 
         Raises:
             ShapeError: the inputs have other axes.
-            InputError: they are no array, or complex.
+            InputError: they are not an array, or complex.
         """
         check_inputs(inputs)
         equation = self.equation
@@ -163,7 +163,7 @@ class MPOEinsum(ParameterAccess, ChainLayer, nnx.Module):
         rows, bias, cores = self._promoted(rows)
         batch = rows.shape[0] if isinstance(rows.shape[0], int) else None
         # not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a plan
-        # is no array
+        # is not an array
         plans = plans_for(self.shape, batch, rows.dtype.name, planner())
         outputs = apply(plans, rows, cores, bias).reshape(*leading, *features)
         outputs = jnp.transpose(outputs, equation.output_axes(outputs.ndim))
@@ -191,7 +191,7 @@ def einsum_of(dense: Any) -> MatrixEinsum:
     Raises:
         InputError: it is neither, has a product of its own, or contracts axes counted from both
             ends.
-        ShapeError: it is no product with one matrix.
+        ShapeError: it is not a product with one matrix.
     """
     if isinstance(dense, nnx.Einsum):
         if dense.einsum_str is None:

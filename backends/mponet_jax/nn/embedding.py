@@ -157,7 +157,7 @@ class MPOEmbed(ParameterAccess, EmbeddingLayer, nnx.Module):
 
         Raises:
             ShapeError: the last dimension is not ``features``.
-            InputError: the query is no array, or complex.
+            InputError: the query is not an array, or complex.
         """
         check_inputs(query)
         if not query.ndim or query.shape[-1] != self.features:
@@ -167,7 +167,7 @@ class MPOEmbed(ParameterAccess, EmbeddingLayer, nnx.Module):
         rows = query.reshape(prod(leading), self.features)
         batch = rows.shape[0] if isinstance(rows.shape[0], int) else None
         # not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a plan
-        # is no array
+        # is not an array
         plans = plans_for(self.shape.head, batch, rows.dtype.name, planner())
         logits = apply(plans, rows, [core.transpose(0, 2, 1, 3) for core in cores])
         return logits[:, : self.num_embeddings].reshape(*leading, self.num_embeddings)

@@ -87,6 +87,6 @@ class MPOLinear(ParameterAccess, LinearLayer, nnx.Module):
 
         Raises:
             ShapeError: the last dimension is not ``in_features``.
-            InputError: the inputs are no array, or complex.
+            InputError: the inputs are not an array, or complex.
         """
         return linear(self, inputs)

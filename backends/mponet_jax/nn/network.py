@@ -68,6 +68,6 @@ class NetworkLinear(ParameterAccess, NetworkLayer, nnx.Module):
 
         Raises:
             ShapeError: the last dimension is not ``in_features``.
-            InputError: the inputs are no array, or complex.
+            InputError: the inputs are not an array, or complex.
         """
         return linear(self, inputs)

@@ -82,7 +82,7 @@ class ParameterAccess(OperatorLayer):
         """Inputs, bias and tensors in the dtype that the layer computes in.
 
         Raises:
-            InputError: the inputs are no array, or complex.
+            InputError: the inputs are not an array, or complex.
         """
         check_inputs(inputs)
         bias = None if self.bias is None else self.bias[...]

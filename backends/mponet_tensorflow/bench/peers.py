@@ -27,7 +27,7 @@ class LowRank(keras.Sequential):
 class Sweep(tf.Module):
     """The authors' own way.
 
-    From the first core to the last, the rest of the input behind, a transposition a core.
+    From the first core to the last, the rest of the input after it, one transposition per core.
     """
 
     def __init__(self, mpo: MPO, bias: Numbers) -> None:

@@ -43,7 +43,9 @@ class Distillation:
         for name in config.hidden:
             for model in (student, teacher):
                 if name not in named_layers(model):
-                    raise CompressionError(f"hidden {name!r} is no layer of {type(model).__name__}; expected its name")
+                    raise CompressionError(
+                        f"hidden {name!r} is not a layer of {type(model).__name__}; expected its name"
+                    )
 
     def inputs(self, batch: Any) -> Any:
         """The inputs of both models from a batch."""

@@ -142,7 +142,7 @@ def _copied_value(value: Any, place: str, memo: Memo) -> Any:
 
 
 def _copied_object(item: Any, memo: Memo) -> Any:
-    """The copy of an object of Keras that is no layer; what has no state is shared."""
+    """The copy of an object of Keras that is not a layer; what has no state is shared."""
     if isinstance(item, keras.Variable):
         return _copied_variable(item)
     if isinstance(item, keras.random.SeedGenerator):

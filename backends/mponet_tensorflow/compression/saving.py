@@ -126,7 +126,7 @@ def _read(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
     """Tensors by name, and their names in the order of the model that was saved."""
     with safe_open(str(path), "numpy") as file:
         order = (file.metadata() or {}).get("order")
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a mapping
     return tensors, list(tensors) if order is None else parse_json(order, list[str])
 
 

@@ -52,8 +52,8 @@ class MPOEinsumDense(ParameterAccess, ChainLayer, keras.layers.Layer):
             of every `keras.layers.Layer`.
 
     Raises:
-        ShapeError: the equation is no product with one matrix, or sizes, factors and bonds do not
-            fit together.
+        ShapeError: the equation is not a product with one matrix, or sizes, factors and bonds do
+            not fit together.
 
     Warns:
         SizeWarning: the operator has more weights than the dense layer.

@@ -22,7 +22,7 @@ class WeightOptions:
         bias_initializer: of the bias.
         kernel_regularizer: a function of the kernel ``(inputs, units)``, the product of the cores.
         bias_regularizer: a function of the bias.
-        kernel_constraint: applied to each core, since the kernel itself is no variable.
+        kernel_constraint: applied to each core, since the kernel itself is not a variable.
         bias_constraint: applied to the bias.
     """
 

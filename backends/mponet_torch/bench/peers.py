@@ -34,7 +34,7 @@ class LowRank(nn.Sequential):
 class Sweep(nn.Module):
     """The authors' own way.
 
-    From the first core to the last, the rest of the input behind, a transposition a core.
+    From the first core to the last, the rest of the input after it, one transposition per core.
     """
 
     def __init__(self, mpo: MPO, bias: Numbers) -> None:

@@ -56,7 +56,7 @@ def compress(
             of multiplications; calibration data tell as much.
         measure: whether to time every layer against its operator, on inputs of the calibration's
             shapes.
-        upstream: whether each linear layer is fitted to the inputs that it gets behind the blocks
+        upstream: whether each linear layer is fitted to the inputs that it gets after the blocks
             that are compressed already.  It reads the data once more for every block.
         folder: keeps finished steps, so that a call that was killed goes on when it is made again
             with the same model, data and loss, to the same bytes.  Several budgets may share it.

@@ -47,7 +47,9 @@ class Distillation:
         for name in config.hidden:
             for model in (student, teacher):
                 if name not in dict(model.named_modules()):
-                    raise CompressionError(f"hidden {name!r} is no module of {type(model).__name__}; expected its name")
+                    raise CompressionError(
+                        f"hidden {name!r} is not a module of {type(model).__name__}; expected its name"
+                    )
 
     def loss(self, batch: Any) -> Array:
         """The loss, a mean over rows."""

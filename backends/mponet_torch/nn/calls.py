@@ -19,7 +19,7 @@ def linear(layer: Any, inputs: Array) -> Array:
 
     Raises:
         ShapeError: the last dimension is not ``in_features``.
-        InputError: the inputs are no tensor, or complex, sparse or masked.
+        InputError: the inputs are not a tensor, or complex, sparse or masked.
     """
     if isinstance(inputs, Proxy):
         return leaf(layer, inputs)
@@ -41,7 +41,7 @@ def linear(layer: Any, inputs: Array) -> Array:
 
 
 def check_inputs(inputs: Any) -> None:
-    """Refuse what is no plain or nested tensor of real numbers.
+    """Refuse what is not a plain or nested tensor of real numbers.
 
     Raises:
         InputError: it is something else.

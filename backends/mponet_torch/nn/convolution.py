@@ -172,7 +172,7 @@ class _MPOConv(ParameterAccess, ConvLayer):
 
         Raises:
             ShapeError: the inputs have other channels or axes, or are smaller than the window.
-            InputError: the inputs are no tensor, or complex, sparse or masked.
+            InputError: the inputs are not a tensor, or complex, sparse or masked.
         """
         if isinstance(inputs, Proxy):
             return leaf(self, inputs)

@@ -89,7 +89,7 @@ def _matrix(dense: Any) -> Array:
         hint = "expected a torch.nn.Linear; merge its adapters first: model.merge_and_unload()"
     elif "quant" in type(dense).__module__.lower() or "quant" in type(dense).__name__.lower():
         hint = "expected weights that are not quantised; use the layer as it was before"
-    raise InputError(f"{_kind(dense)} is no layer of a matrix and a bias; {hint}")
+    raise InputError(f"{_kind(dense)} is not a layer of a matrix and a bias; {hint}")
 
 
 def check_weight(dense: nn.Module, weight: Array) -> None:

@@ -170,7 +170,7 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer):
 
         Raises:
             IndexError: a token is outside the vocabulary, as `torch.nn.Embedding` raises it.
-            InputError: the tokens are no tensor of integers, or sparse or masked.
+            InputError: the tokens are not a tensor of integers, or sparse or masked.
         """
         if isinstance(inputs, Proxy):
             return leaf(self, inputs)
@@ -226,8 +226,8 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer):
 class TiedHead(nn.Module):
     """An output head that shares the parameters of an `MPOEmbedding`: ``x @ table.T + b``.
 
-    The cores are parameters of the embedding alone, which is no submodule of the head: state dicts
-    and checkpoints have them once.  The model that holds the head holds the embedding as well.
+    The cores are parameters of the embedding alone, which is not a submodule of the head: state
+    dicts and checkpoints have them once.  The model that holds the head also holds the embedding.
 
     Attributes:
         embedding: the embedding whose cores are used.

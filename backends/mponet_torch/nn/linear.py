@@ -87,6 +87,6 @@ class MPOLinear(ParameterAccess, LinearLayer):
 
         Raises:
             ShapeError: the last dimension is not ``in_features``.
-            InputError: the inputs are no tensor, or complex, sparse or masked.
+            InputError: the inputs are not a tensor, or complex, sparse or masked.
         """
         return linear(self, inputs)

@@ -69,6 +69,6 @@ class NetworkLinear(ParameterAccess, NetworkLayer):
 
         Raises:
             ShapeError: the last dimension is not ``in_features``.
-            InputError: the inputs are no tensor, or complex, sparse or masked.
+            InputError: the inputs are not a tensor, or complex, sparse or masked.
         """
         return linear(self, inputs)

@@ -32,7 +32,7 @@ class OperatorParameters:
 
     Attributes:
         cores: their names, in order.
-        others: names of those that are no cores: the bias.
+        others: names of those that are not cores: the bias.
         is_chain: whether the operator is a chain of cores, ``(left, input, output, right)``.
     """
 

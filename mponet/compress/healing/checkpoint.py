@@ -59,7 +59,7 @@ def load(folder: Path, config: dict[str, Any]) -> tuple[Progress, State] | None:
         config: the fields of the `HealConfig` that is to go on.
 
     Raises:
-        CheckpointError: the file is no checkpoint of healing, damaged, or of another config.
+        CheckpointError: the file is not a checkpoint of healing, damaged, or of another config.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -70,7 +70,9 @@ def load(folder: Path, config: dict[str, Any]) -> tuple[Progress, State] | None:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
-                raise CheckpointError(f"{path} is no checkpoint of healing; expected {FORMAT}; choose another folder")
+                raise CheckpointError(
+                    f"{path} is not a checkpoint of healing; expected {FORMAT}; choose another folder"
+                )
             progress = parse_json(metadata["progress"], Progress)
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, ValueError) as error:

@@ -25,7 +25,7 @@ def read_members(path: Path) -> Mapping[str, Entry]:
     """Name, dtype and shape of each member; no values are read.
 
     Raises:
-        CheckpointError: the file is damaged, or a member is no array of numbers.
+        CheckpointError: the file is damaged, or a member is not an array of numbers.
     """
     return _guarded(path, lambda archive: {e.name: e for e in (_entry(path, archive, m) for m in archive.infolist())})
 
@@ -64,7 +64,7 @@ def _guarded(path: Path, use: Callable[[zipfile.ZipFile], T]) -> T:
 def _entry(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Entry:
     name = member.filename.removesuffix(".npy")
     if name == member.filename or member.file_size > MAX_RATIO * (member.compress_size + 1):
-        raise ValueError(f"the member {member.filename!r} is no array")
+        raise ValueError(f"the member {member.filename!r} is not an array")
     with archive.open(member) as stream:
         shape, _, dtype = _array_header(stream)
         begin = stream.tell()

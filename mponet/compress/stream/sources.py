@@ -52,7 +52,7 @@ class Source:
         """The tensor as float64.
 
         Raises:
-            CheckpointError: it is no floating-point tensor, or holds values that are not finite.
+            CheckpointError: it is not a floating-point tensor, or holds values that are not finite.
         """
         entry = self.entries[name]
         if entry.dtype not in FLOATS:
@@ -83,7 +83,7 @@ def open_source(path: Path) -> Source:
     if path.is_dir():
         return _folder(path)
     if not path.is_file():
-        raise CheckpointError(f"{path} is no file and no folder; expected a checkpoint; check the path")
+        raise CheckpointError(f"{path} is not a file and no folder; expected a checkpoint; check the path")
     openers: Mapping[str, Callable[[Path], Source]] = {
         ".safetensors": _safetensors,
         ".npz": _npz,

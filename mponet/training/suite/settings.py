@@ -176,7 +176,7 @@ def networks(entries: Sequence[str]) -> tuple[Network, ...]:
 
     Raises:
         ModelError: an unknown network, or a bond that is not a whole number of at least 1.
-        RecipeError: a learning rate that is no number above 0.
+        RecipeError: a learning rate that is not a number above 0.
     """
     return tuple(dict.fromkeys(_network(entry.strip()) for entry in entries if entry.strip()))
 

@@ -204,7 +204,7 @@ class _Worker:
 class _Lost(BaseException):
     """Another worker took the cell over.
 
-    It is no `Exception`: a training that it ends has not failed.
+    It is not an `Exception`: a training that it ends has not failed.
     """
 
 
