@@ -83,7 +83,7 @@ def open_source(path: Path) -> Source:
     if path.is_dir():
         return _folder(path)
     if not path.is_file():
-        raise CheckpointError(f"{path} is not a file and no folder; expected a checkpoint; check the path")
+        raise CheckpointError(f"{path} is neither a file nor a folder; expected a checkpoint; check the path")
     openers: Mapping[str, Callable[[Path], Source]] = {
         ".safetensors": _safetensors,
         ".npz": _npz,

@@ -68,7 +68,7 @@ def test_inspect_shows_matrices(folder):
         (("in", "small"), "expected exactly one of keep"),
         (("in", "small", "--keep", "2"), "expected a share"),
         (("in", "small", "--keep", "0.5", "--include", "lm_hed"), "lm_hed"),
-        (("nowhere", "small", "--keep", "0.5"), "no file and no folder"),
+        (("nowhere", "small", "--keep", "0.5"), "neither a file nor a folder"),
         (("broken.safetensors", "small", "--keep", "0.5"), "expected a whole safetensors file"),
         (("nan.safetensors", "small", "--keep", "0.5"), "not finite"),
     ],

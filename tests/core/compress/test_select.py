@@ -92,7 +92,7 @@ def test_a_tied_pair_is_replaced_in_both_modules_or_in_none():
         ({"keep": 0.5, "structures": "mpo"}, "structures is 'mpo'"),
         ({"keep": 0.5, "allocation": "best"}, "allocation is"),
         ({"keep": 0.5, "floor": 0.5, "ceiling": 0.25}, "expected floor <= ceiling"),
-        ({"keep": 0.5, "include": "("}, "no regular expression"),
+        ({"keep": 0.5, "include": "("}, "not a regular expression"),
         ({"keep": 0.5, "include": 3}, "include is 3"),
         ({"keep": 0.5, "overrides": {"x": 0.5}}, "expected an Override"),
     ],
