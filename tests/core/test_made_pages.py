@@ -37,8 +37,9 @@ def test_the_page_of_measurements_says_what_was_measured():
 
 
 def test_the_page_of_compression_says_what_was_measured(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(DOCS)
     compression = script("compression")
-    monkeypatch.setattr(compression, "CHARTS", tmp_path)
+    monkeypatch.setattr("compression_crossings.CHARTS", tmp_path)
     assert "\n".join(compression.page()) + "\n" == made("compression"), (
         "python docs/compression.py > docs/compression.md"
     )
