@@ -1,7 +1,9 @@
 """``mponet calibrate``: sums over the inputs of layers, for ``mponet compress --calibration``."""
 
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
+from re import fullmatch
 from typing import Any
 
 import click
@@ -24,6 +26,7 @@ Examples:
   mponet calibrate model text.txt -o sums.safetensors
   mponet calibrate model text.txt -o sums.safetensors --tokens 65536 --metric covariance
   mponet calibrate network:make -o sums.safetensors --backend torch
+  mponet calibrate model text.txt -o sums-2.safetensors --share 2/4
 """
 )
 @click.argument("model", metavar="MODEL")
@@ -37,6 +40,12 @@ Examples:
 )
 @click.option("--tokens", type=click.IntRange(1), default=8192, show_default=True, help="Tokens of the text, at most.")
 @click.option("--window", type=click.IntRange(1), default=512, show_default=True, help="Tokens at a time.")
+@click.option(
+    "--share",
+    metavar="K/N",
+    callback=lambda context, option, value: _share(value),
+    help="Take batches K, K + N, K + 2 N, ... only: one of N processes.",
+)
 @click.option("--backend", metavar="B", help="Framework of MODULE:FUNCTION: torch, jax or tensorflow.")
 @json_option
 def calibrate(
@@ -49,6 +58,7 @@ def calibrate(
     metric: str,
     tokens: int,
     window: int,
+    share: tuple[int, int],
     backend: str | None,
     as_json: bool,
 ) -> None:
@@ -56,7 +66,7 @@ def calibrate(
 
     MODEL is a folder of Hugging Face, and DATA a text; or MODEL is MODULE:FUNCTION, a function of
     Python that returns the network and batches of its inputs.  Nothing of the data is kept but sums
-    over rows.
+    over rows.  Sums over shares of the data add up: `mponet compress` takes the files of all.
     """
     with refusing():
         check_writable(out)
@@ -64,7 +74,8 @@ def calibrate(
             keep=0.5, include=include, exclude=exclude or (), min_weights=min_weights, metric=metric
         )
         adapter, network, batches = _network(model, data, tokens, window, backend)
-        sums: Calibration = adapter.calibrate(network, config, batches)
+        number, count = share
+        sums: Calibration = adapter.calibrate(network, config, islice(batches, number - 1, None, count))
         sums.save(out)
     rows = max((s.count for s in sums.sums.values()), default=0)
     if as_json:
@@ -74,6 +85,16 @@ def calibrate(
     for warning in sums.warnings():
         print_status(f"warning: {warning}")
     click.echo(f"sums of {len(sums.inputs)} modules over {rows:,} rows written to {out}")
+
+
+def _share(value: str | None) -> tuple[int, int]:
+    """``(K, N)`` of ``K/N``, from 1; all of it for None."""
+    if value is None:
+        return 1, 1
+    match = fullmatch(r"(\d{1,6})/(\d{1,6})", value)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise click.BadParameter(f"it is {value!r}; expected K/N with K from 1 to N, such as 2/4")
+    return int(match[1]), int(match[2])
 
 
 def _network(model: str, data: Path | None, tokens: int, window: int, backend: str | None) -> tuple[Any, Any, Any]:

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import click
 
-from mponet.cli.output import error_console, json_option, print_json, refusing
-from mponet.compress.calibrate import Calibration
+from mponet.cli.output import error_console, json_option, print_json, print_status, refusing
 from mponet.compress.config import CompressConfig
 from mponet.compress.plan import CompressionPlan
-from mponet.compress.stream.bonds import with_bond
-from mponet.compress.stream.job import open_job, plan_job, run_job
+from mponet.compress.stream.job import plan_job, run_job
+from mponet.compress.stream.worker import Order, work, work_on
 from mponet.compress.structures import structure_names
+from mponet.errors import CompressionError
+from mponet.training.on_ray import run_on_ray
 
 
 @click.command(
@@ -19,6 +20,7 @@ Examples:
   mponet compress model small --keep 0.5 --dry-run
   mponet compress model small --keep 0.5 --exclude '.*lm_head'
   mponet compress model small --error 0.1 --calibration sums.safetensors --jobs 2
+  mponet compress model small --keep 0.5 --worker        in as many processes as you like
 """
 )
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))
@@ -37,8 +39,17 @@ Examples:
     "--structure", "structures", multiple=True, type=click.Choice(structure_names()), help="Operators allowed."
 )
 @click.option("--min-weights", type=int, default=4096, show_default=True, metavar="N", help="Leave smaller ones dense.")
-@click.option("--calibration", type=click.Path(path_type=Path), metavar="FILE", help="Sums that an adapter gathered.")
+@click.option(
+    "--calibration",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Sums of `mponet calibrate`.  May be repeated, for shares of the data.",
+)
 @click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, metavar="N", help="Processes.")
+@click.option("--worker", is_flag=True, help="Share the matrices with other workers that see OUT, on any machine.")
+@click.option("--engine", type=click.Choice(["ray"]), help="Work in N (--jobs) tasks of Ray (needs mponet[ray]).")
+@click.option("--address", metavar="A", help="Of the Ray cluster.  Default: $RAY_ADDRESS, else one on this machine.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
 @json_option
 def compress(
@@ -51,8 +62,11 @@ def compress(
     exclude: tuple[str, ...],
     structures: tuple[str, ...],
     min_weights: int,
-    calibration: Path | None,
+    calibration: tuple[Path, ...],
     jobs: int,
+    worker: bool,
+    engine: str | None,
+    address: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -70,18 +84,26 @@ def compress(
             min_weights=min_weights,
             **({"structures": structures} if structures else {}),  # type: ignore[arg-type]
         )
-        sums = None if calibration is None else Calibration.load(calibration)
-        job = open_job(source, out, config, sums)
-        if bond is not None:
-            job = with_bond(job, bond, structures)
+        if worker + (engine is not None) + dry_run > 1:
+            raise CompressionError("worker, engine and dry-run exclude one another; expected one of them")
+        job = Order(source, out, config, calibration, bond, structures).open()
+        if engine is not None:
+            sums = tuple(file.resolve() for file in calibration)
+            order = Order(source.resolve(), out.resolve(), config, sums, bond, structures)
+            calls = {f"worker {number}": (order,) for number in range(1, jobs + 1)}
+            run_on_ray(work_on, calls, _tell_task, address=address, cpus=1, gpus=0)
         with error_console().status("reading") as status:
 
             def progress(step: str, done: int, count: int) -> None:
                 status.update(f"{step} {done} of {count}")
 
-            made = plan_job if dry_run else run_job
+            made = plan_job if dry_run else work if worker or engine is not None else run_job
             plan = made(job, processes=jobs, progress=progress)
     _show(plan, None if dry_run else out, as_json)
+
+
+def _tell_task(name: str, line: str) -> None:
+    print_status(f"{name}: {line}")
 
 
 def _pattern(patterns: tuple[str, ...]) -> str | None:

@@ -9,14 +9,15 @@ from pathlib import Path
 from mponet.backend import load
 from mponet.cli.output import fail, print_status
 from mponet.errors import RecipeError
+from mponet.files.lock import locked
 from mponet.training.data import Dataset
 from mponet.training.launch import run_processes
-from mponet.training.lock import locked
+from mponet.training.on_ray import run_on_ray
 from mponet.training.run import Reporter, Result
 from mponet.training.suite import Suite, Training, report, run_suite, work
 from mponet.training.suite.execute import Observer, is_finished
 from mponet.training.suite.folder import LOCK, claim_folder
-from mponet.training.suite.on_ray import run_on_ray
+from mponet.training.suite.on_ray import run_cell
 from mponet.training.suite.table import Report
 from mponet.training.suite.write import flat, tables
 
@@ -80,15 +81,12 @@ class Engine:
 
     def _as_tasks(self, suite: Suite, folder: Path, device: str | None) -> None:
         names = [str(training) for training in suite.trainings() if not is_finished(training, folder)]
-        run_on_ray(
-            names,
-            folder.resolve(),
-            lambda name, line: print_status(f"{name}: {line}"),
-            address=self.address,
-            cpus=self.cpus,
-            gpus=self.gpus,
-            device=device,
-        )
+        calls = {name: (name, str(folder.resolve()), device) for name in names}
+        run_on_ray(run_cell, calls, _tell_task, address=self.address, cpus=self.cpus, gpus=self.gpus)
+
+
+def _tell_task(name: str, line: str) -> None:
+    print_status(f"{name}: {line}")
 
 
 @dataclass(frozen=True, slots=True)

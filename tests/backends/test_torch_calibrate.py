@@ -66,6 +66,21 @@ def test_sums_of_a_function_make_the_compression_of_files_follow_the_data(folder
     assert errors["calibrated"] < 0.5 * errors["plain"]
 
 
+def test_sums_over_shares_of_the_data_add_up(folder):
+    for name, options in (("all", ()), ("a", ("--share", "1/2")), ("b", ("--share", "2/2"))):
+        assert command("calibrate", "network:make", "-o", f"{name}.safetensors", *options, cwd=folder).returncode == 0
+    total, first, second = (Calibration.load(folder / f"{name}.safetensors") for name in ("all", "a", "b"))
+    assert (first.of("0").count, second.of("0").count) == (200, 100)
+    first.merge(second)
+    for name in ("0", "2"):
+        np.testing.assert_allclose(first.of(name).total, total.of(name).total, rtol=1e-12, atol=1e-9)
+        np.testing.assert_allclose(first.of(name).products, total.of(name).products, rtol=1e-12, atol=1e-9)
+    assert first.gradients == pytest.approx(total.gradients, rel=1e-9)
+    save_file(torch.nn.Linear(64, 96).state_dict(), folder / "m.safetensors")
+    done = command("calibrate", "network:make", "-o", "c.safetensors", "--share", "3/2", cwd=folder)
+    assert done.returncode == 2 and "expected K/N" in done.stderr
+
+
 def test_a_text_is_the_data_of_a_hugging_face_folder_and_the_result_is_exported(folder):
     transformers = pytest.importorskip("transformers")
     tokenizers = pytest.importorskip("tokenizers")

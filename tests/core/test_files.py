@@ -12,7 +12,7 @@ import pytest
 from core.faults.folders import KINDS
 from mponet import files
 from mponet.errors import CheckpointError, RecipeError
-from mponet.training.lock import is_locked, locked
+from mponet.files.lock import is_locked, locked
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def test_a_file_that_can_be_written_is_left_as_it_is(tmp_path):
 
 
 def test_a_folder_has_one_owner_and_the_lock_leaves_with_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("mponet.training.lock.WAIT", 0.1)
+    monkeypatch.setattr("mponet.files.lock.WAIT", 0.1)
     home = tmp_path / "new"
     with locked(home, "lock"):
         assert is_locked(home, "lock")

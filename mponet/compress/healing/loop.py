@@ -19,8 +19,8 @@ from mponet.compress.healing.report import HealRecord, HealReport
 from mponet.compress.healing.retruncate import Truncation, retruncate
 from mponet.compress.healing.roles import rate_factors
 from mponet.errors import CheckpointError, CompressionError, DivergedError
+from mponet.files.lock import locked
 from mponet.training.blocks import blocks
-from mponet.training.lock import locked
 from mponet.training.watch import Guard
 
 #: Batches of the data that measure the loss before and after, where none are given.

@@ -6,6 +6,7 @@ In the folder of the result while the work goes on::
 
     .parts/plan.json                  what becomes of every matrix
     .parts/<number>.safetensors       the cores and the bias of one matrix, renamed into place
+    .parts/<number>/claim-<n>         who is at work on it (`mponet.compress.stream.worker`)
     *.safetensors                     the new files
     mponet.json                       written last: the result is whole
 
@@ -13,10 +14,9 @@ A job that was killed goes on where it stopped and gives the same bytes: parts a
 they are when they belong to the same job.
 """
 
-import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,19 +32,18 @@ from mponet.compress.gather import Progress
 from mponet.compress.layer_plan import LayerPlan
 from mponet.compress.pipeline import make_plan
 from mponet.compress.plan import CompressionPlan
-from mponet.compress.pretrained import ENTRY, config_entry, is_entry, operator_entry
-from mponet.compress.stream.header import Entry, read_header
+from mponet.compress.pretrained import ENTRY, is_entry
+from mponet.compress.stream.output import DESCRIPTION, write_files
 from mponet.compress.stream.rules import Matrix, matrices, targets
-from mponet.compress.stream.sources import INDEX, Source, open_source, read_json
+from mponet.compress.stream.sources import Source, open_source, read_json
 from mponet.compress.stream.writing import Piece, encoded, write_safetensors
 from mponet.compress.target import Target
 from mponet.compress.uses import Uses
 from mponet.errors import CheckpointError, CompressionError
 from mponet.files import remove_leftovers, write_json, writing
+from mponet.files.lock import locked
 
-PARTS = ".parts"
-DESCRIPTION = "mponet.json"
-SINGLE = "model.safetensors"
+PARTS, LOCK = ".parts", "compress.lock"
 #: Matrices in float64 that a search or a fit holds at a time, about.
 WORKING_COPIES = 8
 
@@ -146,45 +145,44 @@ def run_job(job: Job, *, processes: int = 1, progress: Progress | None = None) -
         The plan that was carried out.
 
     Raises:
+        InUseError: another process works on the folder.
         CheckpointError: the folder holds something else, or a file cannot be read or written.
         CompressionError: a pattern matches nothing, or the budget cannot be met.
     """
     fresh = not job.out.exists()
-    for folder in (job.out, job.parts):
-        remove_leftovers(folder)
-    try:
-        return _run(job, processes, progress)
-    except (CheckpointError, CompressionError):
-        if fresh:  # a checkpoint that turns out unusable leaves nothing
-            shutil.rmtree(job.out, ignore_errors=True)
-        raise
+    with locked(job.out, LOCK):
+        remove_leftovers(job.parts)
+        try:
+            return _run(job, processes, progress)
+        except (CheckpointError, CompressionError):
+            if fresh:  # a checkpoint that turns out unusable leaves nothing
+                shutil.rmtree(job.out, ignore_errors=True)
+            raise
 
 
 def _run(job: Job, processes: int, progress: Progress | None) -> CompressionPlan:
     if (job.out / DESCRIPTION).exists() and job.parts.exists():  # killed after the last file was written
         shutil.rmtree(job.parts)
         return CompressionPlan.load(job.out / DESCRIPTION)
-    plan = _begun(job, progress, processes)
-    rows = list(plan.replaced)
-    known = {target.name: target for target in job.targets}
-    kinds = {matrix.module: job.source.entries[matrix.tensor].dtype for matrix in job.found}
-    sums = job.calibration
-    tasks = [
-        (known[row.name], row, sums and sums.only(row.name), job.config, kinds[row.name], str(job.parts / _part(k)))
-        for k, row in enumerate(rows)
-        if not (job.parts / _part(k)).is_file()
-    ]
-    fits = affordable(processes, max((row.dense_weights for row in rows), default=0))
-    for done, _ in enumerate(_each(_fit_part, tasks, fits), start=len(rows) - len(tasks) + 1):
+    plan = begun(job, progress, processes)
+    parts = parts_of(job, plan)
+    tasks = [part for part in parts if not part.path.is_file()]
+    fits = affordable(processes, max((row.dense_weights for row in plan.replaced), default=0))
+    for done, _ in enumerate(_each(fit_part, tasks, fits), start=len(parts) - len(tasks) + 1):
         if progress is not None:
-            progress("fit", done, len(rows))
-    _write_files(job, plan, rows)
+            progress("fit", done, len(parts))
+    write_result(job, plan)
     shutil.rmtree(job.parts)
     return plan
 
 
-def _begun(job: Job, progress: Progress | None, processes: int) -> CompressionPlan:
-    """The plan of an earlier call of the same job, or a new one."""
+def begun(job: Job, progress: Progress | None, processes: int) -> CompressionPlan:
+    """The plan of an earlier call of the same job, or a new one, which is saved.
+
+    Raises:
+        CheckpointError: the folder holds something else.
+        CompressionError: a pattern matches nothing, or the budget cannot be met.
+    """
     if (job.out / DESCRIPTION).exists():
         raise CheckpointError(f"{job.out} holds a compressed network; expected a new folder; choose another")
     marker, saved = job.parts / "job.json", job.parts / "plan.json"
@@ -200,8 +198,43 @@ def _begun(job: Job, progress: Progress | None, processes: int) -> CompressionPl
     return plan
 
 
-def _part(number: int) -> str:
-    return f"{number:06d}.safetensors"
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One matrix to fit.
+
+    Attributes:
+        target: the matrix.
+        row: its row in the plan.
+        calibration: its sums.
+        config: that of the job.
+        dtype: of the cores that are written.
+        path: file of the cores and the bias.
+    """
+
+    target: Target
+    row: LayerPlan
+    calibration: Calibration | None
+    config: CompressConfig
+    dtype: str
+    path: Path
+
+
+def parts_of(job: Job, plan: CompressionPlan) -> list[Part]:
+    """The matrices that a plan replaces, done or not."""
+    known = {target.name: target for target in job.targets}
+    kinds = {matrix.module: job.source.entries[matrix.tensor].dtype for matrix in job.found}
+    sums = job.calibration
+    return [
+        Part(
+            known[row.name],
+            row,
+            sums and sums.only(row.name),
+            job.config,
+            kinds[row.name],
+            job.parts / f"{number:06d}.safetensors",
+        )
+        for number, row in enumerate(plan.replaced)
+    ]
 
 
 def _each(function: Callable[[Any], Any], tasks: Sequence[Any], processes: int) -> Iterator[Any]:
@@ -216,68 +249,19 @@ def _each(function: Callable[[Any], Any], tasks: Sequence[Any], processes: int) 
         pool.shutdown(cancel_futures=True)
 
 
-def _fit_part(task: tuple[Target, LayerPlan, Calibration | None, CompressConfig, str, str]) -> None:
-    """Fit one matrix and write its part."""
-    target, row, known, config, dtype, path = task
-    correct_bias = config.bias_correction
-    uses = Uses.of([target], known, kind=config.fit_metric, correct_bias=correct_bias)
-    fitted = fit_layer(target, row, uses, correct_bias=correct_bias)
-    values = {f"{row.name}.core{k}": core for k, core in enumerate(fitted.mpo.cores, start=1)}
+def fit_part(part: Part) -> None:
+    """Fit one matrix and write its file."""
+    name, correct_bias = part.row.name, part.config.bias_correction
+    uses = Uses.of([part.target], part.calibration, kind=part.config.fit_metric, correct_bias=correct_bias)
+    fitted = fit_layer(part.target, part.row, uses, correct_bias=correct_bias)
+    values = {f"{name}.core{k}": core for k, core in enumerate(fitted.mpo.cores, start=1)}
     if fitted.bias is not None:
-        values[f"{row.name}.bias"] = fitted.bias
-    pieces = [Piece(name, dtype, value.shape, encoded(value, dtype)) for name, value in values.items()]
-    write_safetensors(Path(path), pieces, {"output_error": repr(fitted.output_error)})
+        values[f"{name}.bias"] = fitted.bias
+    pieces = [Piece(key, part.dtype, value.shape, encoded(value, part.dtype)) for key, value in values.items()]
+    write_safetensors(part.path, pieces, {"output_error": repr(fitted.output_error)})
 
 
-def _write_files(job: Job, plan: CompressionPlan, rows: list[LayerPlan]) -> None:
-    """The new files, shard by shard, then the index, the carried files and the description."""
-    described = plan.to_json()
-    parts = {row.name: read_header(job.parts / _part(k)).entries for k, row in enumerate(rows)}
-    replaced = {matrix.tensor: parts[matrix.module] for matrix in job.found if matrix.module in parts}
-    dropped = {f"{name}.bias" for name, entries in parts.items() if f"{name}.bias" in entries}
-    shards: dict[str, list[Piece]] = {}
-    for name, entry in job.source.entries.items():
-        file = entry.file.name if entry.file.suffix == ".safetensors" else SINGLE
-        pieces = shards.setdefault(file, [])
-        if name in replaced:
-            pieces += [_piece(core) for core in replaced[name].values()]
-        elif name not in dropped:
-            pieces.append(_copied(job.source, entry))
-    single = len(shards) == 1
-    metadata = {**job.source.metadata, **({"mponet": described} if single else {})}
-    for name, pieces in sorted(shards.items()):
-        write_safetensors(job.out / name, pieces, metadata)
-    if not single:
-        write_index(job.out, shards)
-    for carried in job.source.carried:
-        carry(carried, job.out, plan)
-    write_json(job.out / DESCRIPTION, json.loads(described))
-
-
-def _piece(entry: Entry) -> Piece:
-    return Piece(entry.name, entry.dtype, entry.shape, entry)
-
-
-def _copied(source: Source, entry: Entry) -> Piece:
-    """A tensor that stays: its bytes from a safetensors file, its values from any other."""
-    if entry.file.suffix == ".safetensors":
-        return _piece(entry)
-    return Piece(entry.name, entry.dtype, entry.shape, source.raw(entry.name))
-
-
-def write_index(out: Path, shards: Mapping[str, list[Piece]]) -> None:
-    """Write which file holds which tensor."""
-    places = {piece.name: file for file, pieces in shards.items() for piece in pieces}
-    total = sum(piece.nbytes for pieces in shards.values() for piece in pieces)
-    write_json(out / INDEX, {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))})
-
-
-def carry(file: Path, out: Path, plan: CompressionPlan | None) -> None:
-    """Copy a configuration or tokenizer file; ``config.json`` also gets the operators of a plan."""
-    with writing(out / file.name):
-        if file.name == "config.json":
-            settings = {name: value for name, value in read_json(file).items() if not is_entry(value)}
-            operators = {} if plan is None else {row.name: operator_entry(row, row.bonds) for row in plan.replaced}
-            write_json(out / file.name, settings | ({ENTRY: config_entry(operators)} if operators else {}))
-        else:
-            shutil.copyfile(file, out / file.name)
+def write_result(job: Job, plan: CompressionPlan) -> None:
+    """Write the files of the result from the parts, the description last."""
+    parts = {part.row.name: part.path for part in parts_of(job, plan)}
+    write_files(job.source, job.out, plan, parts, job.found)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mponet.compress.layer_plan import LayerPlan
 from mponet.compress.plan import CompressionPlan
-from mponet.compress.stream.job import DESCRIPTION, SINGLE, carry, write_index
+from mponet.compress.stream.output import DESCRIPTION, SINGLE, carry, write_index
 from mponet.compress.stream.rules import WEIGHT, is_transposed
 from mponet.compress.stream.sources import Source, open_source, read_json
 from mponet.compress.stream.writing import Piece, encoded, write_safetensors

@@ -12,13 +12,13 @@ import numpy as np
 from mponet.backend import Backend, Numbers, Parameters, Trainer
 from mponet.errors import DivergedError, RecipeError
 from mponet.files import exists
+from mponet.files.lock import locked
 from mponet.group import ALONE, Group
 from mponet.models import PAPER_VARIANTS
 from mponet.models.init import start
 from mponet.recipe import Recipe
 from mponet.training.checkpoint import Checkpoint, save
 from mponet.training.data import Arrays, Dataset, steps_per_epoch
-from mponet.training.lock import locked
 from mponet.training.loop import Record, evaluated, train
 from mponet.training.run import metrics, spectra
 from mponet.training.run.folder import LOCK, RunFolder

@@ -13,8 +13,8 @@ from typing import Protocol
 from mponet.backend import Backend
 from mponet.errors import InUseError, MPONetError
 from mponet.files import exists, write_json, writing
+from mponet.files.lock import locked
 from mponet.training.data import Dataset
-from mponet.training.lock import locked
 from mponet.training.run import Reporter, Result, run
 from mponet.training.run.folder import LOCK as RUN_LOCK
 from mponet.training.run.reporter import GuardedReporter

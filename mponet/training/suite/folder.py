@@ -8,8 +8,8 @@ from msgspec import Meta
 
 from mponet.errors import CheckpointError, RecipeError
 from mponet.files import exists, read_json, write_json_once
+from mponet.files.lock import is_locked as is_folder_locked
 from mponet.models import PAPER_VARIANTS
-from mponet.training.lock import is_locked as is_folder_locked
 from mponet.training.run.settings import differences
 from mponet.training.schema import Name, Positive
 from mponet.training.suite.settings import MAX_NETWORKS, Suite, plan

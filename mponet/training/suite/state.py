@@ -9,11 +9,11 @@ from typing import Any
 
 from mponet.errors import CheckpointError, MPONetError
 from mponet.files import exists, read_json
+from mponet.files.claim import is_claimed
 from mponet.training.loop import Record
 from mponet.training.run import Result, RunFolder, metrics
 from mponet.training.run.folder import CONFIG
 from mponet.training.schema import Text
-from mponet.training.suite.claim import is_claimed
 from mponet.training.suite.folder import is_locked
 from mponet.training.suite.settings import Suite, Training
 

@@ -8,13 +8,13 @@ from time import sleep
 
 from mponet.backend import Backend
 from mponet.errors import InUseError
+from mponet.files.claim import Watch, claimed, has_claims
+from mponet.files.lock import locked
 from mponet.training.data import Dataset
-from mponet.training.lock import locked
 from mponet.training.loop import Record
 from mponet.training.run import Reporter, Result
 from mponet.training.run.reporter import NullReporter
 from mponet.training.suite import write
-from mponet.training.suite.claim import Watch, claimed, has_claims
 from mponet.training.suite.execute import GuardedObserver, NullObserver, Observer, attempt, is_finished, release
 from mponet.training.suite.folder import LOCK, claim_folder
 from mponet.training.suite.settings import Suite, Training

@@ -16,7 +16,8 @@ from core.compress.planted import calibrated
 from core.faults import checkpoints
 from mponet import to_matrix
 from mponet.compress import CompressConfig, fitted
-from mponet.compress.stream.job import DESCRIPTION, PARTS, affordable, open_job, plan_job, run_job
+from mponet.compress.stream.job import PARTS, affordable, open_job, plan_job, run_job
+from mponet.compress.stream.output import DESCRIPTION
 from mponet.compress.stream.sources import INDEX
 from mponet.errors import CheckpointError
 from mponet.operators.mpo import MPO

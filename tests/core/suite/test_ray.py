@@ -11,12 +11,18 @@ import pytest
 from core.suites import CELLS, make, tables
 from core.toy import ToyBackend
 from mponet.errors import BackendError
-from mponet.training.suite import on_ray, run_suite
+from mponet.training import on_ray
+from mponet.training.suite import on_ray as cells_on_ray
+from mponet.training.suite import run_suite
 from mponet.training.suite.folder import claim_folder
 
 
 class RayError(Exception):
     """What Ray raises if a task's process dies."""
+
+
+class RayTaskError(RayError):
+    """What Ray raises if a task's function raises."""
 
 
 def stand_in(deaths):
@@ -45,7 +51,7 @@ def stand_in(deaths):
         remote=remote,
         wait=lambda tasks, num_returns: (tasks[:num_returns], tasks[num_returns:]),
         get=get,
-        exceptions=SimpleNamespace(RayError=RayError),
+        exceptions=SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError),
     )
 
 
@@ -53,15 +59,16 @@ def stand_in(deaths):
 def ray(monkeypatch, digits):
     deaths = {}
     monkeypatch.setattr(on_ray, "_ray", lambda: stand_in(deaths))
-    monkeypatch.setattr(on_ray, "load", lambda _: ToyBackend())
-    monkeypatch.setattr(on_ray.data, "load", digits.get)
+    monkeypatch.setattr(cells_on_ray, "load", lambda _: ToyBackend())
+    monkeypatch.setattr(cells_on_ray.data, "load", digits.get)
     return deaths
 
 
 def train(folder):
     told = []
     claim_folder(folder, make())
-    on_ray.run_on_ray(CELLS, folder, lambda *line: told.append(line), address=None, cpus=2, gpus=0, device=None)
+    calls = {name: (name, str(folder), None) for name in CELLS}
+    on_ray.run_on_ray(cells_on_ray.run_cell, calls, lambda *line: told.append(line), address=None, cpus=2, gpus=0)
     return told
 
 
@@ -87,7 +94,7 @@ def test_a_task_whose_process_dies_is_submitted_again_a_few_times(tmp_path, ray)
 def test_without_ray_one_line_says_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(BackendError, match=r"pip install 'mponet\[ray\]'"):
-        on_ray.run_on_ray([], tmp_path, print, address=None, cpus=1, gpus=0, device=None)
+        on_ray.run_on_ray(str, {}, print, address=None, cpus=1, gpus=0)
 
 
 @pytest.mark.skipif(not (find_spec("ray") and find_spec("torch")), reason="Ray and PyTorch are not both installed")

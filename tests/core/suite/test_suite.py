@@ -12,7 +12,7 @@ import pytest
 from core.suites import CELLS, OPTIONS, STEPS, TABLES, Breaking, make, tables
 from core.toy import Killed, ToyBackend
 from mponet.errors import CheckpointError, ModelError, RecipeError
-from mponet.training.lock import locked
+from mponet.files.lock import locked
 from mponet.training.run import run
 from mponet.training.suite import plan, read, run_suite, states
 from mponet.training.suite.folder import LOCK, is_locked
@@ -218,7 +218,7 @@ def test_other_settings_in_the_same_folder_are_refused_by_name(tmp_path, digits,
 
 
 def test_a_second_process_in_the_same_folder_is_refused(tmp_path, digits, suite, monkeypatch):
-    monkeypatch.setattr("mponet.training.lock.WAIT", 0.1)
+    monkeypatch.setattr("mponet.files.lock.WAIT", 0.1)
     with locked(tmp_path, LOCK):
         assert is_locked(tmp_path)
         with pytest.raises(RecipeError, match="in use by another process"):

@@ -14,9 +14,10 @@ import pytest
 from core.suites import CELLS, OPTIONS, STEPS, Breaking, make, tables
 from core.toy import ToyBackend
 from mponet.errors import InUseError, RecipeError
+from mponet.files import claim
+from mponet.files.lock import locked
 from mponet.training import suite as suites
-from mponet.training.lock import locked
-from mponet.training.suite import claim, run_suite, work
+from mponet.training.suite import run_suite, work
 from mponet.training.suite.folder import LOCK
 from mponet.training.suite.settings import swept
 

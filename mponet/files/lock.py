@@ -10,7 +10,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from mponet.errors import InUseError
-from mponet.files import remove_leftovers, writing
+from mponet.files.writer import remove_leftovers, writing
 
 try:
     import fcntl

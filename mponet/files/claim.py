@@ -1,7 +1,7 @@
-"""Claims: which worker trains which cell of a suite that several processes work on.
+"""Claims: which of several processes, perhaps on several machines, works in which folder.
 
-A claim is a file ``claim-<n>`` in the folder of a training, made so that only one process can make
-it; that with the largest ``n`` counts.  Its owner holds a lock on it and touches it every
+A claim is a file ``claim-<n>`` in the folder of a piece of work, made so that one process only can
+make it; that with the largest ``n`` counts.  Its owner holds a lock on it and touches it every
 `HEARTBEAT` seconds.  A claim is stale if its owner ran on this machine and holds the lock no more,
 or if it was not touched for `STALE` seconds.  Whoever finds it stale makes ``claim-<n+1>``: nothing
 is taken away, so two processes cannot both succeed, also where a file system has no locks (NFS).
@@ -16,11 +16,14 @@ from pathlib import Path
 from re import fullmatch
 from threading import Event, Thread
 from time import monotonic, time
+from typing import Annotated
+
+from msgspec import Meta
 
 from mponet.errors import CheckpointError
-from mponet.files import read_json, temporary_path, to_json, writing
-from mponet.training.lock import is_locked, try_lock
-from mponet.training.schema import Count, Text
+from mponet.files.lock import is_locked, try_lock
+from mponet.files.reader import read_json
+from mponet.files.writer import temporary_path, to_json, writing
 
 HEARTBEAT, STALE = 5.0, 60.0  # seconds
 
@@ -35,9 +38,9 @@ class Owner:
         process: number of the process.
     """
 
-    machine: Text
-    host: Text
-    process: Count
+    machine: Annotated[str, Meta(max_length=200)]
+    host: Annotated[str, Meta(max_length=1000)]
+    process: Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class Watch:
@@ -67,12 +70,12 @@ class Watch:
 
 
 def has_claims(folder: Path) -> bool:
-    """Whether the folder of a training has claims, of a living process or not."""
+    """Whether a folder has claims, of a living process or not."""
     return bool(_claims(folder))
 
 
 def is_claimed(folder: Path) -> bool:
-    """Whether the folder of a training has a claim that was touched lately; nothing is written."""
+    """Whether a folder has a claim that was touched lately; nothing is written."""
     found = _claims(folder)
     if not found:
         return False
@@ -86,10 +89,10 @@ def is_claimed(folder: Path) -> bool:
 
 @contextmanager
 def claimed(folder: Path, watch: Watch) -> Iterator[Event | None]:
-    """Own the folder of a training, which is made if it is not there, until the block ends.
+    """Own a folder, which is made if it is not there, until the block ends.
 
     Args:
-        folder: of the training.
+        folder: of the piece of work.
         watch: judges the claim that is there.
 
     Yields:
