@@ -109,6 +109,28 @@ DIFFERENCES = (
         "sweep backward weights_of small_beside_activations",
         "its GPUs have kernels, and autograd records one product as well; XLA fuses on its own",
     ),
+    (
+        "mponet_torch",
+        "freezing.py",
+        "freeze",
+        "a head is a module of its own, so the model tells which embeddings are heads",
+    ),
+    (
+        "mponet_torch",
+        "nn/frozen.py",
+        "FrozenWeights.__init__",
+        "its dense layers keep (out, in), as a table is; a parameter is trained or not",
+    ),
+    ("mponet_tensorflow", "nn/frozen.py", "FrozenWeights.__init__", "a layer of Keras is trained or not, as a whole"),
+    ("mponet_jax", "nn/frozen.py", "Kept freeze_layer unfreeze_layer", "the type of a variable says if it is trained"),
+    ("mponet_torch", "nn/parameters.py", "ParameterAccess.frozen ParameterAccess.frozen_weights", "training is seen"),
+    (
+        "mponet_tensorflow",
+        "nn/parameters.py",
+        "ParameterAccess.load_own_variables ParameterAccess.trainable",
+        "what training of a Keras layer begins with",
+    ),
+    ("mponet_jax", "ops/contraction.py", "over_batch", "meshes with explicit axes"),
     ("mponet_torch", "ops/planning.py", "PlanCache", "layers of one process may lie on several devices"),
     ("mponet_torch", "nn/parameters.py", "dtype_name", "its dtypes have no names"),
     (

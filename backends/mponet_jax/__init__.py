@@ -12,6 +12,8 @@ from mponet_jax.compression import merge as merge
 from mponet_jax.compression import plan as plan
 from mponet_jax.compression import save_compressed as save_compressed
 from mponet_jax.exporting import export as export
+from mponet_jax.freezing import freeze as freeze
+from mponet_jax.freezing import unfreeze as unfreeze
 from mponet_jax.nn.convolution import MPOConv as MPOConv
 from mponet_jax.nn.einsum import MPOEinsum as MPOEinsum
 from mponet_jax.nn.embedding import MPOEmbed as MPOEmbed
@@ -28,9 +30,11 @@ __all__ = [
     "calibrate",
     "compress",
     "export",
+    "freeze",
     "heal",
     "load_compressed",
     "merge",
     "plan",
     "save_compressed",
+    "unfreeze",
 ]

@@ -12,6 +12,8 @@ from mponet_tensorflow.compression import merge as merge
 from mponet_tensorflow.compression import plan as plan
 from mponet_tensorflow.compression import save_compressed as save_compressed
 from mponet_tensorflow.exporting import export as export
+from mponet_tensorflow.freezing import freeze as freeze
+from mponet_tensorflow.freezing import unfreeze as unfreeze
 from mponet_tensorflow.nn.convolution import MPOConv1D as MPOConv1D
 from mponet_tensorflow.nn.convolution import MPOConv2D as MPOConv2D
 from mponet_tensorflow.nn.einsum import MPOEinsumDense as MPOEinsumDense
@@ -30,9 +32,11 @@ __all__ = [
     "calibrate",
     "compress",
     "export",
+    "freeze",
     "heal",
     "load_compressed",
     "merge",
     "plan",
     "save_compressed",
+    "unfreeze",
 ]

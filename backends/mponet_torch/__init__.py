@@ -12,6 +12,8 @@ from mponet_torch.compression import merge as merge
 from mponet_torch.compression import plan as plan
 from mponet_torch.compression import save_compressed as save_compressed
 from mponet_torch.exporting import export as export
+from mponet_torch.freezing import freeze as freeze
+from mponet_torch.freezing import unfreeze as unfreeze
 from mponet_torch.nn.convolution import MPOConv1d as MPOConv1d
 from mponet_torch.nn.convolution import MPOConv2d as MPOConv2d
 from mponet_torch.nn.embedding import MPOEmbedding as MPOEmbedding
@@ -30,9 +32,11 @@ __all__ = [
     "calibrate",
     "compress",
     "export",
+    "freeze",
     "heal",
     "load_compressed",
     "merge",
     "plan",
     "save_compressed",
+    "unfreeze",
 ]

@@ -103,9 +103,29 @@ def digits(shape: EmbeddingShape, tokens: A) -> dict[int, A]:
     return found
 
 
+def laid_out(plan: LookupPlan, cores: Sequence[A], ops: ForwardOps[A]) -> list[A]:
+    """The cores as `lookup` reads them: one row for each index where a core is indexed.
+
+    Args:
+        plan: which core comes first.
+        cores: ``(D_{k-1}, I_k, J_k, D_k)`` each.
+        ops: the framework's operations; autograd may record them.
+    """
+    shape, parts = plan.shape, []
+    for site, core in enumerate(cores):
+        left, inputs, outputs, right = shape.core_shapes[site]
+        if site in shape.indexed:
+            moved = core if left == 1 else ops.transpose(core, (1, 0, 2, 3))  # an axis of length 1 need not move
+            parts.append(ops.reshape(moved, (inputs, left * outputs * right)))
+        else:
+            sizes = (left * outputs, right) if plan.reverse else (left, outputs * right)
+            parts.append(ops.reshape(core, sizes))
+    return parts
+
+
 def lookup(
     plan: LookupPlan,
-    cores: Sequence[A],
+    parts: Sequence[A],
     tokens: A,
     ops: ForwardOps[A],
     gather: Callable[[A, A], A],
@@ -115,7 +135,7 @@ def lookup(
 
     Args:
         plan: which core comes first.
-        cores: ``(D_{k-1}, I_k, J_k, D_k)`` each.
+        parts: the cores as `laid_out` gives them.
         tokens: integers, one axis.
         ops: the framework's operations; autograd may record them.
         gather: ``(rows, indices)``: those rows of an array with two axes.
@@ -125,13 +145,11 @@ def lookup(
     state: A | None = None
     batched, done = False, 1  # whether the state has an axis of tokens; features that are made already
     for site in reversed(range(shape.sites)) if plan.reverse else range(shape.sites):
-        left, inputs, outputs, right = shape.core_shapes[site]
-        sizes = (left * outputs, right) if plan.reverse else (left, outputs * right)
-        indexed, part = site in places, cores[site]
-        if indexed:  # one row for each index
-            rows = ops.reshape(ops.transpose(part, (1, 0, 2, 3)), (inputs, left * outputs * right))
-            part = gather(rows, places[site])
-        part = ops.reshape(part, (-1, *sizes) if indexed else sizes)
+        left, _, outputs, right = shape.core_shapes[site]
+        indexed, part = site in places, parts[site]
+        if indexed:
+            sizes = (left * outputs, right) if plan.reverse else (left, outputs * right)
+            part = ops.reshape(gather(part, places[site]), (-1, *sizes))
         if state is not None and indexed and batched:
             part = matmul(part, state) if plan.reverse else matmul(state, part)
         elif state is not None and plan.reverse:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mponet.contraction.planner import PlanningContext, PlanSet, mode, plans_for
 from mponet.contraction.program import DEFAULT_BATCH, BasePlan
 from mponet.display import NotebookRepr
+from mponet.errors import InputError
 from mponet.layers.checks import check_bias
 from mponet.layers.inputs import InputStatistics
 from mponet.layers.sizes import choose_sizes
@@ -53,6 +54,8 @@ class OperatorLayer(NotebookRepr):
     #: Factors and bonds, or nodes and edges; it has ``in_features`` and ``out_features``.
     shape: Any
     bias: Any
+    #: What a frozen layer keeps for inference; None in others.
+    frozen: Any
 
     # ------------------------------------------------------------ hooks of the framework
 
@@ -303,7 +306,10 @@ class OperatorLayer(NotebookRepr):
         Raises:
             ShapeError: the operator or the bias has another shape, or there is no bias to
                 overwrite.
+            InputError: the layer is frozen.
         """
+        if self.frozen is not None:
+            raise InputError("the layer is frozen; expected one that is not; unfreeze the model first")
         numbers = self._checked(operator)
         wanted = self.bias is not None
         offset = None if bias is None else check_bias(self._to_numpy(bias), self.out_features, wanted=wanted)

@@ -13,9 +13,9 @@ from flax import nnx
 from jax import export
 
 import graphs
-from contract.uses import Kind
+from contract.uses import Kind, keeping
 from mponet.errors import InputError, ShapeError
-from mponet_jax import MPOConv, MPOEmbed, MPOLinear, NetworkLinear
+from mponet_jax import MPOConv, MPOEmbed, MPOLinear, NetworkLinear, freeze, unfreeze
 
 ABSENT = {
     "traced": "JAX has one tracer; `jax.make_jaxpr` is part of compiling",
@@ -118,6 +118,15 @@ def _through_weight(kind):
     return lambda layer, x: jnp.sin(kind.reference(layer)(x)).sum()
 
 
+def run_together(serve):
+    """Call it in six threads with three sizes of batch."""
+    workers = [threading.Thread(target=serve, args=(batch,)) for batch in (1, 53, 200) * 2]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+
 def first(layer):
     """A parameter of the operator."""
     return getattr(layer, "embed", layer).tensors[0]
@@ -160,6 +169,56 @@ def inference(kind):
     close(layer(x), kind.reference(layer)(x))
     first(layer)[...] = 2.0 * first(layer)[...]
     close(layer(x), kind.reference(layer)(x))
+
+
+def served(kind):
+    layer = kind.make()
+    names = nnx.to_flat_state(nnx.state(layer, nnx.Param)).paths
+    for sweeps in (True, False):
+        with keeping(sweeps):
+            model, report = freeze(nnx.Sequential(layer), heads=isinstance(layer, Head))
+        assert len(report.layers) == 1 and report.nbytes > 0
+        if isinstance(layer, MPOLinear | Head):
+            assert all(("matrix" in entry.kept) != sweeps for entry in report.layers.values())
+        jitted = nnx.jit(lambda model, x: model(x))
+        for batch in (1, 300, 1):
+            x = kind.inputs(layer, batch)
+            close(jitted(model, x), kind.reference(layer)(x))
+        close(model(x), kind.reference(layer)(x))
+        close(jax.jit(model)(x), kind.reference(layer)(x))
+        x = kind.inputs(layer)
+        close(jax.vmap(model)(x), kind.reference(layer)(x))
+        for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), nnx.merge(*nnx.split(model))):
+            close(other(x), kind.reference(layer)(x))
+        if arguments(x) == (0, 1):
+            for transform in (jax.grad, jax.jacfwd):
+                close(*(transform(lambda x, call=call: jnp.sin(call(x)).sum())(x) for call in (model, layer)))
+        rows = jax.ShapeDtypeStruct((*export.symbolic_shape("batch"), *x.shape[1:]), x.dtype)
+        program = export.export(jax.jit(model))(rows)
+        for batch in (3, 600):
+            close(program.call(kind.inputs(layer, batch)), kind.reference(layer)(kind.inputs(layer, batch)))
+        problems = []
+
+        def serve(batch, model=model, problems=problems):
+            with jax.enable_x64(True):
+                x = kind.inputs(layer, batch)
+                try:
+                    for _ in range(4):
+                        close(model(x), kind.reference(layer)(x))
+                except Exception as problem:  # every one counts, whatever it is
+                    problems.append(problem)
+
+        run_together(serve)
+        assert not problems
+        assert not jax.tree.leaves(nnx.state(model, nnx.Param))  # what optimisers train
+        owner = getattr(model.layers[0], "embed", model.layers[0])
+        with pytest.raises(InputError, match="frozen"):
+            owner.assign(owner.tensors)
+        assert nnx.to_flat_state(nnx.state(unfreeze(model).layers[0], nnx.Param)).paths == names
+        first(model.layers[0])[...] = 2.0 * first(model.layers[0])[...]
+        close(model(x), kind.reference(model.layers[0])(x))
+    two = nnx.Sequential(layer, layer)
+    assert len(freeze(two)[1].layers) == 1
 
 
 def frozen(kind):
@@ -311,11 +370,7 @@ def threads(kind):
             except Exception as problem:  # every one counts, whatever it is
                 problems.append(problem)
 
-    workers = [threading.Thread(target=serve, args=(batch,)) for batch in (1, 53, 200) * 2]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    run_together(serve)
     assert not problems
 
 

@@ -11,9 +11,9 @@ import pytest
 import tensorflow as tf
 
 import graphs
-from contract.uses import Kind
+from contract.uses import Kind, keeping
 from mponet.errors import InputError, MPONetError, ShapeError
-from mponet_tensorflow import MPOConv1D, MPOConv2D, MPODense, MPOEmbedding, NetworkDense
+from mponet_tensorflow import MPOConv1D, MPOConv2D, MPODense, MPOEmbedding, NetworkDense, freeze, unfreeze
 
 ABSENT = {
     "traced": "TensorFlow has one tracer, `tf.function`",
@@ -124,6 +124,15 @@ def leaves(layer, x):
     return [*([x] if x.dtype.is_floating else []), *(weight.value for weight in layer.trainable_weights)]
 
 
+def run_together(serve):
+    """Call it in six threads with three sizes of batch."""
+    workers = [threading.Thread(target=serve, args=(batch,)) for batch in (1, 53, 200) * 2]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+
 def first(layer):
     """A weight of the operator."""
     return getattr(layer, "embedding", layer).tensors[0]
@@ -170,6 +179,57 @@ def inference(kind):
         close(layer(x), kind.reference(layer)(x))
         first(layer).assign(2.0 * first(layer))
     close(model_of(layer, x).predict(x, verbose=0), kind.reference(layer)(x), 1e-5)  # it feeds float32
+
+
+def served(kind):
+    layer = kind.make()
+    x = kind.inputs(layer)
+    for sweeps in (True, False):
+        original = model_of(layer, x)
+        with keeping(sweeps):
+            model, report = freeze(original, heads=isinstance(layer, Head))
+        assert len(report.layers) == 1 and report.nbytes > 0
+        if isinstance(layer, MPODense | Head):
+            assert all(("matrix" in entry.kept) != sweeps for entry in report.layers.values())
+        assert len(model.weights) == len(original.weights) and not model.trainable_weights
+        graphs_of = tf.function(model), tf.function(model, jit_compile=True)
+        for batch in (1, 300, 7, 1, 40):
+            rows = kind.inputs(layer, batch)
+            for call in (model, *graphs_of):
+                close(call(rows), kind.reference(layer)(rows))
+            close(model.predict(rows, verbose=0), kind.reference(layer)(rows), 1e-5)  # it feeds float32
+        if x.dtype.is_floating:
+            close(gradients(model, x, x), gradients(layer, x, x))
+        open_batch = tf.TensorSpec((None, *x.shape[1:]), x.dtype)
+        program = tf.function(model, input_signature=[open_batch]).get_concrete_function()
+        for batch in (3, 600):
+            close(program(kind.inputs(layer, batch)), kind.reference(layer)(kind.inputs(layer, batch)))
+        with tempfile.TemporaryDirectory() as folder:
+            model.export(Path(folder) / "model", verbose=False)
+            loaded = tf.saved_model.load(Path(folder) / "model")
+            close(loaded.serve(x), kind.reference(layer)(x))
+            model.save(Path(folder) / "model.keras")
+            close(keras.saving.load_model(Path(folder) / "model.keras")(x), kind.reference(layer)(x))
+        problems = []
+
+        def serve(batch, model=model, problems=problems):
+            rows = kind.inputs(layer, batch)
+            try:
+                for _ in range(20):
+                    close(model(rows), kind.reference(layer)(rows))
+            except Exception as problem:  # every one counts, whatever it is
+                problems.append(problem)
+
+        run_together(serve)
+        assert not problems
+        owner = getattr(model.layers[-1], "embedding", model.layers[-1])
+        for write in (lambda: setattr(owner, "trainable", True), lambda: owner.assign(owner.tensors)):  # noqa: B023
+            with pytest.raises(InputError, match="frozen"):
+                write()
+        assert len(unfreeze(model).trainable_weights) == len(original.trainable_weights)
+        first(model.layers[-1]).assign(2.0 * first(model.layers[-1]))
+        close(model(x), kind.reference(model.layers[-1])(x))
+        close(model.predict(x, verbose=0), kind.reference(model.layers[-1])(x), 1e-5)
 
 
 def frozen(kind):
@@ -346,11 +406,7 @@ def threads(kind):
         except Exception as problem:  # every one counts, whatever it is
             problems.append(problem)
 
-    workers = [threading.Thread(target=serve, args=(batch,)) for batch in (1, 53, 200) * 2]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    run_together(serve)
     assert not problems
 
 

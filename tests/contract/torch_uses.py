@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize, prune
 
 import graphs
-from contract.uses import Kind
+from contract.uses import Kind, keeping
 from mponet.errors import InputError, ShapeError
-from mponet_torch import MPOConv1d, MPOConv2d, MPOEmbedding, MPOLinear, NetworkLinear, TiedHead
+from mponet_torch import MPOConv1d, MPOConv2d, MPOEmbedding, MPOLinear, NetworkLinear, TiedHead, freeze, unfreeze
 
 DOUBLE = torch.float64
 ABSENT = {}
@@ -99,6 +99,15 @@ def close(found, expected, tolerance=1e-12):
     assert (found - expected).abs().max() <= tolerance * max(1.0, expected.abs().max().item())
 
 
+def run_together(serve):
+    """Call it in nine threads with three sizes of batch."""
+    workers = [threading.Thread(target=serve, args=(batch,)) for batch in (1, 53, 200) * 3]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+
 def first(layer):
     """A parameter of the operator."""
     return next(parameter for name, parameter in layer.named_parameters() if "bias" not in name)
@@ -164,6 +173,72 @@ def inference(kind):
     nn.utils.vector_to_parameters(0.5 * vector, layer.parameters())
     with torch.no_grad():
         close(layer(x), kind.reference(layer)(x))
+
+
+def served(kind):
+    layer = kind.make().eval()
+    for sweeps in (True, False):
+        with keeping(sweeps):
+            model, report = freeze(nn.Sequential(layer))
+        assert len(report.layers) == 1 and report.nbytes > 0
+        if isinstance(layer, MPOLinear | TiedHead):
+            assert all(("matrix" in entry.kept) != sweeps for entry in report.layers.values())
+        assert model.state_dict().keys() == nn.Sequential(layer).state_dict().keys()
+        for batch in (1, 300, 7, 1, 40):
+            x = kind.inputs(layer, batch)
+            for context in (torch.no_grad, torch.inference_mode, torch.enable_grad):
+                with context():
+                    close(model(x), kind.reference(layer)(x))
+        x, expected = kind.inputs(layer), kind.reference(layer)
+        if x.is_floating_point():
+            all_close(*(slopes(partial(call, x), [x.requires_grad_()]) for call in (model, expected)))
+        with torch.no_grad(), quiet():
+            for other in (
+                copy.deepcopy(model),
+                pickle.loads(pickle.dumps(model)),
+                torch.compile(model, backend="eager"),
+            ):
+                close(other(x), expected(x))
+            lengths = ({0: torch.export.Dim("batch")},)
+            program = torch.export.export(model, (x,), dynamic_shapes=lengths).module()
+            for batch in (3, 600):
+                y = kind.inputs(layer, batch)
+                close(program(y), expected(y))
+            close(copy.deepcopy(model).float()(x.float() if x.is_floating_point() else x), expected(x).float(), 1e-4)
+        _many_threads(kind, model, layer)
+        owner = getattr(model[0], "embedding", model[0])
+        for end in (model.train, partial(unfreeze, model), partial(model.load_state_dict, model.state_dict())):
+            with keeping(sweeps):
+                freeze(model, in_place=True)
+            assert not any(parameter.requires_grad for parameter in owner.parameters())
+            end()
+            assert all(parameter.requires_grad for parameter in model.parameters())
+        with keeping(sweeps):
+            freeze(model, in_place=True)
+        with pytest.raises(InputError, match="frozen"):
+            owner.assign(tuple(owner.tensors))
+        first(owner).requires_grad_(True)
+        model(x).sum().backward()  # trains the layer, which ends it
+        with torch.no_grad():
+            first(owner).mul_(2.0)
+            close(model(x), kind.reference(model[0])(x))
+
+
+def _many_threads(kind, model, layer):
+    problems = []
+
+    def serve(batch):
+        x = kind.inputs(layer, batch)
+        with torch.no_grad():
+            expected = kind.reference(layer)(x)
+            for _ in range(30):
+                try:
+                    close(model(x), expected)
+                except Exception as problem:  # every one counts, whatever it is
+                    problems.append(problem)
+
+    run_together(serve)
+    assert not problems
 
 
 def frozen(kind):
@@ -410,11 +485,7 @@ def threads(kind):
                 except Exception as problem:  # every one counts, whatever it is
                     problems.append(problem)
 
-    workers = [threading.Thread(target=serve, args=(batch,)) for batch in (1, 53, 200) * 3]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    run_together(serve)
     assert not problems
 
 

@@ -8,10 +8,14 @@ listed in its ``ABSENT`` with the reason.
 """
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+from mponet.layers import frozen
 
 FRAMEWORKS = {"torch": "PyTorch", "jax": "JAX", "tensorflow": "Keras"}
 #: Use to what is asserted, in the order of the table.
@@ -19,6 +23,8 @@ USES = {
     "outputs": "Outputs and gradients of the inputs are those of the dense layer from `to_dense()`",
     "training": "An optimiser lowers the loss",
     "inference": "Inference gives what training gives, also after parameters were written to directly",
+    "served": "`freeze` keeps merged weights for inference: same outputs for alternating batches, under threads, "
+    "compiled, exported, copied; training ends it",
     "frozen": "Frozen parameters get no gradients, the inputs do",
     "second_derivative": "Gradients of gradients",
     "forward_mode": "Forward-mode derivatives, Jacobians, Hessians, Hessian-vector products",
@@ -66,6 +72,18 @@ class Kind:
     def layer(self) -> str:
         """Name of the class."""
         return self.name.partition(",")[0]
+
+
+@contextmanager
+def keeping(sweeps: bool) -> Iterator[None]:
+    """Inside, a frozen layer keeps a sweep if it has one, or its matrix, whatever is faster."""
+    chosen = (frozen._kept_plans, frozen.kept_conv_plan)
+    with mock.patch.object(frozen, "MARGIN", 1e9 if sweeps else 1e-9):
+        for function in chosen:
+            function.cache_clear()
+        yield
+    for function in chosen:
+        function.cache_clear()
 
 
 def constants(framework: str) -> tuple[set[str], dict[str, str], dict[str, dict[str, str]]]:

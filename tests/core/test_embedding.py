@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from core.strategies import bonds, factors, seeds
 from mponet.errors import ShapeError
 from mponet.layers.embedding import EmbeddingShape, from_table, padded_dims, table_of
-from mponet.layers.lookup import LookupPlan, best_lookup, digits, explain_lookup, lookup
+from mponet.layers.lookup import LookupPlan, best_lookup, digits, explain_lookup, laid_out, lookup
 from mponet.operators.initialize import exact_variance
 from mponet.operators.mpo import to_matrix
 from mponet_numpy.ops.arrays import OPS
@@ -25,7 +25,7 @@ def embeddings(draw):
 
 
 def rows_of(plan, mpo, tokens):
-    return lookup(plan, mpo.cores, tokens, OPS, lambda rows, indices: rows[indices], np.matmul)
+    return lookup(plan, laid_out(plan, mpo.cores, OPS), tokens, OPS, lambda rows, indices: rows[indices], np.matmul)
 
 
 @given(embeddings(), seeds, st.integers(0, 9))
@@ -76,7 +76,14 @@ def test_multiplications_are_those_of_the_products(shape, seed):
             done += a.size * b.shape[-1]
             return a @ b
 
-        lookup(plan, mpo.cores, np.zeros(1, int), Counting(), lambda rows, indices: rows[indices], counted)
+        lookup(
+            plan,
+            laid_out(plan, mpo.cores, Counting()),
+            np.zeros(1, int),
+            Counting(),
+            lambda rows, indices: rows[indices],
+            counted,
+        )
         assert done == plan.multiplications
 
 

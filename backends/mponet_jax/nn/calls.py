@@ -4,12 +4,12 @@ from math import prod
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mponet.contraction.planner import plans_for
 from mponet.errors import InputError
 from mponet.layers.checks import check_real, check_width
+from mponet_jax.nn.frozen import padded
 from mponet_jax.ops.arrays import Array
 from mponet_jax.ops.contraction import apply
 from mponet_jax.ops.planning import planner
@@ -26,15 +26,15 @@ def linear(layer: Any, inputs: Array) -> Array:
     check_width(layer.in_features, layer.shape, inputs.shape)
     leading = inputs.shape[:-1]
     rows = inputs.reshape(prod(leading), layer.in_features)
+    if layer.frozen is not None:
+        return layer.frozen.product(rows, bias, layer.padding).reshape(*leading, layer.out_features)  # type: ignore[no-any-return]
     batch = rows.shape[0] if isinstance(rows.shape[0], int) else None
     # not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a plan is
     # no array
     plans = plans_for(layer.shape, batch, rows.dtype.name, planner())
-    if any(layer.padding):
-        more, dropped = layer.padding
-        rows, bias = jnp.pad(rows, ((0, 0), (0, more))), None if bias is None else jnp.pad(bias, (0, dropped))
-        return apply(plans, rows, tensors, bias)[:, : layer.out_features].reshape(*leading, layer.out_features)
-    return apply(plans, rows, tensors, bias).reshape(*leading, layer.out_features)
+    rows, bias = padded(rows, bias, layer.padding)
+    outputs = apply(plans, rows, tensors, bias)
+    return (outputs[:, : layer.out_features] if layer.padding[1] else outputs).reshape(*leading, layer.out_features)
 
 
 def check_inputs(inputs: Any) -> None:

@@ -193,11 +193,15 @@ class MPOConv(ParameterAccess, ConvLayer, nnx.Module):
         # Not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a plan
         # is not an array.  Tracing does not tell what will be differentiated, so the plan is that
         # of training.
-        plan = conv_plans(self.shape, window, batch, tuple(sizes), maps.dtype.name, planner()).training
+        if self.frozen is not None:
+            plan, merged = self.frozen.plans, self.frozen.weights(0, maps.dtype)
+        else:
+            plan = conv_plans(self.shape, window, batch, tuple(sizes), maps.dtype.name, planner()).training
+            merged = kernels(plan, cores, OPS)
         if window.mode != "zeros":
             pads = ((0, 0), *window.pads(maps.shape[1:-1]), (0, 0))
             maps, window = jnp.pad(maps, pads, NUMPY_MODES[window.mode]), window.unpadded
-        outputs = run(plan, window, kernels(plan, cores, OPS), maps, _convolved)
+        outputs: Array = run(plan, window, merged, maps, _convolved)
         outputs = outputs if bias is None else outputs + bias.reshape(*(1 for _ in range(rank + 1)), -1)
         return outputs.reshape(*leading, *outputs.shape[1:])
 

@@ -161,11 +161,15 @@ class MPOEinsum(ParameterAccess, ChainLayer, nnx.Module):
         rows = as_rows(inputs, axes, dims)
         leading = tuple(inputs.shape[axis] for axis in axes[: len(axes) - len(dims)])
         rows, bias, cores = self._promoted(rows)
-        batch = rows.shape[0] if isinstance(rows.shape[0], int) else None
-        # not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a plan
-        # is not an array
-        plans = plans_for(self.shape, batch, rows.dtype.name, planner())
-        outputs = apply(plans, rows, cores, bias).reshape(*leading, *features)
+        if self.frozen is not None:
+            outputs = self.frozen.product(rows, bias)
+        else:
+            batch = rows.shape[0] if isinstance(rows.shape[0], int) else None
+            # not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a
+            # plan is not an array
+            plans = plans_for(self.shape, batch, rows.dtype.name, planner())
+            outputs = apply(plans, rows, cores, bias)
+        outputs = outputs.reshape(*leading, *features)
         outputs = jnp.transpose(outputs, equation.output_axes(outputs.ndim))
         return outputs if out_sharding is None else jax.sharding.reshard(outputs, out_sharding)
 

@@ -15,7 +15,7 @@ from mponet.contraction.planner import plans_for
 from mponet.errors import InputError, ShapeError
 from mponet.layers.embedding import EmbeddingShape
 from mponet.layers.embedding_layer import EmbeddingLayer
-from mponet.layers.lookup import lookup
+from mponet.layers.lookup import laid_out, lookup
 from mponet.layers.operator import DenseWeights
 from mponet_jax.nn.calls import check_inputs
 from mponet_jax.nn.parameters import ParameterAccess, put
@@ -146,8 +146,13 @@ class MPOEmbed(ParameterAccess, EmbeddingLayer, nnx.Module):
             raise InputError(f"tokens have the dtype {inputs.dtype}; expected integers")
         tokens = inputs.reshape(-1).astype(jnp.promote_types(inputs.dtype, jnp.int32))
         tokens = jnp.where(tokens < 0, tokens + self.num_embeddings, tokens)
-        cores = promote_dtype(tuple(core[...] for core in self.cores), dtype=self.dtype)
-        rows: Array = lookup(self.lookup_plan, cores, tokens, OPS, _gathered, _multiplied)
+        rows: Array
+        if self.frozen is not None and (table := self.frozen.table) is not None:
+            rows = _gathered(table, jnp.where(tokens < 0, self.num_embeddings, tokens))
+        else:
+            cores = promote_dtype(tuple(core[...] for core in self.cores), dtype=self.dtype)
+            parts = laid_out(self.lookup_plan, cores, OPS) if self.frozen is None else self.frozen.rows()
+            rows = lookup(self.lookup_plan, parts, tokens, OPS, _gathered, _multiplied)
         return rows.reshape(*inputs.shape, self.features)
 
     def attend(self, query: Array) -> Array:
@@ -165,6 +170,9 @@ class MPOEmbed(ParameterAccess, EmbeddingLayer, nnx.Module):
         leading = query.shape[:-1]
         query, *cores = promote_dtype((query, *(core[...] for core in self.cores)), dtype=self.dtype)
         rows = query.reshape(prod(leading), self.features)
+        if self.frozen is not None and self.frozen.plans is not None:
+            logits = self.frozen.product(rows, None, (0, self.shape.head.out_features - self.num_embeddings))
+            return logits.reshape(*leading, self.num_embeddings)  # type: ignore[no-any-return]
         batch = rows.shape[0] if isinstance(rows.shape[0], int) else None
         # not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a plan
         # is not an array

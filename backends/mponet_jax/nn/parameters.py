@@ -36,7 +36,7 @@ class ParameterAccess(OperatorLayer):
         """Make the parameters with starting values; they depend on ``rngs.params()`` only."""
         for given in (dtype, param_dtype):
             check_real(jnp.dtype(given or jnp.float32).name, "the layer")
-        self.use_bias, self.dtype = use_bias, dtype
+        self.use_bias, self.dtype, self.frozen = use_bias, dtype, nnx.data(None)
         self.param_dtype = supported(accumulator(dtype or jnp.float32) if param_dtype is None else param_dtype)
         for name, value in zip(self.parameter_names, self._start(rngs), strict=True):
             setattr(self, name, nnx.Variable(value) if name in self.fixed_names else nnx.Param(value))
@@ -126,12 +126,14 @@ class ParameterAccess(OperatorLayer):
         """Shape, counts and the plan in use, next to what nnx shows."""
         shown = super().__nnx_repr__()  # type: ignore[misc]
         yield next(shown)
-        hidden = ("shape", "sizes", "initializer", "fixed")
+        hidden = ("shape", "sizes", "initializer", "fixed", "frozen")
         attributes = [attribute for attribute in shown if getattr(attribute, "key", None) not in hidden]
         if attributes:  # none the second time that nnx meets a shared layer
             yield reprlib.Attr("shape", f"{self.shape}{self._details()}", use_raw_value=True)
             yield reprlib.Attr("weights", self._weights_kept(), use_raw_value=True)
             yield reprlib.Attr("plan", self._plan_in_use())
+            if self.frozen is not None:
+                yield reprlib.Attr("frozen", str(self.frozen.plans or self.lookup_plan))  # type: ignore[attr-defined]
             yield from attributes
 
 

@@ -7,7 +7,7 @@ weights' gradients as single products over batch and carried axes, so no ``(batc
 made.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -38,14 +38,25 @@ def apply(plans: PlanSet, inputs: Array, tensors: Sequence[Array], bias: Array |
     Returns:
         ``(batch, out_features)``, sharded over the batch as the inputs are.
     """
-    arrays = inputs, tuple(tensors), bias
+    return over_batch(partial(_apply, plans), inputs, tuple(tensors), bias)
+
+
+def over_batch(run: Callable[..., Array], inputs: Array, tensors: Tensors, bias: Array | None) -> Array:
+    """``run(inputs, tensors, bias)``, its outputs sharded over the batch as the inputs are.
+
+    Args:
+        run: gives ``(batch, out_features)``.
+        inputs: ``(batch, in_features)``.
+        tensors: whatever ``run`` takes.
+        bias: ``(out_features,)``; None for none.
+    """
     mesh = jax.typeof(inputs).sharding.mesh
     if mesh.empty or AxisType.Explicit not in mesh.axis_types:
-        return _apply(plans, *arrays)
+        return run(inputs, tensors, bias)
     # a mesh with explicit axes wants the sharding of every reshape: inside, XLA finds those itself
     batch = PartitionSpec(jax.typeof(inputs).sharding.spec[0], None)
-    automatic: Any = jax.sharding.auto_axes(partial(_apply, plans), out_sharding=batch)
-    return automatic(*arrays)  # type: ignore[no-any-return]
+    automatic: Any = jax.sharding.auto_axes(run, out_sharding=batch)
+    return automatic(inputs, tensors, bias)  # type: ignore[no-any-return]
 
 
 def recomputed(plan: BasePlan, inputs: Array, tensors: Tensors, bias: Array | None) -> Array:

@@ -5,6 +5,7 @@ from typing import Any
 
 from mponet.errors import InputError
 from mponet.layers.checks import check_real, check_width
+from mponet_tensorflow.nn.frozen import padded
 from mponet_tensorflow.ops.arrays import Array, tf
 from mponet_tensorflow.ops.contraction import apply
 
@@ -18,12 +19,11 @@ def linear(layer: Any, inputs: Array, training: bool | None = None) -> Array:
     """
     inputs = real(inputs, layer.compute_dtype)
     rows, bias = as_rows(inputs, layer.in_features, layer.shape), layer.bias
-    if any(layer.padding):
-        more, dropped = layer.padding
-        rows, bias = tf.pad(rows, ((0, 0), (0, more))), None if bias is None else tf.pad(bias, ((0, dropped),))
+    if layer.frozen is not None:
+        return layer.activation(as_leading(layer.frozen.product(rows, bias, layer.padding), inputs))
+    rows, bias = padded(rows, bias, layer.padding)
     outputs = apply(layer.plans(rows.shape[0]), rows, layer.tensors, bias, training=training)
-    if any(layer.padding):
-        outputs = outputs[:, : layer.units]
+    outputs = outputs[:, : layer.units] if layer.padding[1] else outputs
     return layer.activation(as_leading(outputs, inputs))
 
 

@@ -167,9 +167,13 @@ class _MPOConv(ParameterAccess, ConvLayer, keras.layers.Layer):
         maps = real(inputs, self.compute_dtype)
         last = self.data_format == "channels_last"
         maps = maps if last else tf.transpose(maps, (0, *range(2, self._rank + 2), 1))
-        cores = [tf.convert_to_tensor(core) for core in self.cores]
-        plan = self.plans(tuple(maps.shape[:-1])).training
-        outputs = run(plan, self.window, kernels(plan, cores, OPS), maps, _convolved)
+        if self.frozen is not None:
+            plan, merged = self.frozen.plans, self.frozen.weights(0, maps.dtype)
+        else:
+            cores = [tf.convert_to_tensor(core) for core in self.cores]
+            plan = self.plans(tuple(maps.shape[:-1])).training
+            merged = kernels(plan, cores, OPS)
+        outputs = run(plan, self.window, merged, maps, _convolved)
         if self.bias is not None:
             outputs = tf.nn.bias_add(outputs, tf.convert_to_tensor(self.bias))
         outputs = outputs if last else tf.transpose(outputs, (0, self._rank + 1, *range(1, self._rank + 1)))

@@ -170,7 +170,10 @@ class MPOEinsumDense(ParameterAccess, ChainLayer, keras.layers.Layer):
         einsum = self.einsum
         inputs = real(inputs, self.compute_dtype)
         rows, leading = as_rows(inputs, einsum.input_axes(inputs.shape.rank), einsum.dims(self.kernel_shape)[0])
-        outputs = apply(self.plans(rows.shape[0]), rows, self.cores, self.bias, training=training)
+        if self.frozen is not None:
+            outputs = self.frozen.product(rows, self.bias)
+        else:
+            outputs = apply(self.plans(rows.shape[0]), rows, self.cores, self.bias, training=training)
         outputs = tf.reshape(outputs, (*leading, *einsum.dims(self.kernel_shape)[1]))
         return self.activation(tf.transpose(outputs, einsum.output_axes(outputs.shape.rank)))
 

@@ -9,7 +9,7 @@ from mponet.contraction import execute
 from mponet.errors import InputError, ShapeError
 from mponet.layers.embedding import EmbeddingShape
 from mponet.layers.embedding_layer import EmbeddingLayer
-from mponet.layers.lookup import lookup
+from mponet.layers.lookup import laid_out, lookup
 from mponet.layers.operator import DenseWeights
 from mponet_tensorflow.nn.calls import as_leading, as_rows, dense_real, real
 from mponet_tensorflow.nn.options import WeightOptions
@@ -157,11 +157,21 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer, keras.layers.Layer):
             return self.attend(inputs)
         inputs = dense_real(inputs)
         tokens = inputs if inputs.dtype in (tf.int32, tf.int64) else tf.cast(inputs, tf.int32)
-        cores = [tf.cast(tf.convert_to_tensor(core), self.compute_dtype) for core in self.cores]
-        rows = lookup(self.lookup_plan, cores, tf.reshape(tokens, (-1,)), OPS, tf.gather, tf.matmul)
+        rows = self._rows(tf.reshape(tokens, (-1,)))
         shaped = tf.reshape(rows, tf.concat([tf.shape(tokens), [self.output_dim]], 0))
         shaped.set_shape([*tokens.shape, self.output_dim])  # no operation, unlike ensure_shape, which LiteRT lacks
         return shaped
+
+    def _rows(self, tokens: Array) -> Array:
+        """Rows of the table, ``(tokens, output_dim)``."""
+        if self.frozen is None:
+            cores = [tf.cast(tf.convert_to_tensor(core), self.compute_dtype) for core in self.cores]
+            parts = laid_out(self.lookup_plan, cores, OPS)
+        elif (table := self.frozen.table) is not None:
+            return tf.gather(table, tokens)
+        else:
+            parts = self.frozen.rows()
+        return lookup(self.lookup_plan, parts, tokens, OPS, tf.gather, tf.matmul)
 
     def attend(self, inputs: Array) -> Array:
         """``inputs @ table.T``.
@@ -173,6 +183,9 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer, keras.layers.Layer):
             InputError: the inputs are complex, sparse or ragged.
         """
         rows = as_rows(real(inputs, self.compute_dtype), self.output_dim, self.shape.head)
+        if self.frozen is not None and self.frozen.plans is not None:
+            dropped = self.shape.head.out_features - self.input_dim
+            return as_leading(self.frozen.product(rows, None, (0, dropped)), inputs)
         cores = [tf.cast(tf.convert_to_tensor(core), self.compute_dtype) for core in self.cores]
         transposed = [tf.transpose(core, (0, 2, 1, 3)) for core in cores]
         logits = apply(self.plans(rows.shape[0]), rows, transposed)

@@ -12,6 +12,7 @@ from mponet.contraction.planner import PlanningContext
 from mponet.errors import InputError, ShapeError
 from mponet.layers.checks import check_real
 from mponet.layers.operator import DenseWeights, OperatorLayer
+from mponet_tensorflow.nn.frozen import unfreeze_layer
 from mponet_tensorflow.nn.options import KernelPenalty, WeightOptions, variance_of
 from mponet_tensorflow.ops.arrays import OPS, Array, from_numpy, keras, tf, to_numpy
 from mponet_tensorflow.ops.planning import planner
@@ -45,7 +46,7 @@ class ParameterAccess(OperatorLayer):
         self.use_bias, self.initializer, self.seed, self.options = use_bias, initializer, seed, options
         if options.kernel_initializer is not None:
             variance_of(options.kernel_initializer, 1, 1)  # refused here, not at the first call
-        self.supports_masking = True
+        self.supports_masking, self.frozen = True, None
 
     def _make_parameters(self) -> None:
         """Add the weights with starting values.
@@ -68,6 +69,28 @@ class ParameterAccess(OperatorLayer):
         if self.use_bias:
             start, penalty, held = options.bias_initializer, options.bias_regularizer, options.bias_constraint
             self.bias = self._add("bias", (self.units,), start, penalty, held)
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the weights are trained, as of every `keras.layers.Layer`.
+
+        Raises:
+            InputError: it is set to True on a frozen layer.
+        """
+        return super().trainable  # type: ignore[misc, no-any-return]
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        if value and self.frozen is not None:
+            raise InputError(
+                f"{self.name} is frozen; expected a layer that is not; mponet_tensorflow.unfreeze the model"
+            )
+        keras.layers.Layer.trainable.fset(self, value)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Read weights of a file, as every `keras.layers.Layer` does; they end the freezing."""
+        unfreeze_layer(self)
+        super().load_own_variables(store)  # type: ignore[misc]
 
     @property
     def _fans(self) -> tuple[int, int]:
@@ -116,6 +139,7 @@ class ParameterAccess(OperatorLayer):
     def _resize(self, shape: Any, values: Sequence[NDArray[Any]]) -> None:
         """Become the layer of another shape with other numbers, as truncation does."""
         self._take_shape(shape)
+        unfreeze_layer(self)
         tracker = self._tracker  # type: ignore[attr-defined]
         tracker.unlock()
         for name, value, old in zip(self.parameter_names, values, self.tensors, strict=True):

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from torch.fx import Proxy
-from torch.nn import functional
 
 from mponet.errors import InputError
 from mponet.layers.checks import check_real, check_width
+from mponet_torch.nn.frozen import padded
 from mponet_torch.ops.arrays import Array
 from mponet_torch.ops.contraction import apply
 
@@ -30,14 +30,13 @@ def linear(layer: Any, inputs: Array) -> Array:
     if not tracing:  # sizes are tensors then, and a comparison would be recorded as a constant
         check_width(layer.in_features, layer.shape, inputs.shape)
     rows, bias, tensors = autocast(flattened(inputs), layer.bias, layer.tensors)
+    if (frozen := layer.frozen_weights) is not None:
+        return unflattened(frozen.product(rows, bias, layer.padding), inputs)
     open_batch = tracing or torch.compiler.is_compiling()
     plans = layer.plans(None if open_batch else rows.shape[0], rows.dtype)
-    if any(layer.padding):
-        more, dropped = layer.padding
-        rows, bias = functional.pad(rows, (0, more)), None if bias is None else functional.pad(bias, (0, dropped))
-        outputs = apply(plans, rows, tensors, bias, layer.cache)
-        return unflattened(outputs[:, : layer.out_features].contiguous() if dropped else outputs, inputs)
-    return unflattened(apply(plans, rows, tensors, bias, layer.cache), inputs)
+    rows, bias = padded(rows, bias, layer.padding)
+    outputs = apply(plans, rows, tensors, bias, layer.cache)
+    return unflattened(outputs[:, : layer.out_features].contiguous() if layer.padding[1] else outputs, inputs)
 
 
 def check_inputs(inputs: Any) -> None:

@@ -226,6 +226,8 @@ class _MPOConv(ParameterAccess, ConvLayer):
 
         Kept ones where nothing is recorded, traced or mapped.
         """
+        if (frozen := self.frozen_weights) is not None:
+            return frozen.plans, frozen.weights(0, maps.dtype)  # type: ignore[return-value]
         if torch.is_grad_enabled() and any(array.requires_grad for array in (maps, *cores)):
             return plans.training, kernels(plans.training, cores, OPS)
         tracing = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined, no-untyped-call]

@@ -16,7 +16,7 @@ from mponet.contraction import execute
 from mponet.errors import InputError, ShapeError
 from mponet.layers.embedding import EmbeddingShape
 from mponet.layers.embedding_layer import EmbeddingLayer
-from mponet.layers.lookup import lookup
+from mponet.layers.lookup import laid_out, lookup
 from mponet.layers.operator import DenseWeights
 from mponet_torch.nn.calls import autocast, check_inputs, check_layer, flattened, leaf, nested, shaped, unflattened
 from mponet_torch.nn.dense import TRIED, check_weight
@@ -183,10 +183,22 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer):
         tokens = inputs.reshape(-1).long()
         if inputs.device.type != "meta" and torch.is_autocast_enabled(inputs.device.type):
             with torch.autocast(inputs.device.type, enabled=False):  # a table of torch keeps its dtype as well
-                rows = lookup(self._lookup, self.cores, tokens, OPS, _gathered, torch.matmul)
+                rows = self._rows(tokens)
         else:
-            rows = lookup(self._lookup, self.cores, tokens, OPS, _gathered, torch.matmul)
+            rows = self._rows(tokens)
         return shaped(self._padded(rows, tokens), (*inputs.shape, self.embedding_dim))
+
+    def _rows(self, tokens: Array) -> Array:
+        """Rows of the table, ``(tokens, embedding_dim)``."""
+        frozen = self.frozen_weights
+        if frozen is None:
+            parts = laid_out(self._lookup, self.cores, OPS)
+        elif (table := frozen.table) is not None:
+            return _gathered(table, tokens)
+        else:
+            parts = frozen.rows()
+        rows: Array = lookup(self._lookup, parts, tokens, OPS, _gathered, torch.matmul)
+        return rows
 
     def attend(self, inputs: Array) -> Array:
         """``inputs @ table.T``.
@@ -202,10 +214,14 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer):
         if not inputs.ndim or inputs.shape[-1] != self.embedding_dim:
             raise ShapeError(f"inputs have the shape {tuple(inputs.shape)}; expected (..., {self.embedding_dim})")
         rows, padding, cores = autocast(flattened(inputs), self.padding_row, self.cores)
-        open_batch = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        plans = self.plans(None if open_batch else rows.shape[0], rows.dtype)
-        transposed = [core.transpose(1, 2) for core in cores]
-        logits = apply(plans, rows, transposed, cache=self.cache)[:, : self.num_embeddings].contiguous()
+        frozen = self.frozen_weights
+        if frozen is not None and frozen.plans is not None:
+            logits = frozen.product(rows, None, (0, self.shape.head.out_features - self.num_embeddings))
+        else:
+            open_batch = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+            plans = self.plans(None if open_batch else rows.shape[0], rows.dtype)
+            transposed = [core.transpose(1, 2) for core in cores]
+            logits = apply(plans, rows, transposed, cache=self.cache)[:, : self.num_embeddings].contiguous()
         if padding is not None and self.padding_idx is not None:
             logits = logits.clone()
             logits[:, self.padding_idx] = rows @ padding

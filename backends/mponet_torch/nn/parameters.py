@@ -16,6 +16,7 @@ from mponet.layers.checks import check_real
 from mponet.layers.operator import DenseWeights, OperatorLayer
 from mponet.operators.shape import MPOShape
 from mponet_torch.nn.dense import adopt, dense_weights
+from mponet_torch.nn.frozen import FrozenWeights, unfreeze_layer
 from mponet_torch.nn.weight import DenseWeight
 from mponet_torch.ops.arrays import OPS, Array, from_numpy, to_numpy
 from mponet_torch.ops.kept import WeightCache
@@ -35,6 +36,8 @@ class ParameterAccess(nn.Module, OperatorLayer):
 
     seed: int | None
     bias: nn.Parameter | None
+    #: What `mponet_torch.freeze` keeps; None in a layer that is not frozen.
+    frozen: FrozenWeights | None
 
     def _make_parameters(self, bias: bool, device: Any, dtype: torch.dtype | None) -> None:
         """Register the parameters, with starting values unless they are on the meta device."""
@@ -50,7 +53,7 @@ class ParameterAccess(nn.Module, OperatorLayer):
             self.register_parameter(name, made)
         self._deferred = self.tensors[0].is_meta
         self.reset_parameters()
-        self._kept, self._rebuild = WeightCache(), self.dense_plan
+        self._kept, self._rebuild, self.frozen = WeightCache(), self.dense_plan, None
         _ = self._rebuild.program
         self._prepare_plans()
 
@@ -142,13 +145,26 @@ class ParameterAccess(nn.Module, OperatorLayer):
         """The weights kept for inference; None in training, where they change at every step."""
         return None if self.training else self._kept
 
+    @property
+    def frozen_weights(self) -> FrozenWeights | None:
+        """What a frozen layer computes with; None where the layer is not frozen.
+
+        A pass that autograd records for the layer's parameters trains them: it ends the freezing.
+        """
+        frozen = self.frozen
+        if frozen is None or not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in self.tensors)):
+            return frozen
+        unfreeze_layer(self)
+        return None
+
     def train(self, mode: bool = True) -> Self:
         """Set the mode as `torch.nn.Module.train` does.
 
-        In training no weights are kept for inference.
+        In training no weights are kept for inference, and a frozen layer is frozen no more.
         """
         if mode:
             self._kept.clear()
+            unfreeze_layer(self)
         return super().train(mode)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
@@ -202,6 +218,7 @@ class ParameterAccess(nn.Module, OperatorLayer):
             assert old is not None
             self._parameters[name] = nn.Parameter(from_numpy(value, old.dtype, old.device), old.requires_grad)
         self._kept.clear()
+        unfreeze_layer(self)
         self._rebuild = self.dense_plan
         self._prepare_plans()
 
@@ -219,6 +236,7 @@ class ParameterAccess(nn.Module, OperatorLayer):
         sizes = state_dict.pop(f"{prefix}weight", None)
         if sizes is not None and sizes.ndim > 1:
             state_dict[f"{prefix}weight"] = sizes  # of a dense layer: torch says that it is unexpected
+        unfreeze_layer(self)  # other numbers come
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @staticmethod
