@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mponet.bench import layers, memory, networks
+from mponet.bench import inference, layers, memory, networks
 from mponet.bench.rows import Network, Row
 from mponet.files import write_json
 from mponet.operators.shape import MPOShape
@@ -57,8 +57,13 @@ def _network(task: dict[str, Any]) -> dict[str, Any]:
     return networks.measure(task["backend"], Network(**task["network"]), rounds=task["rounds"])
 
 
+def _inference(task: dict[str, Any]) -> dict[str, Any]:
+    return inference.measure(task["backend"], task["row"], rounds=task["rounds"])
+
+
 JOBS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "layers": _layers,
+    "inference": _inference,
     "implementations": _implementations,
     "memory": _memory,
     "network": _network,

@@ -12,6 +12,8 @@ from rich.status import Status
 from mponet.backend import TRAINABLE, installed, normalize
 from mponet.bench import chart, verdict
 from mponet.bench import growth as sizes
+from mponet.bench.inference import ROWS as INFERENCE
+from mponet.bench.inference import InferenceRow
 from mponet.bench.memory import combine
 from mponet.bench.process import run
 from mponet.bench.rounds import PATIENCE, ROUNDS
@@ -22,7 +24,7 @@ from mponet.cli.output import WritableFile, error_console, fail, print_status
 from mponet.errors import BackendError, InputError
 from mponet.files import write_json
 
-N = TypeVar("N", Row, Network)
+N = TypeVar("N", Row, Network, InferenceRow)
 Figures = dict[str, Any]
 FILE = WritableFile()
 
@@ -33,6 +35,7 @@ Examples:
   mponet bench layers --backends torch
   mponet bench layers --backends torch,jax,tensorflow --json bench.json
   mponet bench layers --rows fc2-d4,fc2-d16 --no-peers --rounds 30
+  mponet bench inference --backends jax --rows 4096-d16
   mponet bench models --backends jax
   mponet bench growth --backends torch --chart growth.svg
 
@@ -89,7 +92,7 @@ _chart = click.option(
 )
 
 
-def _rows(known: Sequence[Row] | Sequence[Network]) -> Callable[..., Any]:
+def _rows(known: Sequence[Row] | Sequence[Network] | Sequence[InferenceRow]) -> Callable[..., Any]:
     names = ", ".join(one.name for one in known)
     return click.option("--rows", metavar="A,B,...", help=f"Rows to measure, of {names}.  Default: all.")
 
@@ -121,6 +124,28 @@ def layers(
     )
     over = {name: verdict.over_peers([row for row in found if row["backend"] == name]) for name in backends}
     _end("layers", before, json_file, broken, rows=found, over_peers=over)
+
+
+@bench.command(short_help="Time frozen layers in inference, from one row to many.")
+@_common
+@_rounds
+@_rows(INFERENCE)
+def inference(backends: Sequence[str], rows: str | None, rounds: int, json_file: Path | None) -> None:
+    """Time inference: frozen layers against the dense layer, our layer as it is, and low rank.
+
+    PyTorch eagerly and compiled, JAX under jit, TensorFlow under tf.function; 1 to 512 rows.
+    Everything takes turns in one process per layer and framework, and outputs are checked.
+
+    Exit status 1 when a process failed; the others go on.
+    """
+
+    def measure(backend: str, row: InferenceRow) -> Figures:
+        with _busy(backend, row.name):
+            return dict(run({"job": "inference", "backend": backend, "row": row.name, "rounds": rounds}))
+
+    wanted, before = named(rows, INFERENCE), verdict.machine()
+    found, broken = _each(backends, wanted, measure, timings.inference)
+    _end("inference", before, json_file, broken, rows=found)
 
 
 @bench.command(short_help="Measure the memory of a training step of layers.")

@@ -5,6 +5,7 @@ from typing import Any
 
 from mponet.bench import verdict
 from mponet.bench.implementation import DENSE, OURS
+from mponet.bench.inference import FROZEN, ratio
 from mponet.bench.layers import PASSES
 from mponet.bench.memory import mark as memory_mark
 from mponet.cli.grid import print_grid
@@ -36,6 +37,24 @@ def layers(backend: str, rows: Sequence[dict[str, Any]], *, peers: bool) -> None
         _print_implementations(rows)
         console.print()
         _print_peers(rows)
+
+
+def inference(backend: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Times over those of the dense layer, and what frozen layers keep."""
+    console = people()
+    console.print(f"\n{_where(backend, rows)}: inference, time over that of the dense layer\n", style="bold")
+    names = [OURS, FROZEN, "low rank"]
+    cells = [
+        [row["row"], cell["mode"], str(cell["batch"]), _ms(cell["times"][DENSE]["median"])]
+        + [_times(ratio(cell, name)) for name in names]
+        for row in rows
+        for cell in row["cells"]
+    ]
+    print_grid(console, ["layer", "mode", "batch", "dense ms", *names], cells, words={*WORDS, "mode"}, keys=2)
+    for row in rows:
+        kept = row["kept"]
+        sizes = f"{kept['bytes'] / 1e6:.2f} MB, the dense weight {kept['dense bytes'] / 1e6:.2f} MB"
+        console.print(f"{row['row']} keeps {kept['plan']}: {sizes}")
 
 
 def memory(backend: str, rows: Sequence[dict[str, Any]]) -> None:
