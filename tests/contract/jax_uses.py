@@ -280,6 +280,56 @@ def mapped(kind):
     close(jax.tree.map(lambda parts: parts.sum(0), each), jax.grad(total)(layer, x[0]))
 
 
+def transformed(kind):
+    layer = kind.make()
+    x = kind.inputs(layer, 2)
+    graph, values = nnx.split(layer)
+    for mode in ("train", "eval"):
+        getattr(layer, mode)()
+
+        def call(values, x, layer=layer):
+            return nnx.merge(nnx.graphdef(layer), values)(x)
+
+        def reference(values, x):
+            return kind.reference(nnx.merge(graph, values))(x)
+
+        ours, theirs = (_transforms(function, values, x) for function in (call, reference))
+        for name in ours if mode == "eval" else ("jvp", "hessian"):
+            close(jax.jit(ours[name])(), jax.jit(theirs[name])(), 1e-10)
+
+
+def _transforms(call, values, x):
+    """Calls of transforms by name: by parameters, and by inputs unless they are tokens."""
+
+    def total(values, x):
+        return jnp.sin(call(values, x)).sum()
+
+    tangents = jax.tree.map(jnp.cos, values)
+    y = call(values, x)
+    transforms = {
+        "jvp": lambda: jax.jvp(lambda values: call(values, x), (values,), (tangents,)),
+        "linearized": lambda: jax.linearize(lambda values: call(values, x), values)[1](tangents),
+        "jacfwd": lambda: jax.jacfwd(call)(values, x),
+        "jacrev": lambda: jax.jacrev(call)(values, x),
+        "hessian": lambda: jax.hessian(total)(values, x),
+        "gradients of samples": lambda: jax.vmap(
+            jax.grad(lambda values, row: total(values, row[None])), in_axes=(None, 0)
+        )(values, x),
+        "layers mapped": lambda: jax.vmap(call, (0, None))(jax.tree.map(lambda v: jnp.stack([v, 2 * v]), values), x),
+        "products of Hessians mapped": lambda: jax.vmap(
+            lambda scale: jax.jvp(jax.grad(lambda values: total(values, x)), (values,), (scaled(tangents, scale),))[1]
+        )(jnp.arange(1.0, 3.0)),
+    }
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        transforms["transposed"] = lambda: jax.linear_transpose(lambda x: call(values, x) - call(values, 0 * x), x)(y)
+        transforms["hessian of inputs"] = lambda: jax.hessian(total, 1)(values, x)
+    return transforms
+
+
+def scaled(tree, factor):
+    return jax.tree.map(lambda leaf: leaf * factor, tree)
+
+
 def recomputed(kind):
     layer = kind.make()
     x = kind.inputs(layer)

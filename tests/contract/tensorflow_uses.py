@@ -3,6 +3,7 @@
 import copy
 import tempfile
 import threading
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -290,6 +291,37 @@ def mapped(kind):
     layer = kind.make()
     x = kind.inputs(layer)
     close(tf.vectorized_map(lambda row: layer(row[None])[0], x), layer(x))
+
+
+def transformed(kind):
+    for training in (True, False):
+        layer = kind.make()
+        x = kind.inputs(layer, 2)
+        for transform in (_tangents_of_gradients, _gradients_of_samples):
+            compiled = tf.function(lambda x, t=transform, one=layer, on=training: t(partial(one, training=on), one, x))
+            all_close(compiled(x), transform(kind.reference(layer), layer, x), 1e-10)
+
+
+def _tangents_of_gradients(call, layer, x):
+    own = leaves(layer, x)
+    tangents = [tf.cos(tf.convert_to_tensor(leaf)) for leaf in own]
+    with tf.autodiff.ForwardAccumulator(own, tangents) as forward:
+        with tf.GradientTape() as tape:
+            tape.watch(own)
+            y = call(x)
+            total = tf.reduce_sum(tf.sin(y))
+        slopes = [tf.convert_to_tensor(slope) for slope in tape.gradient(total, own)]
+    return [forward.jvp(y), *(forward.jvp(slope) for slope in slopes)]
+
+
+def _gradients_of_samples(call, layer, x):
+    def of_row(row):
+        with tf.GradientTape() as tape:
+            total = tf.reduce_sum(tf.sin(call(row[None])))
+        slopes = tape.gradient(total, layer.trainable_variables)
+        return [tf.convert_to_tensor(slope) for slope in slopes]
+
+    return tf.vectorized_map(of_row, x)
 
 
 def recomputed(kind):

@@ -321,6 +321,69 @@ def mapped(kind):
     all_close([parts.sum(0) for parts in each], whole)
 
 
+class _ThroughWeight(nn.Module):
+    """The reference as a module with the parameters of the layer."""
+
+    def __init__(self, kind, layer):
+        super().__init__()
+        self.reference, self.layer = kind.reference, layer
+
+    def forward(self, x):
+        return self.reference(self.layer)(x)
+
+
+def _transforms(module, x, names, values):
+    """Calls of `torch.func` by name: by parameters, and by inputs unless they are tokens."""
+    everything = tuple(range(len(values)))
+
+    def call(*own):
+        inputs, own = (own[0], own[1:]) if x.is_floating_point() else (x, own)
+        return torch.func.functional_call(module, dict(zip(names, own, strict=True)), inputs)
+
+    def total(*own):
+        return call(*own).sin().sum()
+
+    def of_row(row, own):
+        return torch.func.functional_call(module, dict(zip(names, own, strict=True)), row[None]).sin().sum()
+
+    parameters = values[-len(names) :]
+    tangents = tuple(value.cos() for value in values)
+    return {
+        "jvp": lambda: torch.func.jvp(call, values, tangents),
+        "jacfwd": lambda: torch.func.jacfwd(call, everything)(*values),
+        "jacrev": lambda: torch.func.jacrev(call, everything)(*values),
+        "hessian": lambda: torch.func.hessian(total, 0)(*values),
+        "gradients of samples": lambda: torch.func.vmap(torch.func.grad(of_row, 1), (0, None))(x, parameters),
+        "layers mapped": lambda: torch.func.vmap(lambda own: of_row(x[0], own))(
+            tuple(torch.stack([value, 2 * value]) for value in parameters)
+        ),
+        "mapped": lambda: torch.func.vmap(module)(torch.stack([x, x])),
+        "functionalized": lambda: torch.func.functionalize(call)(*values),
+    }
+
+
+def transformed(kind):
+    layer = kind.make()
+    x = kind.inputs(layer, 2)
+    names, values = zip(*((name, value.detach().clone()) for name, value in layer.named_parameters()), strict=True)
+    values = (x, *values) if x.is_floating_point() else values
+    inner = tuple(f"layer.{name}" for name in names)
+    reference = _transforms(_ThroughWeight(kind, layer), x, inner, values)
+    with quiet():  # torch decorates a class of its own with torch.jit.script, once
+        expected = {name: torch.utils._pytree.tree_leaves(call()) for name, call in reference.items()}
+    for mode in ("training", "kept", "frozen"):
+        layer = kind.make().train(mode == "training").requires_grad_(mode != "frozen")
+        with torch.no_grad():
+            layer(x)  # in eval mode it keeps weights, which have no derivatives
+        for name, call in _transforms(layer, x, names, values).items():
+            all_close(torch.utils._pytree.tree_leaves(call()), expected[name], 1e-10)
+            if mode == "kept" and name in ("jvp", "hessian", "gradients of samples", "mapped"):
+                torch._dynamo.reset()
+                with quiet():
+                    found = torch.compile(call, fullgraph=True, backend="aot_eager")()
+                all_close(torch.utils._pytree.tree_leaves(found), expected[name], 1e-10)
+
+
 def recomputed(kind):
     layer = kind.make()
     x = kind.inputs(layer)

@@ -30,6 +30,7 @@ USES = {
     "forward_mode": "Forward-mode derivatives, Jacobians, Hessians, Hessian-vector products",
     "batched_gradients": "Many backward passes at once, vectorised Jacobians",
     "mapped": "Vectorised mapping, and gradients of each sample",
+    "transformed": "Transforms of transforms, compiled ones too, in training and inference",
     "recomputed": "Activations computed again in the backward pass (checkpointing, remat)",
     "mixed_precision": "Mixed precision by the rules of the framework; float64 keeps its precision",
     "compiled": "Compiled training and inference, compiled before any other call, without graph breaks",

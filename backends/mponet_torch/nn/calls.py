@@ -32,8 +32,7 @@ def linear(layer: Any, inputs: Array) -> Array:
     rows, bias, tensors = autocast(flattened(inputs), layer.bias, layer.tensors)
     if (frozen := layer.frozen_weights) is not None:
         return unflattened(frozen.product(rows, bias, layer.padding), inputs)
-    open_batch = tracing or torch.compiler.is_compiling()
-    plans = layer.plans(None if open_batch else rows.shape[0], rows.dtype)
+    plans = layer.plans(known_size(rows.shape[0]), rows.dtype)
     rows, bias = padded(rows, bias, layer.padding)
     outputs = apply(plans, rows, tensors, bias, layer.cache)
     return unflattened(outputs[:, : layer.out_features].contiguous() if layer.padding[1] else outputs, inputs)
@@ -54,6 +53,12 @@ def check_inputs(inputs: Any) -> None:
         raise InputError(f"inputs have the layout {inputs.layout}; expected a dense tensor; use inputs.to_dense()")
     if type(inputs).__name__ == "MaskedTensor":
         raise InputError("inputs are a MaskedTensor; expected a plain tensor; use inputs.to_tensor(0.0)")
+
+
+def known_size(size: Any) -> Any:
+    """A size of the batch for planning: None where it may vary, because a tracer is at work."""
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return None if traced or isinstance(size, torch.SymInt) else size
 
 
 def check_layer(tensors: Sequence[Array]) -> None:

@@ -18,7 +18,7 @@ from mponet.layers.convolution import ConvShape
 from mponet.layers.operator import DenseWeights
 from mponet.layers.window import Pads, Window
 from mponet_torch.nn.blocks import PaddedConv2d
-from mponet_torch.nn.calls import autocast, check_inputs, leaf
+from mponet_torch.nn.calls import autocast, check_inputs, known_size, leaf
 from mponet_torch.nn.dense import check_weight
 from mponet_torch.nn.parameters import ParameterAccess, dtype_name
 from mponet_torch.ops.arrays import OPS, Array, is_mapped, to_numpy
@@ -186,7 +186,8 @@ class _MPOConv(ParameterAccess, ConvLayer):
         if window.mode != "zeros":
             maps = functional.pad(maps, _reversed(window.pads(maps.shape[2:])), window.mode)
             window = window.unpadded
-        known = None if tracing or torch.compiler.is_compiling() else (maps.shape[0], *inputs.shape[-self._rank :])
+        sizes = (maps.shape[0], *inputs.shape[-self._rank :])
+        known = None if None in map(known_size, sizes) else sizes
         plans = self.plans(known, maps.dtype)
         plan, kept = self._kernels(plans, maps, cores)
 

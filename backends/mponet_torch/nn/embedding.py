@@ -18,7 +18,17 @@ from mponet.layers.embedding import EmbeddingShape
 from mponet.layers.embedding_layer import EmbeddingLayer
 from mponet.layers.lookup import laid_out, lookup
 from mponet.layers.operator import DenseWeights
-from mponet_torch.nn.calls import autocast, check_inputs, check_layer, flattened, leaf, nested, shaped, unflattened
+from mponet_torch.nn.calls import (
+    autocast,
+    check_inputs,
+    check_layer,
+    flattened,
+    known_size,
+    leaf,
+    nested,
+    shaped,
+    unflattened,
+)
 from mponet_torch.nn.dense import TRIED, check_weight
 from mponet_torch.nn.parameters import ParameterAccess
 from mponet_torch.ops.arrays import OPS, Array, to_numpy
@@ -218,8 +228,7 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer):
         if frozen is not None and frozen.plans is not None:
             logits = frozen.product(rows, None, (0, self.shape.head.out_features - self.num_embeddings))
         else:
-            open_batch = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-            plans = self.plans(None if open_batch else rows.shape[0], rows.dtype)
+            plans = self.plans(known_size(rows.shape[0]), rows.dtype)
             transposed = [core.transpose(1, 2) for core in cores]
             logits = apply(plans, rows, transposed, cache=self.cache)[:, : self.num_embeddings].contiguous()
         if padding is not None and self.padding_idx is not None:
@@ -296,6 +305,10 @@ class TiedHead(nn.Module):
             return nested(self, inputs, 1)
         logits = self.embedding.attend(inputs)
         return logits if self.bias is None else logits + self.bias.to(logits.dtype)
+
+    def __repr__(self) -> str:
+        # as in `ParameterAccess.__repr__`
+        return type(self).__name__ if torch.compiler.is_compiling() else super().__repr__()
 
     def extra_repr(self) -> str:
         """Sizes, and the operator."""

@@ -185,6 +185,10 @@ class ParameterAccess(nn.Module, OperatorLayer):
         """Sizes, shape, counts and the plan in use."""
         return self._description()
 
+    def __repr__(self) -> str:
+        # a compiler that traces `torch.vmap` traces the repr of what is mapped, and cannot plan
+        return type(self).__name__ if torch.compiler.is_compiling() else super().__repr__()
+
     # ------------------------------------------------------------ reading and writing
 
     def assign(self, operator: Any, bias: Any = None) -> None:

@@ -182,6 +182,12 @@ def is_mapped(*arrays: Array | None) -> bool:
     return any(array is not None and _functorch.is_functorch_wrapped_tensor(array) for array in arrays)
 
 
+def is_functionalized() -> bool:
+    """Whether `torch.func.functionalize` is at work; it has no rule for autograd functions."""
+    keys = (interpreter.key() for interpreter in _functorch.get_interpreter_stack() or ())
+    return _functorch.TransformType.Functionalize in keys
+
+
 def _across(a: Array, b: Array) -> Array:
     """``sum_p a[p] @ b[p].T`` as one product."""
     p, k, q = a.shape

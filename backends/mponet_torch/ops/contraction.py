@@ -17,7 +17,7 @@ from mponet.contraction.planner import PlanSet
 from mponet.contraction.program import BasePlan
 from mponet.contraction.weights import merge_backward, merged
 from mponet.contraction.weights import weights as step_weights
-from mponet_torch.ops.arrays import IN_PLACE, OPS, Array, Ops, is_mapped, ops_for
+from mponet_torch.ops.arrays import IN_PLACE, OPS, Array, Ops, is_functionalized, is_mapped, ops_for
 from mponet_torch.ops.kept import WeightCache
 
 
@@ -43,7 +43,8 @@ def apply(
     arrays = (inputs, bias, *tensors)
     recorded = torch.is_grad_enabled() and any(array is not None and array.requires_grad for array in arrays)
     if torch.compiler.is_compiling():
-        if recorded:
+        # under `torch.func`, compilers have no rules for the derivatives of an autograd function
+        if recorded and torch._C._functorch.peek_interpreter_stack() is None:
             return _FunctionalContraction.apply(plans, *arrays)  # type: ignore[no-any-return, no-untyped-call]
         # an autograd function in a graph that records nothing breaks the graph of an exported model
         return execute.forward(plans.forward, tensors, inputs, OPS, bias)
@@ -52,6 +53,8 @@ def apply(
         # them; and `torch.jit.trace` records products, but no autograd function
         return execute.forward(plans.training, tensors, inputs, OPS, bias)
     if is_mapped(*arrays):
+        if is_functionalized():
+            return execute.forward(plans.training, tensors, inputs, OPS, bias)
         # vmap and grad of torch.func want the saving of tensors apart from the computing
         return _FunctionalContraction.apply(plans, *arrays)  # type: ignore[no-any-return, no-untyped-call]
     if recorded:
