@@ -102,6 +102,8 @@ DIFFERENCES = (
         "arrays that nobody differentiates can be written to",
     ),
     ("mponet_torch", "ops/arrays.py", "is_mapped", "vmap and grad wrap plain arrays, which must not be written to"),
+    ("mponet_torch", "ops/arrays.py", "is_functionalized", "torch.func.functionalize takes no autograd function"),
+    ("mponet_torch", "nn/calls.py", "known_size", "three tracers, each with a sign of its own"),
     ("mponet_torch", "ops/contraction.py", "apply", "an eager layer in eval mode keeps its weights"),
     (
         "mponet_torch",
