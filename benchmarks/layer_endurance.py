@@ -1,46 +1,162 @@
-"""Call layers of PyTorch very often, and print what went wrong and what memory grew.
+"""Call layers very often, and print what went wrong and what memory grew.
 
-    python benchmarks/layer_endurance.py                 everything, half an hour on two cores
-    python benchmarks/layer_endurance.py --share 0.01    the same in a minute
+    python benchmarks/layer_endurance.py --json docs/measured/endurance.json
+    python benchmarks/layer_endurance.py --framework torch --share 0.01
 
-For every kind of layer of the contract (tests/contract/torch_uses.py): eight threads call one layer
-100 000 times with batches of any size, and every result is compared with the dense layer's.  Then
-one layer sees 20 000 sizes of batch, and 2 000 layers are made and called; the resident memory is
-printed after each quarter.  Exit status 1 if a result was wrong, a call raised, or memory grew by
-more than 20 MB between the first quarter and the last.
+For every kind of layer of the contract (tests/contract), each framework in a process of its own:
+eight threads call one layer 100 000 times with batches of six sizes in any order, and every result
+is compared with the dense layer's.  Then one layer sees 20 000 sizes of batch, and 2 000 layers are
+made and called; the resident memory is taken after each quarter.  PyTorch runs eagerly.  JAX and
+Keras run compiled functions, as they are served; their compilers keep what they compiled for every
+size of batch and every layer, and so what 20 000 sizes ask for are plans and 64 compiled sizes, and
+the 2 000 layers are called by one compiled function.  A dense layer of the framework goes the same
+way, as the control.  Exit status 1 if a result was wrong, a call raised, or memory grew by 20 MB
+more than the control's between the first quarter and the last.
 """
 
 import argparse
 import gc
+import json
+import random
+import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-import torch
+import numpy as np
 
-from contract.torch_uses import kinds
-
+FRAMEWORKS = ("torch", "jax", "tensorflow")
 THREADS, CALLS, SIZES, LAYERS, MEGABYTES = 8, 100_000, 20_000, 2_000, 20.0
+BATCHES = (1, 2, 3, 5, 17, 33)
 
 
-def called(kind: Any, calls: int) -> list[str]:
+class Torch:
+    """How layers of a framework are called."""
+
+    def __init__(self) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        torch.manual_seed(0)
+        self.torch = torch
+
+    def scope(self) -> Any:
+        """What each thread works in."""
+        return self.torch.no_grad()
+
+    def served(self, layer: Any) -> Callable[[Any], Any]:
+        """The layer in inference."""
+        return layer.eval()  # type: ignore[no-any-return]
+
+    def one_layer(self, layer: Any, x: Any) -> None:
+        """A training step and a call in inference of a layer that is dropped."""
+        layer(x).sum().backward()
+        with self.scope():
+            layer.eval()(x)
+
+    def dense(self) -> tuple[Callable[[int], Any], Callable[[int], Any]]:
+        """A maker of dense layers by seed, and of batches."""
+        torch = self.torch
+        return lambda _: torch.nn.Linear(16, 12).double(), lambda size: torch.randn(size, 16).double()
+
+
+class Jax:
+    """As `Torch`."""
+
+    def __init__(self) -> None:
+        import jax
+        from flax import nnx
+
+        jax.config.update("jax_enable_x64", True)
+        self.jax, self.nnx = jax, nnx
+        self.call = jax.jit(lambda graph, state, x: nnx.merge(graph, state)(x), static_argnums=0)
+        self.slopes = jax.jit(
+            jax.grad(lambda state, graph, x: nnx.merge(graph, state)(x).sum()), static_argnums=1
+        )  # fmt: skip
+
+    def scope(self) -> Any:
+        """What each thread works in."""
+        return self.jax.enable_x64(True)
+
+    def served(self, layer: Any) -> Callable[[Any], Any]:
+        """The layer in inference, compiled."""
+        graph, state = self.nnx.split(layer)
+        return lambda x: self.call(graph, state, x)
+
+    def one_layer(self, layer: Any, x: Any) -> None:
+        """A training step and a call in inference of a layer that is dropped."""
+        graph, state = self.nnx.split(layer)
+        self.slopes(state, graph, x)
+        self.call(graph, state, x)
+
+    def dense(self) -> tuple[Callable[[int], Any], Callable[[int], Any]]:
+        """A maker of dense layers by seed, and of batches."""
+        jax, nnx = self.jax, self.nnx
+        return (
+            lambda seed: nnx.Linear(16, 12, param_dtype="float64", rngs=nnx.Rngs(seed)),
+            lambda size: jax.random.normal(jax.random.key(size), (size, 16), "float64"),
+        )
+
+
+class Tensorflow:
+    """As `Torch`."""
+
+    def __init__(self) -> None:
+        import keras
+        import tensorflow as tf
+
+        self.tf, self.keras = tf, keras
+
+    def scope(self) -> Any:
+        """What each thread works in."""
+        return ExitStack()
+
+    def served(self, layer: Any) -> Callable[[Any], Any]:
+        """The layer in inference, compiled for any batch."""
+        return self.tf.function(lambda x: layer(x, training=False), reduce_retracing=True)  # type: ignore[no-any-return]
+
+    def one_layer(self, layer: Any, x: Any) -> None:
+        """A training step and a call in inference of a layer that is dropped."""
+        with self.tf.GradientTape() as tape:
+            total = self.tf.reduce_sum(layer(x, training=True))
+        tape.gradient(total, layer.trainable_variables)
+        layer(x, training=False)
+
+    def dense(self) -> tuple[Callable[[int], Any], Callable[[int], Any]]:
+        """A maker of dense layers by seed, and of batches."""
+
+        def make(_: int) -> Any:
+            layer = self.keras.layers.Dense(12, dtype="float64")
+            layer.build((None, 16))
+            return layer
+
+        return make, lambda size: self.tf.random.normal((size, 16), dtype="float64")
+
+
+HOW = {"torch": Torch, "jax": Jax, "tensorflow": Tensorflow}
+
+
+def called(how: Any, layer: Any, reference: Any, inputs: Callable[[int], Any], calls: int) -> list[str]:
     """What went wrong in so many calls of one layer by all threads."""
-    layer, faults = kind.make().eval(), []
-    reference = kind.reference(layer)
-    with torch.no_grad():
-        batches = [kind.inputs(layer, batch) for batch in (1, 2, 3, 5, 17, 33)]
-        expected = [reference(x) for x in batches]
+    faults: list[str] = []
+    run = how.served(layer)
+    with how.scope():
+        batches = [inputs(batch) for batch in BATCHES]
+        expected = [np.asarray(reference(x)) for x in batches]
 
     def work(number: int) -> None:
+        order = random.Random(number)
         try:
-            with torch.no_grad():
-                for call in range(calls // THREADS):
-                    place = (call * 7 + number) % len(batches)
-                    if not torch.allclose(layer(batches[place]), expected[place], rtol=1e-10, atol=1e-10):
+            with how.scope():
+                for _ in range(calls // THREADS):
+                    place = order.randrange(len(batches))
+                    if not np.allclose(np.asarray(run(batches[place])), expected[place], rtol=1e-10, atol=1e-10):
                         faults.append("wrong outputs")
         except Exception as error:
             faults.append(f"{type(error).__name__}: {error}")
@@ -53,28 +169,25 @@ def called(kind: Any, calls: int) -> list[str]:
     return faults
 
 
-def batches(kind: Any, count: int) -> Iterator[float]:
+def batches(how: Any, layer: Any, inputs: Callable[[int], Any], count: int) -> Iterator[float]:
     """Resident memory after each quarter of so many sizes of batch through one layer."""
-    layer = kind.make().eval()
-    whole = kind.inputs(layer, 64)
+    run, planned = how.served(layer), getattr(layer, "embedding", getattr(layer, "embed", layer))
+    whole = inputs(64)
     for quarter in range(4):
-        with torch.no_grad():
+        with how.scope():
             for size in range(quarter * count // 4, (quarter + 1) * count // 4):
-                x = whole[: 1 + size % 64]
-                layer(x)
-                getattr(layer, "embedding", layer).plans(1 + size)
+                run(whole[: 1 + size % 64])
+                if hasattr(planned, "plans"):
+                    planned.plans(1 + size)
         yield resident()
 
 
-def layers(kind: Any, count: int) -> Iterator[float]:
+def layers(how: Any, make: Callable[[int], Any], inputs: Callable[[int], Any], count: int) -> Iterator[float]:
     """Resident memory after each quarter of so many layers, each made, called and dropped."""
-    for _ in range(4):
+    x = inputs(3)
+    for quarter in range(4):
         for seed in range(count // 4):
-            layer = kind.make(seed=seed)
-            layer(kind.inputs(layer, 3)).sum().backward()
-            layer.eval()
-            with torch.no_grad():
-                layer(kind.inputs(layer, 3))
+            how.one_layer(make(1 + quarter * count + seed), x)
         yield resident()
 
 
@@ -85,34 +198,81 @@ def resident() -> float:
     return pages * 4096 / 1e6
 
 
+def contenders(framework: str, how: Any) -> Iterator[tuple[str, Any, Any, Any]]:
+    """Name, maker by seed, reference of a layer, and maker of batches; the dense control first."""
+    make, inputs = how.dense()
+    yield "dense layer of the framework", make, lambda layer: layer, inputs
+    for kind in import_module(f"contract.{framework}_uses").kinds():
+        example = kind.make()
+
+        def inputs_of(size: int, kind: Any = kind, example: Any = example) -> Any:
+            return kind.inputs(example, size)
+
+        yield kind.name, lambda seed, kind=kind: kind.make(seed=seed), kind.reference, inputs_of
+
+
+def rows(framework: str, share: float, only: str) -> Iterator[dict[str, Any]]:
+    """One row of figures for every kind of layer."""
+    how = HOW[framework]()
+    calls, sizes, count = (max(int(share * number), 8) for number in (CALLS, SIZES, LAYERS))
+    control: list[float] = []
+    for name, make, reference, inputs in contenders(framework, how):
+        if only and not name.startswith(("dense", *only.split(","))):
+            continue
+        layer = make(1)
+        faults = called(how, layer, reference(layer), inputs, calls)
+        memory = [list(batches(how, layer, inputs, sizes)), list(layers(how, make, inputs, count))]
+        grown = [series[-1] - series[0] for series in memory]
+        control = control or [max(more, 0.0) for more in grown]
+        yield {
+            "backend": framework,
+            "layer": name,
+            "calls": calls,
+            "threads": THREADS,
+            "faults": len(faults),
+            "kinds of faults": list(dict.fromkeys(faults))[:5],
+            "sizes": sizes,
+            "megabytes over sizes": memory[0],
+            "layers": count,
+            "megabytes over layers": memory[1],
+            "grew": any(more > other + MEGABYTES for more, other in zip(grown, control, strict=True)),
+        }
+
+
 def main() -> None:
-    """Print a line for every kind."""
+    """Print a line for every kind, each framework in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--share", type=float, default=1.0, help="Share of the full numbers, 0 to 1.")
     parser.add_argument("--only", default="", help="Kinds of layers, by name and separated by commas; all by default.")
+    parser.add_argument("--framework", choices=FRAMEWORKS, help="One framework, in this process.")
+    parser.add_argument("--json", type=Path, help="Write the figures into this file, after each row.")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    total = 0
-    for kind in kinds():
-        if options.only and kind.layer not in options.only.split(","):
-            continue
-        calls = max(int(options.share * CALLS), THREADS)
-        faults = called(kind, calls)
-        sizes = list(batches(kind, max(int(options.share * SIZES), 4)))
-        made = list(layers(kind, max(int(options.share * LAYERS), 4)))
-        grown = [sizes[-1] - sizes[0], made[-1] - made[0]]
-        total += len(faults) + sum(more > MEGABYTES for more in grown)
-        print(
-            f"{kind.name}: {calls} calls by {THREADS} threads, {len(faults)} faults; MB over "
-            f"{max(int(options.share * SIZES), 4)} sizes of batch {' '.join(f'{mb:.0f}' for mb in sizes)}; over "
-            f"{max(int(options.share * LAYERS), 4)} layers {' '.join(f'{mb:.0f}' for mb in made)}",
-            flush=True,
-        )
-        for fault in list(dict.fromkeys(faults))[:5]:
-            print(f"  {fault}")
-    print(f"faults: {total}")
-    sys.exit(total > 0)
+    if options.framework:
+        for row in rows(options.framework, options.share, options.only):
+            print(json.dumps(row), flush=True)
+        return
+    found: list[dict[str, Any]] = []
+    for framework in FRAMEWORKS:
+        command = [sys.executable, __file__, "--framework", framework, "--share", str(options.share)]
+        process = subprocess.Popen([*command, "--only", options.only], stdout=subprocess.PIPE, text=True)
+        for line in process.stdout or ():
+            if line.startswith("{"):
+                found.append(json.loads(line))
+                print(line_of(found[-1]), flush=True)
+                if options.json:
+                    options.json.write_text(json.dumps({"rows": found}, indent=1) + "\n", encoding="utf-8")
+        if process.wait():
+            sys.exit(f"{framework} ended with status {process.returncode}")
+    sys.exit(any(row["faults"] or row["grew"] for row in found))
+
+
+def line_of(row: dict[str, Any]) -> str:
+    """A row of figures in words."""
+    over = (
+        f"MB over {row[name]} {name} {' '.join(f'{mb:.0f}' for mb in row[f'megabytes over {name}'])}"
+        for name in ("sizes", "layers")
+    )
+    return f"{row['backend']} {row['layer']}: {row['calls']} calls, {row['faults']} faults; {'; '.join(over)}"
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-SITES, BOND, BATCH, OTHER, ROUNDS = range(2, 17), 4, 64, 200, 7
+SITES, BOND, BATCH, OTHER, ROUNDS = range(2, 17), 4, 64, 200, 3
 FRAMEWORKS = ("torch", "jax", "tensorflow")
 COLUMNS = ("plans", "plans, other batch", "first inference", "first step")
 
@@ -107,6 +107,7 @@ def tensorflow_calls(sites: int) -> tuple[Any, Callable[[], Any], Callable[[], A
     from mponet_tensorflow import MPODense
     from mponet_tensorflow.ops.planning import planner
 
+    keras.backend.clear_session()
     dims = (2,) * sites
     layer = MPODense(dims, BOND, input_dims=dims, seed=0) if sites else keras.layers.Dense(64)
     width = 2**sites if sites else 64
