@@ -1,4 +1,4 @@
-"""How long plans take to make, and how long the first call of a layer takes, by number of sites.
+"""How long plans take to make, and what the first call of a layer takes, by number of sites.
 
     python benchmarks/planning.py --json docs/measured/planning.json
 
@@ -7,8 +7,9 @@ every framework, in a process of its own: the time to choose the plans of a laye
 known of it, and those for another batch size; and how much longer the first call of a new layer
 takes than the second, plans and compilation included, in inference and in a training step (the
 gradients of a loss).  PyTorch runs eagerly, JAX and TensorFlow compile.  The last row is a dense
-layer of 64 x 64.  Each is the median of several; every one starts with empty caches of mponet and
-of the framework's compiler.
+layer of 64 x 64.  Each is the median of several, in milliseconds of a processor, which other work
+on the machine changes little; every one starts with empty caches of mponet and of the framework's
+compiler.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 SITES, BOND, BATCH, OTHER, ROUNDS = range(2, 17), 4, 64, 200, 3
@@ -36,10 +37,10 @@ def forget() -> None:
 
 
 def timed(call: Callable[[], Any]) -> float:
-    """Seconds of one call."""
-    began = perf_counter()
+    """Processor seconds of one call, in all threads."""
+    began = process_time()
     call()
-    return perf_counter() - began
+    return process_time() - began
 
 
 def plans(context: Any, sites: int, batch: int) -> Callable[[], Any]:
