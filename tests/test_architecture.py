@@ -120,8 +120,8 @@ DIFFERENCES = (
     (
         "mponet_torch",
         "nn/frozen.py",
-        "FrozenWeights.__init__",
-        "its dense layers keep (out, in), as a table is; a parameter is trained or not",
+        "FrozenWeights.__init__ FrozenWeights.linear",
+        "its dense layers keep (out, in), as a table is; a call of Python takes as long as a small product",
     ),
     ("mponet_tensorflow", "nn/frozen.py", "FrozenWeights.__init__", "a layer of Keras is trained or not, as a whole"),
     ("mponet_jax", "nn/frozen.py", "Kept freeze_layer unfreeze_layer", "the type of a variable says if it is trained"),

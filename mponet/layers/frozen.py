@@ -19,8 +19,8 @@ from mponet.layers.conv_plan import ConvPlan
 from mponet.layers.convolution import ConvShape
 from mponet.layers.window import Window
 
-#: Rows for which plans are chosen; each choice serves up to twice as many rows.
-ROWS = (1, 4, 16, 64, 256, 1024, 4096)
+#: Rows for which plans are chosen; each choice serves so many rows and fewer, the last also more.
+ROWS = (1, 8, 64, 512, 4096)
 #: The choice that serves batches of unknown size.
 UNKNOWN = 64
 #: Different sweeps of which a layer keeps weights, in addition to the matrix.
@@ -28,7 +28,10 @@ MAX_SWEEPS = 2
 #: Predicted time of a sweep over that of the dense layer up to which the sweep is taken, because
 #: predictions are this wrong.
 MARGIN = 0.8
-#: A sweep that is kept anyway is used where it is this much slower than the best one.
+#: Factor on it for batches of this many rows and more: their states leave the caches, and
+#: predictions of that are worse.
+MANY_ROWS, MANY_MARGIN = 512, 0.875
+#: A sweep that is kept anyway is used where it takes up to this much longer than the best sweep.
 SLACK = 1.1
 #: Candidates of the cost model that are looked at.
 CANDIDATES = 12
@@ -57,7 +60,7 @@ class KeptPlans:
             form, plan = self.choices[ROWS.index(UNKNOWN)]
             return form, None if plan is None else plan.with_tile(None)
         for limit, choice in zip(ROWS, self.choices, strict=True):
-            if rows <= 2 * limit:
+            if rows <= limit:
                 return choice
         return self.choices[-1]
 
@@ -162,7 +165,8 @@ class FreezeReport:
 def _predicted(request: PlanRequest) -> dict[AnyPlan | None, float]:
     """Predicted seconds of sweeps, and those of the matrix with the margin."""
     options: dict[str, Any] = {"purpose": "inference", "itemsize": request.itemsize, "machine": request.machine}
-    times: dict[AnyPlan | None, float] = {None: MARGIN * dense(request.shape, request.rows, **options).seconds}
+    margin = MARGIN * (MANY_MARGIN if request.rows >= MANY_ROWS else 1.0)
+    times: dict[AnyPlan | None, float] = {None: margin * dense(request.shape, request.rows, **options).seconds}
     for plan in _sweeps(request):
         times[plan] = predict(plan, request.rows, **options)
     return times
@@ -194,14 +198,12 @@ def _sweeps(request: PlanRequest) -> list[AnyPlan]:
 
 def _chosen(times: Mapping[AnyPlan | None, float], forms: list[AnyPlan | None]) -> AnyPlan | None:
     """The fastest plan, or one whose weights are kept already."""
-    order = sorted(times, key=lambda plan: times[plan])
-    keys = {_key(form) for form in forms}
-    again = [plan for plan in order if _key(plan) in keys]
-    if again and times[again[0]] <= SLACK * times[order[0]]:
-        return again[0]
-    if order[0] is None or sum(form is not None for form in forms) < MAX_SWEEPS:
-        return order[0]
-    return next(plan for plan in order if plan is None or _key(plan) in keys)
+    order = [plan for plan in sorted(times, key=lambda plan: times[plan]) if times[plan] <= times[None]]
+    keys = {_key(form) for form in forms if form is not None}
+    again = next((plan for plan in order if plan is not None and _key(plan) in keys), None)
+    if order[0] is None or (again is not None and times[again] <= SLACK * times[order[0]]):
+        return again if order[0] is not None else None
+    return order[0] if len(keys) < MAX_SWEEPS else again
 
 
 def _key(plan: AnyPlan | None) -> Any:

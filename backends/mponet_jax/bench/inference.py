@@ -37,11 +37,11 @@ def call(native: nnx.Module, inputs: Numbers, mode: str) -> Callable[[], Array]:
 
     def apply(leaves: list[Array], rows: Array) -> Array:
         with jax.default_matmul_precision("highest"):  # a GPU rounds the factors to TF32 unless told not to
-            result: Array = nnx.merge(graph, jax.tree.unflatten(structure, leaves))(rows)  # type: ignore[operator]
+            result: Array = nnx.merge(graph, jax.tree.unflatten(structure, leaves))(rows)
             return result
 
     compiled = jax.jit(apply)
-    return lambda: jax.block_until_ready(compiled(leaves, rows))  # type: ignore[no-any-return]
+    return lambda: jax.block_until_ready(compiled(leaves, rows))
 
 
 def outputs(result: Array) -> Numbers:
@@ -55,7 +55,7 @@ def _layer(row: InferenceRow) -> tuple[Any, dict[str, nnx.Module]]:
     if row.kind == "convolution":
         return MPOConv(shape.in_features, shape.out_features, (3, 3), row.bond, rngs=rngs), {}
     if row.kind == "embedding":
-        dims = {"input_dims": shape.input_dims, "output_dims": shape.output_dims}
+        dims: dict[str, Any] = {"input_dims": shape.input_dims, "output_dims": shape.output_dims}
         return MPOEmbed(shape.in_features, shape.out_features, row.bond, rngs=rngs, **dims), {}
     mpo, bias, _, _ = problem(Row(row.name, shape, 1))
     return MPOLinear.from_mpo(mpo, bias), {"low rank": LowRank.of(mpo, bias)}

@@ -56,7 +56,7 @@ def _layer(row: InferenceRow) -> tuple[Any, dict[str, nn.Module]]:
     if row.kind == "convolution":
         return MPOConv2d(shape.in_features, shape.out_features, 3, row.bond, padding=1, seed=0), {}
     if row.kind == "embedding":
-        dims = {"input_dims": shape.input_dims, "output_dims": shape.output_dims}
+        dims: dict[str, Any] = {"input_dims": shape.input_dims, "output_dims": shape.output_dims}
         return MPOEmbedding(shape.in_features, shape.out_features, row.bond, seed=0, **dims), {}
     mpo, bias, _, _ = problem(Row(row.name, shape, 1))
     return MPOLinear.from_mpo(mpo, bias, dtype=torch.float32), {"low rank": LowRank.of(mpo, bias)}

@@ -27,10 +27,15 @@ def linear(layer: Any, inputs: Array) -> Array:
     if inputs.is_nested:
         return nested(layer, inputs, 1)
     tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    frozen = layer.frozen_weights
     if not tracing:  # sizes are tensors then, and a comparison would be recorded as a constant
         check_width(layer.in_features, layer.shape, inputs.shape)
+    if frozen is not None and frozen.in_line:  # torch casts and reshapes by itself
+        check_layer(layer.tensors)
+        outputs: Array = frozen.linear(inputs, layer.bias)
+        return outputs
     rows, bias, tensors = autocast(flattened(inputs), layer.bias, layer.tensors)
-    if (frozen := layer.frozen_weights) is not None:
+    if frozen is not None:
         return unflattened(frozen.product(rows, bias, layer.padding), inputs)
     plans = layer.plans(known_size(rows.shape[0]), rows.dtype)
     rows, bias = padded(rows, bias, layer.padding)

@@ -28,12 +28,14 @@ class FrozenWeights(nn.Module):
     Attributes:
         plans: what is kept; None if nothing but the rows of an embedding.
         trained: which parameters of the layer were trained before.
+        in_line: whether `linear` computes the product.
 
     Args:
         plans: what is kept; None if nothing but the rows of an embedding.
         weights: of each form that the plans name.
         rows: the cores of an embedding as a lookup reads them.
         trained: which parameters of the layer were trained before.
+        in_line: whether the weights are those of linear layers one after another, ``(out, in)``.
     """
 
     def __init__(
@@ -42,9 +44,10 @@ class FrozenWeights(nn.Module):
         weights: Sequence[Sequence[Array]],
         rows: Sequence[Array] = (),
         trained: Sequence[str] = (),
+        in_line: bool = False,
     ) -> None:
         super().__init__()
-        self.plans, self.trained = plans, tuple(trained)
+        self.plans, self.trained, self.in_line = plans, tuple(trained), in_line
         self._forms = tuple(tuple(f"weight{form}_{k}" for k in range(len(of))) for form, of in enumerate(weights))
         self._rows = tuple(f"rows{k}" for k in range(len(rows)))
         arrays = dict(zip(self._rows, rows, strict=True))
@@ -66,6 +69,8 @@ class FrozenWeights(nn.Module):
             bias: ``(out_features,)``; None for none.
             padding: how many zeros the operator takes in addition, and outputs that are dropped.
         """
+        if self.in_line:
+            return self.linear(inputs, bias)
         assert isinstance(self.plans, KeptPlans)
         open_batch = torch.jit.is_tracing() or torch.compiler.is_exporting()  # type: ignore[attr-defined, no-untyped-call]
         form, plan = self.plans.choose(None if open_batch else inputs.shape[0])
@@ -77,6 +82,13 @@ class FrozenWeights(nn.Module):
         ops = OPS if open_batch or tangents else ops_for(inputs, bias, *weights)
         outputs = execute.sweep(plan, weights, inputs, ops, bias)
         return outputs[:, : -padding[1]].contiguous() if padding[1] else outputs
+
+    def linear(self, inputs: Array, bias: Array | None) -> Array:
+        """``inputs @ W + bias`` by linear layers one after another, for any leading dimensions."""
+        *names, last = self._forms[0]
+        for name in names:
+            inputs = functional.linear(inputs, self._buffers[name])  # type: ignore[arg-type]
+        return functional.linear(inputs, self._buffers[last], bias)  # type: ignore[arg-type]
 
     def weights(self, form: int, dtype: torch.dtype) -> list[Array]:
         """The weights of a form, cast under autocast."""
@@ -152,7 +164,21 @@ def _frozen(layer: Any, head: bool, trained: Sequence[str]) -> FrozenWeights:
         else [weight.clone(memory_format=torch.contiguous_format) for weight in execute.weights_of(plan, tensors, OPS)]
         for plan in plans.forms
     ]
-    return FrozenWeights(plans, weights, rows, trained)
+    padded_operator = head or any(getattr(layer, "padding", ()))
+    in_line = _is_in_line(plans, padded_operator)
+    if in_line and plans.forms != (None,):
+        weights = [[weight.T.contiguous() for weight in weights[0]]]
+    return FrozenWeights(plans, weights, rows, trained, in_line)
+
+
+def _is_in_line(plans: KeptPlans, padded: bool) -> bool:
+    """Whether a layer only multiplies by one matrix after another, as low rank does."""
+    if plans.forms == (None,):
+        return True
+    plan = plans.forms[0]
+    if padded or len(plans.forms) > 1 or plan is None or plan.program.orders:
+        return False
+    return all(step.prefix == step.suffix == 1 and step.transposition is None for step in plan.steps)
 
 
 def _as_torch(kernel: Array) -> Array:
