@@ -233,6 +233,32 @@ The two multiply, and operators buy what bits do not: fewer multiplications. So 
 heal, and round the cores last."""
 
 
+def speed(found: Figures) -> Iterator[str]:
+    """Tokens and sentences per second."""
+    yield f"""## Speed of whole networks
+
+    python benchmarks/compress_speed.py
+
+Every linear layer of the blocks is low rank with the share *keep* of its weights, its numbers
+random, since the speed depends on the sizes alone. Prompts have {found["prompt"]} tokens, sentences
+{found["sentence"]}; float32, {found["threads"]} threads, PyTorch {found["torch"]}. Per second: tokens of SmolLM2-135M
+read (*prefill*) and written (*decode*, with a cache; compiled without one), sentences of MiniLM-L6.
+In brackets the speed over that of the dense network, medians of interleaved calls. *Frozen* is
+after `mponet_torch.freeze`.
+"""
+    yield from table("network", "keep", "pass", "batch", "mode", "dense", "compressed", "frozen", "spread")
+    for name, row in found["cells"].items():
+        network, keep, which, batch, mode = name.split(" ")
+        values = (
+            f"{row[kind]['per_second']:.1f} ({row[kind]['speedup']:.2f})" if kind in row else ""
+            for kind in ("compressed", "frozen")
+        )
+        spread = max(times["spread"] for times in row.values())
+        yield cells(
+            network, keep, which, batch, mode, f"{row['dense']['per_second']:.1f}", *values, f"{100 * spread:.0f} %"
+        )
+
+
 SECTIONS = {
     "low-rank": from_scratch,
     "compress-suite": other_way_round,
@@ -243,6 +269,7 @@ SECTIONS = {
     "compress-efficientnet": images,
     "compress-crepe": sounds,
     "compress-quantized": quantised,
+    "compress-speed": speed,
 }
 
 if __name__ == "__main__":

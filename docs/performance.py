@@ -12,7 +12,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from mponet.bench import growth, verdict
+from mponet.bench import growth, inference, verdict
 from mponet.bench.implementation import DENSE, OURS
 from mponet.bench.layers import PASSES
 
@@ -60,6 +60,28 @@ def peers(rows: list[dict[str, Any]], over: dict[str, Any]) -> Iterator[str]:
     if packages:
         yield item(f"versions: {', '.join(f'{package} {version}' for package, version in packages.items())}")
     yield ""
+
+
+def inferred(found: dict[str, Any]) -> Iterator[str]:
+    """Frozen layers over the dense layer, and what they keep."""
+    for backend, rows in by_backend(found["rows"]):
+        yield from where(backend, rows)
+        yield from head(
+            "layer", "mode", "rows", "dense ms", "ours", "frozen", "low rank", "spread", "kept MB", "dense MB"
+        )
+        for row in rows:
+            kept = row["kept"]
+            sizes = f"{kept['bytes'] / 1e6:.2f}", f"{kept['dense bytes'] / 1e6:.2f}"
+            for number, cell in enumerate(row["cells"]):
+                times = cell["times"]
+                over = (ratio(inference.ratio(cell, name)) for name in (OURS, inference.FROZEN, "low rank"))
+                spread = f"{max(time['spread'] for time in times.values()):.0%}"
+                name, *last = (f"`{row['row']}`", *sizes) if number == 0 else ("", "", "")
+                yield cells_of(
+                    name, cell["mode"], cell["batch"], milliseconds(times[DENSE]["median"]), *over, spread, *last
+                )
+    yield ""
+    yield quiet(found)
 
 
 def memory(found: dict[str, Any]) -> Iterator[str]:
@@ -152,6 +174,7 @@ def plumbing(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 PAGES: dict[str, Callable[[dict[str, Any]], Iterator[str]]] = {
     "layers": layers,
+    "inference": inferred,
     "memory": memory,
     "models": models,
     "growth": grown,
@@ -228,6 +251,11 @@ HEADS = {
     "layers": """Milliseconds are medians; ours / dense is their ratio, *of minima* the ratio of the shortest
 samples. The second table has `forward / step` of every implementation over the dense layer.
 `low rank` is another map with the same number of parameters, for orientation.""",
+    "inference": """Time of a forward pass over that of the dense layer, medians of interleaved calls: our layer in
+eval mode, the same after `freeze`, and low rank with the same number of parameters. *Kept* is what
+the frozen layer holds in addition to its cores. The goal is 1.05 in a jitted or compiled model.
+*Spread* is the largest interquartile range over the median: where it is large, other processes
+disturbed the row.""",
     "memory": "Megabytes at the peak of a training step, with inputs, gradients and parameters.",
     "models": "A training step, and logits in inference mode: the mpo variant of a network over its dense variant.",
     "growth": """Exponents: how the time grows with the size, from the smallest to the largest, and how the number
@@ -245,6 +273,7 @@ PUBLISHED = [
     Path(__file__).parent / "measured" / name
     for name in (
         *(f"layers-{backend}.json" for backend in BACKENDS),
+        *(f"inference-{backend}.json" for backend in BACKENDS),
         "memory.json",
         *(f"models-{backend}.json" for backend in BACKENDS),
         "vgg16.json",

@@ -12,6 +12,9 @@ bench() { # NAME WHAT OPTIONS...
 for backend in torch jax tensorflow; do
   bench "layers-$backend" layers --backend "$backend" --patience 6
 done
+for backend in torch jax tensorflow; do
+  bench "inference-$backend" inference --backend "$backend" --rounds 8
+done
 bench memory memory
 for backend in torch jax tensorflow; do
   bench "models-$backend" models --backend "$backend" --rows fc2-d4,fc2-d16,lenet5
