@@ -7,9 +7,9 @@ every framework, in a process of its own: the time to choose the plans of a laye
 known of it, and those for another batch size; and how much longer the first call of a new layer
 takes than the second, plans and compilation included, in inference and in a training step (the
 gradients of a loss).  PyTorch runs eagerly, JAX and TensorFlow compile.  The last row is a dense
-layer of 64 x 64.  Each is the median of several, in milliseconds of a processor, which other work
-on the machine changes little; every one starts with empty caches of mponet and of the framework's
-compiler.
+layer of 64 x 64.  Figures are milliseconds of a processor, which other work on the machine changes
+little: the median of five, of compiled calls one.  Every one starts with empty caches of mponet and
+of the framework's compiler.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from statistics import median
 from time import process_time
 from typing import Any
 
-SITES, BOND, BATCH, OTHER, ROUNDS = range(2, 17), 4, 64, 200, 3
+SITES, BOND, BATCH, OTHER, ROUNDS = range(2, 17), 4, 64, 200, 5
 FRAMEWORKS = ("torch", "jax", "tensorflow")
 COLUMNS = ("plans", "plans, other batch", "first inference", "first step")
 
@@ -140,7 +140,8 @@ def rows(framework: str) -> list[dict[str, Any]]:
                 forget()
                 for name, batch in zip(COLUMNS, (BATCH, OTHER), strict=False):
                     times[name].append(timed(plans(context, sites, batch)))
-            for place, name in enumerate(COLUMNS[2:], start=1):
+        for place, name in enumerate(COLUMNS[2:], start=1):
+            for _ in range(ROUNDS if framework == "torch" else 1):  # compilers take long
                 call = CALLS[framework](sites)[place]
                 forget()
                 times[name].append(timed(call) - timed(call))

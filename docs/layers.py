@@ -3,6 +3,7 @@
 Python docs/layers.py > docs/layers.md.
 """
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +61,12 @@ padding, tensor networks, convolutions of one and two axes, embeddings, and outp
 cores. A number refers to a note below: why the framework, or one kind of layer, does not have the
 use."""
 
+ENDURANCE = """`python benchmarks/layer_endurance.py` calls one layer of every kind by eight threads, compares
+each result with the dense layer's, and takes the memory of the process between the first quarter
+and the last of 20 000 sizes of batch, and of 2 000 layers that are made, called and dropped.
+PyTorch runs eagerly, JAX and Keras run compiled functions. The dense layer of the framework goes
+the same way: what its memory grows by is the framework's own."""
+
 TORCH = """## Notes for PyTorch
 
 **`layer.weight`** is the dense matrix `(out_features, in_features)`, for modules that read it:
@@ -92,6 +99,114 @@ say (a subclass with a `forward` of its own is tried on four rows), `Conv1D` of 
 adapters, lazy layers without weights and layers on the meta device are refused."""
 
 
+#: Reported faults of layers that replace others, and the test that shows the right value; without
+#: a file it is a use of the contract.
+FAULTS = (
+    (
+        "01",
+        "Two calls of one layer before the backward pass",
+        "backends/test_torch_memory.py",
+        "test_two_calls_of_any_plan_live_side_by_side",
+    ),
+    (
+        "02",
+        "One layer, eight threads, any batch sizes",
+        "backends/test_torch_memory.py",
+        "test_threads_with_any_batch_and_any_mode_are_served_right",
+    ),
+    ("04, 19", "Forward-mode derivatives", "", "forward_mode"),
+    ("05, 06", "Complex numbers are refused", "", "odd_inputs"),
+    ("07", "FSDP2", "", "sharded"),
+    ("08", "The meta device, fake tensors", "", "without_numbers"),
+    ("09", "Readers of `weight`", "", "weight_readers"),
+    ("10, 11", "`torch.jit.trace`, `torch.fx.symbolic_trace`", "", "traced"),
+    ("13", "float64 under autocast", "", "mixed_precision"),
+    ("15", "Nested tensors", "", "odd_inputs"),
+    ("16", "`jax.shard_map` with its defaults", "", "sharded"),
+    (
+        "21",
+        "Quantised Keras layers",
+        "backends/test_tensorflow_options.py",
+        "test_an_int8_layer_is_read_with_its_scale",
+    ),
+    (
+        "22",
+        "Regularisers, constraints and initialisers of Keras",
+        "backends/test_tensorflow_options.py",
+        "test_options_survive_the_config",
+    ),
+    (
+        "23",
+        "Parameters and 16-bit tensors of PyTorch",
+        "backends/test_torch_layer.py",
+        "test_doors_take_parameters_of_torch_in_any_dtype",
+    ),
+    ("24", "Cores of other libraries", "core/test_convert.py", "test_a_library_gets_the_matrix_and_gives_it_back"),
+    ("25", "Planning of many sites", "core/test_scores.py", "test_planning_makes_few_plans_however_many_there_are"),
+    ("26", "Decomposing a large matrix", "core/test_svd.py", "test_few_values_are_found_without_all_of_them"),
+    ("29", "Copy nodes stay fixed", "backends/test_network_layers.py", "test_a_copy_node_is_not_trained"),
+    ("30", "Frozen layers stay frozen", "", "kept"),
+    ("33", "LAPACK does not converge", "core/test_svd.py", "test_another_driver_takes_over"),
+    ("34", "PEFT's LoRA", "", "adapters"),
+    (
+        "35, 42",
+        "`from_pretrained` of Hugging Face",
+        "backends/test_torch_transformers.py",
+        "test_trained_saved_and_loaded",
+    ),
+    ("40, 45", "Compiled inference, compiled first", "", "compiled"),
+    (
+        "41",
+        "A sharded batch on explicit and automatic meshes",
+        "backends/test_jax_transforms.py",
+        "test_devices_share_the_work_and_agree",
+    ),
+    (
+        "43",
+        "More weights than the dense layer",
+        "core/test_padding.py",
+        "test_more_weights_than_the_matrix_are_announced",
+    ),
+    ("44", "Messages for ordinary mistakes", "", "sources"),
+)
+
+
+def faults() -> Iterator[str]:
+    """The section of reported faults."""
+    yield "## Reported faults and their tests"
+    yield ""
+    yield "What public reports say of layers that replace others, and the test that fails where it does."
+    yield "The numbers are those of the scripts that showed the faults."
+    yield ""
+    yield "| case | fault | test |"
+    yield "| --- | --- | --- |"
+    for number, what, file, test in FAULTS:
+        place = f"`tests/{file}`: `{test}`" if file else f"the table above: {USES[test]}"
+        yield f"| {number} | {what} | {place} |"
+    yield ""
+
+
+def endurance() -> Iterator[str]:
+    """The section of many calls, from the figures of benchmarks/layer_endurance.py."""
+    file = Path(__file__).parent / "measured" / "endurance.json"
+    if not file.exists():
+        return
+    rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
+    yield "## Endurance"
+    yield ""
+    yield from ENDURANCE.splitlines()
+    yield ""
+    yield "| framework | layer | calls | wrong or raised | sizes of batch | MB | layers | MB |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
+    for row in rows:
+        cells = [FRAMEWORKS[row["backend"]], row["layer"], row["calls"], row["faults"]]
+        for name in ("sizes", "layers"):
+            memory = row[f"megabytes over {name}"]
+            cells += [row[name], f"{memory[-1] - memory[0]:+.0f}"]
+        yield "| " + " | ".join(map(str, cells)) + " |"
+    yield ""
+
+
 def page() -> Iterator[str]:
     """Lines of the page."""
     yield from HEAD.splitlines()
@@ -112,6 +227,8 @@ def page() -> Iterator[str]:
     yield from (f"{number}. {reason}" for number, reason in enumerate(reasons, start=1))
     if reasons:
         yield ""
+    yield from faults()
+    yield from endurance()
     yield from TORCH.splitlines()
 
 

@@ -34,10 +34,20 @@ def test_a_layer_survives(use, kind, backend_name, backend):
     getattr(module, use)(kind)
 
 
-def test_the_page_of_layers_shows_what_is_tested():
+def layers_page():
     spec = spec_from_file_location("layers_page", DOCS / "layers.py")
     page = module_from_spec(spec)
     spec.loader.exec_module(page)
+    return page
+
+
+def test_every_reported_fault_names_a_test_that_exists():
+    for _, _, file, test in layers_page().FAULTS:
+        assert f"def {test}(" in (CONTRACT.parent / file).read_text(encoding="utf-8") if file else test in USES
+
+
+def test_the_page_of_layers_shows_what_is_tested():
+    page = layers_page()
     assert "\n".join(page.page()) + "\n" == (DOCS / "layers.md").read_text(encoding="utf-8"), (
         "run: python docs/layers.py > docs/layers.md"
     )

@@ -53,7 +53,7 @@ def test_rows_and_logits_are_those_of_the_table(lab, data, dims, seed):
     np.testing.assert_allclose(lab.attend(layer, rows), rows @ table.T, rtol=0, atol=bound * 10 * shape.out_features)
 
 
-@pytest.mark.parametrize("vocabulary", [1, 2, 24, 97])
+@pytest.mark.parametrize("vocabulary", [1, 2, 3, 24, 97, 128, 211])
 def test_exact_mode_is_the_dense_layer(lab, vocabulary):
     table = np.random.default_rng(0).normal(size=(vocabulary, 12))
     dense = lab.dense_embedding(table)

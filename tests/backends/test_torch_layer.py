@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mponet import to_matrix
+from mponet import MPO, from_matrix, to_matrix
 from mponet.errors import ShapeError
 
 if "torch" not in os.environ.get("MPONET_BACKENDS", ""):
@@ -241,6 +241,24 @@ def test_a_linear_layer_and_back_on_its_dtype():
     assert torch.allclose(module(inputs), dense(inputs), rtol=0, atol=1e-13)
     assert torch.allclose(module.to_dense().weight, dense.weight, rtol=0, atol=1e-13)
     assert np.allclose(to_matrix(module.to_mpo()), dense.weight.detach().numpy().T, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [DOUBLE, torch.bfloat16])
+def test_doors_take_parameters_of_torch_in_any_dtype(dtype):
+    dense = torch.nn.Linear(16, 12, dtype=dtype)
+    matrix, sizes, options = dense.weight.detach().double().numpy().T, ((4, 4), (4, 3)), {"dtype": DOUBLE}
+    bias = dense.bias.detach().double()
+    for weight in (dense.weight.T, dense.weight.T.detach()):
+        made = MPOLinear.from_matrix(weight, *sizes, bias=dense.bias, **options)
+        assert np.allclose(made.to_matrix(), matrix, rtol=0, atol=1e-13)
+        assert torch.equal(made.bias, bias)
+        assert np.allclose(to_matrix(from_matrix(weight, *sizes).mpo), matrix, rtol=0, atol=1e-13)
+    module = MPOLinear(*sizes, 5, seed=0, dtype=dtype)
+    mpo = MPO.from_cores(module.cores)
+    assert np.array_equal(to_matrix(mpo), module.to_matrix())
+    again = MPOLinear.from_mpo(mpo, dense.bias, **options)
+    assert np.array_equal(again.to_matrix(), module.to_matrix())
+    assert torch.equal(again.bias, bias)
 
 
 def test_a_lowered_model_is_an_ordinary_module():
