@@ -181,7 +181,11 @@ def faults() -> Iterator[str]:
     yield "| case | fault | test |"
     yield "| --- | --- | --- |"
     for number, what, file, test in FAULTS:
-        place = f"`tests/{file}`: `{test}`" if file else f"the table above: {USES[test]}"
+        place = (
+            f"`tests/{file}`: {test.removeprefix('test_').replace('_', ' ')}"
+            if file
+            else f"the table above: {USES[test]}"
+        )
         yield f"| {number} | {what} | {place} |"
     yield ""
 
