@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -190,34 +191,121 @@ def test_a_checkpoint_is_exported_by_the_command(backend_name, tmp_path):
     assert again.returncode == 2 and "expected a new name" in again.stderr
 
 
-def test_a_compressed_network_is_exported_with_the_function_that_makes_it(backend_name, tmp_path):
-    if backend_name != "torch":
-        pytest.skip("the other frameworks' ends of compression are being written")
-    import torch
+#: A module that makes a dense network of two layers and an example of its inputs, by framework.
+NETWORKS = {
+    "torch": """
+import torch
+def make():
+    torch.manual_seed(0)
+    layers = torch.nn.Linear(64, 96), torch.nn.ReLU(), torch.nn.Linear(96, 64)
+    return torch.nn.Sequential(*layers), torch.ones(2, 64)
+""",
+    "jax": """
+import jax
+from flax import nnx
+def make():
+    rngs = nnx.Rngs(0)
+    model = nnx.Sequential(nnx.Linear(64, 96, rngs=rngs), nnx.relu, nnx.Linear(96, 64, rngs=rngs))
+    return model, jax.numpy.ones((2, 64))
+""",
+    "tensorflow": """
+import keras, tensorflow as tf
+def make():
+    keras.utils.set_random_seed(0)
+    dense = keras.layers.Dense
+    return keras.Sequential([keras.Input((64,)), dense(96, activation="relu"), dense(64)]), tf.ones((2, 64))
+""",
+}
 
+
+def outputs(backend_name, model, rows):
+    """Outputs of a model of a framework, as numpy."""
+    if backend_name == "torch":
+        import torch
+
+        return model(torch.from_numpy(rows)).detach().numpy()
+    return np.asarray(model(rows))
+
+
+def run_by_its_framework(to, path, rows):
+    """Outputs of an exported file, without mponet."""
+    if to in ("torch-export", "aotinductor"):
+        import torch
+
+        program = torch.export.load(path).module() if to == "torch-export" else torch._inductor.aoti_load_package(path)
+        made = program(torch.from_numpy(rows))
+        return (made[0] if isinstance(made, tuple | list) else made).detach().numpy()
+    if to.startswith("onnx"):
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path)
+        return session.run(None, {session.get_inputs()[0].name: rows})[0]
+    if to == "jax-export":
+        import jax
+
+        made = jax.export.deserialize(bytearray(path.read_bytes())).call(rows)
+        return np.asarray(made[0] if isinstance(made, tuple | list) else made)
+    import keras
+    import tensorflow as tf
+
+    if to == "keras":
+        return keras.models.load_model(path)(rows).numpy()
+    if to == "saved-model":
+        loaded = tf.saved_model.load(path)  # its variables live as long as it does
+        made = loaded.serve(rows)
+        return (made[0] if isinstance(made, tuple | list) else made).numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TensorFlow names its own successor
+        interpreter = tf.lite.Interpreter(model_path=str(path))
+    runner = interpreter.get_signature_runner()
+    name = next(iter(runner.get_input_details()))
+    return next(iter(runner(**{name: rows}).values()))
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_a_compressed_network_is_exported_with_the_function_that_makes_it(to, backend_name, tmp_path):
     from mponet.compress import CompressConfig
-    from mponet_torch import compress, save_compressed
 
-    (tmp_path / "network.py").write_text(
-        "import torch\n"
-        "def make():\n"
-        "    torch.manual_seed(0)\n"
-        "    return torch.nn.Sequential(torch.nn.Linear(64, 96), torch.nn.ReLU()), torch.ones(2, 64)\n"
-    )
-    model = torch.nn.Sequential(torch.nn.Linear(64, 96), torch.nn.ReLU())
-    small, report = compress(model, CompressConfig(keep=0.5))
-    save_compressed(small, report.plan, tmp_path / "small")
-    given = ("small", "--to", "torch-export", "-o", "m.pt2")
-    done = command(*given, "--model", "network:make", cwd=tmp_path)
+    suffix = checked(to, backend_name).suffix
+    (tmp_path / "network.py").write_text(NETWORKS[backend_name])
+    namespace = {}
+    exec(NETWORKS[backend_name], namespace)
+    adapter = import_module(package_of(backend_name))
+    small, report = adapter.compress(namespace["make"]()[0], CompressConfig(keep=0.5))
+    assert len(report.plan.replaced) == 2
+    adapter.save_compressed(small, report.plan, tmp_path / "small")
+    out = f"m{suffix}"
+    done = command("small", "--to", to, "-o", out, "--model", "network:make", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    program = torch.export.load(tmp_path / "m.pt2").module()
-    torch.testing.assert_close(program(torch.ones(3, 64))[0], small(torch.ones(3, 64)))
+    rows = np.random.default_rng(0).normal(size=(3, 64)).astype(np.float32)
+    expected = outputs(backend_name, small, rows)
+    np.testing.assert_allclose(run_by_its_framework(to, tmp_path / out, rows), expected, atol=1e-5)
+
+
+def test_a_compressed_network_without_the_function_that_makes_it_is_refused(backend_name, tmp_path):
+    from mponet.compress import CompressConfig
+
+    (tmp_path / "network.py").write_text(NETWORKS[backend_name])
+    namespace = {}
+    exec(NETWORKS[backend_name], namespace)
+    adapter = import_module(package_of(backend_name))
+    small, report = adapter.compress(namespace["make"]()[0], CompressConfig(keep=0.5))
+    adapter.save_compressed(small, report.plan, tmp_path / "small")
+    to = own_format(backend_name)
     for model, message in (
         (None, "expected --model"),
         ("network:absent", "expected MODULE:FUNCTION"),
         ("nowhere:f", "expected MODULE:FUNCTION"),
     ):
-        refused = command(*given[:-1], "other.pt2", *([] if model is None else ["--model", model]), cwd=tmp_path)
+        given = [
+            "small",
+            "--to",
+            to,
+            "-o",
+            f"other{FORMATS[to].suffix}",
+            *([] if model is None else ["--model", model]),
+        ]
+        refused = command(*given, cwd=tmp_path)
         assert refused.returncode == 2 and message in refused.stderr.replace("\n", " ")
 
 

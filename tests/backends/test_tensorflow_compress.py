@@ -547,6 +547,27 @@ def test_folders_of_other_models_are_refused_and_change_nothing(tmp_path):
     assert not operators(model)
 
 
+@pytest.mark.parametrize("form", ["sequential", "functional", "subclassed", "nested"])
+def test_compressed_models_are_saved_as_saved_models(form, tmp_path):
+    dense = keras.layers.Dense
+    inputs = keras.Input((32,))
+    functional = keras.Model(inputs, dense(32)(keras.layers.concatenate([dense(48)(inputs), dense(48)(inputs)])))
+    model = {
+        "sequential": lambda: keras.Sequential([keras.Input((32,)), dense(48), dense(32)]),
+        "functional": lambda: functional,
+        "subclassed": Language,
+        "nested": lambda: keras.Sequential([keras.Input((32,)), functional, dense(16)]),
+    }[form]()
+    rows = tf.constant([[1, 2, 3]]) if form == "subclassed" else tf.ones((3, 32), tf.float32)
+    model(rows)
+    small, report = compress(model, CONFIG)
+    assert len(report.plan.replaced) >= 2
+    expected = small(rows)
+    small.export(tmp_path / "saved", verbose=False)
+    loaded = tf.saved_model.load(tmp_path / "saved")
+    np.testing.assert_allclose(loaded.serve(rows), expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("made", [sequential, functional, convolutional])
 def test_keras_files_load_in_a_fresh_process(made, tmp_path):
     model, data = made()

@@ -156,8 +156,11 @@ def _put_inside(parent: Any, old: Any, new: Any) -> None:
 
 def _put_in_graph(function: Any, old: Any, new: Any) -> None:
     """Put a layer in the place of another in the lists of a functional model's graph."""
-    for operations in (function._operations, *function._operations_by_depth.values()):
-        operations[:] = [new if operation is old else operation for operation in operations]
+    # new lists: TensorFlow saves no list of layers in which one was exchanged
+    function._operations = _exchanged(list(function._operations), old, new)
+    function._operations_by_depth = {
+        depth: _exchanged(list(operations), old, new) for depth, operations in function._operations_by_depth.items()
+    }
     before, after = f"{id(old)}_", f"{id(new)}_"
     function._nodes = {after + key[len(before) :] if key.startswith(before) else key for key in function._nodes}
 
