@@ -104,9 +104,14 @@ class Backend(Protocol):
     """What every adapter offers.
 
     Arrays go in and out as numpy, images as NHWC, parameters in the canonical layout.
+
+    Attributes:
+        name: as in `load`.
+        shards: whether processes that train together can keep a share of the parameters each.
     """
 
     name: str
+    shards: bool
 
     @property
     def planner(self) -> PlanningContext:
@@ -154,7 +159,8 @@ class Backend(Protocol):
         """A trainer that changes ``native`` in place.
 
         In a group, every process takes its rows of each batch; gradients, losses and the statistics
-        of batch norms are those of the whole batch.
+        of batch norms are those of the whole batch.  Where the group is sharded, `parameters`,
+        `predict` and `Trainer.state` are to be called by all processes.
         """
 
     def group(self) -> Group:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from mponet.errors import BackendError
 
 
-def _no_one() -> None:
-    """There is no other process to wait for."""
+def _alone(value: bool) -> bool:
+    """One process agrees with itself."""
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +19,20 @@ class Group:
     Attributes:
         rank: number of this process, from 0; process 0 writes.
         count: number of processes.
-        wait: returns when all have called it.
+        agree: returns the value that process 0 passed, when all processes have called it.
         losing: a context that turns the loss of another process into a `BackendError`.
+        sharded: whether each process keeps a share of the parameters instead of all of them.
     """
 
     rank: int = 0
     count: int = 1
-    wait: Callable[[], None] = _no_one
+    agree: Callable[[bool], bool] = _alone
     losing: Callable[[], AbstractContextManager[None]] = nullcontext
+    sharded: bool = False
+
+    def wait(self) -> None:
+        """Return when all processes have called it."""
+        self.agree(True)
 
     @property
     def leads(self) -> bool:

@@ -164,8 +164,8 @@ DIFFERENCES = (
     ),
     ("mponet_jax", "lower.py", "full_precision", "JAX is told the precision of each product"),
     ("mponet_torch", "nn/blocks.py", "BatchNorm.synchronized", "XLA sees the whole batch, and Keras has the attribute"),
-    ("mponet_torch", "ops/group.py", "data_parallel summed", "DDP wraps a module, and averages gradients"),
-    ("mponet_jax", "ops/group.py", "DATA mesh replicated batched", "XLA spreads the work over a mesh"),
+    ("mponet_torch", "ops/group.py", "data_parallel fully_sharded share_of summed", "DDP and FSDP2 wrap modules"),
+    ("mponet_jax", "ops/group.py", "DATA WHOLE mesh share placed kept batched", "XLA spreads the work over a mesh"),
     (
         "mponet_tensorflow",
         "ops/group.py",

@@ -25,6 +25,7 @@ class Framework:
     """What `mponet.load("jax")` gives."""
 
     name = "jax"
+    shards = True
     versions = staticmethod(planning.versions)
     devices = staticmethod(devices)
     group = staticmethod(group)

@@ -18,7 +18,7 @@ from mponet.models.dropout import Masks
 from mponet.recipe import Recipe
 from mponet_jax.lower import Slot, canonical, dropping, images, native_order, slots
 from mponet_jax.ops.arrays import Array, accumulator, from_numpy, to_numpy
-from mponet_jax.ops.group import batched, replicated
+from mponet_jax.ops.group import batched, kept, placed, share
 
 #: Arrays of a model, in the order in which JAX sees them as leaves.
 Leaves = tuple[Array, ...]
@@ -67,9 +67,11 @@ class Trainer:
         anatomy, self._parameters, self._others = _apart(native)
         if group.count > 1:
             for variable in (*self._parameters, *self._others):
-                variable.set_raw_value(replicated(variable.get_raw_value()))
-        self._step = _compiled(anatomy, self.optimizer)
-        self._initial = _initial_state(self.optimizer, bool(recipe.average))
+                shared = group.sharded and isinstance(variable, nnx.Param)
+                value = variable.get_raw_value()
+                variable.set_raw_value(placed(value, share(value.shape)) if shared else placed(value))
+        self._step = _compiled(anatomy, self.optimizer, group.sharded)
+        self._initial = _initial_state(self.optimizer, bool(recipe.average), group.sharded)
         named = {id(slot.parameter): (name, slot) for name, slot in slots(native).items()}
         self.slots: dict[str, Slot] = dict(named[id(parameter)] for parameter in self._parameters)
         self._rate = np.dtype(accumulator(self._parameters[0].dtype))
@@ -201,20 +203,23 @@ def _optimizer(momentum: float, nesterov: bool, weight_decay: float, clip: float
 
 
 @lru_cache(maxsize=64)
-def _initial_state(optimizer: optax.GradientTransformation, averaging: bool) -> Callable[[Leaves], tuple[Any, Leaves]]:
+def _initial_state(
+    optimizer: optax.GradientTransformation, averaging: bool, sharded: bool
+) -> Callable[[Leaves], tuple[Any, Leaves]]:
     """The state before the first step, compiled once for all parameters, not once per shape."""
 
     def initial(parameters: Leaves) -> tuple[Any, Leaves]:
         # halves would lose what a small share adds to an average
         averages = [jnp.zeros_like(leaf, accumulator(leaf.dtype)) for leaf in parameters if averaging]
-        return optimizer.init(parameters), tuple(averages)
+        state = optimizer.init(parameters), tuple(averages)
+        return kept(state) if sharded else state
 
     return jax.jit(initial, keep_unused=True)  # zeros are committed where the parameters are
 
 
 @lru_cache(maxsize=64)
 def _compiled(
-    anatomy: _Anatomy, optimizer: optax.GradientTransformation
+    anatomy: _Anatomy, optimizer: optax.GradientTransformation, sharded: bool
 ) -> Callable[..., tuple[Array, Leaves, Leaves, Any]]:
     """The training step of all models of this anatomy."""
 
@@ -230,13 +235,17 @@ def _compiled(
         masks: Any,
     ) -> tuple[Array, Leaves, Leaves, Any]:
         inner, averages = state
-        (loss, others), slopes = _slopes(anatomy, parameters, others, batch, labels, masks)
+        whole = kept(parameters, whole=True) if sharded else parameters
+        (loss, others), slopes = _slopes(anatomy, whole, others, batch, labels, masks)
+        if sharded:
+            loss, others, slopes = *kept((loss, others), whole=True), kept(slopes)
         updates, inner = optimizer.update(slopes, inner, parameters)
         stepped = tuple(
             (leaf - rate * update).astype(leaf.dtype) for leaf, update in zip(parameters, updates, strict=True)
         )
         pairs = zip(averages, stepped, strict=bool(averages))  # none where the recipe has no average
-        return loss, stepped, others, (inner, tuple(average + share * (leaf - average) for average, leaf in pairs))
+        state = inner, tuple(average + share * (leaf - average) for average, leaf in pairs)
+        return (loss, kept(stepped), others, kept(state)) if sharded else (loss, stepped, others, state)
 
     return step
 

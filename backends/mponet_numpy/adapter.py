@@ -27,6 +27,7 @@ class Framework:
     """What `mponet.load("numpy")` gives."""
 
     name = "numpy"
+    shards = False
     versions = staticmethod(planning.versions)
 
     @property

@@ -19,6 +19,7 @@ class Framework:
     """What `mponet.load("tensorflow")` gives."""
 
     name = "tensorflow"
+    shards = False
     versions = staticmethod(planning.versions)
     devices = staticmethod(devices)
     group = staticmethod(group)

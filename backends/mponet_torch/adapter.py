@@ -16,13 +16,14 @@ from mponet_torch.compression.files import read_state_dict
 from mponet_torch.lower import canonical, lower, native_order, slots
 from mponet_torch.ops import planning
 from mponet_torch.ops.arrays import device_of, devices, dtype_of, from_numpy, to_numpy
-from mponet_torch.ops.group import group
+from mponet_torch.ops.group import group, share_of
 
 
 class Framework:
     """What `mponet.load("torch")` gives."""
 
     name = "torch"
+    shards = True
     versions = staticmethod(planning.versions)
     devices = staticmethod(devices)
     group = staticmethod(group)
@@ -66,7 +67,7 @@ class Framework:
         with torch.no_grad():
             for name, slot in places.items():
                 value = from_numpy(parameters[name], slot.parameter.dtype, slot.parameter.device)
-                slot.parameter.copy_(native_order(slot, value))
+                slot.parameter.copy_(share_of(native_order(slot, value), slot.parameter))
 
     def trainer(self, native: nn.Module, recipe: Recipe, group: Group = ALONE) -> train.Trainer:
         """A trainer that changes ``native`` in place."""

@@ -15,7 +15,7 @@ from mponet.recipe import Recipe
 from mponet_torch.lower import Slot, canonical, dropping, full_precision, images, native_order, slots
 from mponet_torch.nn.blocks import BatchNorm
 from mponet_torch.ops.arrays import Array, from_numpy, to_numpy
-from mponet_torch.ops.group import data_parallel, summed
+from mponet_torch.ops.group import data_parallel, fully_sharded, share_of, summed
 
 
 def predict(native: nn.Module, images: Numbers, masks: Masks = ()) -> Numbers:
@@ -55,20 +55,20 @@ class Trainer:
     def __init__(self, native: nn.Module, recipe: Recipe, group: Group = ALONE) -> None:
         self.native = native.train()
         self.group = group
-        self._forward = native if group.count == 1 else _data_parallel(native)
+        self._forward = native if group.count == 1 else _together(native, group)
         self.recipe = recipe
         self.slots = _trainable(native)
         self.averages: list[Array] = []  # of the parameters, in the order of the slots; none before the first step
         self._parameters = [slot.parameter for slot in self.slots.values()]
         # foreach and fused differ in speed only; fused is one kernel for all parameters, also on a
-        # CPU
+        # CPU, but knows no DTensor
         self.optimizer = torch.optim.SGD(
             self._parameters,
             lr=recipe.learning_rate,
             momentum=recipe.momentum,
             nesterov=recipe.nesterov,
             weight_decay=recipe.weight_decay,
-            fused=True,
+            fused=not group.sharded,
         )
 
     def step(
@@ -144,11 +144,11 @@ class Trainer:
             torch._foreach_lerp_(self.averages, self._parameters, share)
 
 
-def _data_parallel(native: nn.Module) -> nn.Module:
+def _together(native: nn.Module, group: Group) -> nn.Module:
     for module in native.modules():
         if isinstance(module, BatchNorm):
             module.synchronized = True
-    return data_parallel(native)
+    return fully_sharded(native) if group.sharded else data_parallel(native)
 
 
 def _trainable(native: nn.Module) -> dict[str, Slot]:
@@ -158,7 +158,8 @@ def _trainable(native: nn.Module) -> dict[str, Slot]:
 def _like(slot: Slot, value: Numbers) -> Array:
     """The values in the memory layout of the parameter, which a fused optimiser expects."""
     like = slot.parameter.detach()
-    return torch.empty_like(like).copy_(native_order(slot, from_numpy(value, like.dtype, like.device)))
+    whole = native_order(slot, from_numpy(value, like.dtype, like.device))
+    return torch.empty_like(like).copy_(share_of(whole, like))
 
 
 def _inputs(native: nn.Module, batch: Numbers) -> Array:

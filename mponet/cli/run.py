@@ -27,7 +27,7 @@ from mponet.cli.progress import watcher
 from mponet.models import PAPER_VARIANTS, VARIANTS, build
 from mponet.training import data as datasets
 from mponet.training.launch import group_environments, run_processes
-from mponet.training.run import Result, default_folder, resolve, summary
+from mponet.training.run import Result, check_shards, default_folder, resolve, summary
 from mponet.training.run import run as train_variants
 from mponet.training.run.settings import FEWEST
 
@@ -89,6 +89,11 @@ least {FEWEST} steps.
     help="Train with N processes on this machine, each with its share of every batch.",
 )
 @click.option(
+    "--shard",
+    is_flag=True,
+    help="Each process keeps a share of the parameters: PyTorch's FSDP2, JAX's sharded arrays.",
+)
+@click.option(
     "--resume", is_flag=True, help="Continue an interrupted run; the result is the same as without the interruption."
 )
 @json_option
@@ -105,6 +110,7 @@ def run(
     device: str | None,
     out: Path | None,
     processes: int | None,
+    shard: bool,
     resume: bool,
     as_json: bool,
 ) -> None:
@@ -118,6 +124,8 @@ def run(
     variants = SEVERAL.get(variant, (variant,))
     build(model, variants[-1], bond)  # before anything slow: the two that people get wrong
     chosen = choose(backend)
+    if shard:
+        check_shards(load(chosen.name))
     if processes is not None and processes > 1:
         _together(chosen.name, processes)
     framework = load(chosen.name)
@@ -140,7 +148,15 @@ def run(
     try:
         with watcher() if leads else nullcontext() as watching:
             results = train_variants(
-                settings, framework, dataset, folder, variants=variants, resume=resume, device=device, reporter=watching
+                settings,
+                framework,
+                dataset,
+                folder,
+                variants=variants,
+                resume=resume,
+                device=device,
+                shard=shard,
+                reporter=watching,
             )
     except KeyboardInterrupt:
         if leads:

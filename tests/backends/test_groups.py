@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import group_run
+from mponet.backend import load
+from mponet.models.shapes import parameter_count
 from mponet.training.launch import group_environments
 
 SCRIPT = Path(group_run.__file__)
@@ -20,9 +22,9 @@ pytestmark = pytest.mark.timeout(900)  # several processes, each of which import
 BACKENDS = [name for name in os.environ.get("MPONET_BACKENDS", "").split(",") if name]
 
 
-def results(backend, count, folder):
-    file = folder / f"{count}.npz"
-    running = group_run.processes(backend, count, [str(SCRIPT), backend, str(file), str(STEPS)])
+def results(backend, count, folder, *options):
+    file = folder / f"{count}{options}.npz"
+    running = group_run.processes(backend, count, [str(SCRIPT), backend, str(file), str(STEPS), *options])
     said = [process.communicate(timeout=900)[0] for process in running]
     assert [process.returncode for process in running] == [0] * count, said
     with np.load(file) as found:
@@ -35,10 +37,12 @@ def alone(request, tmp_path_factory):
     return request.param, folder, results(request.param, 1, folder)
 
 
-@pytest.mark.parametrize("count", [2])
-def test_parameters_losses_and_statistics_are_those_of_one_process(alone, count):
+@pytest.mark.parametrize("options", [(), ("shard",), ("change",)], ids=["whole", "sharded", "resumed"])
+def test_parameters_losses_and_statistics_are_those_of_one_process(alone, options):
     backend, folder, expected = alone
-    found = results(backend, count, folder)
+    if options and not load(backend).shards:
+        pytest.skip(f"{backend} keeps all parameters in every process")
+    found = results(backend, 2, folder, *options)
     assert found.keys() == expected.keys() and any("variance" in name for name in expected)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=0, atol=BOUND * max(np.abs(value).max(), 1.0), err_msg=name)
@@ -62,13 +66,17 @@ def command(backend, folder, *options, **named):
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
+@pytest.mark.parametrize("shard", [(), ("--shard",)], ids=["whole", "sharded"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_run_of_two_processes_has_one_writer_and_resumes_on_any_number(backend, tmp_path):
-    done = command(backend, tmp_path / "two", "--processes", "2", "--json")
+def test_a_run_of_two_processes_has_one_writer_and_resumes_on_any_number(backend, shard, tmp_path):
+    if shard and not load(backend).shards:
+        pytest.skip(f"{backend} keeps all parameters in every process")
+    done = command(backend, tmp_path / "two", "--processes", "2", *shard, "--json")
     assert done.returncode == 0, done.stderr
     variants = json.loads(done.stdout)["variants"]
     assert {name: one["processes"] for name, one in variants.items()} == {"dense": 2, "mpo": 2}
-    assert json.loads((tmp_path / "two" / "config.json").read_text())["starts"][0]["processes"] == 2
+    begun = json.loads((tmp_path / "two" / "config.json").read_text())["starts"][0]
+    assert (begun["processes"], begun["sharded"]) == (2, bool(shard))
     again = command(backend, tmp_path / "two", "--resume", "--json")
     assert again.returncode == 0 and json.loads(again.stdout)["variants"] == variants
     alone = command(backend, tmp_path / "one", "--json")
@@ -78,10 +86,19 @@ def test_a_run_of_two_processes_has_one_writer_and_resumes_on_any_number(backend
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_shares_are_refused_in_one_line(backend, tmp_path):
+    several = [] if load(backend).shards else ["--processes", "2"]
+    done = command(backend, tmp_path, "--shard", *several)
+    assert done.returncode == 1 and done.stderr.count("error: ") == 1 and "Traceback" not in done.stderr
+    assert ("keeps all parameters in every process" if several else "one process trains") in done.stderr
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_lost_process_ends_the_other_with_one_line_and_the_run_resumes_alone(backend, tmp_path):
     variant = ("--variant", "mpo")
+    shard = ("--shard",) if load(backend).shards else ()
     environments = group_environments(backend, 2)
-    first, second = (started(backend, tmp_path, *variant, steps="6000", **own) for own in environments)
+    first, second = (started(backend, tmp_path, *variant, *shard, steps="6000", **own) for own in environments)
     while first.poll() is None and not (tmp_path / "mpo" / "checkpoint.safetensors").exists():
         time.sleep(0.02)
     second.kill()
@@ -102,6 +119,14 @@ def test_a_batch_that_does_not_divide_is_refused(backend, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.skipif("tensorflow" not in BACKENDS, reason="MPONET_BACKENDS does not name tensorflow")
+def test_a_graph_sums_the_bytes_of_the_parameters_and_of_the_loss(tmp_path):
+    found = results("tensorflow", 2, tmp_path, "bytes")
+    for name, model in group_run.models():
+        if model.name == "fc2":  # no batch norm, whose statistics are summed, too
+            assert found[f"{name}:bytes"] == 8 * (parameter_count(model) + 1)
+
+
 @pytest.mark.skipif("torch" not in BACKENDS, reason="MPONET_BACKENDS does not name torch")
 @pytest.mark.parametrize("variant", ["dense", "mpo"])
 def test_a_step_sums_the_bytes_of_the_parameters_and_no_more(variant):
@@ -109,10 +134,8 @@ def test_a_step_sums_the_bytes_of_the_parameters_and_no_more(variant):
     from torch import distributed as dist
     from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
-    from mponet.backend import load
     from mponet.models import build
     from mponet.models.init import start
-    from mponet.models.shapes import parameter_count
     from mponet_torch.ops.group import data_parallel
 
     model, summed = build("fc2", variant), []

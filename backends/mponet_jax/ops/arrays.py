@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.experimental import multihost_utils
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from mponet.contraction.ops import Body
@@ -75,7 +76,7 @@ class Ops:
             return body((rows,), (None,), None)[0][0]
 
         # rows of a batch may lie on several devices: then every block takes some of each device's
-        return ((_strided if jax.device_count() > 1 else _consecutive)(block, inputs, tile),), ()
+        return ((_by_device if jax.device_count() > 1 else _consecutive)(block, inputs, tile),), ()
 
 
 def _consecutive(block: Callable[[Array], Array], inputs: Array, tile: int) -> Array:
@@ -87,17 +88,21 @@ def _consecutive(block: Callable[[Array], Array], inputs: Array, tile: int) -> A
     return jnp.concatenate([results, block(inputs[whole:])]) if whole < rows else results
 
 
-def _strided(block: Callable[[Array], Array], inputs: Array, tile: int) -> Array:
-    """Blocks of every n-th row, so that a batch that is sharded over its rows stays where it is."""
+def _by_device(block: Callable[[Array], Array], inputs: Array, tile: int) -> Array:
+    """Blocks that take as many rows of every device, so that a sharded batch stays where it is."""
     rows, width = inputs.shape
-    least = -(-rows // tile)
-    # blocks of equal size that every device has a part of; padding would move rows between devices
-    even = (count for count in range(least, 2 * least) if rows % (count * jax.device_count()) == 0)
-    count = next(even, least)
-    size = -(-rows // count)
-    padded = jnp.pad(inputs, ((0, size * count - rows), (0, 0))) if rows % count else inputs
-    done: Array = lax.map(block, padded.reshape(size, count, width).swapaxes(0, 1))
-    return done.swapaxes(0, 1).reshape(size * count, done.shape[-1])[:rows]
+    devices = jax.device_count()
+    own = -(-rows // devices)
+    count = -(-own // max(tile // devices, 1))
+    size = -(-own // count)
+    padded = jnp.pad(inputs, ((0, own * devices - rows), (0, 0))) if own * devices > rows else inputs
+    parts = padded.reshape(devices, own, width)
+    if size * count > own:  # along an axis that is not sharded: no row moves
+        parts = jnp.pad(parts, ((0, 0), (0, size * count - own), (0, 0)))
+    blocks = parts.reshape(devices, count, size, width).swapaxes(0, 1)
+    done: Array = lax.map(block, blocks.reshape(count, devices * size, width))
+    done = done.reshape(count, devices, size, -1).swapaxes(0, 1).reshape(devices, count * size, -1)
+    return done[:, :own].reshape(devices * own, -1)[:rows]
 
 
 def _alike(a: Array, b: Array) -> tuple[Array, Array]:
@@ -171,7 +176,12 @@ def from_numpy(array: ArrayLike, dtype: Any, device: Any = None) -> Array:
 
 
 def to_numpy(array: Array) -> NDArray[Any]:
-    """The array's numbers in its own dtype (bfloat16, which numpy lacks, as float32)."""
+    """The array's numbers in its own dtype (bfloat16, which numpy lacks, as float32).
+
+    Of an array that is spread over processes, those of all: every process must call this.
+    """
+    if isinstance(array, jax.Array) and not (array.is_fully_addressable or array.is_fully_replicated):
+        array = multihost_utils.process_allgather(array, tiled=True)
     return np.array(array, np.float32 if array.dtype == jnp.bfloat16 else array.dtype)
 
 

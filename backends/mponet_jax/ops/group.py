@@ -19,6 +19,8 @@ from mponet.group import ALONE, Group, losing
 
 #: Axis of the mesh that rows of a batch are spread over.
 DATA = "data"
+#: Of an array that every device holds.
+WHOLE = PartitionSpec()
 #: Words in the messages of lost connections.
 LOST = ("gloo", "nccl", "heartbeat", "coordination", "unavailable", "deadline_exceeded")
 
@@ -35,9 +37,9 @@ def group() -> Group:
         with _stdout_to_stderr():
             jax.distributed.initialize(**numbers)
             if jax.process_count() > 1:
-                _wait()
+                _agree(True)
     count = jax.process_count() if jax.distributed.is_initialized() else 1
-    return ALONE if count == 1 else Group(jax.process_index(), count, _wait, _losing)
+    return ALONE if count == 1 else Group(jax.process_index(), count, _agree, _losing)
 
 
 @lru_cache(maxsize=1)
@@ -46,13 +48,28 @@ def mesh() -> Mesh:
     return Mesh(np.array(jax.devices()), (DATA,))
 
 
-def replicated(value: Any) -> Any:
-    """An array that every process holds."""
+def share(shape: tuple[int, ...]) -> PartitionSpec:
+    """How an array is spread over the devices: along its longest axis that divides among them."""
+    count = mesh().size
+    axis = max((k for k, size in enumerate(shape) if size % count == 0), key=lambda k: shape[k], default=None)
+    return PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, DATA)
+
+
+def placed(value: Any, spec: PartitionSpec = WHOLE) -> Any:
+    """An array of the whole mesh, from the same numbers in every process."""
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(replicated(jax.random.key_data(value)), impl=jax.random.key_impl(value))
+        return jax.random.wrap_key_data(placed(jax.random.key_data(value)), impl=jax.random.key_impl(value))
     numbers = np.asarray(value)
-    sharding = NamedSharding(mesh(), PartitionSpec())
-    return jax.make_array_from_callback(numbers.shape, sharding, lambda index: numbers[index])
+    return jax.make_array_from_callback(numbers.shape, NamedSharding(mesh(), spec), lambda index: numbers[index])
+
+
+def kept(tree: Any, *, whole: bool = False) -> Any:
+    """Within a compiled step, arrays as devices keep them between steps: each a share, or whole."""
+
+    def keep(value: Any) -> Any:
+        return jax.lax.with_sharding_constraint(value, NamedSharding(mesh(), WHOLE if whole else share(value.shape)))
+
+    return jax.tree.map(keep, tree)
 
 
 def batched(rows: Any) -> Any:
@@ -96,6 +113,6 @@ def _leave() -> None:
     os._exit(1)
 
 
-def _wait() -> None:
+def _agree(value: bool) -> bool:
     with _losing():
-        multihost_utils.sync_global_devices("mponet")
+        return bool(multihost_utils.process_allgather(np.asarray(value))[0])

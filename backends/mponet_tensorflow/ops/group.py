@@ -21,7 +21,7 @@ def group() -> Group:
     if count < 2:
         return ALONE
     resolved = strategy().cluster_resolver
-    return Group(int(resolved.task_id), count, _wait, _losing)
+    return Group(int(resolved.task_id), count, _agree, _losing)
 
 
 @lru_cache(maxsize=1)
@@ -58,6 +58,13 @@ def _is_loss(error: Exception) -> bool:
 _losing = partial(losing, _is_loss)
 
 
-def _wait() -> None:
+def _agree(value: bool) -> bool:
     with _losing():
-        strategy().run(tf.function(lambda: averaged([tf.ones(())])[0]))
+        first = float(value and strategy().cluster_resolver.task_id == 0)
+        means = strategy().run(_mean, args=(tf.constant(first),))
+        return float(strategy().experimental_local_results(means)[0]) > 0
+
+
+@tf.function(autograph=False)  # type: ignore[untyped-decorator]
+def _mean(value: Array) -> Array:
+    return averaged([value])[0]

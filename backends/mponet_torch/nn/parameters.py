@@ -19,6 +19,7 @@ from mponet_torch.nn.dense import adopt, dense_weights
 from mponet_torch.nn.frozen import FrozenWeights, unfreeze_layer
 from mponet_torch.nn.weight import DenseWeight
 from mponet_torch.ops.arrays import OPS, Array, from_numpy, to_numpy
+from mponet_torch.ops.group import share_of
 from mponet_torch.ops.kept import WeightCache
 from mponet_torch.ops.planning import PlanCache, planner
 
@@ -248,17 +249,11 @@ class ParameterAccess(nn.Module, OperatorLayer):
         if not isinstance(array, torch.Tensor):
             return np.asarray(array)
         check_real(dtype_name(array.dtype), "the array")
-        return to_numpy(array.full_tensor() if hasattr(array, "full_tensor") else array)
+        return to_numpy(array)
 
     def _write(self, parameter: Any, values: NDArray[Any]) -> None:
         with torch.no_grad():
-            whole = torch.tensor(values)
-            if hasattr(parameter, "device_mesh"):  # a part of it lies here, as FSDP2 and tensor parallelism have it
-                from torch.distributed.tensor import distribute_tensor
-
-                whole = whole.to(parameter.device, parameter.dtype)
-                whole = distribute_tensor(whole, parameter.device_mesh, parameter.placements)
-            parameter.copy_(whole)
+            parameter.copy_(share_of(torch.tensor(values).to(parameter.device, parameter.dtype), parameter))
 
     def _planning(self) -> tuple[str, PlanningContext]:
         first = self.tensors[0]

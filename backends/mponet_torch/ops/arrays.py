@@ -230,8 +230,11 @@ def from_numpy(array: NDArray[Any], dtype: torch.dtype, device: torch.device) ->
 
 
 def to_numpy(array: Array) -> NDArray[Any]:
-    """The tensor's numbers in its own dtype (bfloat16, which numpy lacks, as float32)."""
-    array = array.detach().cpu()
+    """The tensor's numbers in its own dtype (bfloat16, which numpy lacks, as float32).
+
+    Of a tensor that is spread over processes, those of all: every process must call this.
+    """
+    array = (array.full_tensor() if hasattr(array, "full_tensor") else array).detach().cpu()
     if array.dtype == torch.bfloat16:
         array = array.float()
     return np.array(array.numpy())

@@ -1,6 +1,8 @@
 """The processes that train one model together, by `torch.distributed`."""
 
+import atexit
 import os
+import warnings
 from functools import partial
 from typing import Any
 
@@ -20,9 +22,10 @@ def group() -> Group:
     """The group that ``torchrun`` names in the environment; one process where it names none."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        atexit.register(_leave)
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return ALONE
-    return Group(dist.get_rank(), dist.get_world_size(), _wait, _losing)
+    return Group(dist.get_rank(), dist.get_world_size(), _agree, _losing)
 
 
 def data_parallel(native: nn.Module) -> nn.Module:
@@ -31,6 +34,33 @@ def data_parallel(native: nn.Module) -> nn.Module:
     Running statistics are equal everywhere, since batch norms see the whole batch.
     """
     return DistributedDataParallel(native)
+
+
+def fully_sharded(native: nn.Module) -> nn.Module:
+    """The module with its parameters spread over the processes by `fully_shard` (FSDP2).
+
+    Each layer gathers its parameters when it runs, and gradients are averaged as they are spread.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    # a layer's output may be a view of its rows; it warns of changes in place, and there are none
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module", UserWarning)
+    mesh = init_device_mesh(next(native.parameters()).device.type, (dist.get_world_size(),))
+    native.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # or it refuses kernels
+    for module in reversed(list(native.modules())):  # inner modules first
+        if module is native or any(True for _ in module.parameters(recurse=False)):
+            fully_shard(module, mesh=mesh)
+    return native
+
+
+def share_of(whole: Array, like: Array) -> Array:
+    """The share of a whole array that this process keeps, laid out as ``like``; all where it is."""
+    if not hasattr(like, "device_mesh"):
+        return whole
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(whole, like.device_mesh, like.placements)
 
 
 def summed(values: Array) -> Array:
@@ -65,6 +95,15 @@ def _is_loss(error: Exception) -> bool:
 _losing = partial(losing, _is_loss)
 
 
-def _wait() -> None:
+def _leave() -> None:
+    """Leave the group before Python ends, which threads of FSDP2 would abort otherwise."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _agree(value: bool) -> bool:
     with _losing():
-        dist.barrier()
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        first = torch.tensor(value and dist.get_rank() == 0, dtype=torch.int32, device=device)
+        dist.all_reduce(first)
+        return bool(first)

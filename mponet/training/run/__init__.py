@@ -12,6 +12,7 @@ a `Reporter`, and gives a `Result` per variant.  In the folder::
 A result is computed from the metrics, so that a resumed run and an uninterrupted one report alike.
 """
 
+from mponet.training.run.execute import check_shards as check_shards
 from mponet.training.run.execute import run as run
 from mponet.training.run.folder import RunFolder as RunFolder
 from mponet.training.run.reporter import Reporter as Reporter

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mponet.backend import Backend, Numbers, Parameters, Trainer
-from mponet.errors import DivergedError, RecipeError
+from mponet.errors import BackendError, DivergedError, RecipeError
 from mponet.files import exists
 from mponet.files.lock import locked
 from mponet.group import ALONE, Group
@@ -42,6 +43,7 @@ def run(
     variants: Sequence[str] = PAPER_VARIANTS,
     resume: bool = False,
     device: str | None = None,
+    shard: bool = False,
     reporter: Reporter | None = None,
 ) -> dict[str, Result]:
     """Train variants of a model one after the other.
@@ -63,15 +65,17 @@ def run(
         resume: continue where ``folder`` ends, on this backend or another; what is finished is not
             trained again.
         device: of the backend; None for its default.
+        shard: whether each process of a group keeps a share of the parameters and of the
+            optimiser's state instead of all; checkpoints are the same.
         reporter: is told what happens.
 
     Raises:
         RecipeError: ``folder`` holds these variants and ``resume`` is false, it holds a run of
-            other settings, another process works in it, the model does not fit the memory, or the
-            batch does not divide among the processes.
+            other settings, another process works in it, the model does not fit the memory, the
+            batch does not divide among the processes, or ``shard`` is true for one process.
         CheckpointError: a file in ``folder`` is damaged, or cannot be written.
         DataError: the data set does not fit the model.
-        BackendError: another process that trains with this one ended.
+        BackendError: another process that trains with this one ended, or the backend cannot shard.
     """
     if dataset.name != settings.data:
         raise RecipeError(f"data set is {dataset.name!r}; expected {settings.data!r} as in the settings; load that one")
@@ -79,13 +83,12 @@ def run(
     for variant in variants:
         check_memory(settings.networks[variant], settings.recipe)
     arrays = Arrays.of(dataset, settings.networks[variants[0]].input_shape, settings.recipe)
-    group = backend.group()
-    _check_shares(settings.recipe, group)
+    group = _group(backend, settings.recipe, shard)
     if not group.leads:
         return _follow(settings, backend, group, arrays, folder, variants, device)
     with locked(folder, LOCK), group.losing():
         run_folder = RunFolder.open(folder, settings, variants, resume=resume)
-        changes = run_folder.note_start(backend, device, group.count)
+        changes = run_folder.note_start(backend, device, group)
         for variant in variants:
             group.wait()
             if variant not in run_folder.results():
@@ -115,12 +118,35 @@ def _follow(
     return found
 
 
-def _check_shares(recipe: Recipe, group: Group) -> None:
+def check_shards(backend: Backend) -> None:
+    """Check that processes of a backend can keep a share of the parameters each.
+
+    Raises:
+        BackendError: they cannot.
+    """
+    if not backend.shards:
+        raise BackendError(
+            f"backend {backend.name!r} keeps all parameters in every process; expected torch or jax to shard them; "
+            "leave --shard out, or choose one of these"
+        )
+
+
+def _group(backend: Backend, recipe: Recipe, shard: bool) -> Group:
+    """The processes that train together, of which each has an equal share of every batch."""
+    if shard:
+        check_shards(backend)
+    group = backend.group()
+    if shard and group.count == 1:
+        raise RecipeError(
+            "one process trains, and has nobody to share parameters with; expected several; start more with "
+            "--processes N or torchrun, or leave --shard out"
+        )
     if recipe.batch % group.count:
         raise RecipeError(
             f"the batch of {recipe.batch} does not divide among {group.count} processes; expected equal shares; start "
             "another number of processes"
         )
+    return replace(group, sharded=shard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +207,7 @@ class _Variant:
         """Append to ``records`` during training, and save what a later process needs."""
         settings, saved = self.folder.settings, perf_counter()
         begin, seconds = (records[-1].step, records[-1].seconds) if records else (0, 0.0)
-        leads = self.group.leads
-        if not records and leads:
+        if not records:
             self._measure(self.backend.parameters(native), 0, 0.0)
         blocks = train(
             self.backend,
@@ -197,23 +222,28 @@ class _Variant:
             device=self.device,
             group=self.group,
         )
-        if not leads:
-            records.extend(record for record in blocks if not record.interim)
-            return
-        with Log(self.folder.metrics(self.variant)) as log:
+        with Log(self.folder.metrics(self.variant)) if self.group.leads else nullcontext() as log:
             for record in blocks:
                 if record.interim:
                     watcher.advanced(record)
                     continue
                 records.append(record)  # before anything can go wrong: the result is computed from them
-                log.write(metrics.as_dict(record))
+                if log is not None:
+                    log.write(metrics.as_dict(record))
                 watcher.advanced(record)
-                if not record.diverged and (record.accuracy is not None or perf_counter() - saved > SAVE_EVERY):
-                    log.sync()
+                due = record.accuracy is not None or perf_counter() - saved > SAVE_EVERY
+                if not record.diverged and self.group.agree(due):  # clocks differ between processes
+                    if log is not None:
+                        log.sync()
                     self._save(native, trainer, record)
                     saved = perf_counter()
 
     def _save(self, native: Any, trainer: Trainer, record: Record) -> None:
+        """Write a checkpoint in the process that leads, of parameters that all may hold a share of.
+
+        Raises:
+            DivergedError: in every process, where a number is not finite.
+        """
         settings = self.folder.settings
         parameters, optimizer = self.backend.parameters(native), trainer.state()
         if not all(np.isfinite(value).all() for value in (*parameters.values(), *optimizer.values())):
@@ -223,6 +253,8 @@ class _Variant:
             )
         if record.accuracy is not None:
             self._measure(evaluated(parameters, optimizer), record.step, record.epoch)
+        if not self.group.leads:
+            return
         save(
             self.folder.checkpoint(self.variant),
             Checkpoint(
@@ -237,12 +269,12 @@ class _Variant:
         )
 
     def _measure(self, parameters: Mapping[str, Numbers], step: int, epoch: float) -> None:
-        """Append the spectra of the operators, if there are any.
+        """Append the spectra of the operators, if there are any, in the process that leads.
 
         They are on the disk before the checkpoint of this step.
         """
         model = self.folder.settings.networks[self.variant]
-        if spectra.has_operators(model):
+        if self.group.leads and spectra.has_operators(model):
             with Log(self.folder.spectra(self.variant)) as log:
                 log.write(spectra.measure(model, parameters, step, epoch).as_dict())
                 log.sync()

@@ -16,6 +16,7 @@ from mponet.contraction.machine import cores
 from mponet.contraction.planner import mode
 from mponet.errors import CheckpointError, RecipeError
 from mponet.files import exists, read_json, remove_leftovers, write_json, writing
+from mponet.group import ALONE, Group
 from mponet.models import VARIANTS
 from mponet.training.checkpoint import NAME as CHECKPOINT
 from mponet.training.checkpoint import Checkpoint, load
@@ -46,6 +47,7 @@ class Start:
             the process may use; it may change the last bits, too.  None in files of earlier
             versions.
         processes: that train together.
+        sharded: whether each of them keeps a share of the parameters.
     """
 
     backend: Name
@@ -54,6 +56,7 @@ class Start:
     plans: Name = "model"
     threads: Positive | None = None
     processes: Positive = 1
+    sharded: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """The fields, for JSON."""
@@ -168,14 +171,16 @@ class RunFolder:
             raise RecipeError(_other(path, lines))
         return checkpoint
 
-    def note_start(self, backend: Backend, device: str | None, processes: int = 1) -> list[str]:
+    def note_start(self, backend: Backend, device: str | None, group: Group = ALONE) -> list[str]:
         """Add to config.json who trains from now on.
 
         What differs from the start before, one line each.
         """
         versions = {"mponet": __version__, "python": platform.python_version(), "numpy": np.__version__}
         where = device or backend.devices()[0]
-        start = Start(backend.name, where, versions | backend.versions(), mode(), _threads(), processes)
+        start = Start(
+            backend.name, where, versions | backend.versions(), mode(), _threads(), group.count, group.sharded
+        )
         earlier = starts_of(self.path)
         config = {"format": FORMAT, "format_version": FORMAT_VERSION, "settings": self.settings.as_dict()}
         write_json(self.path / CONFIG, {**config, "starts": [one.as_dict() for one in (*earlier, start)]})
