@@ -8,7 +8,8 @@ one process after 50 steps in float64, for FC2 and a small VGG, dense and MPO.  
 second over those of one process; with more processes than cores nothing can be gained.  *Bytes*:
 what a step sums over all processes, which is the gradient of every parameter, dense over MPO, and
 the time that a ring of ``n`` processes takes for it, ``2 (n - 1) / n`` of the bytes over the
-bandwidth of a link.  A test counts what PyTorch really sums (tests/backends/test_groups.py).
+bandwidth of a link.  Tests count what the frameworks really sum (tests/backends/test_groups.py and
+test_jax_sharding.py).
 """
 
 import argparse

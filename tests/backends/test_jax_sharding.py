@@ -38,7 +38,7 @@ TILES = (None, 128)
 SHAPES = (MPOShape((8, 8), (8, 8), (1, 4, 1)), MPOShape((4, 2, 5), (3, 4, 4), (1, 3, 3, 1)))
 COLLECTIVE = re.compile(r"= \(?(.*?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(")
 MOVES = ("all-gather", "all-to-all", "collective-permute")
-CASES = ("plans_share_flops", "odd_tiles_agree", "shard_map_sums", "training_exchanges")
+CASES = ("plans_share_flops", "odd_tiles_agree", "cores_are_sharded", "shard_map_sums", "training_exchanges")
 
 
 @pytest.mark.timeout(900)
@@ -116,6 +116,66 @@ def odd_tiles_agree():
                     assert close(loss_of(plan)(*shared), expected), (plan, rows, kind)
                     compiled = loss_of(plan).lower(*shared).compile()
                 assert not exchanges(compiled.as_text(), "all-gather"), (plan, rows, kind)
+
+
+#: Axes of two cores ``(left, input, output, right)`` that lie on two devices each.
+PLACES = {
+    "output": (P(None, None, "model", None), P()),
+    "input": (P(), P(None, "model", None, None)),
+    "bond": (P(None, None, None, "model"), P("model", None, None, None)),
+}
+
+
+def cores_are_sharded():
+    """Cores over a leg or the bond, the batch over the other axis of a 2 x 2 mesh."""
+    layer = MPOLinear((4, 6), (6, 8), 4, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
+    graph, state = nnx.split(layer)
+    for rows in (16, 512):  # plans of few rows and of many
+        x = np.random.default_rng(0).normal(size=(rows, 24))
+
+        @jax.jit
+        def step(state, x):
+            def loss(state, x):
+                outputs = nnx.merge(graph, state)(x)
+                return jnp.sin(outputs).sum(), outputs
+
+            return jax.value_and_grad(loss, (0, 1), has_aux=True)(state, x)
+
+        expected = step(state, x)
+        for kind in KINDS:
+            mesh = jax.make_mesh((2, 2), ("data", "model"), axis_types=(kind,) * 2)
+            for name, specs in PLACES.items():
+                with jax.sharding.set_mesh(mesh):
+                    placed = jax.device_put(state, NamedSharding(mesh, P()))
+                    for core, spec in zip(("core1", "core2"), specs, strict=True):
+                        raw = placed[core].get_raw_value()
+                        placed[core].set_raw_value(jax.device_put(raw, NamedSharding(mesh, spec)))
+                    (batch,) = spread(mesh, x, spec=P("data", None))
+                    found = step(placed, batch)
+                    compiled = step.lower(placed, batch).compile()
+                assert close(found, expected), (name, kind, rows)
+                moving = [
+                    line
+                    for line in compiled.as_text().splitlines()
+                    if sum(sum(exchanges(line, name)) for name in MOVES) >= x.nbytes / 2 and crosses(line)
+                ]
+                assert not moving, (name, kind, rows, moving)
+
+
+def crosses(line):
+    """Whether a collective joins devices with other rows: 0 and 1 hold the same ones."""
+    axes = re.search(r"mesh\[(.*?)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? \{(.*?)\}", line)
+    if axes is None:
+        groups = re.search(r"(?:replica_groups|source_target_pairs)=(\S+)", line)
+        return groups is None or not groups[1].startswith(("{{0,1},{2,3}}", "[2,2]<=[4],", "{{0,1},{1,0}"))
+    devices = np.arange(4)
+    if axes[2]:
+        devices = devices.reshape([int(size) for size in axes[2].split(",")])
+        devices = devices.transpose([int(axis) for axis in axes[3].split(",")] if axes[3] else None)
+    grid = devices.reshape([int(size) for size in re.findall(r"=(\d+)", axes[1])])
+    joined = [int(axis) for axis in re.findall(r"axis_(\d+)", axes[4])]
+    groups = np.moveaxis(grid, joined, range(len(joined))).reshape(prod(grid.shape[axis] for axis in joined), -1)
+    return bool((groups // 2 != groups[0] // 2).any())
 
 
 def shard_map_sums():
