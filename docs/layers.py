@@ -158,8 +158,8 @@ FAULTS = (
     (
         "41",
         "A sharded batch on explicit and automatic meshes",
-        "backends/test_jax_transforms.py",
-        "test_devices_share_the_work_and_agree",
+        "backends/test_jax_sharding.py",
+        "test_four_devices",
     ),
     (
         "43",
