@@ -67,4 +67,4 @@ def _agree(value: bool) -> bool:
 
 @tf.function(autograph=False)  # type: ignore[untyped-decorator]
 def _mean(value: Array) -> Array:
-    return averaged([value])[0]
+    return averaged([tf.identity(value)])[0]  # a copy lies on a device, which an argument does not
