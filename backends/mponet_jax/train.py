@@ -238,7 +238,8 @@ def _compiled(
         whole = kept(parameters, whole=True) if sharded else parameters
         (loss, others), slopes = _slopes(anatomy, whole, others, batch, labels, masks)
         if sharded:
-            loss, others, slopes = *kept((loss, others), whole=True), kept(slopes)
+            loss, others = kept((loss, others), whole=True)
+            slopes = kept(slopes)
         updates, inner = optimizer.update(slopes, inner, parameters)
         stepped = tuple(
             (leaf - rate * update).astype(leaf.dtype) for leaf, update in zip(parameters, updates, strict=True)

@@ -58,8 +58,9 @@ def share_of(whole: Array, like: Array) -> Array:
     """The share of a whole array that this process keeps, laid out as ``like``; all where it is."""
     if not hasattr(like, "device_mesh"):
         return whole
-    from torch.distributed.tensor import distribute_tensor
+    from torch.distributed.tensor import DTensor, distribute_tensor  # takes a second or two
 
+    assert isinstance(like, DTensor)
     return distribute_tensor(whole, like.device_mesh, like.placements)
 
 
