@@ -32,7 +32,6 @@ FILE = WritableFile()
 @click.group(
     epilog="""\b
 Examples:
-  mponet bench layers --backends torch
   mponet bench layers --backends torch,jax,tensorflow --json bench.json
   mponet bench layers --rows fc2-d4,fc2-d16 --no-peers --rounds 30
   mponet bench inference --backends jax --rows 4096-d16

@@ -9,7 +9,7 @@ is taken away, so two processes cannot both succeed, also where a file system ha
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -109,60 +109,64 @@ def claimed(folder: Path, watch: Watch) -> Iterator[Event | None]:
         yield None
         return
     number = found[-1] + 1 if found else 1
-    handle = _made(folder / f"claim-{number}")
-    if handle is None:
-        yield None
-        return
-    ended, lost = Event(), Event()
+    ended, lost, handles = Event(), Event(), list[int]()
     beating = Thread(target=_beat, args=(folder, number, ended, lost), daemon=True)
-    beating.start()
-    try:
-        yield lost
+    try:  # from before the claim is made, so that Ctrl-C at any moment leaves none
+        if _make(folder / f"claim-{number}", handles):
+            beating.start()
+            yield lost
+        else:
+            yield None
     finally:
         ended.set()
-        beating.join()
-        for k in _claims(folder):
-            if k <= number:
-                with suppress(OSError):
-                    (folder / f"claim-{k}").unlink()
-        os.close(handle)
+        if beating.is_alive():
+            beating.join()
+        _release(folder, number, handles)
 
 
-def _made(claim: Path) -> int | None:
-    """An open, locked claim that this process made; None if another made it first.
+def _make(claim: Path, handles: list[int]) -> bool:
+    """Make a claim, open and locked; False if another process made it first.
 
     It gets its name with its content and its lock, so that no other process sees it without.
+
+    Args:
+        claim: the file.
+        handles: get those of the files that are made.
     """
     part = temporary_path(claim.parent)
     with writing(claim):
-        handle = _owned(part)
         try:
+            _own(part, handles)
             os.link(part, claim)
         except FileExistsError:
-            os.close(handle)
-            return None
+            return False
         except OSError:  # a file system without links
-            os.close(handle)
-            return _owned_or_none(claim)
+            with suppress(FileExistsError):
+                _own(claim, handles)
+                return True
+            return False
         finally:
-            part.unlink()
-    return handle
+            part.unlink(missing_ok=True)
+    return True
 
 
-def _owned(path: Path) -> int:
-    """A new file that is locked and names this process."""
+def _own(path: Path, handles: list[int]) -> None:
+    """Make a new file that is locked and names this process."""
     owner = Owner(_machine(), socket.gethostname(), os.getpid())
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-    try_lock(handle, exclusive=True)
-    os.write(handle, to_json(asdict(owner)).encode())
-    return handle
+    handles.append(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644))
+    try_lock(handles[-1], exclusive=True)
+    os.write(handles[-1], to_json(asdict(owner)).encode())
 
 
-def _owned_or_none(path: Path) -> int | None:
-    try:
-        return _owned(path)
-    except FileExistsError:
-        return None
+def _release(folder: Path, number: int, handles: Sequence[int]) -> None:
+    """Remove a claim that one of the handles is of, and those before it."""
+    for handle in handles:
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(handle), (folder / f"claim-{number}").stat()):
+                for k in _claims(folder):
+                    if k <= number:
+                        (folder / f"claim-{k}").unlink(missing_ok=True)
+        os.close(handle)
 
 
 def _beat(folder: Path, number: int, ended: Event, lost: Event) -> None:

@@ -84,6 +84,38 @@ def test_of_many_that_find_a_stale_claim_one_takes_it_over(tmp_path):
     assert owners == [["claim-1", "claim-2"]] and names(tmp_path) == []
 
 
+def test_an_interruption_at_any_line_of_a_claim_leaves_none(tmp_path):
+    def interrupted_at(line):
+        """Whether entering a claim was interrupted at the given line that it runs."""
+        seen, entered = [], []
+
+        def trace(frame, event, _):
+            if frame.f_code.co_filename != claim.__file__:
+                return None
+            if event == "line" and not entered:
+                seen.append(frame.f_lineno)
+                if len(seen) == line:
+                    raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            with claim.claimed(tmp_path / "cell", claim.Watch()):
+                entered.append(True)
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+    line = 1
+    while interrupted_at(line):
+        assert not list(tmp_path.glob("*/claim-*"))
+        line += 1
+    assert line > 20
+
+
 def test_an_owner_learns_that_its_claim_was_taken_over(tmp_path, monkeypatch):
     monkeypatch.setattr(claim, "HEARTBEAT", 0.02)
     with claim.claimed(tmp_path, claim.Watch()) as lost:
