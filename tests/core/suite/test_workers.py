@@ -101,7 +101,7 @@ def test_an_interruption_at_any_line_of_a_claim_leaves_none(tmp_path):
         before = sys.gettrace()
         sys.settrace(trace)
         try:
-            with claim.claimed(tmp_path / "cell", claim.Watch()):
+            with claim.claimed(tmp_path / f"cell-{line}", claim.Watch()):
                 entered.append(True)
         except KeyboardInterrupt:
             return True
