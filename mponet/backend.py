@@ -203,10 +203,10 @@ class Choice:
 
 
 def normalize(name: str) -> str:
-    """The canonical name behind ``name``: case, blanks, stray quotes and aliases are forgiven.
+    """The canonical name for ``name``: case, blanks, stray quotes and aliases are forgiven.
 
     Raises:
-        BackendError: nobody knows it.
+        BackendError: no installed package has it.
     """
     plain = name.strip().strip("'\"").strip().lower()
     for known, adapter in ADAPTERS.items():

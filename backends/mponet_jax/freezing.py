@@ -19,7 +19,7 @@ def freeze(model: Module, *, in_place: bool = False, heads: bool = False) -> tup
     sweep, or the matrix where no sweep is clearly faster.  An embedding keeps its cores laid out
     for lookups.  With ``MPONET_PLAN=measure`` candidates are timed instead.
 
-    What is kept are variables that are no parameters, and the parameters of frozen layers become
+    What is kept are variables that are not parameters, and the parameters of frozen layers become
     such variables: `flax.nnx.Optimizer` with ``wrt=nnx.Param`` does not train them.  `unfreeze`
     ends the freezing.  Numbers that are written to a core are not seen.
 

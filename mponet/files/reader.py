@@ -30,7 +30,7 @@ def read_if_present(path: Path, limit: int = MAX_DOCUMENT) -> bytes | None:
             refuses to read it.
     """
     try:
-        # a pipe would block until somebody writes; O_NONBLOCK opens it at once, so it can be
+        # a pipe would block until a process writes; O_NONBLOCK opens it at once, so it can be
         # refused
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
         try:

@@ -281,7 +281,7 @@ def check_tensors(wiring: NetworkShape, tensors: Sequence[Any]) -> tuple[Array, 
 
 
 def _is_own(name: str, given: Sequence[str]) -> bool:
-    """Whether a bond keeps its name: it has one, nobody else has it, and it is not a leg's."""
+    """Whether a bond keeps its name: it has one, no other node has it, and it is not a leg's."""
     return not name.startswith("__") and given.count(name) == 1 and LEG.fullmatch(name) is None
 
 

@@ -68,7 +68,7 @@ def test_scores_are_those_of_the_cost_model_in_the_order_of_the_candidates(shape
     st.sampled_from(MACHINES[:2]),
 )
 def test_many_sites_get_the_fastest_of_all_sweeps(shape, batch, purpose, machine):
-    """The whole enumeration, one plan after the other, is the oracle; memory is no limit here."""
+    """The whole enumeration, one plan after the other, is the oracle; memory is not limited."""
     machine = replace(machine, training_memory_share=1e9, forward_memory_share=1e9)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "MAX_GROUPS", shape.sites)

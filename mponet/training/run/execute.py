@@ -138,7 +138,7 @@ def _group(backend: Backend, recipe: Recipe, shard: bool) -> Group:
     group = backend.group()
     if shard and group.count == 1:
         raise RecipeError(
-            "one process trains, and has nobody to share parameters with; expected several; start more with "
+            "one process trains, and has no other to share parameters with; expected several; start more with "
             "--processes N or torchrun, or leave --shard out"
         )
     if recipe.batch % group.count:
