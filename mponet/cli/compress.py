@@ -1,5 +1,6 @@
 """``mponet compress``: a checkpoint of matrices to one of operators, without a framework."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -86,11 +87,12 @@ def compress(
         )
         if worker + (engine is not None) + dry_run > 1:
             raise CompressionError("worker, engine and dry-run exclude one another; expected one of them")
-        job = Order(source, out, config, calibration, bond, structures).open()
+        order = Order(source, out, config, calibration, bond, structures)
+        job = order.open()
         if engine is not None:
             sums = tuple(file.resolve() for file in calibration)
-            order = Order(source.resolve(), out.resolve(), config, sums, bond, structures)
-            calls = {f"worker {number}": (order,) for number in range(1, jobs + 1)}
+            there = replace(order, source=source.resolve(), out=out.resolve(), calibration=sums)
+            calls = {f"worker {number}": (there,) for number in range(1, jobs + 1)}
             run_on_ray(work_on, calls, _tell_task, address=address, cpus=1, gpus=0)
         with error_console().status("reading") as status:
 

@@ -26,7 +26,8 @@ def run_on_ray(
     Args:
         function: does a task; gives a line about how it ended.
         calls: arguments by name of a task.
-        tell: called with the name of a task and such a line.
+        tell: called with the name of a task and such a line.  One that raises ends as
+            ``failed: ...``, and does not stop the others.
         address: of the cluster; None starts one on this machine, or uses ``RAY_ADDRESS``.
         cpus: processors that a task takes.
         gpus: accelerators that a task takes.
@@ -52,8 +53,8 @@ def run_on_ray(
             name, attempt = pending.pop(done)
             try:
                 tell(name, ray.get(done))
-            except ray.exceptions.RayTaskError as error:
-                raise error.cause if isinstance(error.cause, Exception) else error from error
+            except ray.exceptions.RayTaskError as error:  # would raise again in another process
+                tell(name, f"failed: {' '.join(str(error.cause).split())}")
             except ray.exceptions.RayError as error:
                 reason = type(error).__name__
                 if attempt < ATTEMPTS:

@@ -6,6 +6,7 @@ at; another takes it over.  The result has the bytes that one process gives.
 """
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import sleep
@@ -17,7 +18,7 @@ from mponet.compress.plan import CompressionPlan
 from mponet.compress.stream.bonds import with_bond
 from mponet.compress.stream.job import LOCK, Job, begun, fit_part, open_job, parts_of, write_result
 from mponet.compress.stream.output import DESCRIPTION
-from mponet.errors import CheckpointError
+from mponet.errors import CheckpointError, CompressionError
 from mponet.files.claim import Watch, claimed
 from mponet.files.lock import locked
 
@@ -74,17 +75,30 @@ def work(job: Job, *, processes: int = 1, progress: Progress | None = None) -> C
         CheckpointError: the folder holds something else, or a file cannot be read or written.
         CompressionError: a pattern matches nothing, or the budget cannot be met.
     """
-    watch = Watch()
+    fresh = not job.out.exists()
     _check_result(job)
-    with locked(job.out, LOCK, shared=True):
-        while not _is_whole(job):
-            try:
-                _step(job, watch, processes, progress)
-            except CheckpointError:
-                if not _is_whole(job):  # another worker has just cleared the parts
-                    raise
-        shutil.rmtree(job.parts, ignore_errors=True)
-        return CompressionPlan.load(job.out / DESCRIPTION)
+    try:
+        with locked(job.out, LOCK, shared=True):
+            _finish(job, processes, progress)
+            return CompressionPlan.load(job.out / DESCRIPTION)
+    except (CheckpointError, CompressionError):
+        if fresh:  # an order that turns out impossible leaves no folders, but those that hold something
+            for folder in (job.parts / "plan", job.parts, job.out):
+                with suppress(OSError):
+                    folder.rmdir()
+        raise
+
+
+def _finish(job: Job, processes: int, progress: Progress | None) -> None:
+    """Take steps until the result is whole, by whomever, and clear the parts."""
+    watch = Watch()
+    while not _is_whole(job):
+        try:
+            _step(job, watch, processes, progress)
+        except CheckpointError:
+            if not _is_whole(job):  # otherwise another worker has just cleared the parts
+                raise
+    shutil.rmtree(job.parts, ignore_errors=True)
 
 
 def work_on(order: Order) -> str:

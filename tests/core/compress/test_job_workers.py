@@ -114,6 +114,13 @@ def test_bad_orders_are_one_line_and_status_2(source, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_an_impossible_order_of_a_worker_leaves_nothing(source, tmp_path):
+    done = started(source, tmp_path / "out", "--worker", "--include", "nothing")
+    _, err = done.communicate(timeout=60)
+    assert done.returncode == 2 and "Traceback" not in err and err.startswith("error: ")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed")
 def test_tasks_of_ray_give_the_bytes_of_one_process(source, whole, tmp_path):
     done = started(source, tmp_path / "out", "--engine", "ray", "--jobs", "2")

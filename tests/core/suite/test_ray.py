@@ -24,6 +24,10 @@ class RayError(Exception):
 class RayTaskError(RayError):
     """What Ray raises if a task's function raises."""
 
+    def __init__(self, cause):
+        super().__init__(str(cause))
+        self.cause = cause
+
 
 def stand_in(deaths):
     """The functions of Ray that mponet uses; a task runs when it is asked for.
@@ -44,7 +48,10 @@ def stand_in(deaths):
         if deaths.get(arguments[0], 0):
             deaths[arguments[0]] -= 1
             raise RayError
-        return function(*arguments)
+        try:
+            return function(*arguments)
+        except Exception as error:
+            raise RayTaskError(error) from error
 
     return SimpleNamespace(
         is_initialized=lambda: True,
@@ -89,6 +96,17 @@ def test_a_task_whose_process_dies_is_submitted_again_a_few_times(tmp_path, ray)
     ] * 2
     assert [line for name, line in told if name == CELLS[1]][-1].startswith(f"its process died {on_ray.ATTEMPTS} times")
     assert (tmp_path / CELLS[0] / "result.json").exists() and not (tmp_path / CELLS[1]).exists()
+
+
+def test_a_task_that_raises_is_told_once_and_the_others_go_on(tmp_path, ray):
+    def run(name):
+        if name == "b":
+            raise ValueError("no\nway")
+        return "done"
+
+    told = []
+    on_ray.run_on_ray(run, {k: (k,) for k in "abc"}, lambda *line: told.append(line), address=None, cpus=2, gpus=0)
+    assert told == [("a", "done"), ("b", "failed: no way"), ("c", "done")]
 
 
 def test_without_ray_one_line_says_how_to_get_it(monkeypatch, tmp_path):
