@@ -96,10 +96,10 @@ def differentiated(plan: Any) -> Any:
     """A step of JAX: outputs, and gradients of inputs and cores."""
     import jax
 
-    from mponet_jax.ops.contraction import recomputed
+    from mponet_jax.ops.contraction import differentiable
 
     def both(x: Any, slope: Any, *cores: Any) -> Any:
-        outputs, pull_back = jax.vjp(lambda x, *cores: recomputed(plan, x, cores, None), x, *cores)
+        outputs, pull_back = jax.vjp(lambda x, *cores: differentiable(plan, x, cores, None), x, *cores)
         return outputs, pull_back(slope)
 
     return both

@@ -69,7 +69,7 @@ DIFFERENCES = (
     (
         "mponet_jax",
         "ops/contraction.py",
-        "Primals Tensors recomputed",
+        "Primals Tensors differentiable",
         "JAX differentiates the forward pass itself, its states computed again",
     ),
     (
@@ -108,7 +108,7 @@ DIFFERENCES = (
     (
         "mponet_torch",
         "ops/contraction.py",
-        "sweep backward weights_of small_beside_activations",
+        "sweep backward weights_of records_as_much forward_saving",
         "its GPUs have kernels, and autograd records one product as well; XLA fuses on its own",
     ),
     (

@@ -7,6 +7,7 @@ import click
 from mponet.backend import TRAINABLE, load
 from mponet.cli.output import json_option, print_json
 from mponet.contraction.cost import Purpose, cost
+from mponet.contraction.memory import memory_budget
 from mponet.contraction.planner import FINALISTS, ITEMSIZE, PURPOSES, PlanRequest, PlanSet, mode, rounded
 from mponet.contraction.program import DEFAULT_BATCH
 from mponet.contraction.search import AnyPlan
@@ -67,6 +68,12 @@ With MPONET_PLAN=measure, layers choose as --measure does, and so does this comm
     metavar="B",
     help=f"Framework: {', '.join(TRAINABLE)}.  Default: $MPONET_BACKEND, else the first installed.",
 )
+@click.option(
+    "--memory",
+    type=click.IntRange(0),
+    metavar="BYTES",
+    help="Memory beside that of the activations.  Default: $MPONET_MEMORY, else by the size of the layer.",
+)
 @click.option("--measure", is_flag=True, help=f"Time the best {FINALISTS} candidates here.")
 @click.option("--top", type=click.IntRange(1), default=8, show_default=True, help="Number of candidates to show.")
 @json_option
@@ -78,6 +85,7 @@ def plan(
     purpose: Purpose,
     dtype: str,
     backend: str | None,
+    memory: int | None,
     measure: bool,
     top: int,
     as_json: bool,
@@ -85,12 +93,14 @@ def plan(
     """Explain how a layer with factors INPUTS and OUTPUTS is contracted.
 
     Each candidate is a way to merge neighbouring cores into groups, an order to sweep a batch
-    through them, and a size of tiles.  Shown are predicted times and what they are made of, memory
-    beside that of the activations, and the winner.
+    through them, a size of tiles, and whether a training step saves its states.  Shown are
+    predicted times and what they are made of, memory beside that of the activations, and the
+    winner.
     """
     shape = MPOShape.from_factors(inputs, outputs, bond[0] if len(bond) == 1 else bond)
     planner = load(backend).planner
-    request = PlanRequest(shape, rounded(batch), ITEMSIZE[dtype], planner.machine(dtype), planner.purposes)
+    machine, budget = planner.machine(dtype), memory_budget(memory)
+    request = PlanRequest(shape, rounded(batch), ITEMSIZE[dtype], machine, planner.purposes, budget)
     plans = PlanSet.of(request, planner.runner if measure or mode() == "measure" else None, dtype)
     if as_json:
         print_json({"backend": planner.name, **_facts(plans, request, purpose, top)})
@@ -107,6 +117,8 @@ def _facts(plans: PlanSet, request: PlanRequest, purpose: Purpose, top: int) -> 
             **parts._asdict(),
             "measured_seconds": plans.seconds.get((purpose, plan)),
             "workspace_bytes": request.workspace_bytes(plan, purpose),
+            "saves_states": plan.saves_states,
+            "saved_bytes": request.saved_bytes(plan),
         }
 
     return {

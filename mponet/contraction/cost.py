@@ -20,9 +20,11 @@ from mponet.operators.topology import NetworkShape
 Purpose = Literal["forward", "training", "inference"]
 
 
-#: How often the tensors are merged, and products taken for their gradients; weights are made again
-#: for a backward pass.
-MERGES: Mapping[Purpose, tuple[int, int]] = {"inference": (0, 0), "forward": (1, 0), "training": (2, 2)}
+#: How often the tensors are merged, and products taken for their gradients; weights that are not
+#: saved are made again for a backward pass.
+Merges = tuple[int, int]
+MERGES: Mapping[Purpose, Merges] = {"inference": (0, 0), "forward": (1, 0), "training": (2, 2)}
+MERGES_SAVING: Merges = (1, 2)
 #: How the gradient of a step's weight adds up: one product; a product for each of a broadcast; one
 #: product of copies.
 Gathering = Literal["plain", "apart", "joined"]
@@ -83,8 +85,9 @@ def cost(
 ) -> Cost:
     """The predicted cost of a plan.
 
-    Training computes the states again up to the last step, and for each step adds up the weight's
-    gradient and pulls that of the state back: two products of the same size.
+    Training computes the states again up to the last step, unless the plan saves them, and for each
+    step adds up the weight's gradient and pulls that of the state back: two products of the same
+    size.
 
     Args:
         plan: the plan.
@@ -101,9 +104,9 @@ def cost(
     tiles = ceil(batch / rows)
     products = moving = 0.0
     calls = 0
-    last = len(program.steps) - 1
-    #: Both ways in training, and once more as the states are computed again.
-    transpositions = 3 if purpose == "training" else 1
+    saves = purpose == "training" and plan.saves_states
+    last = 0 if saves else len(program.steps) - 1  # steps from here on are not computed again
+    transpositions = count_transpositions(purpose, saves)
     # a plan that is asked for by hand has a cost on every machine
     bandwidth = machine.transpose_bandwidth or machine.memory_bandwidth
     for number, step in enumerate(program.steps):
@@ -113,9 +116,17 @@ def cost(
             calls += tiles
         if step.transposition is not None:
             moving += tiles * transpositions * 2 * rows * step.prefix * step.inner * itemsize / bandwidth
+    if saves:
+        moving += machine.saved_moves * sum(machine.moving(size * itemsize) for size in _states(program, batch))
     for order in program.orders:
         moving += (2 if purpose == "training" else 1) * machine.moving(2 * batch * order.elements * itemsize)
-    return Cost(_merging(program, purpose, itemsize, machine), products, moving, calls * machine.call_overhead)
+    merges = MERGES_SAVING if saves else MERGES[purpose]
+    return Cost(_merging(program, merges, itemsize, machine), products, moving, calls * machine.call_overhead)
+
+
+def count_transpositions(purpose: Purpose, saves: bool) -> int:
+    """How often a state is transposed: both ways in training, and once more to compute it again."""
+    return (2 if saves else 3) if purpose == "training" else 1
 
 
 def dense(
@@ -138,29 +149,54 @@ def workspace(plan: BasePlan, batch: int, *, purpose: Purpose = "forward", machi
     """Largest number of elements that a pass keeps beside inputs, outputs and their gradients.
 
     In training the state of every step is there when the backward pass begins, and sums of
-    gradients over a broadcast product keep one weight for each of its products.
+    gradients over a broadcast product keep one weight for each of its products. Gradients of states
+    take the memory of the states, unless those are saved; then each such sum is gone before the
+    gradient of the state is made.
     """
     if machine.kernel_flops and fusable(plan):
         matrix = plan.shape.dense_parameters if purpose == "training" and uses_dense_gradient(plan, batch) else 0
         return matrix + 2 * sum(step.rows * step.inner for step in plan.steps)
     program: Program = plan.program
     rows = min(batch, plan.tile or batch)
-    states = [
-        rows * step.prefix * step.inner * step.suffix
-        for k, step in enumerate(program.steps)
-        if k > 0 or step.transposition is not None
-    ]
-    #: A weight that is a view of its tensor takes no memory.
-    laid_out = [step for step in program.steps if step.unfolding is None or step.unfolding.axes is not None]
-    weights = sum(step.rows * step.inner for step in laid_out)
+    states, weights = _states(program, rows), _weights(program)
     reordered = batch * sum(order.elements for order in program.orders)
     if purpose != "training":
         return weights + sum(sorted(states)[-2:]) + reordered
+    if plan.saves_states:
+        made = [0] * (len(program.steps) - len(states)) + states  # 0 where the state is the inputs
+        apart_sums = [
+            step.rows * step.inner * rows * step.prefix if apart(step.rows, step.inner, step.suffix) else 0
+            for step in program.steps
+        ]
+        later = [*made[1:], 0]
+        beside = max(after + max(own, total) for after, own, total in zip(later, made, apart_sums, strict=True))
+        sums = sum(step.rows * step.inner for step in program.steps)
+        return weights + sum(states) + beside + sums + 2 * reordered
     sums = sum(
         step.rows * step.inner * (rows * step.prefix if apart(step.rows, step.inner, step.suffix) else 1)
         for step in program.steps
     )
     return weights + sum(states) + sums + 2 * reordered
+
+
+def saved(plan: BasePlan, batch: int) -> int:
+    """Elements that a plan saves between the passes of a training step, beside its inputs."""
+    return _weights(plan.program) + sum(_states(plan.program, batch)) if plan.saves_states else 0
+
+
+def _states(program: Program, rows: int) -> list[int]:
+    """Elements of the states of so many rows, but for the first where that is the inputs."""
+    return [
+        rows * step.prefix * step.inner * step.suffix
+        for k, step in enumerate(program.steps)
+        if k > 0 or step.transposition is not None
+    ]
+
+
+def _weights(program: Program) -> int:
+    """Elements of the weights; one that is a view of its tensor takes no memory."""
+    laid_out = [step for step in program.steps if step.unfolding is None or step.unfolding.axes is not None]
+    return sum(step.rows * step.inner for step in laid_out)
 
 
 def _fused(plan: Plan, batch: int, purpose: Purpose, itemsize: int, machine: Machine) -> Cost:
@@ -173,11 +209,11 @@ def _fused(plan: Plan, batch: int, purpose: Purpose, itemsize: int, machine: Mac
     training, matrix = purpose == "training", uses_dense_gradient(plan, batch)
     size = batch * (plan.shape.in_features + plan.shape.out_features) * itemsize
     once = 2 * batch * fused_multiplications(plan) / (machine.kernel_flops * speed(plan) * 4 / itemsize)
-    merging = _merging(plan.program, purpose, itemsize, machine)
+    merging = _merging(plan.program, MERGES[purpose], itemsize, machine)
     products = once
     if training and matrix:
         whole = rebuilt(plan.shape)
-        merging += _merging(whole.program, purpose, itemsize, machine) / 2  # the way back alone
+        merging += _merging(whole.program, MERGES[purpose], itemsize, machine) / 2  # the way back alone
         sizes = (batch, plan.shape.in_features, plan.shape.out_features)
         products += once + machine.multiplying(sizes, 1, itemsize)
     elif training:
@@ -212,7 +248,8 @@ def step_products(
         rows: of the batch, in one tile.
         purpose: what is run.
         summed: how the gradient of the weight adds up.
-        recomputed: whether training runs the forward product twice; not that of the last step.
+        recomputed: whether training runs the forward product twice; not that of the last step, and
+            not where states are saved.
     """
     times = rows * step.prefix
     plain = summed == "plain"
@@ -230,32 +267,32 @@ def step_products(
             yield (count * step.suffix, step.rows, step.inner), 1, 3 * (state + result) + weight
 
 
-def _merging(program: Program, purpose: Purpose, itemsize: int, machine: Machine) -> float:
+def _merging(program: Program, merges: Merges, itemsize: int, machine: Machine) -> float:
     """Seconds of the products of tensors, and of the copies that lay them out."""
     unfoldings = [step.unfolding for step in program.steps]
     seconds = 0.0
     for one in program.products:
-        seconds += product_seconds(one.sizes, purpose, itemsize, machine)
+        seconds += product_seconds(one.sizes, merges, itemsize, machine)
         unfoldings += one.left_unfolding, one.right_unfolding
-    return seconds + sum(copy_seconds(unfolding, purpose, itemsize, machine) for unfolding in unfoldings)
+    return seconds + sum(copy_seconds(unfolding, merges, itemsize, machine) for unfolding in unfoldings)
 
 
-def product_seconds(sizes: tuple[Any, Any, Any], purpose: Purpose, itemsize: int, machine: Machine) -> Any:
+def product_seconds(sizes: tuple[Any, Any, Any], merges: Merges, itemsize: int, machine: Machine) -> Any:
     """Seconds of one product of tensors ``(m, k) @ (k, n)`` and of laying out its result."""
-    forward, backward = MERGES[purpose]
+    forward, backward = merges
     products = (forward + backward) * (machine.multiplying(sizes, 1, itemsize) + machine.call_overhead)
     moved = machine.moving(3 * sizes[0] * sizes[2] * itemsize)
     return products + (forward + backward / 2) * (moved + machine.call_overhead)
 
 
-def copy_seconds(unfolding: Unfolding | None, purpose: Purpose, itemsize: int, machine: Machine) -> float:
+def copy_seconds(unfolding: Unfolding | None, merges: Merges, itemsize: int, machine: Machine) -> float:
     """Seconds to lay out a tensor; none where its numbers stay in place."""
     if unfolding is None or unfolding.axes is None:
         return 0.0
-    return float(layout_seconds(prod(unfolding.shape), purpose, itemsize, machine))
+    return float(layout_seconds(prod(unfolding.shape), merges, itemsize, machine))
 
 
-def layout_seconds(elements: Any, purpose: Purpose, itemsize: int, machine: Machine) -> Any:
+def layout_seconds(elements: Any, merges: Merges, itemsize: int, machine: Machine) -> Any:
     """Seconds to copy so many elements into another order; of each, for an array."""
-    forward, backward = MERGES[purpose]
+    forward, backward = merges
     return (forward + backward / 2) * (machine.moving(2 * elements * itemsize) + machine.call_overhead)

@@ -23,14 +23,17 @@ class GraphPlan(BasePlan):
         path: the pairs in order, as opt_einsum gives them: places in the list of what is left,
             where the inputs come first, then the nodes; the product goes to its end.
         tile: rows of the batch led through at a time; None for all.
+        saves_states: whether a training step saves weights and states for the backward pass.
 
     Raises:
-        PlanError: the path does not end in one tensor, or the tile is not a positive number.
+        PlanError: the path does not end in one tensor, the tile is not a positive number, or a plan
+            that saves states has tiles.
     """
 
     shape: NetworkShape
     path: tuple[tuple[int, int], ...]
     tile: int | None = None
+    saves_states: bool = False
 
     def __post_init__(self) -> None:
         left = len(self.shape.names) + 1
@@ -42,7 +45,7 @@ class GraphPlan(BasePlan):
                 f"path is {self.path}; expected {left - 1} pairs of places in a list of the inputs and "
                 f"{len(self.shape.names)} nodes"
             )
-        self._check_tile()
+        self._check_options()
 
     @cached_property
     def program(self) -> Program:
@@ -60,10 +63,9 @@ class GraphPlan(BasePlan):
         return transposed_size(self.program)
 
     def __str__(self) -> str:
-        tiles = f", tiles of {self.tile}" if self.tile else ""
         if len(self.steps) == 1:
-            return f"rebuild W, 1 product{tiles}"
-        return f"pass {' > '.join(self._names[step.weight] for step in self.steps)}{tiles}"
+            return f"rebuild W, 1 product{self._options}"
+        return f"pass {' > '.join(self._names[step.weight] for step in self.steps)}{self._options}"
 
     @property
     def _tensor_names(self) -> tuple[str, ...]:

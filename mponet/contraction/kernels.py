@@ -58,7 +58,9 @@ def fusable(plan: BasePlan) -> TypeGuard[Plan]:
     if not isinstance(plan, Plan):
         return False
     count = len(plan.groups)
-    if count not in (2, 3) or plan.transposed or plan.tile is not None or plan.order != tuple(range(count - 1, -1, -1)):
+    if plan.transposed or plan.saves_states or plan.tile is not None:
+        return False
+    if count not in (2, 3) or plan.order != tuple(range(count - 1, -1, -1)):
         return False
     sizes = Sizes.of(plan)
     return min(sizes.inputs + sizes.outputs) > 1 and all(_fit(one) for one in (sizes, sizes.transposed))

@@ -50,6 +50,8 @@ class Machine:
             none.
         transpose_bandwidth: bytes per second at which a state is transposed before a product
             (`mponet.contraction.plan`); 0 where broadcast products are fast, and none has to be.
+        saved_moves: how often a state that is saved for the backward pass is moved in addition to
+            what products read and write; 0 where sweeps save none.
     """
 
     flops: float = 1.7e11
@@ -65,6 +67,7 @@ class Machine:
     forward_memory_share: float = 0.1
     kernel_flops: float = 0.0
     transpose_bandwidth: float = 0.0
+    saved_moves: float = 1.0
 
     @overload
     def moving(self, size: float) -> float: ...
@@ -105,6 +108,7 @@ _GPU = Machine(
     bmm_overhead=2e-9,
     training_memory_share=1.0,
     forward_memory_share=1.0,
+    saved_moves=0.0,  # not measured
 )
 #: Loops over tiles are slow where a compiler makes them, and it plans memory on its own: states may
 #: take as much again as the activations, and four times as much in a forward pass alone.
@@ -131,12 +135,17 @@ DEFAULTS: Mapping[str, Machine] = {
         transpose_bandwidth=1.6e11,
     ),
     "tensorflow": replace(
-        _COMPILED, llc_bandwidth=4e10, memory_bandwidth=2.5e10, cache_bytes=1 << 23, call_overhead=1.6e-4
+        _COMPILED,
+        llc_bandwidth=4e10,
+        memory_bandwidth=2.5e10,
+        cache_bytes=1 << 23,
+        call_overhead=1.6e-4,
+        saved_moves=2.0,
     ),
 }
-#: What is taken from `DEFAULTS` however the rest is measured: kernels and turns, which the samples
-#: of a fit have not.
-_UNMEASURED = ("kernel_flops", "transpose_bandwidth")
+#: What is taken from `DEFAULTS` however the rest is measured: kernels, turns and saved states,
+#: which the samples of a fit have not.
+_UNMEASURED = ("kernel_flops", "transpose_bandwidth", "saved_moves")
 VARIABLE = "MPONET_CACHE"
 #: No machine has constants beyond these: seconds, bytes, and either per second.
 LEAST, MOST = 1e-12, 1e20

@@ -19,6 +19,10 @@ product is a plain one.
 
 *Tiles* sweep a few rows of the batch at a time, so that what lies between two steps stays in the
 cache.
+
+The backward pass needs the states of the steps. It computes them again, tile by tile, or the
+forward pass *saves* them, which takes memory for the whole batch and one product less for each step
+but the last.
 """
 
 from dataclasses import dataclass
@@ -43,6 +47,7 @@ class Plan(BasePlan):
         tile: rows of the batch swept at a time; None for all.
         transposed: whether the state is transposed before each product, so that none is a broadcast
             product.
+        saves_states: whether a training step saves weights and states for the backward pass.
 
     >>> plan = Plan(MPOShape.from_factors((8, 4, 4), (4, 4, 8), 2), (1, 2), (1, 0), tile=16)
     >>> print(plan)
@@ -51,8 +56,8 @@ class Plan(BasePlan):
     (1026048, 1638400)
 
     Raises:
-        PlanError: the groups do not cover the sites, the order takes a group from the middle, or
-            a transposed plan does not sweep from the left.
+        PlanError: the groups do not cover the sites, the order takes a group from the middle,
+            a transposed plan does not sweep from the left, or one that saves states has tiles.
     """
 
     shape: MPOShape
@@ -60,6 +65,7 @@ class Plan(BasePlan):
     order: tuple[int, ...]
     tile: int | None = None
     transposed: bool = False
+    saves_states: bool = False
 
     def __post_init__(self) -> None:
         sites, count = self.shape.sites, len(self.groups)
@@ -69,7 +75,7 @@ class Plan(BasePlan):
             raise PlanError(
                 f"order is {self.order}; expected each of the {count} groups once, always an end of those left"
             )
-        self._check_tile()
+        self._check_options()
         if self.transposed and (count == 1 or self.order != tuple(range(count))):
             raise PlanError(f"order is {self.order}; expected several groups from the left for a transposed plan")
 
@@ -134,11 +140,11 @@ class Plan(BasePlan):
         return self.groups, self.order, self.transposed
 
     def __str__(self) -> str:
-        tiles = (", transposed" if self.transposed else "") + (f", tiles of {self.tile}" if self.tile else "")
+        options = (", transposed" if self.transposed else "") + self._options
         if len(self.groups) == 1:
-            return f"rebuild W, 1 product{tiles}"
+            return f"rebuild W, 1 product{options}"
         sites = [f"{a + 1}-{b}" if b - a > 1 else f"{b}" for a, b in self.spans]
-        return f"sweep cores {' > '.join(sites[group] for group in self.order)}{tiles}"
+        return f"sweep cores {' > '.join(sites[group] for group in self.order)}{options}"
 
 
 @lru_cache(maxsize=4096)

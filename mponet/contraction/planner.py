@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from statistics import median
 from time import perf_counter
-from typing import get_args
+from typing import Any, get_args
 
-from mponet.contraction.cost import Purpose, cost, workspace
+from mponet.contraction.cost import Purpose, cost, saved, workspace
 from mponet.contraction.machine import DEFAULT_COSTS, Machine, machine_of
+from mponet.contraction.memory import memory_budget
 from mponet.contraction.program import DEFAULT_BATCH
 from mponet.contraction.search import AnyPlan, Shape, count_candidates, fits, memory_limit, ranked, share
 from mponet.errors import PlanError
@@ -39,6 +40,8 @@ class PlanRequest:
         itemsize: bytes per number.
         machine: the constants of the cost model.
         purposes: the passes for which the framework runs a plan of its own; training is one.
+        memory: bytes that a pass may take beside inputs, outputs and their gradients; None for the
+            default, `mponet.contraction.search.memory_limit`.
     """
 
     shape: Shape
@@ -46,6 +49,7 @@ class PlanRequest:
     itemsize: int = 4
     machine: Machine = DEFAULT_COSTS
     purposes: tuple[Purpose, ...] = PURPOSES
+    memory: int | None = None
 
     def run_as(self, purpose: Purpose) -> Purpose:
         """The purpose whose plan runs: inference without kept weights is a forward pass.
@@ -69,7 +73,8 @@ class PlanRequest:
 
     def ranked(self, purpose: Purpose, top: int | None = None) -> list[AnyPlan]:
         """The candidates, or the ``top`` best, the one that the model prefers first."""
-        return ranked(self.shape, self.batch, purpose=purpose, itemsize=self.itemsize, machine=self.machine, top=top)
+        options: Any = {"itemsize": self.itemsize, "machine": self.machine, "memory": self.memory}
+        return ranked(self.shape, self.batch, purpose=purpose, top=top, **options)
 
     def count(self, purpose: Purpose) -> int:
         """Number of candidates."""
@@ -80,7 +85,7 @@ class PlanRequest:
 
         See `search.memory_limit`.
         """
-        return memory_limit(self.shape, self.rows, purpose, self.itemsize, self.machine)
+        return memory_limit(self.shape, self.rows, purpose, self.itemsize, self.machine, self.memory)
 
     def share(self, purpose: Purpose) -> float:
         """The part of the memory limit that grows with the batch, in bytes."""
@@ -90,9 +95,13 @@ class PlanRequest:
         """Bytes that a plan takes beside them."""
         return workspace(plan, self.rows, purpose=purpose, machine=self.machine) * self.itemsize
 
+    def saved_bytes(self, plan: AnyPlan) -> int:
+        """Bytes that a plan saves between the passes of a training step, beside its inputs."""
+        return saved(plan, self.rows) * self.itemsize
+
     def fits(self, plan: AnyPlan, purpose: Purpose) -> bool:
         """Whether a plan keeps within the memory limit."""
-        return fits(plan, self.batch, purpose, self.itemsize, self.machine)
+        return fits(plan, self.batch, purpose, self.itemsize, self.machine, self.memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +110,7 @@ class PlanSet:
 
     Attributes:
         forward: for a forward pass alone.
-        training: for a forward and a backward pass, which runs the sweep again.
+        training: for a forward and a backward pass.
         inference: for a forward pass whose weights are kept, since no core changes.
         request: what was asked; None for plans made by hand.
         seconds: median times of the candidates that were timed, by purpose and plan.
@@ -158,7 +167,9 @@ class PlanSet:
         return _table(self, self.request, purpose, top)
 
 
-def plans_for(shape: Shape, batch: int | None, dtype: str, backend: "PlanningContext") -> PlanSet:
+def plans_for(
+    shape: Shape, batch: int | None, dtype: str, backend: "PlanningContext", memory: int | None = None
+) -> PlanSet:
     """The plans of a backend's layer.
 
     Batches within an eighth of one another share a choice, so that few are made.
@@ -168,19 +179,21 @@ def plans_for(shape: Shape, batch: int | None, dtype: str, backend: "PlanningCon
         batch: rows; None while tracing, where the batch may vary.
         dtype: of the computation.
         backend: what the plans are chosen by.
+        memory: bytes that a pass may take beside inputs, outputs and their gradients; None for
+            what ``MPONET_MEMORY`` says, else the default.
     """
-    return _plans_for(shape, None if batch is None else rounded(batch), dtype, backend)
+    return _plans_for(shape, None if batch is None else rounded(batch), dtype, backend, memory_budget(memory))
 
 
 @lru_cache(maxsize=1024)
-def _plans_for(shape: Shape, rows: int | None, dtype: str, backend: "PlanningContext") -> PlanSet:
+def _plans_for(shape: Shape, rows: int | None, dtype: str, backend: "PlanningContext", memory: int | None) -> PlanSet:
     machine = backend.machine(dtype)
     if rows is None:  # it is being traced, and kernels take no part in that
         machine = replace(machine, kernel_flops=0.0)
     purposes = backend.purposes
     if rows is None:
         purposes = tuple(purpose for purpose in purposes if purpose != "inference")  # a trace keeps no weights
-    request = PlanRequest(shape, rows, ITEMSIZE.get(dtype, 4), machine, purposes)
+    request = PlanRequest(shape, rows, ITEMSIZE.get(dtype, 4), machine, purposes, memory)
     return PlanSet.of(request, backend.runner if mode() == "measure" and rows is not None else None, dtype)
 
 
@@ -256,7 +269,9 @@ def _table(plans: PlanSet, request: PlanRequest, purpose: Purpose, top: int) -> 
     chosen: AnyPlan = getattr(plans, purpose)
     shown = options if chosen in options else [*options[: top - 1], chosen]
     allowed = request.memory_limit(purpose)
-    matrix = ", that of a dense matrix included" if allowed > request.share(purpose) else ""
+    matrix = ", as asked for" if request.memory is not None else ""
+    if request.memory is None and allowed > request.share(purpose):
+        matrix = ", that of a dense matrix included"
     lines = [
         f"{request.shape}, batch {'unknown' if request.batch is None else request.batch}, {asked}{note}: "
         f"{request.count(purpose)} candidates, memory limit {allowed / 1e6:.2f} MB{matrix}",
@@ -273,7 +288,15 @@ def _table(plans: PlanSet, request: PlanRequest, purpose: Purpose, top: int) -> 
             + "".join(f"{time_text(time):>{11 if k < 2 else 10}}" for k, time in enumerate(times))
             + f"{taken / 1e6:>8.2f}{'' if request.fits(plan, purpose) else ' over the limit'}"
         )
-    return "\n".join([*lines, f"> {_reason(plans, request, purpose, chosen)}"])
+    between = f"; {_between(request, chosen)}" if purpose == "training" else ""
+    return "\n".join([*lines, f"> {_reason(plans, request, purpose, chosen)}{between}"])
+
+
+def _between(request: PlanRequest, chosen: AnyPlan) -> str:
+    """What is saved between the passes of a training step."""
+    if chosen.saves_states:
+        return f"saves {request.saved_bytes(chosen) / 1e6:.2f} MB of weights and states for its backward pass"
+    return "computes its states again in its backward pass"
 
 
 def _reason(plans: PlanSet, request: PlanRequest, purpose: Purpose, chosen: AnyPlan) -> str:

@@ -191,16 +191,23 @@ class BasePlan(NotebookRepr):
     Attributes:
         shape: the operator that the plan is for.
         tile: rows of the batch that are led through the steps at a time; None for all.
+        saves_states: whether the forward pass of a training step saves its weights and states for
+            the backward pass, which computes them again otherwise; only without tiles.
     """
 
     shape: Any
     tile: int | None
+    saves_states: bool
     #: A `functools.cached_property` of each kind of plan.
     program: Any
 
-    def _check_tile(self) -> None:
+    def _check_options(self) -> None:
         if self.tile is not None and (type(self.tile) is not int or self.tile < 1):
             raise PlanError(f"tile is {self.tile}; expected a whole number of at least 1 row, or None")
+        if self.saves_states and self.tile is not None:
+            raise PlanError(
+                f"a plan that saves states has tiles of {self.tile}; expected none: saved states leave the cache"
+            )
 
     @property
     @abstractmethod
@@ -262,9 +269,21 @@ class BasePlan(NotebookRepr):
         return names
 
     def with_tile(self, tile: int | None) -> Self:
-        """The same plan with other tiles."""
-        plan = replace(self, tile=tile)  # type: ignore[type-var]
-        if "program" in self.__dict__:  # does not depend on the tile, and takes long to make
+        """The same plan with other tiles, and without saved states where it has tiles."""
+        return self._changed(tile, self.saves_states and tile is None)
+
+    def saving(self) -> Self:
+        """The same plan without tiles that saves its states."""
+        return self._changed(None, True)
+
+    @property
+    def _options(self) -> str:
+        """Tiles and saved states in words, for the end of a line."""
+        return (f", tiles of {self.tile}" if self.tile else "") + (", states saved" if self.saves_states else "")
+
+    def _changed(self, tile: int | None, saves_states: bool) -> Self:
+        plan = replace(self, tile=tile, saves_states=saves_states)  # type: ignore[type-var]
+        if "program" in self.__dict__:  # depends on neither, and takes long to make
             plan.__dict__["program"] = self.__dict__["program"]
         return plan
 

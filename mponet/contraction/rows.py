@@ -20,46 +20,53 @@ def forward_rows(
     weights: Sequence[A],
     ops: ForwardOps[A],
     bias: A | None,
+    saving: bool,
     blocks: tuple[A, ...],
     out: tuple[A | None, ...],
     totals: Totals[A] | None,
 ) -> tuple[tuple[A, ...], Totals[A]]:
-    """The forward pass of a block.
+    """The forward pass of a block, and with ``saving`` all states that are not the inputs.
 
     A `mponet.contraction.ops.Body` once its first arguments are bound.
     """
     rows, last = ops.batch_size(blocks[0]), program.steps[-1]
-    state = _states(program, weights, blocks[0], ops)[-1]
+    states = _states(program.steps, weights, blocks[0], ops)
     place = None if out[0] is None else ops.reshape(out[0], _state_shape(last, rows, last.rows))
-    result = ops.reshape(_product(last, weights[-1], state, ops, place), (rows, program.out_features))
-    return (result if bias is None else ops.add(result, bias),), ()
+    result = ops.reshape(_product(last, weights[-1], states[-1], ops, place), (rows, program.out_features))
+    made = states if program.steps[0].transposition is not None else states[1:]  # the first may be the inputs
+    return (result if bias is None else ops.add(result, bias), *(made if saving else ())), ()
 
 
 def backward_rows(
     program: Program,
     weights: Sequence[A],
+    saved: Sequence[A],
     ops: Ops[A],
     wrt_inputs: bool,
+    tiled: bool,
     blocks: tuple[A, ...],
     out: tuple[A | None, ...],
     totals: Totals[A] | None,
 ) -> tuple[tuple[A, ...], Totals[A]]:
-    """The backward pass of a block, its states computed again.
+    """The backward pass of a block; states that are not ``saved`` are computed again.
 
-    The gradient of a state takes the state's memory.
+    The gradient of a state takes the state's memory, unless the state is saved.
     """
     block, gradient = blocks
     rows = ops.batch_size(block)
-    states = _states(program, weights, block, ops)
+    missing = program.steps[: len(program.steps) - len(saved)]
+    states = [*_states(missing, weights, block, ops), *saved]
     sums: list[A] = []
     for k in reversed(range(len(states))):
         step, state = program.steps[k], states.pop()
         gradient = ops.reshape(gradient, _state_shape(step, rows, step.rows))
         a, b = (state, gradient) if step.suffix == 1 else (gradient, state)
-        sums.append(ops.accumulate_gradient(None if totals is None else totals[k], a, b))
+        total = ops.accumulate_gradient(None if totals is None else totals[k], a, b)
+        # a sum that is complete takes less memory than one that goes on
+        sums.append(total if tiled else ops.finalize(total, block))
         if k == 0 and not wrt_inputs:
             break
-        place: A | None = state
+        place: A | None = None if saved else state
         if k == 0:  # the first state is the caller's array; its gradient goes straight to the result
             direct = out[0] is not None and step.transposition is None
             place = ops.reshape(out[0], _state_shape(step, rows, step.inner)) if direct else None  # type: ignore[arg-type]
@@ -72,13 +79,13 @@ def backward_rows(
     )
 
 
-def _states(program: Program, weights: Sequence[A], block: A, ops: ForwardOps[A]) -> list[A]:
-    """What each step multiplies its weight with."""
+def _states(steps: Sequence[Step], weights: Sequence[A], block: A, ops: ForwardOps[A]) -> list[A]:
+    """What each of the first steps multiplies its weight with."""
     rows, state = ops.batch_size(block), block
     states: list[A] = []
-    for k, step in enumerate(program.steps):
+    for k, step in enumerate(steps):
         if k > 0:
-            state = _product(program.steps[k - 1], weights[k - 1], state, ops)
+            state = _product(steps[k - 1], weights[k - 1], state, ops)
         if step.transposition is not None:
             state = step.transposition.apply(state, rows, ops)
         state = ops.reshape(state, _state_shape(step, rows, step.inner))

@@ -17,7 +17,7 @@ from mponet.contraction.graph_search import graph_candidates
 from mponet.contraction.machine import DEFAULT_COSTS, Machine
 from mponet.contraction.plan import Plan
 from mponet.contraction.program import DEFAULT_BATCH, BasePlan
-from mponet.contraction.scores import Scores, score_chain, score_each
+from mponet.contraction.scores import Scores, allows, score_chain, score_each
 from mponet.contraction.step_scores import Question
 from mponet.operators.shape import MPOShape
 from mponet.operators.topology import NetworkShape
@@ -32,32 +32,39 @@ TILES = (2, 4, 8, 16, 32, 64, 128, 512, 2048)
 #: A broadcast product as the first step is a little slower than as the last, which the model does
 #: not tell apart.
 LEFT_SWEEP_PENALTY = 1.03
-#: Bytes of a dense weight up to which a sweep may take the memory of that and its gradient,
+#: Bytes of a dense weight up to which a forward pass may take the memory of that and its gradient,
 #: whatever else there is.
 SMALL_MATRIX_BYTES = 1 << 22
 #: Factor on the time of a plan over the memory limit; no time of a plan within is this much longer.
 _OVER = 1e60
 
 
-def candidates(shape: Shape, batch: int | None = None, *, transposed: bool = False) -> Iterator[AnyPlan]:
+def candidates(
+    shape: Shape, batch: int | None = None, *, transposed: bool = False, saving: bool = False
+) -> Iterator[AnyPlan]:
     """Every plan worth considering, with tiles below ``batch`` (None: no tiles).
 
     For a chain those are all groupings and orders of up to `MAX_GROUPS` groups; with ``transposed``
-    also the plans that transpose the state before each product.  `ranked` adds the fastest sweeps
-    of more groups.  For another network see `mponet.contraction.graph_search`.
+    also the plans that transpose the state before each product, with ``saving`` those that save
+    states for a backward pass.  `ranked` adds the fastest sweeps of more groups.  For another
+    network see `mponet.contraction.graph_search`.
     """
     tiles = _tiles(batch)
     if isinstance(shape, NetworkShape):
-        yield from graph_candidates(shape, batch, tiles)
+        for plan in graph_candidates(shape, batch, tiles):
+            yield plan
+            if saving and plan.tile is None:
+                yield plan.saving()
         return
     sites = shape.sites
     for count in _group_counts(shape):
         for cuts in combinations(range(1, sites), count - 1):
             groups = tuple(b - a for a, b in pairwise((0, *cuts, sites)))
             for order, tile in product(_orders(count), tiles):
-                yield Plan(shape, groups, order, tile)
-                if transposed and count > 1 and order == tuple(range(count)):
-                    yield Plan(shape, groups, order, tile, transposed=True)
+                turns = (False, True) if transposed and count > 1 and order == tuple(range(count)) else (False,)
+                yield from (Plan(shape, groups, order, tile, turn) for turn in turns)
+                if saving and tile is None:
+                    yield from (Plan(shape, groups, order, None, turn, saves_states=True) for turn in turns)
 
 
 @overload
@@ -92,7 +99,7 @@ def choose(
 
     >>> from mponet.operators.shape import MPOShape
     >>> print(choose(MPOShape.from_factors((64, 64), (64, 64), 4), 512, purpose="training"))
-    sweep cores 2 > 1, tiles of 16
+    sweep cores 2 > 1, tiles of 32
     """
     return _chosen(shape, batch, purpose, itemsize, machine)
 
@@ -109,11 +116,13 @@ def ranked(
     purpose: Purpose = "forward",
     itemsize: int = 4,
     machine: Machine = DEFAULT_COSTS,
+    memory: int | None = None,
     top: int | None = None,
 ) -> list[AnyPlan]:
     """The candidates, best first.
 
-    Those within the memory limit by predicted time, then the others by it.
+    Those within the memory limit by predicted time, then the others: by it, or, where the limit is
+    given, by what they take.
 
     Args:
         shape: as in `choose`.
@@ -121,14 +130,17 @@ def ranked(
         purpose: as in `choose`.
         itemsize: as in `choose`.
         machine: as in `choose`.
+        memory: the limit in bytes; None for that of `memory_limit`.
         top: how many; None for all.
     """
     scores = _scores(shape, batch, purpose, itemsize, machine)
-    over = scores.workspace * itemsize > memory_limit(shape, batch, purpose, itemsize, machine)
+    over = scores.workspace * itemsize > memory_limit(shape, batch, purpose, itemsize, machine, memory)
     # times that differ by rounding alone are equal: the first candidate wins, in whatever order
     # sums are taken
     bits = scores.seconds.view(np.int64)
     times = ((bits + (1 << 15)) >> 16 << 16).view(np.float64)
+    if memory is not None:
+        times = np.where(over, scores.workspace, times)
     if top is None or top >= len(over):
         order = np.lexsort((times, over))
     else:  # sort those alone that may be among them
@@ -146,15 +158,20 @@ def count_candidates(
 
 
 def fits(
-    plan: BasePlan, batch: int | None, purpose: Purpose, itemsize: int = 4, machine: Machine = DEFAULT_COSTS
+    plan: BasePlan,
+    batch: int | None,
+    purpose: Purpose,
+    itemsize: int = 4,
+    machine: Machine = DEFAULT_COSTS,
+    memory: int | None = None,
 ) -> bool:
     """Whether a plan keeps within the memory limit.
 
-    Every plan does where the batch is not known.
+    Where the batch is not known, every plan does, but for those that save states if a limit is
+    given.
     """
-    return _workspace_bytes(plan, batch, purpose, itemsize, machine) <= memory_limit(
-        plan.shape, batch, purpose, itemsize, machine
-    )
+    taken = _workspace_bytes(plan, batch, purpose, itemsize, machine)
+    return taken <= memory_limit(plan.shape, batch, purpose, itemsize, machine, memory)
 
 
 @lru_cache(maxsize=4096)
@@ -164,25 +181,29 @@ def memory_limit(
     purpose: Purpose = "forward",
     itemsize: int = 4,
     machine: Machine = DEFAULT_COSTS,
+    memory: int | None = None,
 ) -> float:
     """Bytes that a sweep of this layer may take beside its inputs, outputs and their gradients.
 
-    It is a share of those (`Machine.training_memory_share`, for a forward pass alone
-    `Machine.forward_memory_share`).  A dense layer's matrix and gradient come on top where the
-    matrix is small, or where no plan within the share is predicted to be as fast as a dense layer.
-    Of a chain some plan always fits: the one that rebuilds the matrix.  Infinite for an unknown
-    batch.
+    That is ``memory`` where it is given.  Otherwise it is a share of those
+    (`Machine.training_memory_share`, for a forward pass alone `Machine.forward_memory_share`).  On
+    top comes what a dense layer takes for its matrix and the gradient: in training as much of it as
+    the last cache holds, in a forward pass all of it where the matrix is small.  All of it comes on
+    top where no plan is predicted to be as fast as a dense layer otherwise.  Of a chain some plan
+    then always fits: the one that rebuilds the matrix.  Infinite for an unknown batch.
     """
-    if batch is None:
-        return inf
-    allowed = share(shape, batch, purpose, itemsize, machine)
+    if batch is None or memory is not None:
+        return inf if memory is None else memory
     matrix = shape.dense_parameters * itemsize
-    if matrix <= SMALL_MATRIX_BYTES:
-        return allowed + 2 * matrix
+    granted = machine.llc_bytes if purpose == "training" else 2 * SMALL_MATRIX_BYTES
+    every = share(shape, batch, purpose, itemsize, machine) + 2 * matrix
+    if 2 * matrix <= granted:
+        return every
+    allowed = every - 2 * matrix + (granted if purpose == "training" else 0)
     scores = _scores(shape, batch, purpose, itemsize, machine)
     fastest = scores.seconds[scores.workspace * itemsize <= allowed].min(initial=inf)
     wanted = dense(shape, batch, purpose=purpose, itemsize=itemsize, machine=machine).seconds
-    return allowed if fastest <= wanted else allowed + 2 * matrix
+    return allowed if fastest <= wanted else every
 
 
 def share(shape: Shape, batch: int, purpose: Purpose, itemsize: int, machine: Machine) -> float:
@@ -199,9 +220,11 @@ def _scores(shape: Shape, batch: int | None, purpose: Purpose, itemsize: int, ma
     if isinstance(shape, MPOShape):
         scores = score_chain(shape, _tiles(batch), _group_counts(shape), question)
     else:
-        scores = score_each(tuple(candidates(shape, batch)), question)
-    if batch is None:
-        scores.workspace[:] = 0  # it is not known
+        plans = candidates(shape, batch, saving=True)
+        kinds = ((plan, {"transposed": False, "saving": plan.saves_states}) for plan in plans)
+        scores = score_each([plan for plan, kind in kinds if allows(question, len(plan.steps), **kind)], question)
+    if batch is None:  # what is taken is not known
+        scores.workspace[:] = np.where(scores.saves, inf, 0.0)
     return scores
 
 
@@ -213,9 +236,11 @@ def _group_counts(shape: MPOShape) -> range:
     return range(1, (shape.sites if shape.sites <= MAX_GROUPS + 1 else MAX_GROUPS) + 1)
 
 
-def _workspace_bytes(plan: BasePlan, batch: int | None, purpose: Purpose, itemsize: int, machine: Machine) -> int:
-    """Bytes of the workspace; none where the batch is not known."""
-    return 0 if batch is None else workspace(plan, batch, purpose=purpose, machine=machine) * itemsize
+def _workspace_bytes(plan: BasePlan, batch: int | None, purpose: Purpose, itemsize: int, machine: Machine) -> float:
+    """Bytes of the workspace; for an unknown batch none, or without a limit if states are saved."""
+    if batch is None:
+        return inf if plan.saves_states else 0
+    return workspace(plan, batch, purpose=purpose, machine=machine) * itemsize
 
 
 def _orders(count: int) -> list[tuple[int, ...]]:

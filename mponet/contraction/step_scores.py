@@ -11,9 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mponet.contraction.cost import (
+    MERGES,
+    MERGES_SAVING,
     Gathering,
+    Merges,
     Purpose,
     apart,
+    count_transpositions,
     layout_seconds,
     predict,
     product_seconds,
@@ -75,30 +79,45 @@ class StepScores(NamedTuple):
         broadcast: whether it is a broadcast product.
         state: elements of its state for a row of the batch.
         weight: elements of its weight, 0 for a view.
-        sums: elements of sums of gradients, for a row of the batch and once.
+        sums: elements of sums of gradients, for a row of the batch, once, and of the weights.
         rows: of a tile.
         first: number of the first step whose state is kept.
+        saving: whether the states are saved for the backward pass.
     """
 
     seconds: Floats
     broadcast: NDArray[np.bool_]
     state: Floats
     weight: Floats
-    sums: tuple[Floats, Floats]
+    sums: tuple[Floats, Floats, Floats]
     rows: Floats
     first: int
+    saving: bool
 
     def plans(self, steps: Integers, question: Question) -> tuple[Floats, Floats]:
         """Times and elements kept, ``(cuts, orders, tiles)``, of plans of these steps."""
         penalty = np.where(self.broadcast[steps[..., 0]], question.penalty, 1.0)
         seconds = _sum_over(self.seconds, steps) * penalty[..., None]
         once = _sum_over(self.weight, steps)
-        if question.purpose == "training":
-            each = _sum_over(self.state, steps[..., self.first :]) + _sum_over(self.sums[0], steps)
+        states = steps[..., self.first :]
+        if self.saving:
+            each = self._saved(steps)
+            once = once + _sum_over(self.sums[2], steps)
+        elif question.purpose == "training":
+            each = _sum_over(self.state, states) + _sum_over(self.sums[0], steps)
             once = once + _sum_over(self.sums[1], steps)
         else:
-            each = np.sort(self.state[steps[..., self.first :]], -1)[..., -2:].sum(-1)
+            each = np.sort(self.state[states], -1)[..., -2:].sum(-1)
         return seconds, once[..., None] + each[..., None] * self.rows
+
+    def _saved(self, steps: Integers) -> Floats:
+        """Elements for a row of the batch, as in `mponet.contraction.cost.workspace`."""
+        states = self.state[steps]
+        states[..., : self.first] = 0.0
+        later = np.concatenate([states[..., 1:], np.zeros_like(states[..., :1])], -1)
+        beside: Floats = (later + np.maximum(states, self.sums[0][steps])).max(-1)
+        total: Floats = states.sum(-1) + beside
+        return total
 
 
 def _sum_over(values: Floats, steps: Integers) -> Floats:
@@ -109,7 +128,9 @@ def _sum_over(values: Floats, steps: Integers) -> Floats:
     return total
 
 
-def step_scores(shape: MPOShape, tiles: Sequence[int | None], question: Question, *, transposed: bool) -> StepScores:
+def step_scores(
+    shape: MPOShape, tiles: Sequence[int | None], question: Question, *, transposed: bool, saving: bool = False
+) -> StepScores:
     """What every step of the `step_table` adds.
 
     Args:
@@ -117,6 +138,7 @@ def step_scores(shape: MPOShape, tiles: Sequence[int | None], question: Question
         tiles: rows at a time.
         question: what the scores are for.
         transposed: whether the state is transposed before each product.
+        saving: whether a training step saves the states; only without tiles.
     """
     purpose, itemsize, machine = question.purpose, question.itemsize, question.machine
     table = step_table(shape.sites).steps
@@ -126,9 +148,9 @@ def step_scores(shape: MPOShape, tiles: Sequence[int | None], question: Question
     batch = max(question.batch, 1)
     rows = np.array([min(batch, tile or batch) for tile in tiles], float)
     loops = np.ceil(batch / rows)
-    is_last = table[:, 4] == SIDES.index("last")
+    is_again = (table[:, 4] != SIDES.index("last")) & (not saving)
     joins = apart(steps.rows, steps.inner, steps.suffix)
-    merging, weight = _merging(shape, steps.suffix == 1, question)
+    merging, weight = _merging(shape, steps.suffix == 1, question, MERGES_SAVING if saving else MERGES[purpose])
     seconds = np.repeat(merging[:, None], len(rows), 1)
     gatherings: tuple[tuple[Gathering, NDArray[np.bool_]], ...] = (
         ("plain", steps.suffix == 1),
@@ -136,21 +158,24 @@ def step_scores(shape: MPOShape, tiles: Sequence[int | None], question: Question
         ("joined", ~joins & (steps.suffix > 1)),
     )
     for (gathering, mask), recomputed in product(gatherings, (True, False)):
-        chosen = np.flatnonzero(mask & (is_last != recomputed))
+        chosen = np.flatnonzero(mask & (is_again == recomputed))
         if len(chosen):
             some = _Steps(*(sizes[chosen, None] for sizes in steps))
             for sizes, times, moved in step_products(some, rows, purpose, gathering, recomputed=recomputed):
                 once = machine.multiplying(sizes, times, itemsize) + machine.moving(moved * itemsize)
                 seconds[chosen] += loops * (once + machine.call_overhead)
+    state = steps.prefix * steps.inner * steps.suffix
     if transposed:
-        count = 3 if purpose == "training" else 1
         moved = 2 * rows * (steps.prefix * steps.inner)[:, None] * itemsize
-        seconds += loops * count * moved / machine.transpose_bandwidth
+        seconds += loops * count_transpositions(purpose, saving) * moved / machine.transpose_bandwidth
+    if saving:
+        is_made = (table[:, 1] - table[:, 0] < shape.sites) | transposed  # the first state may be the inputs
+        seconds += machine.saved_moves * machine.moving((is_made * state)[:, None] * rows * itemsize)
     sums = steps.rows * steps.inner
     kept = np.array([min(question.batch, tile or question.batch) for tile in tiles], float)
     each, once = np.where(joins, sums * steps.prefix, 0.0), np.where(joins, 0.0, sums)
-    state = steps.prefix * steps.inner * steps.suffix
-    return StepScores(seconds, steps.suffix > 1, state, weight, (each, once), kept, 0 if transposed else 1)
+    first = 0 if transposed else 1
+    return StepScores(seconds, steps.suffix > 1, state, weight, (each, once, sums), kept, first, saving)
 
 
 @lru_cache(maxsize=64)
@@ -171,12 +196,12 @@ def _sizes(shape: MPOShape) -> _Steps:
     )
 
 
-def _merging(shape: MPOShape, plain: NDArray[np.bool_], question: Question) -> tuple[Floats, Floats]:
+def _merging(shape: MPOShape, plain: NDArray[np.bool_], question: Question, merges: Merges) -> tuple[Floats, Floats]:
     """Of every step.
 
     Seconds to merge its group and lay it out, and elements of its weight, 0 for a view.
     """
-    options = question.purpose, question.itemsize, question.machine
+    options = merges, question.itemsize, question.machine
     spans = _spans(shape)
     seconds = np.zeros((shape.sites + 1,) * 2)
     if spans.splits:

@@ -73,7 +73,8 @@ def notes(plan: Plan) -> list[str]:
         lines.append("the batch is transposed before each step, so that none is a broadcast product")
     tile = f"{plan.tile} rows at a time" if plan.tile else "all rows at once"
     peak = f"; between steps at most {count(plan.peak_size(1))} numbers for one row" if len(plan.steps) > 1 else ""
-    return [*lines, f"{tile}{peak}"]
+    saved = ["weights and states are saved for the backward pass"] if plan.saves_states else []
+    return [*lines, f"{tile}{peak}", *saved]
 
 
 def plan_svg(plan: Plan, title: str = "", theme: Theme = "auto") -> Markup:

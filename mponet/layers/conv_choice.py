@@ -11,6 +11,7 @@ from typing import get_args
 
 from mponet.contraction.cost import Purpose
 from mponet.contraction.machine import Machine
+from mponet.contraction.memory import memory_budget
 from mponet.contraction.planner import ITEMSIZE, PlanningContext, rounded, time_text
 from mponet.errors import PlanError
 from mponet.layers.conv_plan import ConvPlan, ConvStep, candidates
@@ -34,6 +35,7 @@ class ConvRequest:
         sizes: sizes of the maps.
         itemsize: bytes per number.
         machine: constants of the cost model.
+        memory: bytes that states between the steps may take; None for the default.
     """
 
     shape: ConvShape
@@ -42,6 +44,7 @@ class ConvRequest:
     sizes: tuple[int, ...]
     itemsize: int
     machine: Machine
+    memory: int | None = None
 
     def seconds(self, plan: ConvPlan, purpose: Purpose) -> float:
         """Predicted time.
@@ -66,8 +69,10 @@ class ConvRequest:
     def memory_limit(self) -> int:
         """Bytes that a plan may keep.
 
-        As much as the inputs, the outputs, and the kernel with its gradient.
+        As much as the inputs, the outputs, and the kernel with its gradient, unless it is given.
         """
+        if self.memory is not None:
+            return self.memory
         after = self.window.output_sizes(self.sizes)
         maps = prod(self.sizes) * self.shape.in_channels + prod(after) * self.shape.out_channels
         return (self.batch * maps + 2 * self.shape.dense_parameters) * self.itemsize
@@ -148,7 +153,6 @@ class ConvPlanSet:
         return "\n".join([*lines, "> is predicted to be the fastest of those that keep within the memory limit"])
 
 
-@lru_cache(maxsize=4096)
 def conv_plans(
     shape: ConvShape,
     window: Window,
@@ -156,6 +160,7 @@ def conv_plans(
     sizes: tuple[int | None, ...],
     dtype: str,
     context: PlanningContext,
+    memory: int | None = None,
 ) -> ConvPlanSet:
     """The plans of a backend's convolution; batches within an eighth of one another share a choice.
 
@@ -166,15 +171,31 @@ def conv_plans(
         sizes: sizes of the maps; None for each that is not known.
         dtype: name of the numbers.
         context: what the backend plans by.
+        memory: bytes that states between the steps may take; None for what ``MPONET_MEMORY`` says,
+            else the default.
 
     Raises:
         ShapeError: the window is larger than the padded maps.
+        PlanError: ``MPONET_MEMORY`` is no whole number of bytes.
     """
+    return _conv_plans(shape, window, batch, sizes, dtype, context, memory_budget(memory))
+
+
+@lru_cache(maxsize=4096)
+def _conv_plans(
+    shape: ConvShape,
+    window: Window,
+    batch: int | None,
+    sizes: tuple[int | None, ...],
+    dtype: str,
+    context: PlanningContext,
+    memory: int | None,
+) -> ConvPlanSet:
     rows = DEFAULT_BATCH if batch is None else rounded(batch)
     spans = (gap * (length - 1) + 1 for gap, length in zip(window.dilation, window.size, strict=True))
     known = tuple(max(DEFAULT_SIZE, span) if size is None else size for size, span in zip(sizes, spans, strict=True))
     if rows != batch or known != sizes:
-        return conv_plans(shape, window, rows, known, dtype, context)
-    request = ConvRequest(shape, window, rows, known, ITEMSIZE.get(dtype, 4), context.machine(dtype))
+        return _conv_plans(shape, window, rows, known, dtype, context, memory)
+    request = ConvRequest(shape, window, rows, known, ITEMSIZE.get(dtype, 4), context.machine(dtype), memory)
     best = {purpose: request.ranked(purpose)[0] for purpose in PURPOSES}
     return ConvPlanSet(**best, request=request)

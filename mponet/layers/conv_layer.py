@@ -178,7 +178,7 @@ class ConvLayer(ChainLayer):
     def plans(self, batch: Maps | int | None) -> ConvPlanSet:  # type: ignore[override]
         """The plans in use for maps ``(batch, *sizes)``; None for what is not known."""
         maps = batch if isinstance(batch, tuple) else (batch, *(None,) * self.shape.rank)
-        return conv_plans(self.shape, self.window, maps[0], maps[1:], *self._planning())
+        return conv_plans(self.shape, self.window, maps[0], maps[1:], *self._planning(), self.memory)
 
     def _plan_in_use(self) -> str:
         plans = self.plans(None)

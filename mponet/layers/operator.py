@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from mponet.contraction.memory import checked_memory
 from mponet.contraction.planner import PlanningContext, PlanSet, mode, plans_for
 from mponet.contraction.program import DEFAULT_BATCH, BasePlan
 from mponet.display import NotebookRepr
@@ -56,6 +57,7 @@ class OperatorLayer(NotebookRepr):
     bias: Any
     #: What a frozen layer keeps for inference; None in others.
     frozen: Any
+    _memory: int | None = None
 
     # ------------------------------------------------------------ hooks of the framework
 
@@ -323,7 +325,28 @@ class OperatorLayer(NotebookRepr):
 
         None while tracing, where the batch may vary.
         """
-        return plans_for(self._planned_shape, batch, *self._planning())
+        return plans_for(self._planned_shape, batch, *self._planning(), self.memory)
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes that a pass may take beside inputs, outputs and their gradients.
+
+        None for what ``MPONET_MEMORY`` says, else for a limit that suits the size of the layer.
+        Setting it makes new plans: with more memory a training step saves its states where that is
+        faster, with less it computes them again.
+
+        Raises:
+            PlanError: it is set to something that is no whole number of bytes.
+        """
+        return self._memory
+
+    @memory.setter
+    def memory(self, memory: int | None) -> None:
+        self._memory = checked_memory(memory)
+        self._plan_again()
+
+    def _plan_again(self) -> None:
+        """Drop plans that the layer holds."""
 
     def explain(self, batch: int | None = DEFAULT_BATCH) -> str:
         """The products of a training step on ``batch`` rows, and what else was considered."""
@@ -336,12 +359,16 @@ class OperatorLayer(NotebookRepr):
         """Sizes, shape, counts and the plan in use, for a repr."""
         return (
             f"{self.in_features}, {self.out_features}, {self.shape}{self._details()}, {bias}={self.bias is not None}, "
-            f"weights={self._weights_kept()}, plan={self._plan_in_use()!r}"
+            f"weights={self._weights_kept()}{self._budget()}, plan={self._plan_in_use()!r}"
         )
 
     def _details(self) -> str:
         """What else there is to say of the operator."""
         return ""
+
+    def _budget(self) -> str:
+        """The memory that the layer was given."""
+        return "" if self.memory is None else f", memory={self.memory}"
 
     def _weights_kept(self) -> str:
         """``15104 of 200704``."""

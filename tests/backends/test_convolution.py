@@ -11,7 +11,7 @@ from maps_and_tokens import cores_of, probe
 from mponet import MPO
 from mponet.draw import render
 from mponet.errors import InputError, ShapeError
-from mponet.layers.conv_choice import ConvRequest, conv_plans
+from mponet.layers.conv_choice import ConvRequest, _conv_plans
 from mponet.layers.conv_plan import candidates
 from mponet.layers.convolution import STRUCTURES, ConvShape, kernel_of
 from mponet.layers.window import Window, convolve
@@ -104,7 +104,7 @@ def test_every_plan_and_its_gradients_are_those_of_the_dense_layer(lab, structur
     expected = lab.conv_gradients(dense, maps, slope)
     for plan in candidates(shape):
         monkeypatch.setattr(ConvRequest, "ranked", lambda request, purpose, plan=plan: [plan])
-        conv_plans.cache_clear()
+        _conv_plans.cache_clear()
         layer = made(lab, shape, mpo, bias, **lab.window(*window))
         np.testing.assert_allclose(lab.call(layer, maps), wanted, rtol=0, atol=1e-12)
         found = lab.conv_gradients(layer, maps, slope)
@@ -116,7 +116,7 @@ def test_every_plan_and_its_gradients_are_those_of_the_dense_layer(lab, structur
             moved = MPO(shape.mpo, tuple(step if j == k else core for j, core in enumerate(mpo.cores)))
             along = (expected["weight"] * kernel_of(shape, moved)).sum()
             assert (found[name] * step).sum() == pytest.approx(along, abs=1e-10)
-    conv_plans.cache_clear()
+    _conv_plans.cache_clear()
 
 
 def test_a_chain_is_run_where_it_is_predicted_to_be_faster(lab):

@@ -9,7 +9,7 @@ import pytest
 
 from maps_and_tokens import cores_of, probe
 from mponet import MPO
-from mponet.layers.conv_choice import ConvRequest, conv_plans
+from mponet.layers.conv_choice import ConvRequest, _conv_plans
 from mponet.layers.conv_plan import candidates
 from mponet.layers.convolution import STRUCTURES, kernel_of
 
@@ -69,12 +69,12 @@ def test_exact_mode_is_the_dense_layer(lab, rank, structure, channels, monkeypat
         wanted = lab.call(dense, maps)
         for plan in {0: plans[0], len(plans): plans[-1]}.values():
             monkeypatch.setattr(ConvRequest, "ranked", lambda request, purpose, plan=plan: [plan])
-            conv_plans.cache_clear()
+            _conv_plans.cache_clear()
             case = f"{size} {stride} {padding} {dilation} {plan}"
             np.testing.assert_allclose(lab.call(layer, maps), wanted, rtol=0, atol=1e-12, err_msg=case)
         if number % 8 == 0:
             check_gradients(lab, layer, dense, maps, rng.normal(size=wanted.shape))
-    conv_plans.cache_clear()
+    _conv_plans.cache_clear()
 
 
 def check_gradients(lab, layer, dense, maps, slope):

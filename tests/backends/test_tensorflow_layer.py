@@ -124,10 +124,10 @@ def test_unknown_batches_have_gradients(operator, xla):
             assert np.allclose(one, other, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("tile", [None, 4])
+@pytest.mark.parametrize(("tile", "saves"), [(None, False), (4, False), (None, True)])
 @pytest.mark.parametrize("traced", [False, True])
-def test_second_order_gradients(operator, inputs, traced, tile):
-    plan = Plan(CHAIN, (1, 2), (1, 0), tile)
+def test_second_order_gradients(operator, inputs, traced, tile, saves):
+    plan = Plan(CHAIN, (1, 2), (1, 0), tile, saves_states=saves)
     arrays = [tf.constant(a) for a in (inputs, *operator.cores)]
 
     def curvature(function):

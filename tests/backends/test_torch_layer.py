@@ -56,13 +56,14 @@ def test_gradients_of_inputs_cores_and_bias(check):
         ((3,), (0,), False),
     ],
 )
-@pytest.mark.parametrize("tile", [None, 2])
-def test_gradcheck_of_every_kind_of_plan(groups, order, tile, transposed):
+@pytest.mark.parametrize(("tile", "saves"), [(None, False), (2, False), (None, True)])
+@pytest.mark.parametrize("check", [torch.autograd.gradcheck, torch.autograd.gradgradcheck])
+def test_gradcheck_of_every_kind_of_plan(groups, order, tile, transposed, saves, check):
     module = layer()
-    plan = Plan(module.shape, groups, order, tile, transposed=transposed)
+    plan = Plan(module.shape, groups, order, tile, transposed, saves)
     inputs = torch.randn(5, 12, dtype=DOUBLE, requires_grad=True)
     cores = [core.detach().clone().requires_grad_() for core in module.cores]
-    assert torch.autograd.gradcheck(lambda x, *c: apply(PlanSet.alike(plan), x, c), (inputs, *cores))
+    assert check(lambda x, *c: apply(PlanSet.alike(plan), x, c), (inputs, *cores))
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
@@ -131,16 +132,20 @@ def test_the_seed_of_torch_governs_and_the_default_dtype_holds():
     assert MPOLinear(12, 6, 2, dtype=torch.float64, device="cpu").core1.dtype == torch.float64
 
 
-@pytest.mark.parametrize(("shape", "batch"), [(((16, 16), (16, 16), 8), 64), (((32, 32), (32, 32), 4), 512)])
-def test_autograd_keeps_inputs_cores_and_small_weights_and_nothing_between(shape, batch):
-    module = MPOLinear(*shape, bias=False, seed=0)
+@pytest.mark.parametrize("memory", [0, 1 << 30])
+@pytest.mark.parametrize(("shape", "batch"), [(((16, 16), (16, 16), 2), 64), (((32, 32), (32, 32), 4), 512)])
+def test_autograd_keeps_inputs_cores_and_small_weights_and_what_the_plan_saves(shape, batch, memory):
+    module = MPOLinear(*shape, bias=False, seed=0, memory=memory)
     inputs = torch.randn(batch, module.in_features, requires_grad=True)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
         module(inputs)
-    weights = [step.rows * step.inner for step in module.plans(batch).training.steps]
+    plan = module.plans(batch).training
+    weights = [step.rows * step.inner for step in plan.steps]
     assert sum(weights) <= 4 * inputs.numel()
-    assert sorted(kept) == sorted([inputs.numel(), *(core.numel() for core in module.cores), *weights])
+    assert len(weights) > 1 and plan.saves_states == (memory > 0)
+    states = [batch * step.prefix * step.inner * step.suffix for step in plan.steps[1:]] if plan.saves_states else []
+    assert sorted(kept) == sorted([inputs.numel(), *(core.numel() for core in module.cores), *weights, *states])
 
 
 def test_a_light_rebuild_is_differentiated_by_autograd_to_the_same_gradients():
@@ -148,9 +153,9 @@ def test_a_light_rebuild_is_differentiated_by_autograd_to_the_same_gradients():
     inputs = torch.randn(100, 784, dtype=DOUBLE, requires_grad=True)
     slopes = torch.randn(100, 256, dtype=DOUBLE)
     wanted = [inputs, module.bias, *module.cores]
-    rebuilt = replace(module.plans(100), training=Plan(module.shape, (4,), (0,)))
-    light, ours = (contraction.small_beside_activations(rebuilt.training, rows) for rows in (inputs, inputs[:1]))
-    assert (light, ours) == (True, False)
+    rebuilt = replace(module.plans(100), training=Plan(module.shape, (4,), (0,), saves_states=True))
+    assert contraction.records_as_much(rebuilt.training)
+    assert not contraction.records_as_much(rebuilt.training.with_tile(16))
     outputs = contraction.apply(rebuilt, inputs, module.cores, module.bias)
     assert "Recorded" not in str(outputs.grad_fn)
     found = torch.autograd.grad(outputs, wanted, slopes)
@@ -161,7 +166,7 @@ def test_a_light_rebuild_is_differentiated_by_autograd_to_the_same_gradients():
 
 
 def test_weights_larger_than_activations_are_not_kept():
-    module = MPOLinear((16, 16), (16, 16), 8, bias=False, seed=0)
+    module = MPOLinear((16, 16), (16, 16), 8, bias=False, seed=0, memory=0)
     inputs = torch.randn(2, 256)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):

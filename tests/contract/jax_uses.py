@@ -13,8 +13,8 @@ from flax import nnx
 from jax import export
 
 import graphs
-from contract.uses import Kind, keeping
-from mponet.errors import InputError, ShapeError
+from contract.uses import Kind, keeping, saving
+from mponet.errors import InputError, PlanError, ShapeError
 from mponet_jax import MPOConv, MPOEmbed, MPOLinear, NetworkLinear, freeze, unfreeze
 
 ABSENT = {
@@ -328,6 +328,23 @@ def _transforms(call, values, x):
 
 def scaled(tree, factor):
     return jax.tree.map(lambda leaf: leaf * factor, tree)
+
+
+def memory(kind):
+    found = []
+    for states in (True, False):
+        with saving(states):
+            layer = kind.make()
+            found.append(jax.grad(total)(layer, kind.inputs(layer)))
+    close(*found, 1e-14)
+    close(found[0], jax.grad(_through_weight(kind))(layer, kind.inputs(layer)))
+    holder = getattr(kind.make(memory=1000), "embed", None) or kind.make(memory=1000)
+    assert holder.memory == copy.deepcopy(holder).memory == 1000 and "memory=1000" in repr(holder)
+    assert "memory limit 0.00 MB" in holder.plans(5).explain("training")
+    holder.memory = 5_000_000
+    assert "memory limit 5.00 MB" in holder.plans(5).explain("training")
+    with pytest.raises(PlanError, match="memory is -1; expected a whole number of bytes"):
+        kind.make(memory=-1)
 
 
 def recomputed(kind):

@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 
 import graphs
-from contract.uses import Kind, keeping
-from mponet.errors import InputError, MPONetError, ShapeError
+from contract.uses import Kind, keeping, saving
+from mponet.errors import InputError, MPONetError, PlanError, ShapeError
 from mponet_tensorflow import MPOConv1D, MPOConv2D, MPODense, MPOEmbedding, NetworkDense, freeze, unfreeze
 
 ABSENT = {
@@ -322,6 +322,24 @@ def _gradients_of_samples(call, layer, x):
         return [tf.convert_to_tensor(slope) for slope in slopes]
 
     return tf.vectorized_map(of_row, x)
+
+
+def memory(kind):
+    found = []
+    for states in (True, False):
+        with saving(states):
+            layer = kind.make()
+            x = kind.inputs(layer)
+            found.append(gradients(layer, x, leaves(layer, x)))
+    assert all(np.array_equal(*pair) for pair in zip(*found, strict=True))
+    all_close(found[0], gradients(kind.reference(layer), x, leaves(layer, x)))
+    holder = getattr(kind.make(memory=1000), "embedding", None) or kind.make(memory=1000)
+    assert holder.memory == type(holder).from_config(holder.get_config()).memory == 1000
+    assert "memory=1000" in repr(holder) and "memory limit 0.00 MB" in holder.plans(5).explain("training")
+    holder.memory = 5_000_000
+    assert "memory limit 5.00 MB" in holder.plans(5).explain("training")
+    with pytest.raises(PlanError, match="memory is -1; expected a whole number of bytes"):
+        kind.make(memory=-1)
 
 
 def recomputed(kind):

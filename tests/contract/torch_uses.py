@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize, prune
 
 import graphs
-from contract.uses import Kind, keeping
-from mponet.errors import InputError, ShapeError
+from contract.uses import Kind, keeping, saving
+from mponet.errors import InputError, PlanError, ShapeError
 from mponet_torch import MPOConv1d, MPOConv2d, MPOEmbedding, MPOLinear, NetworkLinear, TiedHead, freeze, unfreeze
 
 DOUBLE = torch.float64
@@ -382,6 +382,25 @@ def transformed(kind):
                 with quiet():
                     found = torch.compile(call, fullgraph=True, backend="aot_eager")()
                 all_close(torch.utils._pytree.tree_leaves(found), expected[name], 1e-10)
+
+
+def memory(kind):
+    found = []
+    for states in (True, False):
+        with saving(states):
+            layer = kind.make()
+            x = torch.manual_seed(0) and kind.inputs(layer)
+            leaves = with_gradients(layer, x)
+            found.append(slopes(lambda layer=layer, x=x: layer(x), leaves))
+            all_close(found[-1], slopes(lambda layer=layer, x=x: kind.reference(layer)(x), leaves))
+    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
+    holder = getattr(kind.make(memory=1000), "embedding", None) or kind.make(memory=1000)
+    assert holder.memory == copy.deepcopy(holder).memory == 1000 and "memory=1000" in repr(holder)
+    assert "memory limit 0.00 MB" in holder.plans(5).explain("training")
+    holder.memory = 5_000_000
+    assert "memory limit 5.00 MB" in holder.plans(5).explain("training")
+    with pytest.raises(PlanError, match="memory is -1; expected a whole number of bytes"):
+        kind.make(memory=-1)
 
 
 def recomputed(kind):

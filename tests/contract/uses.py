@@ -10,11 +10,12 @@ listed in its ``ABSENT`` with the reason.
 import ast
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from mponet.contraction import planner
 from mponet.layers import frozen
 
 FRAMEWORKS = {"torch": "PyTorch", "jax": "JAX", "tensorflow": "Keras"}
@@ -31,6 +32,8 @@ USES = {
     "batched_gradients": "Many backward passes at once, vectorised Jacobians",
     "mapped": "Vectorised mapping, and gradients of each sample",
     "transformed": "Transforms of transforms, compiled ones too, in training and inference",
+    "memory": "`memory=` says how much a training step may take; states that are saved and states that are computed "
+    "again give the same gradients",
     "recomputed": "Activations computed again in the backward pass (checkpointing, remat)",
     "mixed_precision": "Mixed precision by the rules of the framework; float64 keeps its precision",
     "compiled": "Compiled training and inference, compiled before any other call, without graph breaks",
@@ -85,6 +88,22 @@ def keeping(sweeps: bool) -> Iterator[None]:
         yield
     for function in chosen:
         function.cache_clear()
+
+
+@contextmanager
+def saving(states: bool) -> Iterator[None]:
+    """Inside, training steps run the best sweep, if there is one; it saves its states, or none."""
+    original = planner.PlanSet.of.__func__  # type: ignore[attr-defined]
+
+    def of(cls: Any, request: Any, *rest: Any) -> Any:
+        options = request.ranked("training")
+        sweep = next((plan for plan in options if len(plan.steps) > 1), options[0]).with_tile(None)
+        return replace(original(cls, request, *rest), training=replace(sweep, saves_states=states))
+
+    with mock.patch.object(planner.PlanSet, "of", classmethod(of)):
+        planner._plans_for.cache_clear()
+        yield
+    planner._plans_for.cache_clear()
 
 
 def constants(framework: str) -> tuple[set[str], dict[str, str], dict[str, dict[str, str]]]:

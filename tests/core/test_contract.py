@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from core.strategies import EPS, mpos, random_mpo
 from mponet.contraction import execute
+from mponet.contraction.cost import saved
 from mponet.contraction.plan import Plan
 from mponet.contraction.search import candidates
 from mponet.operators import nodes
@@ -56,7 +57,8 @@ def absolute(mpo):
 
 
 def every_plan(shape):
-    return [plan.with_tile(tile) for plan in candidates(shape, transposed=True) for tile in TILES]
+    plans = list(candidates(shape, transposed=True))
+    return [plan.with_tile(tile) for plan in plans for tile in TILES] + [plan.saving() for plan in plans]
 
 
 def inputs_for(mpo, batch):
@@ -221,6 +223,33 @@ def test_the_gradient_of_the_inputs_may_be_left_out(mpo):
         _, expected = execute.backward(plan, mpo.cores, x, slope, OPS)
         assert none is None
         assert all(np.array_equal(a, b) for a, b in zip(dcores, expected, strict=True))
+
+
+@few
+@given(mpos(max_sites=4, max_size=256))
+def test_what_is_saved_gives_the_same_numbers_and_takes_what_is_said(mpo):
+    for batch in BATCHES:
+        x, slope = inputs_for(mpo, batch), slopes_for(mpo, batch)
+        for plan in candidates(mpo.shape, transposed=True):
+            outputs, nothing = execute.forward_saving(plan, mpo.cores, x, OPS)
+            assert nothing is None
+            dx, dcores = execute.backward(plan, mpo.cores, x, slope, OPS)
+            again, kept = execute.forward_saving(plan.saving(), mpo.cores, x, OPS)
+            assert np.array_equal(again, outputs)
+            assert kept == execute.Saved.of(plan.saving(), kept.arrays)
+            before = [array.copy() for array in kept.arrays]
+            for _ in range(2):  # a second backward pass finds what the first one did
+                found, slopes = execute.backward(plan.saving(), mpo.cores, x, slope, OPS, saved=kept)
+                for one, other in zip((found, *slopes), (dx, *dcores), strict=True):
+                    # numpy rounds by how an array lies in memory, which transposing changes
+                    bound = 1e-14 * np.abs(other).max(initial=0.0) if plan.transposed else 0.0
+                    np.testing.assert_allclose(one, other, rtol=0, atol=bound)
+            assert all(np.array_equal(a, b) for a, b in zip(before, kept.arrays, strict=True))
+            own = [array for array in kept.weights if not any(np.shares_memory(array, core) for core in mpo.cores)]
+            weights, states = saved(plan.saving(), 0), saved(plan.saving(), batch) - saved(plan.saving(), 0)
+            assert sum(array.size for array in kept.states) == states
+            assert sum(array.size for array in own) <= weights <= sum(array.size for array in kept.weights)
+            assert saved(plan, batch) == 0
 
 
 @pytest.mark.parametrize("tile", TILES)

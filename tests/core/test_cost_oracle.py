@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import graphs
 from core.strategies import mpos, pair_plans, wirings
 from mponet.contraction import execute
-from mponet.contraction.cost import cost, gathering, product_seconds, step_products
+from mponet.contraction.cost import MERGES, MERGES_SAVING, cost, gathering, product_seconds, step_products
 from mponet.contraction.machine import Machine
 from mponet.contraction.planner import PURPOSES
 from mponet.contraction.search import candidates
@@ -86,10 +86,11 @@ def counted(plan, tensors, inputs, gradient, purpose, monkeypatch):
         if purpose == "inference":
             weights = execute.weights_of(plan, tensors, NumpyOps())
             execute.sweep(plan, weights, inputs, ops)
-        else:
+        elif purpose == "forward":
             execute.forward(plan, tensors, inputs, ops)
-        if purpose == "training":
-            execute.backward(plan, tensors, inputs, gradient, ops)
+        else:
+            _, saved = execute.forward_saving(plan, tensors, inputs, ops)
+            execute.backward(plan, tensors, inputs, gradient, ops, saved=saved)
     return ops
 
 
@@ -103,14 +104,15 @@ def check(plan, tensors, rows, purpose, monkeypatch):
     assert arithmetic.products == pytest.approx(sum(ops.sweeping), rel=1e-12), plan
     assert arithmetic.merging == pytest.approx(sum(ops.merging), rel=1e-12, abs=1e-200), plan
     products = len(plan.program.products)
-    assert len(ops.merging) == {"inference": 0, "forward": products, "training": 4 * products}[purpose]
+    times = {"inference": 0, "forward": 1, "training": 3 if plan.saves_states else 4}[purpose]
+    assert len(ops.merging) == times * products
 
 
 @settings(max_examples=20)
 @given(mpos(max_sites=4, max_size=256), st.sampled_from([1, 5]), st.sampled_from([None, 1, 5]))
 def test_products_of_every_sweep_are_predicted(mpo, rows, tile):
     with pytest.MonkeyPatch.context() as monkeypatch:
-        for plan in candidates(mpo.shape, transposed=True):
+        for plan in candidates(mpo.shape, transposed=True, saving=True):
             for purpose in PURPOSES:
                 check(plan.with_tile(tile), mpo.cores, rows, purpose, monkeypatch)
 
@@ -120,8 +122,22 @@ def test_products_of_every_sweep_are_predicted(mpo, rows, tile):
 def test_products_of_every_path_are_predicted(data, rows, tile, purpose):
     """Tiles divide the batch here: a last, shorter tile is predicted to cost a whole one."""
     plan = data.draw(pair_plans(data.draw(wirings()))).with_tile(tile)
+    plan = plan.saving() if data.draw(st.booleans()) else plan
     with pytest.MonkeyPatch.context() as monkeypatch:
         check(plan, graphs.tensors_of(plan.shape), rows, purpose, monkeypatch)
+
+
+@settings(max_examples=20)
+@given(mpos(max_sites=4, max_size=256), st.sampled_from([1, 5]))
+def test_a_plan_that_saves_its_states_multiplies_less(mpo, rows):
+    """By one product for each step but the last, and by one merging of the tensors."""
+    for plan in candidates(mpo.shape, transposed=True):
+        again, saves = (cost(one, rows, purpose="training", machine=ARITHMETIC) for one in (plan, plan.saving()))
+        less = rows * sum(step.multiplications for step in plan.steps[:-1])
+        assert again.products - saves.products == pytest.approx(less, rel=1e-12, abs=1e-200)
+        assert again.merging - saves.merging == pytest.approx(plan.merge_multiplications, rel=1e-12, abs=1e-200)
+        for purpose in ("forward", "inference"):
+            assert cost(plan, rows, purpose=purpose) == cost(plan.saving(), rows, purpose=purpose)
 
 
 @settings(max_examples=40)
@@ -140,5 +156,5 @@ def test_a_step_is_run_as_often_as_its_purpose_asks(mpo, purpose, recomputed):
 
 def test_merging_is_free_only_where_weights_are_kept():
     sizes = 5, 3, 7
-    seconds = [product_seconds(sizes, purpose, 4, ARITHMETIC) for purpose in ("inference", "forward", "training")]
-    assert seconds == pytest.approx([0.0, 105.0, 420.0])
+    merges = [*(MERGES[purpose] for purpose in ("inference", "forward", "training")), MERGES_SAVING]
+    assert [product_seconds(sizes, one, 4, ARITHMETIC) for one in merges] == pytest.approx([0.0, 105.0, 420.0, 315.0])

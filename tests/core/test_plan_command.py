@@ -56,6 +56,10 @@ def test_plan_tells_programs_the_same():
     assert found["chosen"] == found["candidates"][0]
     assert found["chosen"]["plan"] == str(chosen)
     assert found["memory_limit_bytes"] > 0
+    assert (found["chosen"]["saves_states"], found["chosen"]["saved_bytes"]) == (True, request.saved_bytes(chosen))
+    short = facts(*FC2, "--batch", "100", "--memory", "500000")
+    assert (short["chosen"]["saves_states"], short["memory_limit_bytes"]) == (False, 500_000)
+    assert short["chosen"]["saved_bytes"] == 0 < short["chosen"]["workspace_bytes"] <= 500_000
     for one in found["candidates"]:
         assert one["predicted_seconds"] == pytest.approx(sum(one[part] for part in PARTS), rel=1e-12)
         assert one["measured_seconds"] is None

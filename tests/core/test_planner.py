@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 import mponet.contraction.planner
 from core.strategies import shapes
-from mponet.contraction.cost import workspace
+from mponet.contraction.cost import predict, workspace
 from mponet.contraction.machine import DEFAULT_COSTS, Machine
+from mponet.contraction.memory import VARIABLE as MEMORY
+from mponet.contraction.memory import checked_memory, memory_budget
 from mponet.contraction.plan import Plan
 from mponet.contraction.planner import (
     FINALISTS,
@@ -148,8 +150,10 @@ def test_the_finalists_alone_are_timed(clock):
 
 def test_only_plans_that_fit_are_timed(clock):
     """Few candidates of these have room: those that have none must not win, however fast."""
-    request = PlanRequest(ROOMY, 256)
-    fitting = [plan for plan in candidates(ROOMY, 256) if fits(plan, 256, "training")]
+    machine = replace(DEFAULT_COSTS, llc_bytes=1 << 18)
+    request = PlanRequest(ROOMY, 256, machine=machine)
+    every = candidates(ROOMY, 256, saving=True)
+    fitting = [plan for plan in every if fits(plan, 256, "training", machine=machine)]
     assert 0 < len(fitting) < FINALISTS
     made = clock(lambda plan: 2.0 if plan in fitting else 1.0)
     plans = PlanSet.of(request, made.runner)
@@ -159,8 +163,9 @@ def test_only_plans_that_fit_are_timed(clock):
 
 @pytest.mark.parametrize("purpose", PURPOSES)
 def test_a_machine_with_more_room_takes_wider_tiles(purpose):
+    machine = replace(DEFAULT_COSTS, llc_bytes=1)
     narrow, wide = (
-        PlanRequest(WIDE, 128, machine=replace(DEFAULT_COSTS, training_memory_share=share, forward_memory_share=share))
+        PlanRequest(WIDE, 128, machine=replace(machine, training_memory_share=share, forward_memory_share=share))
         for share in (0.1, 1.0)
     )
     activations = 2 * 128 * 2 * 4096 * 4
@@ -171,7 +176,9 @@ def test_a_machine_with_more_room_takes_wider_tiles(purpose):
 @pytest.mark.parametrize("purpose", PURPOSES)
 @pytest.mark.parametrize("batch", [1, 512])
 def test_where_a_tenth_is_too_little_there_is_the_room_of_a_dense_layer(purpose, batch):
-    text = PlanSet.of(PlanRequest(CRAMPED, batch)).explain(purpose, top=100)
+    text = PlanSet.of(PlanRequest(CRAMPED, batch, machine=replace(DEFAULT_COSTS, llc_bytes=1))).explain(
+        purpose, top=100
+    )
     allowed = 134.217728 + 0.1 * 2 * batch * 2 * 4096 * 4 / 1e6
     assert text.splitlines()[0].endswith(f"memory limit {allowed:.2f} MB, that of a dense matrix included")
     assert " over the limit" not in next(row for row in rows_of(text) if row.startswith(">"))
@@ -279,6 +286,68 @@ def test_another_word_is_refused(monkeypatch, said):
         plans_for(SHAPE, 8, "float32", numpy_planner())
 
 
+# ---------------------------------------------------------------- memory
+
+
+@given(shapes(max_size=4096), st.sampled_from([1, 100]), st.integers(0, 1 << 22), st.sampled_from(PURPOSES))
+def test_a_budget_is_kept_to_if_any_plan_does(shape, batch, memory, purpose):
+    request = PlanRequest(shape, batch, memory=memory)
+    chosen, every = request.ranked(purpose, 1)[0], request.ranked(purpose)
+    taken = {plan: request.workspace_bytes(plan, purpose) for plan in every}
+    assert request.memory_limit(purpose) == memory
+    if min(taken.values()) > memory:
+        assert taken[chosen] == min(taken.values())
+    else:
+        assert taken[chosen] <= memory
+        fitting = [plan for plan in every if taken[plan] <= memory]
+        assert chosen == fitting[0] and every[: len(fitting)] == fitting
+
+
+def test_states_are_saved_where_that_fits_and_computed_again_where_memory_is_short():
+    for shape, batch in ((WIDE, 100), (MPOShape.from_factors((32, 32), (32, 32), 8), 128)):
+        least = None
+        for memory in (1 << 40, 1 << 26, 1 << 20, 1 << 16):
+            request = PlanRequest(shape, batch, memory=memory)
+            plan = request.ranked("training", 1)[0]
+            assert plan.saves_states == (memory >= 1 << 26)
+            time = predict(plan, batch, purpose="training")
+            assert least is None or time >= least
+            least = time
+        usual = PlanRequest(shape, batch).ranked("training", 1)[0]
+        assert usual.saves_states and "states saved" in str(usual)
+        none = PlanRequest(shape, batch, machine=replace(DEFAULT_COSTS, saved_moves=0.0))
+        assert not any(plan.saves_states for plan in none.ranked("training") if len(plan.steps) > 1)
+    assert not any(plan.saves_states for plan in PlanRequest(WIDE, 100).ranked("forward"))
+
+
+def test_an_unknown_batch_saves_states_unless_memory_is_limited():
+    free, limited = (PlanRequest(WIDE, None, memory=memory).ranked("training", 1)[0] for memory in (None, 1 << 40))
+    assert free.saves_states and not limited.saves_states
+
+
+@pytest.mark.parametrize(("said", "meant"), [(None, None), (" ", None), ("1000", 1000), (" '64000000' ", 64_000_000)])
+def test_the_variable_of_memory_is_read_kindly(monkeypatch, said, meant):
+    if said is not None:
+        monkeypatch.setenv(MEMORY, said)
+    assert memory_budget() == plans_for(SHAPE, 100, "float32", numpy_planner()).request.memory == meant
+    assert plans_for(SHAPE, 100, "float32", numpy_planner(), 77).request.memory == 77  # the layer's own goes first
+
+
+@pytest.mark.parametrize("said", ["-1", "1e6", "64MB", "0.1", "\u0663"])
+def test_another_amount_of_memory_is_refused(monkeypatch, said):
+    monkeypatch.setenv(MEMORY, said)
+    with pytest.raises(PlanError) as caught:
+        plans_for(SHAPE, 8, "float32", numpy_planner())
+    for part in (MEMORY, repr(said), "whole number of bytes", "unset"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("memory", [-1, 1e6, "64MB", True])
+def test_a_layer_takes_whole_bytes_alone(memory):
+    with pytest.raises(PlanError, match=r"memory is .*; expected a whole number of bytes"):
+        checked_memory(memory)
+
+
 # ---------------------------------------------------------------- explaining
 
 COLUMNS = ("plan", "predicted", "measured", "merging", "products", "moving", "calls", "MB")
@@ -316,10 +385,14 @@ def test_parts_add_up_to_the_prediction():
 
 def test_two_reasons(clock):
     predicted = PlanSet.of(PlanRequest(SHAPE, 100)).explain()
-    assert predicted.endswith("is predicted to be the fastest of those that keep within the memory limit")
+    reason = "is predicted to be the fastest of those that keep within the memory limit"
+    assert predicted.endswith(f"> {reason}; saves 0.80 MB of weights and states for its backward pass")
+    again = PlanSet.of(PlanRequest(SHAPE, 100, memory=1 << 16)).explain()
+    assert again.endswith(f"> {reason}; computes its states again in its backward pass")
+    assert "memory limit 0.07 MB, as asked for" in again
     made = clock(lambda plan: 0.25)
     measured = PlanSet.of(PlanRequest(SHAPE, 100), made.runner).explain()
-    assert measured.endswith("was the fastest of those that were timed here")
+    assert "> was the fastest of those that were timed here; " in measured
     assert "250.00 ms" in measured
     assert "250.00 ms" not in predicted
 

@@ -31,6 +31,13 @@ UNBALANCED = (
 )
 
 
+def options(shape, batch, purpose, machine):
+    """The candidates for a purpose on a machine: sweeps that save states need one that says so."""
+    transposed, saving = machine.transpose_bandwidth > 0, purpose == "training"
+    plans = candidates(shape, batch, transposed=transposed, saving=saving)
+    return [plan for plan in plans if machine.saved_moves or not plan.saves_states or len(plan.steps) == 1]
+
+
 def seconds(plan, batch, purpose, itemsize, machine):
     penalty = LEFT_SWEEP_PENALTY if plan.steps[0].suffix > 1 else 1.0
     return predict(plan, batch, purpose=purpose, itemsize=itemsize, machine=machine) * penalty
@@ -46,7 +53,7 @@ def seconds(plan, batch, purpose, itemsize, machine):
 )
 def test_scores_are_those_of_the_cost_model_in_the_order_of_the_candidates(shape, batch, purpose, itemsize, machine):
     scores = _scores(shape, batch, purpose, itemsize, machine)
-    plans = list(candidates(shape, batch, transposed=machine.transpose_bandwidth > 0))
+    plans = options(shape, batch, purpose, machine)
     rows = 128 if batch is None else batch
     count = len(plans)
     assert [scores.plan(k) for k in range(count)] == plans
@@ -56,7 +63,12 @@ def test_scores_are_those_of_the_cost_model_in_the_order_of_the_candidates(shape
     np.testing.assert_allclose(
         scores.seconds, [seconds(p, rows, purpose, itemsize, machine) for p in plans], rtol=1e-12
     )
-    sizes = [0 if batch is None else workspace(p, rows, purpose=purpose, machine=machine) for p in plans]
+    unknown = {False: 0, True: np.inf}
+    sizes = [
+        unknown[p.saves_states] if batch is None else workspace(p, rows, purpose=purpose, machine=machine)
+        for p in plans
+    ]
+    assert list(scores.saves) == [p.saves_states for p in plans]
     assert np.array_equal(scores.workspace, sizes)
 
 
@@ -69,10 +81,10 @@ def test_scores_are_those_of_the_cost_model_in_the_order_of_the_candidates(shape
 )
 def test_many_sites_get_the_fastest_of_all_sweeps(shape, batch, purpose, machine):
     """The whole enumeration, one plan after the other, is the oracle; memory is not limited."""
-    machine = replace(machine, training_memory_share=1e9, forward_memory_share=1e9)
+    machine = replace(machine, training_memory_share=1e9, forward_memory_share=1e9, llc_bytes=1 << 60)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "MAX_GROUPS", shape.sites)
-        every = candidates(shape, batch, transposed=machine.transpose_bandwidth > 0)
+        every = options(shape, batch, purpose, machine)
         fastest = min(seconds(plan, batch, purpose, 4, machine) for plan in every)
     chosen = ranked(shape, batch, purpose=purpose, machine=machine, top=1)[0]
     assert seconds(chosen, batch, purpose, 4, machine) == pytest.approx(fastest, rel=1e-10)
@@ -82,7 +94,7 @@ def test_many_sites_get_the_fastest_of_all_sweeps(shape, batch, purpose, machine
 @pytest.mark.parametrize("shape", [*UNBALANCED, *graphs.WIRINGS.values()], ids=str)
 def test_the_best_few_are_the_beginning_of_the_whole_order(shape, purpose):
     every = ranked(shape, 64, purpose=purpose)
-    some = set(candidates(shape, 64))
+    some = set(options(shape, 64, purpose, DEFAULT_COSTS))
     assert some <= set(every)
     assert all(len(plan.groups) > MAX_GROUPS for plan in set(every) - some)
     for top in (1, 3, len(every) - 1, len(every), len(every) + 1):

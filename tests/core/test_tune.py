@@ -67,12 +67,13 @@ def test_every_constant_matters_to_some_sample(name):
     assert min(move.max() for move in moves) > 0.05
 
 
-def test_all_constants_but_sizes_of_caches_the_room_kernels_and_turns_are_fitted():
+def test_all_constants_but_sizes_of_caches_the_room_kernels_turns_and_saved_states_are_fitted():
     assert {field.name for field in fields(Machine)} - set(CONSTANTS) == {
         "cache_bytes",
         "llc_bytes",
         "training_memory_share",
         "forward_memory_share",
+        "saved_moves",
         "kernel_flops",
         "transpose_bandwidth",
     }

@@ -31,7 +31,7 @@ def linear(layer: Any, inputs: Array) -> Array:
     batch = rows.shape[0] if isinstance(rows.shape[0], int) else None
     # not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a plan is
     # no array
-    plans = plans_for(layer.shape, batch, rows.dtype.name, planner())
+    plans = plans_for(layer.shape, batch, rows.dtype.name, planner(), layer.memory)
     rows, bias = padded(rows, bias, layer.padding)
     outputs = apply(plans, rows, tensors, bias)
     return (outputs[:, : layer.out_features] if layer.padding[1] else outputs).reshape(*leading, layer.out_features)

@@ -57,6 +57,8 @@ class MPOConv(ParameterAccess, ConvLayer, nnx.Module):
             ``lecun`` or a number.
         dtype: as for `flax.nnx.Conv`.
         param_dtype: dtype of the parameters; None for float32, or ``dtype`` where that is wider.
+        memory: bytes that states between steps may take; None for what ``MPONET_MEMORY`` says, else
+            for a limit by the size of the layer.
         rngs: its ``params`` stream gives the seed of the starting values.
 
     Raises:
@@ -88,6 +90,7 @@ class MPOConv(ParameterAccess, ConvLayer, nnx.Module):
         initializer: str | float = "glorot",
         dtype: Any = None,
         param_dtype: Any = None,
+        memory: int | None = None,
         rngs: nnx.Rngs,
     ) -> None:
         self.shape = ConvShape.from_sizes(
@@ -103,7 +106,7 @@ class MPOConv(ParameterAccess, ConvLayer, nnx.Module):
         )
         self.window = window_of(self.shape.kernel_size, strides, padding, kernel_dilation)
         self.padding = padding if isinstance(padding, str) else self.window.padding
-        self.initializer = initializer
+        self.initializer, self.memory = initializer, memory
         self._make_parameters(use_bias, dtype, param_dtype, rngs)
 
     @property
@@ -196,7 +199,8 @@ class MPOConv(ParameterAccess, ConvLayer, nnx.Module):
         if self.frozen is not None:
             plan, merged = self.frozen.plans, self.frozen.weights(0, maps.dtype)
         else:
-            plan = conv_plans(self.shape, window, batch, tuple(sizes), maps.dtype.name, planner()).training
+            known = window, batch, tuple(sizes), maps.dtype.name
+            plan = conv_plans(self.shape, *known, planner(), self.memory).training
             merged = kernels(plan, cores, OPS)
         if window.mode != "zeros":
             pads = ((0, 0), *window.pads(maps.shape[1:-1]), (0, 0))

@@ -50,6 +50,8 @@ class MPOEinsum(ParameterAccess, ChainLayer, nnx.Module):
             ``lecun`` or a number.
         dtype: as for `flax.nnx.Einsum`.
         param_dtype: dtype of the parameters; None for float32, or ``dtype`` where that is wider.
+        memory: bytes that a pass may take beside inputs, outputs and their gradients; None for what
+            ``MPONET_MEMORY`` says, else for a limit by the size of the layer.
         rngs: its ``params`` stream gives the seed of the starting values.
 
     Raises:
@@ -76,6 +78,7 @@ class MPOEinsum(ParameterAccess, ChainLayer, nnx.Module):
         initializer: str | float = "glorot",
         dtype: Any = None,
         param_dtype: Any = None,
+        memory: int | None = None,
         rngs: nnx.Rngs,
     ) -> None:
         self.einsum_str, self.kernel_shape = einsum_str, tuple(kernel_shape)
@@ -83,7 +86,7 @@ class MPOEinsum(ParameterAccess, ChainLayer, nnx.Module):
         self.shape = layer_sizes(input_dims or inputs, output_dims or outputs, bond, sites, (0, 0)).shape
         if (self.shape.in_features, self.shape.out_features) != (inputs, outputs):
             raise ShapeError(f"factors are those of {self.shape}; expected a matrix of {inputs} x {outputs}")
-        self.initializer = initializer
+        self.initializer, self.memory = initializer, memory
         self._make_parameters(use_bias, dtype, param_dtype, rngs)
 
     @property
@@ -167,7 +170,7 @@ class MPOEinsum(ParameterAccess, ChainLayer, nnx.Module):
             batch = rows.shape[0] if isinstance(rows.shape[0], int) else None
             # not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a
             # plan is not an array
-            plans = plans_for(self.shape, batch, rows.dtype.name, planner())
+            plans = plans_for(self.shape, batch, rows.dtype.name, planner(), self.memory)
             outputs = apply(plans, rows, cores, bias)
         outputs = outputs.reshape(*leading, *features)
         outputs = jnp.transpose(outputs, equation.output_axes(outputs.ndim))

@@ -46,6 +46,8 @@ class MPOEmbed(ParameterAccess, EmbeddingLayer, nnx.Module):
             or ``lecun``; None for ``1 / features`` as for `flax.nnx.Embed`.
         dtype: as for `flax.nnx.Embed`.
         param_dtype: dtype of the parameters; None for float32, or ``dtype`` where that is wider.
+        memory: bytes that a head may take beside inputs, outputs and their gradients; None for what
+            ``MPONET_MEMORY`` says, else for a limit by its size.
         rngs: its ``params`` stream gives the seed of the starting values.
 
     Raises:
@@ -71,12 +73,13 @@ class MPOEmbed(ParameterAccess, EmbeddingLayer, nnx.Module):
         initializer: str | float | None = None,
         dtype: Any = None,
         param_dtype: Any = None,
+        memory: int | None = None,
         rngs: nnx.Rngs,
     ) -> None:
         self.shape = EmbeddingShape.from_sizes(
             num_embeddings, features, bond, sites=sites, input_dims=input_dims, output_dims=output_dims
         )
-        self.initializer = 1.0 / features if initializer is None else initializer
+        self.initializer, self.memory = 1.0 / features if initializer is None else initializer, memory
         self._make_parameters(False, dtype, param_dtype, rngs)
 
     @property
@@ -176,7 +179,7 @@ class MPOEmbed(ParameterAccess, EmbeddingLayer, nnx.Module):
         batch = rows.shape[0] if isinstance(rows.shape[0], int) else None
         # not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a plan
         # is not an array
-        plans = plans_for(self.shape.head, batch, rows.dtype.name, planner())
+        plans = plans_for(self.shape.head, batch, rows.dtype.name, planner(), self.memory)
         logits = apply(plans, rows, [core.transpose(0, 2, 1, 3) for core in cores])
         return logits[:, : self.num_embeddings].reshape(*leading, self.num_embeddings)
 

@@ -40,6 +40,8 @@ class MPOLinear(ParameterAccess, LinearLayer, nnx.Module):
             a number.
         dtype: as for `flax.nnx.Linear`.
         param_dtype: dtype of the parameters; None for float32, or ``dtype`` where that is wider.
+        memory: bytes that a pass may take beside inputs, outputs and their gradients; None for what
+            ``MPONET_MEMORY`` says, else for a limit by the size of the layer.
         rngs: its ``params`` stream gives the seed of the starting values.
 
     Raises:
@@ -71,10 +73,11 @@ class MPOLinear(ParameterAccess, LinearLayer, nnx.Module):
         initializer: str | float = "glorot",
         dtype: Any = None,
         param_dtype: Any = None,
+        memory: int | None = None,
         rngs: nnx.Rngs,
     ) -> None:
         self.sizes = layer_sizes(in_features, out_features, bond, sites, padding, objective)
-        self.initializer = initializer
+        self.initializer, self.memory = initializer, memory
         self._make_parameters(use_bias, dtype, param_dtype, rngs)
 
     @classmethod

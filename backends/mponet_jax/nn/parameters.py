@@ -126,11 +126,13 @@ class ParameterAccess(OperatorLayer):
         """Shape, counts and the plan in use, next to what nnx shows."""
         shown = super().__nnx_repr__()  # type: ignore[misc]
         yield next(shown)
-        hidden = ("shape", "sizes", "initializer", "fixed", "frozen")
+        hidden = ("shape", "sizes", "initializer", "fixed", "frozen", "_memory")
         attributes = [attribute for attribute in shown if getattr(attribute, "key", None) not in hidden]
         if attributes:  # none the second time that nnx meets a shared layer
             yield reprlib.Attr("shape", f"{self.shape}{self._details()}", use_raw_value=True)
             yield reprlib.Attr("weights", self._weights_kept(), use_raw_value=True)
+            if self.memory is not None:
+                yield reprlib.Attr("memory", self.memory)
             yield reprlib.Attr("plan", self._plan_in_use())
             if self.frozen is not None:
                 yield reprlib.Attr("frozen", str(self.frozen.plans or self.lookup_plan))  # type: ignore[attr-defined]

@@ -1,10 +1,10 @@
 """``inputs @ W + b`` by a plan, differentiated by JAX itself.
 
 The products are ordinary JAX operations, so every transformation works: forward and reverse mode,
-`jax.vmap`, `jax.linear_transpose`, `jax.shard_map` and sharding by a mesh.  `jax.checkpoint` keeps
-only the inputs and the tensors between the passes; the states are computed again.  XLA forms the
-weights' gradients as single products over batch and carried axes, so no ``(batch, M, K)`` array is
-made.
+`jax.vmap`, `jax.linear_transpose`, `jax.shard_map` and sharding by a mesh.  `jax.checkpoint` saves
+only the inputs and the tensors between the passes, and the states are computed again; a plan that
+saves states does without it.  XLA forms the weights' gradients as single products over batch and
+carried axes, so no ``(batch, M, K)`` array is made.
 """
 
 from collections.abc import Callable, Sequence
@@ -59,8 +59,8 @@ def over_batch(run: Callable[..., Array], inputs: Array, tensors: Tensors, bias:
     return automatic(inputs, tensors, bias)  # type: ignore[no-any-return]
 
 
-def recomputed(plan: BasePlan, inputs: Array, tensors: Tensors, bias: Array | None) -> Array:
-    """A forward pass whose states are computed again when it is differentiated.
+def differentiable(plan: BasePlan, inputs: Array, tensors: Tensors, bias: Array | None) -> Array:
+    """A forward pass whose states are saved or computed again for its derivative, as the plan says.
 
     Weights and bias are widened before the batch is led through them, so that the gradients of
     16-bit numbers are summed in float32.
@@ -70,7 +70,7 @@ def recomputed(plan: BasePlan, inputs: Array, tensors: Tensors, bias: Array | No
         weights = [_wide(weight) for weight in execute.weights_of(plan, tensors, OPS)]
         return execute.sweep(plan, weights, inputs, OPS, None if bias is None else _wide(bias))
 
-    result: Array = jax.checkpoint(run)(inputs, tensors, bias)
+    result: Array = (run if plan.saves_states else jax.checkpoint(run))(inputs, tensors, bias)
     return result
 
 
@@ -85,7 +85,7 @@ def _differentiated(plans: PlanSet, primals: Primals, tangents: Primals) -> tupl
 
     The rule only says so, the derivative is JAX's own.
     """
-    outputs, change = jax.jvp(partial(recomputed, plans.training), primals, tangents)
+    outputs, change = jax.jvp(partial(differentiable, plans.training), primals, tangents)
     return outputs, change
 
 

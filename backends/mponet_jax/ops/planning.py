@@ -16,7 +16,7 @@ from mponet.contraction.cost import Purpose
 from mponet.contraction.planner import PlanningContext
 from mponet.contraction.program import BasePlan
 from mponet_jax.ops.arrays import OPS, Array, dtype_of, from_numpy
-from mponet_jax.ops.contraction import recomputed
+from mponet_jax.ops.contraction import differentiable
 
 #: Weights are merged in every call of a compiled function; a pass that is not differentiated is
 #: known.
@@ -36,7 +36,9 @@ def runner(plan: BasePlan, batch: int, purpose: Purpose, dtype: str) -> Callable
     def both(inputs: Array, gradient: Array, *tensors: Array) -> object:
         if purpose != "training":
             return execute.forward(plan, tensors, inputs, OPS)
-        outputs, pull_back = jax.vjp(lambda inputs, tensors: recomputed(plan, inputs, tensors, None), inputs, tensors)
+        outputs, pull_back = jax.vjp(
+            lambda inputs, tensors: differentiable(plan, inputs, tensors, None), inputs, tensors
+        )
         return outputs, pull_back(gradient)
 
     def sweep(inputs: Array, *weights: Array) -> object:

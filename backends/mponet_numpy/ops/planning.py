@@ -39,10 +39,11 @@ def runner(plan: BasePlan, batch: int, purpose: Purpose, dtype: str) -> Callable
     def run() -> None:
         if purpose == "inference":
             execute.sweep(plan, weights, inputs, OPS)
+        elif purpose == "training":
+            _, saved = execute.forward_saving(plan, tensors, inputs, OPS)
+            execute.backward(plan, tensors, inputs, gradient, OPS, saved=saved)
         else:
             execute.forward(plan, tensors, inputs, OPS)
-        if purpose == "training":
-            execute.backward(plan, tensors, inputs, gradient, OPS)
 
     return run
 

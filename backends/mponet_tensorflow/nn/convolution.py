@@ -45,11 +45,12 @@ class _MPOConv(ParameterAccess, ConvLayer, keras.layers.Layer):
         output_dims: Sequence[int] | None = None,
         initializer: str | float = "glorot",
         seed: int | None = None,
+        memory: int | None = None,
         **kwargs: Any,
     ) -> None:
         options = WeightOptions.taken_from(kwargs)
         super().__init__(**kwargs)
-        self._take(activation, use_bias, initializer, seed, options)
+        self._take(activation, use_bias, initializer, seed, memory, options)
         self.units = self.filters = filters
         self.kernel_size = (kernel_size,) * self._rank if isinstance(kernel_size, int) else tuple(kernel_size)
         if len(self.kernel_size) != self._rank:
@@ -285,6 +286,8 @@ class MPOConv2D(_MPOConv):
         initializer: variance of the entries of the kernel, met exactly: ``glorot``, ``he``,
             ``lecun`` or a number.
         seed: seed of the starting values; None draws one, so `keras.utils.set_random_seed` governs.
+        memory: bytes that states between steps may take; None for what ``MPONET_MEMORY`` says, else
+            for a limit by the size of the layer.
         **kwargs: those of `keras.layers.Conv2D` (``kernel_initializer``, ``kernel_regularizer``,
             ... see `mponet_tensorflow.nn.options.WeightOptions`) and those of every
             `keras.layers.Layer`.

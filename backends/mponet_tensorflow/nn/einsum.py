@@ -47,6 +47,8 @@ class MPOEinsumDense(ParameterAccess, ChainLayer, keras.layers.Layer):
         initializer: variance of the entries of the kernel, met exactly: ``glorot``, ``he``,
             ``lecun`` or a number.
         seed: seed of the starting values; None draws one, so `keras.utils.set_random_seed` governs.
+        memory: bytes that a pass may take beside inputs, outputs and their gradients; None for what
+            ``MPONET_MEMORY`` says, else for a limit by the size of the layer.
         **kwargs: those of `keras.layers.EinsumDense` (``kernel_initializer``,
             ``kernel_regularizer``, ... see `mponet_tensorflow.nn.options.WeightOptions`) and those
             of every `keras.layers.Layer`.
@@ -77,11 +79,12 @@ class MPOEinsumDense(ParameterAccess, ChainLayer, keras.layers.Layer):
         sites: int | None = None,
         initializer: str | float = "glorot",
         seed: int | None = None,
+        memory: int | None = None,
         **kwargs: Any,
     ) -> None:
         options = WeightOptions.taken_from(kwargs)
         super().__init__(**kwargs)
-        self._take(activation, use_bias, initializer, seed, options)
+        self._take(activation, use_bias, initializer, seed, memory, options)
         self.equation, self.kernel_shape = equation, tuple(kernel_shape)
         inputs, outputs = self.einsum.matrix_shape(self.kernel_shape)
         self.shape = layer_sizes(input_dims or inputs, output_dims or outputs, bond, sites, (0, 0)).shape

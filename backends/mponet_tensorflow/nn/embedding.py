@@ -44,6 +44,8 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer, keras.layers.Layer):
         initializer: variance of the entries of the table, met exactly: a number, ``glorot``, ``he``
             or ``lecun``; that of `keras.layers.Embedding`, which is uniform within 0.05.
         seed: seed of the starting values; None draws one, so `keras.utils.set_random_seed` governs.
+        memory: bytes that a head may take beside inputs, outputs and their gradients; None for what
+            ``MPONET_MEMORY`` says, else for a limit by its size.
         **kwargs: ``embeddings_initializer``, ``embeddings_regularizer`` and
             ``embeddings_constraint`` as for `keras.layers.Embedding` (see
             `mponet_tensorflow.nn.options.WeightOptions`), and those of every `keras.layers.Layer`.
@@ -73,11 +75,12 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer, keras.layers.Layer):
         output_dims: Sequence[int] | None = None,
         initializer: str | float = 0.1**2 / 12,
         seed: int | None = None,
+        memory: int | None = None,
         **kwargs: Any,
     ) -> None:
         options = WeightOptions.taken_from(_renamed(kwargs, "embeddings_", "kernel_"))
         super().__init__(**kwargs)
-        self._take(None, False, initializer, seed, options)
+        self._take(None, False, initializer, seed, memory, options)
         self.shape = EmbeddingShape.from_sizes(
             input_dim, output_dim, bond, sites=sites, input_dims=input_dims, output_dims=output_dims
         )
@@ -222,6 +225,7 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer, keras.layers.Layer):
             "output_dims": mpo.output_dims,
             "initializer": self.initializer,
             "seed": self.seed,
+            "memory": self.memory,
             **_renamed(self.options.config(), "kernel_", "embeddings_"),
         }
 

@@ -37,6 +37,8 @@ class NetworkDense(ParameterAccess, NetworkLayer, keras.layers.Layer):
         initializer: variance of the entries of ``W``, met exactly: ``glorot``, ``he``, ``lecun`` or
             a number.
         seed: seed of the starting values; None draws one, so `keras.utils.set_random_seed` governs.
+        memory: bytes that a pass may take beside inputs, outputs and their gradients; None for what
+            ``MPONET_MEMORY`` says, else for a limit by the size of the layer.
         **kwargs: those of `keras.layers.Dense` (``kernel_initializer``, ``kernel_regularizer``,
             ``kernel_constraint``, ... see `mponet_tensorflow.nn.options.WeightOptions`) and those
             of every `keras.layers.Layer` (``name``, ``dtype``, ...).
@@ -55,11 +57,12 @@ class NetworkDense(ParameterAccess, NetworkLayer, keras.layers.Layer):
         fixed: Mapping[str, Any] | None = None,
         initializer: str | float = "glorot",
         seed: int | None = None,
+        memory: int | None = None,
         **kwargs: Any,
     ) -> None:
         options = WeightOptions.taken_from(kwargs)
         super().__init__(**kwargs)
-        self._take(activation, use_bias, initializer, seed, options)
+        self._take(activation, use_bias, initializer, seed, memory, options)
         self.shape, self.fixed = shape, FixedNodes(shape, fixed)
         self.units = shape.out_features
         check_names(shape, self)

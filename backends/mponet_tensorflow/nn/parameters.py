@@ -33,17 +33,25 @@ class ParameterAccess(OperatorLayer):
     options: WeightOptions
 
     def _take(
-        self, activation: Any, use_bias: bool, initializer: Any, seed: int | None, options: WeightOptions
+        self,
+        activation: Any,
+        use_bias: bool,
+        initializer: Any,
+        seed: int | None,
+        memory: int | None,
+        options: WeightOptions,
     ) -> None:
         """Keep the arguments that both kinds of layer have.
 
         Raises:
             InputError: the layer computes in complex numbers, or ``kernel_initializer`` has no
                 variance.
+            PlanError: ``memory`` is no whole number of bytes.
         """
         check_real(self.compute_dtype, "the layer")  # type: ignore[attr-defined]
         self.activation = keras.activations.get(activation)
         self.use_bias, self.initializer, self.seed, self.options = use_bias, initializer, seed, options
+        self.memory = memory
         if options.kernel_initializer is not None:
             variance_of(options.kernel_initializer, 1, 1)  # refused here, not at the first call
         self.supports_masking, self.frozen = True, None
@@ -205,6 +213,7 @@ class ParameterAccess(OperatorLayer):
             "use_bias": self.use_bias,
             "initializer": self.initializer,  # type: ignore[attr-defined]
             "seed": self.seed,
+            "memory": self.memory,
             **self.options.config(),
         }
 

@@ -37,11 +37,12 @@ def apply(
     @tf.custom_gradient
     def run(inputs: Array, *arrays: Array) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
         tensors, biases = arrays[:count], arrays[count:]
+        outputs, saved = execute.forward_saving(ahead, tensors, inputs, OPS, *biases)
 
-        def backward(gradient: Array) -> tuple[Array, ...]:  # keeps the inputs and the tensors, nothing between
-            by_inputs, by_tensors = execute.backward(plans.training, tensors, inputs, gradient, OPS)
+        def backward(gradient: Array) -> tuple[Array, ...]:  # holds the inputs, the tensors and what is saved
+            by_inputs, by_tensors = execute.backward(plans.training, tensors, inputs, gradient, OPS, saved=saved)
             return by_inputs, *by_tensors, *(tf.reduce_sum(gradient, 0) for _ in biases)
 
-        return execute.forward(ahead, tensors, inputs, OPS, *biases), backward
+        return outputs, backward
 
     return run(*(tf.convert_to_tensor(array) for array in (inputs, *tensors, *biases)))

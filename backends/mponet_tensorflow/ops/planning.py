@@ -30,8 +30,10 @@ def runner(plan: BasePlan, batch: int, purpose: Purpose, dtype: str) -> Callable
     sizes = ((batch, program.in_features), (batch, program.out_features), *program.tensor_shapes)
 
     def both(inputs: Array, gradient: Array, *tensors: Array) -> object:
-        outputs = execute.forward(plan, tensors, inputs, OPS)
-        return (outputs, execute.backward(plan, tensors, inputs, gradient, OPS)) if purpose == "training" else outputs
+        if purpose != "training":
+            return execute.forward(plan, tensors, inputs, OPS)
+        outputs, saved = execute.forward_saving(plan, tensors, inputs, OPS)
+        return outputs, execute.backward(plan, tensors, inputs, gradient, OPS, saved=saved)
 
     def sweep(inputs: Array, *weights: Array) -> object:
         return execute.sweep(plan, weights, inputs, OPS)

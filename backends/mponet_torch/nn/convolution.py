@@ -53,6 +53,7 @@ class _MPOConv(ParameterAccess, ConvLayer):
         output_dims: Sequence[int] | None = None,
         initializer: str | float = "glorot",
         seed: int | None = None,
+        memory: int | None = None,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -73,7 +74,7 @@ class _MPOConv(ParameterAccess, ConvLayer):
         self.window = Window.of(self.shape.kernel_size, stride, padding, dilation, padding_mode)  # type: ignore[arg-type]
         self.stride, self.dilation, self.padding = self.window.stride, self.window.dilation, padding
         self.padding_mode = padding_mode
-        self.initializer, self.seed = initializer, seed
+        self.initializer, self.seed, self.memory = initializer, seed, memory
         self._make_parameters(bias, device, dtype)
 
     @property
@@ -208,7 +209,8 @@ class _MPOConv(ParameterAccess, ConvLayer):
             return self._traced_plans  # type: ignore[no-any-return]
         maps = batch if isinstance(batch, tuple) else (batch, *(None,) * self._rank)
         name = dtype_name(dtype or self.tensors[0].dtype)
-        return conv_plans(self.shape, self.window, maps[0], maps[1:], name, planner(self.tensors[0].device))
+        context = planner(self.tensors[0].device)
+        return conv_plans(self.shape, self.window, maps[0], maps[1:], name, context, self.memory)
 
     @property
     def _weight_shape(self) -> tuple[int, ...]:
@@ -289,6 +291,8 @@ class MPOConv2d(_MPOConv):
         initializer: variance of the entries of the kernel, met exactly: ``glorot``, ``he``,
             ``lecun`` or a number.
         seed: seed of the starting values; None draws one from torch's generator.
+        memory: bytes that states between steps may take; None for what ``MPONET_MEMORY`` says, else
+            for a limit by the size of the layer.
         device: as for `torch.nn.Conv2d`.
         dtype: as for `torch.nn.Conv2d`.
 

@@ -59,6 +59,8 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer):
         initializer: variance of the entries of the table, met exactly: a number, ``glorot``, ``he``
             or ``lecun``; 1 as for `torch.nn.Embedding`.
         seed: seed of the starting values; None draws one from torch's generator.
+        memory: bytes that a head may take beside inputs, outputs and their gradients; None for what
+            ``MPONET_MEMORY`` says, else for a limit by its size.
         device: as for `torch.nn.Embedding`.
         dtype: as for `torch.nn.Embedding`.
 
@@ -89,6 +91,7 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer):
         output_dims: Sequence[int] | None = None,
         initializer: str | float = 1.0,
         seed: int | None = None,
+        memory: int | None = None,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -99,7 +102,7 @@ class MPOEmbedding(ParameterAccess, EmbeddingLayer):
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
             raise ShapeError(f"padding_idx is {padding_idx}; expected a token of {num_embeddings}")
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
-        self.initializer, self.seed = initializer, seed
+        self.initializer, self.seed, self.memory = initializer, seed, memory
         self._make_parameters(False, device, dtype)
         row = None if padding_idx is None else torch.zeros(embedding_dim, device=device, dtype=self.cores[0].dtype)
         self.register_buffer("padding_row", row)

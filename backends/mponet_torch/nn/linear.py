@@ -40,6 +40,8 @@ class MPOLinear(ParameterAccess, LinearLayer):
             a number.
         seed: seed of the starting values; None draws one from torch's generator, so
             ``torch.manual_seed`` governs.
+        memory: bytes that a pass may take beside inputs, outputs and their gradients; None for what
+            ``MPONET_MEMORY`` says, else for a limit by the size of the layer.
         device: as for `torch.nn.Linear`.
         dtype: as for `torch.nn.Linear`.
 
@@ -69,12 +71,13 @@ class MPOLinear(ParameterAccess, LinearLayer):
         objective: Objective = "balance",
         initializer: str | float = "glorot",
         seed: int | None = None,
+        memory: int | None = None,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.sizes = layer_sizes(in_features, out_features, bond, sites, padding, objective)
-        self.initializer, self.seed = initializer, seed
+        self.initializer, self.seed, self.memory = initializer, seed, memory
         self._make_parameters(bias, device, dtype)
 
     @classmethod

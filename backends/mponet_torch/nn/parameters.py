@@ -63,8 +63,12 @@ class ParameterAccess(nn.Module, OperatorLayer):
 
         A compiler that traces the layer must not trace the search.
         """
-        self._plans = PlanCache(self._planned_shape)
-        self._traced_plans = plans_for(self._planned_shape, None, *self._planning())
+        self._plans = PlanCache(self._planned_shape, self.memory)
+        self._traced_plans = plans_for(self._planned_shape, None, *self._planning(), self.memory)
+
+    def _plan_again(self) -> None:
+        if hasattr(self, "_traced_plans"):
+            self._prepare_plans()
 
     # ------------------------------------------------------------ starting values
 

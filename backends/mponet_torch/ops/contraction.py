@@ -11,6 +11,7 @@ from torch.autograd import forward_ad
 
 import mponet_triton as kernels
 from mponet.contraction import execute
+from mponet.contraction.execute import Saved
 from mponet.contraction.kernels import uses_dense_gradient
 from mponet.contraction.plan import rebuilt
 from mponet.contraction.planner import PlanSet
@@ -58,8 +59,8 @@ def apply(
         # vmap and grad of torch.func want the saving of tensors apart from the computing
         return _FunctionalContraction.apply(plans, *arrays)  # type: ignore[no-any-return, no-untyped-call]
     if recorded:
-        if small_beside_activations(plans.training, inputs):
-            # autograd keeps the same for a single product as we would, and needs no Python in
+        if records_as_much(plans.training):
+            # autograd saves the same for a single product as we would, and needs no Python in
             # backward
             return execute.forward(plans.training, tensors, inputs, OPS, bias)
         return _AutogradContraction.apply(plans, *arrays)  # type: ignore[no-any-return, no-untyped-call]
@@ -70,16 +71,9 @@ def apply(
         return sweep(plans.forward, weights_of(plans.forward, tensors), inputs, bias)
 
 
-def small_beside_activations(plan: BasePlan, inputs: Array) -> bool:
-    """Whether all that autograd would keep of a pass is small beside the activations.
-
-    One product with a matrix.
-    """
-    return len(plan.steps) == 1 and plan.tile is None and _weigh_little(plan.shape.dense_parameters, inputs)
-
-
-def _weigh_little(weights: int, inputs: Array) -> bool:
-    return weights <= 4 * inputs.numel()
+def records_as_much(plan: BasePlan) -> bool:
+    """Whether autograd saves of a pass what the plan says: one product with a matrix, and that."""
+    return len(plan.steps) == 1 and plan.saves_states
 
 
 def weights_of(plan: BasePlan, tensors: Sequence[Array]) -> list[Array]:
@@ -100,6 +94,20 @@ def sweep(plan: BasePlan, weights: Sequence[Array], inputs: Array, bias: Array |
     return execute.sweep(plan, weights, inputs, IN_PLACE, bias)
 
 
+def forward_saving(
+    plan: BasePlan, tensors: Sequence[Array], inputs: Array, bias: Array | None = None
+) -> tuple[Array, Saved[Array] | None]:
+    """`mponet.contraction.execute.forward_saving` without recording.
+
+    Of a plan that saves no states it saves the weights where they are small beside the activations.
+    """
+    if plan.saves_states:
+        return execute.forward_saving(plan, tensors, inputs, IN_PLACE, bias)
+    weights = weights_of(plan, tensors)
+    saved = Saved((), tuple(weights)) if sum(map(torch.numel, weights)) <= 4 * inputs.numel() else None
+    return sweep(plan, weights, inputs, bias), saved
+
+
 def backward(
     plan: BasePlan,
     tensors: Sequence[Array],
@@ -108,17 +116,17 @@ def backward(
     ops: Ops,
     *,
     wrt_inputs: bool = True,
-    weights: Sequence[Array] | None = None,
+    saved: Saved[Array] | None = None,
 ) -> tuple[Array | None, tuple[Array, ...]]:
     """`mponet.contraction.execute.backward`, by a kernel where one supports the plan.
 
     No kernel runs if the gradient is differentiated again or mapped.
     """
     if not kernels.supports(plan, inputs):
-        return execute.backward(plan, tensors, inputs, gradient, ops, wrt_inputs=wrt_inputs, weights=weights)
+        return execute.backward(plan, tensors, inputs, gradient, ops, wrt_inputs=wrt_inputs, saved=saved)
     if ops is not IN_PLACE:
         return execute.backward(plan, tensors, inputs, gradient, ops, wrt_inputs=wrt_inputs)
-    factors = weights or weights_of(plan, tensors)
+    factors = weights_of(plan, tensors) if saved is None else saved.weights
     by_inputs = kernels.input_gradient(plan, factors, gradient) if wrt_inputs else None
     if uses_dense_gradient(plan, inputs.shape[0]):
         whole = rebuilt(plan.shape)
@@ -130,25 +138,23 @@ def backward(
 
 
 class _AutogradContraction(torch.autograd.Function):
-    """Saves the inputs and the tensors, nothing between.
-
-    And the weights, where they are of the size of activations.
-    """
+    """Saves the inputs and the tensors, and what `forward_saving` does."""
 
     @staticmethod
     def forward(ctx: Any, plans: PlanSet, inputs: Array, bias: Array | None, *tensors: Array) -> Array:
         plan = plans.training
-        weights = weights_of(plan, tensors)
-        saved = weights if _weigh_little(sum(weight.numel() for weight in weights), inputs) else []
         ctx.plan, ctx.biased = plan, bias is not None
-        ctx.save_for_backward(inputs, *tensors, *saved)
-        return sweep(plan, weights, inputs, bias)
+        outputs, saved = forward_saving(plan, tensors, inputs, bias)
+        ctx.save_for_backward(inputs, *tensors, *(() if saved is None else saved.arrays))
+        return outputs
 
     @staticmethod
     def backward(ctx: Any, gradient: Array) -> tuple[Array | None, ...]:
-        inputs, *saved = ctx.saved_tensors
+        inputs, *arrays = ctx.saved_tensors
         count = len(ctx.plan.program.tensor_shapes)
-        tensors, weights = saved[:count], saved[count:]
+        tensors, saved = arrays[:count], None
+        if len(arrays) > count and not torch.is_grad_enabled():  # they have no history to differentiate
+            saved = Saved.of(ctx.plan, arrays[count:])
         wrt_inputs = bool(ctx.needs_input_grad[1])
         by_inputs, by_tensors = backward(
             ctx.plan,
@@ -157,13 +163,15 @@ class _AutogradContraction(torch.autograd.Function):
             gradient,
             ops_for(inputs, gradient, *tensors),
             wrt_inputs=wrt_inputs,
-            weights=None if torch.is_grad_enabled() else weights or None,  # they have no history to differentiate
+            saved=saved,
         )
         return None, by_inputs, gradient.sum(0) if ctx.biased else None, *by_tensors
 
 
 class _FunctionalContraction(_AutogradContraction):
     """The same for `torch.func` and `torch.compile`, which save apart from the computation.
+
+    States are not saved: they would have no history for derivatives of the gradient.
 
     Autograd binds such a function's arguments by their names at every call, which takes as long as
     a small layer.

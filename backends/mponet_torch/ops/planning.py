@@ -11,7 +11,7 @@ from mponet.contraction.planner import PlanningContext, PlanSet, plans_for, roun
 from mponet.contraction.program import BasePlan
 from mponet.contraction.search import Shape
 from mponet_torch.ops.arrays import IN_PLACE, device_of, dtype_of
-from mponet_torch.ops.contraction import backward, sweep, weights_of
+from mponet_torch.ops.contraction import backward, forward_saving, sweep, weights_of
 
 #: An eager layer knows whether it is differentiated, and keeps its weights in eval mode.
 PURPOSES: tuple[Purpose, ...] = ("forward", "training", "inference")
@@ -35,10 +35,11 @@ def runner(plan: BasePlan, batch: int, purpose: Purpose, dtype: str) -> Callable
         with torch.no_grad():
             if purpose == "inference":
                 sweep(plan, weights, inputs)
+            elif purpose == "training":
+                _, saved = forward_saving(plan, tensors, inputs)
+                backward(plan, tensors, inputs, gradient, IN_PLACE, saved=saved)
             else:
                 sweep(plan, weights_of(plan, tensors), inputs)
-            if purpose == "training":
-                backward(plan, tensors, inputs, gradient, IN_PLACE)
             if device.type == "cuda":
                 torch.cuda.synchronize()
 
@@ -60,8 +61,8 @@ class PlanCache:
     #: Classes of batches up to a million rows, in two dtypes.
     LIMIT = 256
 
-    def __init__(self, shape: Shape) -> None:
-        self.shape = shape
+    def __init__(self, shape: Shape, memory: int | None = None) -> None:
+        self.shape, self.memory = shape, memory
         self._plans: dict[tuple[int, torch.dtype, torch.device], PlanSet] = {}
 
     def plans(self, batch: int, dtype: torch.dtype, device: torch.device) -> PlanSet:
@@ -69,14 +70,14 @@ class PlanCache:
         key = rounded(batch), dtype, device
         plans = self._plans.get(key)
         if plans is None:
-            plans = plans_for(self.shape, key[0], str(dtype).removeprefix("torch."), planner(device))
+            plans = plans_for(self.shape, key[0], str(dtype).removeprefix("torch."), planner(device), self.memory)
             if len(self._plans) >= self.LIMIT:
                 self._plans = {}
             self._plans[key] = plans
         return plans
 
-    def __reduce__(self) -> tuple[type["PlanCache"], tuple[Shape]]:
-        return PlanCache, (self.shape,)
+    def __reduce__(self) -> tuple[type["PlanCache"], tuple[Shape, int | None]]:
+        return PlanCache, (self.shape, self.memory)
 
 
 def _with_device() -> dict[str, str]:
