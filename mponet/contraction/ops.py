@@ -82,3 +82,10 @@ class Ops(ForwardOps[A], Protocol[A]):
 
     def finalize(self, total: A, like: A) -> A:
         """The total as an array of the dtype of ``like``."""
+
+    def spare(self, like: A, turn: int) -> A | None:
+        """Memory for an array like this one, as ``out`` of a product.
+
+        It is overwritten by the next call with the same turn, 0 or 1.  None where the library gives
+        no memory of its own.
+        """

@@ -66,7 +66,7 @@ def backward_rows(
         sums.append(total if tiled else ops.finalize(total, block))
         if k == 0 and not wrt_inputs:
             break
-        place: A | None = None if saved else state
+        place = ops.spare(state, k % 2) if saved and k > 0 else state
         if k == 0:  # the first state is the caller's array; its gradient goes straight to the result
             direct = out[0] is not None and step.transposition is None
             place = ops.reshape(out[0], _state_shape(step, rows, step.inner)) if direct else None  # type: ignore[arg-type]

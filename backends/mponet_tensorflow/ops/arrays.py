@@ -102,6 +102,10 @@ class Ops:
         """The sum itself."""
         return total
 
+    def spare(self, like: Array, turn: int) -> Array | None:
+        """None: results are new arrays."""
+        return None
+
     def matmul_permuted(
         self, a: Array, b: Array, sizes: tuple[int, ...], axes: tuple[int, ...], shape: tuple[int, ...]
     ) -> Array:

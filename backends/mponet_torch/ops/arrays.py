@@ -61,6 +61,10 @@ class Ops:
         """The sum, in the dtype of ``like``."""
         return total.to(like.dtype)
 
+    def spare(self, like: Array, turn: int) -> Array | None:
+        """None: results are new arrays."""
+        return None
+
     def matmul_permuted(
         self, a: Array, b: Array, sizes: tuple[int, ...], axes: tuple[int, ...], shape: tuple[int, ...]
     ) -> Array:
@@ -115,6 +119,10 @@ class InPlace(Ops):
         """The sum, in the dtype of ``like``."""
         return (total.sum(0) if total.ndim == 3 else total).to(like.dtype)
 
+    def spare(self, like: Array, turn: int) -> Array | None:
+        """Memory of this thread, where the system would take back what is freed."""
+        return _scratch(like, tuple(like.shape), f"turn {turn}")
+
     def matmul_permuted(
         self, a: Array, b: Array, sizes: tuple[int, ...], axes: tuple[int, ...], shape: tuple[int, ...]
     ) -> Array:
@@ -122,7 +130,7 @@ class InPlace(Ops):
 
         The system takes back what is freed, page by page.
         """
-        kept = _scratch(a, (a.shape[0], b.shape[1]))
+        kept = _scratch(a, (a.shape[0], b.shape[1]), "merged")
         if kept is None:
             return super().matmul_permuted(a, b, sizes, axes, shape)
         result = torch.mm(a, b, out=kept).reshape(sizes).permute(axes).reshape(shape)
@@ -147,22 +155,26 @@ class InPlace(Ops):
 
 #: Bytes of results that have their memory kept, for each thread and dtype: smaller ones the system
 #: does not take back.
-_SCRATCH = 1 << 17, 1 << 22
+_SCRATCH = 1 << 17, 1 << 23
 _local = threading.local()
 OPS = Ops()
 IN_PLACE = InPlace()
 
 
-def _scratch(like: Array, shape: tuple[int, int]) -> Array | None:
-    """Memory of this thread that is overwritten by the next call; None where that gains nothing."""
+def _scratch(like: Array, shape: tuple[int, ...], use: str) -> Array | None:
+    """Memory of this thread that the next call for the same use overwrites.
+
+    None where that gains nothing.
+    """
     size = prod(shape)
     if like.device.type != "cpu" or not _SCRATCH[0] <= size * like.element_size() <= _SCRATCH[1]:
         return None
-    kept: Array | None = getattr(_local, str(like.dtype), None)
+    name = f"{like.dtype} {use}"
+    kept: Array | None = getattr(_local, name, None)
     if kept is None or kept.numel() < size:
         with torch.inference_mode(False):  # what is made within inference mode may not be written to outside
             kept = torch.empty(size, dtype=like.dtype)
-        setattr(_local, str(like.dtype), kept)
+        setattr(_local, name, kept)
     return kept[:size].view(shape)
 
 
