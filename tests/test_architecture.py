@@ -185,7 +185,7 @@ DIFFERENCES = (
     ("mponet_torch", "adapter.py", "Framework.read_state_dict", "PyTorch has a file format of its own"),
     ("mponet_torch", "__init__.py", "MPOEinsum", "torch has no layer that is an einsum"),
     ("mponet_jax", "nn/convolution.py", "window_of", "nnx has paddings that are names of fillings"),
-    ("mponet_jax", "ops/arrays.py", "Ops.accumulate_gradient Ops.finalize", "JAX sums the gradients itself"),
+    ("mponet_jax", "ops/arrays.py", "Ops.accumulate_gradient Ops.finalize Ops.spare", "JAX sums the gradients itself"),
     ("mponet_tensorflow", "nn/network.py", "NetworkLinear.__init__", "the arguments of keras.layers.Dense"),
     ("mponet_tensorflow", "nn/linear.py", "MPOLinear.__init__", "the arguments of keras.layers.Dense"),
     ("mponet_tensorflow", "nn/linear.py", "MPOLinear.sizes", "known only when the layer is built"),
