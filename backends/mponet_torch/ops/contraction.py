@@ -46,7 +46,7 @@ def apply(
     if torch.compiler.is_compiling():
         # under `torch.func`, compilers have no rules for the derivatives of an autograd function
         if recorded and torch._C._functorch.peek_interpreter_stack() is None:
-            return _FunctionalContraction.apply(plans, *arrays)  # type: ignore[no-any-return, no-untyped-call]
+            return _recorded(plans, *arrays)
         # an autograd function in a graph that records nothing breaks the graph of an exported model
         return execute.forward(plans.forward, tensors, inputs, OPS, bias)
     if forward_ad._current_level >= 0 or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
@@ -59,16 +59,19 @@ def apply(
         # vmap and grad of torch.func want the saving of tensors apart from the computing
         return _FunctionalContraction.apply(plans, *arrays)  # type: ignore[no-any-return, no-untyped-call]
     if recorded:
-        if records_as_much(plans.training):
-            # autograd saves the same for a single product as we would, and needs no Python in
-            # backward
-            return execute.forward(plans.training, tensors, inputs, OPS, bias)
-        return _AutogradContraction.apply(plans, *arrays)  # type: ignore[no-any-return, no-untyped-call]
+        return _recorded(plans, *arrays)
     with torch.no_grad():  # no gradient is asked for: an autograd function costs more than a small layer
         if cache is not None and cache.keeps(tensors):
             weights = cache.weights(plans.inference, tensors, weights_of)
             return sweep(plans.inference, weights, inputs, bias)
         return sweep(plans.forward, weights_of(plans.forward, tensors), inputs, bias)
+
+
+def _recorded(plans: PlanSet, inputs: Array, bias: Array | None, *tensors: Array) -> Array:
+    """`apply` where autograd records the pass, eagerly or compiled."""
+    if records_as_much(plans.training):  # and needs no Python in backward
+        return execute.forward(plans.training, tensors, inputs, OPS, bias)
+    return _AutogradContraction.apply(plans, inputs, bias, *tensors)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def records_as_much(plan: BasePlan) -> bool:
@@ -99,10 +102,12 @@ def forward_saving(
 ) -> tuple[Array, Saved[Array] | None]:
     """`mponet.contraction.execute.forward_saving` without recording.
 
-    Of a plan that saves no states it saves the weights where they are small beside the activations.
+    Of a plan that saves no states it saves the weights where they are small beside the activations;
+    not in compiled code, where their size is not known.
     """
-    if plan.saves_states:
-        return execute.forward_saving(plan, tensors, inputs, IN_PLACE, bias)
+    compiled = torch.compiler.is_compiling()
+    if plan.saves_states or compiled:
+        return execute.forward_saving(plan, tensors, inputs, OPS if compiled else IN_PLACE, bias)
     weights = weights_of(plan, tensors)
     saved = Saved((), tuple(weights)) if sum(map(torch.numel, weights)) <= 4 * inputs.numel() else None
     return sweep(plan, weights, inputs, bias), saved
@@ -169,7 +174,7 @@ class _AutogradContraction(torch.autograd.Function):
 
 
 class _FunctionalContraction(_AutogradContraction):
-    """The same for `torch.func` and `torch.compile`, which save apart from the computation.
+    """The same for `torch.func`, which saves apart from the computation.
 
     States are not saved: they would have no history for derivatives of the gradient.
 
