@@ -32,9 +32,12 @@ TILES = (2, 4, 8, 16, 32, 64, 128, 512, 2048)
 #: A broadcast product as the first step is a little slower than as the last, which the model does
 #: not tell apart.
 LEFT_SWEEP_PENALTY = 1.03
-#: Bytes of a dense weight up to which a forward pass may take the memory of that and its gradient,
+#: Bytes of a dense weight up to which a sweep may take the memory of that and its gradient,
 #: whatever else there is.
 SMALL_MATRIX_BYTES = 1 << 22
+#: Part of the time in less memory up to which a training step takes more, as far as a dense layer
+#: and the last cache go: states are saved, or tiles are larger.
+WORTH = 0.875
 #: Factor on the time of a plan over the memory limit; no time of a plan within is this much longer.
 _OVER = 1e60
 
@@ -99,7 +102,7 @@ def choose(
 
     >>> from mponet.operators.shape import MPOShape
     >>> print(choose(MPOShape.from_factors((64, 64), (64, 64), 4), 512, purpose="training"))
-    sweep cores 2 > 1, tiles of 32
+    sweep cores 2 > 1, tiles of 16
     """
     return _chosen(shape, batch, purpose, itemsize, machine)
 
@@ -187,23 +190,27 @@ def memory_limit(
 
     That is ``memory`` where it is given.  Otherwise it is a share of those
     (`Machine.training_memory_share`, for a forward pass alone `Machine.forward_memory_share`).  On
-    top comes what a dense layer takes for its matrix and the gradient: in training as much of it as
-    the last cache holds, in a forward pass all of it where the matrix is small.  All of it comes on
-    top where no plan is predicted to be as fast as a dense layer otherwise.  Of a chain some plan
-    then always fits: the one that rebuilds the matrix.  Infinite for an unknown batch.
+    top comes what a dense layer takes for its matrix and the gradient: all of it where the matrix
+    is small, or where no plan is predicted to be as fast as a dense layer otherwise; in training as
+    much as the last cache holds where that is worth it (`WORTH`).  Of a chain some plan then always
+    fits: the one that rebuilds the matrix.  Infinite for an unknown batch.
     """
     if batch is None or memory is not None:
         return inf if memory is None else memory
-    matrix = shape.dense_parameters * itemsize
-    granted = machine.llc_bytes if purpose == "training" else 2 * SMALL_MATRIX_BYTES
-    every = share(shape, batch, purpose, itemsize, machine) + 2 * matrix
-    if 2 * matrix <= granted:
+    allowed, matrix = share(shape, batch, purpose, itemsize, machine), shape.dense_parameters * itemsize
+    every = allowed + 2 * matrix
+    if matrix <= SMALL_MATRIX_BYTES:
         return every
-    allowed = every - 2 * matrix + (granted if purpose == "training" else 0)
     scores = _scores(shape, batch, purpose, itemsize, machine)
-    fastest = scores.seconds[scores.workspace * itemsize <= allowed].min(initial=inf)
+
+    def fastest(limit: float) -> float:
+        return float(scores.seconds[scores.workspace * itemsize <= limit].min(initial=inf))
+
+    roomy = min(allowed + machine.llc_bytes, every)
+    if purpose == "training" and fastest(roomy) < WORTH * fastest(allowed):
+        allowed = roomy
     wanted = dense(shape, batch, purpose=purpose, itemsize=itemsize, machine=machine).seconds
-    return allowed if fastest <= wanted else every
+    return allowed if fastest(allowed) <= wanted else every
 
 
 def share(shape: Shape, batch: int, purpose: Purpose, itemsize: int, machine: Machine) -> float:
