@@ -27,6 +27,8 @@ def seconds(tree, *words):
     """Wall time of a command of a checkout."""
     path = os.pathsep.join(map(str, (tree, tree / "backends")))
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    # An installed package has its byte code beside it.
+    environment = {key: value for key, value in environment.items() if key != "PYTHONDONTWRITEBYTECODE"}
     began = perf_counter()
     command = [sys.executable, "-m", "mponet", *map(str, words), "--data", "digits", "--backend", "torch"]
     subprocess.run(command, env=environment, cwd=tree, check=True, capture_output=True)

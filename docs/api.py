@@ -66,10 +66,19 @@ def tree(module: str) -> ast.Module:
     return ast.parse(source(module))
 
 
+def statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Statements of a module and, of names that are imported late, those for type checkers."""
+    for node in body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            yield from node.body
+        else:
+            yield node
+
+
 def exported(package: str) -> dict[str, str]:
     """Public names of a package, sorted, with the summary of each."""
     found: dict[str, str] = {}
-    for node in tree(package).body:
+    for node in statements(tree(package).body):
         if isinstance(node, ast.ImportFrom) and node.module:
             names = (alias.name for alias in node.names if alias.asname == alias.name)
             found |= {name: summary(node.module, name) for name in names}

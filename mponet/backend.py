@@ -5,7 +5,7 @@ gives ``mponet_torch.backend``.  The core names adapters by string only.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -276,6 +276,30 @@ def package_of(name: str) -> str:
     """
     known = normalize(name)
     return ADAPTERS[known].module if known in ADAPTERS else str(_entry_points()[known].module)
+
+
+def on_first_use(
+    package: str, names: Sequence[str], modules: Sequence[str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` of an adapter that imports some of its modules late.
+
+    Args:
+        package: the adapter.
+        names: what it exports, in these modules or not.
+        modules: of the adapter, in the order in which they are searched for a name.
+    """
+
+    def find(name: str) -> Any:
+        for module in modules if name in names else ():
+            value = getattr(import_module(f"{package}.{module}"), name, None)
+            if value is not None:
+                return value
+        if not name.startswith("_") and find_spec(f"{package}.{name}") is not None:
+            return import_module(f"{package}.{name}")
+        expected = ", ".join(names)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}; expected one of {expected}", name=name)
+
+    return find, lambda: sorted(names)
 
 
 def _entry_points() -> dict[str, Any]:

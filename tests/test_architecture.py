@@ -240,10 +240,11 @@ OWN_FILES = {
     ("mponet_jax", "compression/describing.py"): "nnx has functions that users replace, and stacked layers",
     ("mponet_jax", "nn/einsum.py"): "torch has no layer that is an einsum",
     ("mponet_tensorflow", "nn/einsum.py"): "torch has no layer that is an einsum",
-    ("mponet_torch", "compression/files.py"): "PyTorch has a file format of its own",
+    ("mponet_torch", "ops/state_dict.py"): "PyTorch has a file format of its own",
     ("mponet_torch", "compression/huggingface.py"): "its models are PyTorch's",
     ("mponet_torch", "compression/pretrained.py"): "models of Hugging Face are modules of PyTorch",
     ("mponet_torch", "compression/quantizer.py"): "its models are PyTorch's",
+    ("mponet_torch", "registration.py"): "models of Hugging Face are modules of PyTorch",
     ("mponet_tensorflow", "nn/options.py"): "the arguments of keras.layers.Dense that concern weights",
 }
 

@@ -3,22 +3,27 @@
 Layers, compression, and the `backend` that ``mponet.load("jax")`` gives.
 """
 
+from typing import TYPE_CHECKING
+
+from mponet.backend import on_first_use
 from mponet_jax.adapter import backend as backend
-from mponet_jax.compression import calibrate as calibrate
-from mponet_jax.compression import compress as compress
-from mponet_jax.compression import heal as heal
-from mponet_jax.compression import load_compressed as load_compressed
-from mponet_jax.compression import merge as merge
-from mponet_jax.compression import plan as plan
-from mponet_jax.compression import save_compressed as save_compressed
-from mponet_jax.exporting import export as export
-from mponet_jax.freezing import freeze as freeze
-from mponet_jax.freezing import unfreeze as unfreeze
 from mponet_jax.nn.convolution import MPOConv as MPOConv
 from mponet_jax.nn.einsum import MPOEinsum as MPOEinsum
 from mponet_jax.nn.embedding import MPOEmbed as MPOEmbed
 from mponet_jax.nn.linear import MPOLinear as MPOLinear
 from mponet_jax.nn.network import NetworkLinear as NetworkLinear
+
+if TYPE_CHECKING:
+    from mponet_jax.compression import calibrate as calibrate
+    from mponet_jax.compression import compress as compress
+    from mponet_jax.compression import heal as heal
+    from mponet_jax.compression import load_compressed as load_compressed
+    from mponet_jax.compression import merge as merge
+    from mponet_jax.compression import plan as plan
+    from mponet_jax.compression import save_compressed as save_compressed
+    from mponet_jax.exporting import export as export
+    from mponet_jax.freezing import freeze as freeze
+    from mponet_jax.freezing import unfreeze as unfreeze
 
 __all__ = [
     "MPOConv",
@@ -38,3 +43,6 @@ __all__ = [
     "save_compressed",
     "unfreeze",
 ]
+
+# Imported when a name of theirs is first used: training and running a model need none of them.
+__getattr__, __dir__ = on_first_use(__name__, __all__, ("compression", "exporting", "freezing"))

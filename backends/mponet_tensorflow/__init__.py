@@ -3,23 +3,28 @@
 Layers, compression, and the `backend` that ``mponet.load("tensorflow")`` gives.
 """
 
+from typing import TYPE_CHECKING
+
+from mponet.backend import on_first_use
 from mponet_tensorflow.adapter import backend as backend
-from mponet_tensorflow.compression import calibrate as calibrate
-from mponet_tensorflow.compression import compress as compress
-from mponet_tensorflow.compression import heal as heal
-from mponet_tensorflow.compression import load_compressed as load_compressed
-from mponet_tensorflow.compression import merge as merge
-from mponet_tensorflow.compression import plan as plan
-from mponet_tensorflow.compression import save_compressed as save_compressed
-from mponet_tensorflow.exporting import export as export
-from mponet_tensorflow.freezing import freeze as freeze
-from mponet_tensorflow.freezing import unfreeze as unfreeze
 from mponet_tensorflow.nn.convolution import MPOConv1D as MPOConv1D
 from mponet_tensorflow.nn.convolution import MPOConv2D as MPOConv2D
 from mponet_tensorflow.nn.einsum import MPOEinsumDense as MPOEinsumDense
 from mponet_tensorflow.nn.embedding import MPOEmbedding as MPOEmbedding
 from mponet_tensorflow.nn.linear import MPODense as MPODense
 from mponet_tensorflow.nn.network import NetworkDense as NetworkDense
+
+if TYPE_CHECKING:
+    from mponet_tensorflow.compression import calibrate as calibrate
+    from mponet_tensorflow.compression import compress as compress
+    from mponet_tensorflow.compression import heal as heal
+    from mponet_tensorflow.compression import load_compressed as load_compressed
+    from mponet_tensorflow.compression import merge as merge
+    from mponet_tensorflow.compression import plan as plan
+    from mponet_tensorflow.compression import save_compressed as save_compressed
+    from mponet_tensorflow.exporting import export as export
+    from mponet_tensorflow.freezing import freeze as freeze
+    from mponet_tensorflow.freezing import unfreeze as unfreeze
 
 __all__ = [
     "MPOConv1D",
@@ -40,3 +45,6 @@ __all__ = [
     "save_compressed",
     "unfreeze",
 ]
+
+# Imported when a name of theirs is first used: training and running a model need none of them.
+__getattr__, __dir__ = on_first_use(__name__, __all__, ("compression", "exporting", "freezing"))

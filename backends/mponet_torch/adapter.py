@@ -12,11 +12,11 @@ from mponet.models.init import check
 from mponet.models.spec import Model
 from mponet.recipe import Recipe
 from mponet_torch import train
-from mponet_torch.compression.files import read_state_dict
 from mponet_torch.lower import canonical, lower, native_order, slots
 from mponet_torch.ops import planning
 from mponet_torch.ops.arrays import device_of, devices, dtype_of, from_numpy, to_numpy
 from mponet_torch.ops.group import group, share_of
+from mponet_torch.ops.state_dict import read_state_dict
 
 
 class Framework:

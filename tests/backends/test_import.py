@@ -49,8 +49,33 @@ assert len(tf.config.list_logical_devices("CPU")) == 2
 def test_importing_an_adapter_starts_no_device(backend_name):
     if backend_name not in STARTS:
         pytest.skip("numpy has no devices to start")
+    package = f"mponet_{backend_name}"
+    every_name = f"import {package}\nfor name in {package}.__all__: getattr({package}, name)\n"
+    run_code(every_name + STARTS[backend_name])
+
+
+def test_what_works_on_whole_networks_is_imported_when_it_is_used(backend_name):
+    if backend_name not in STARTS:
+        pytest.skip("it has layers only")
+    package = f"mponet_{backend_name}"
+    code = f"""
+import sys, {package}
+assert {package}.backend and not [name for name in sys.modules if name.startswith("mponet.compress")]
+from {package} import compress
+assert compress.__module__ == "{package}.compression" and set({package}.__all__) == set(dir({package}))
+assert {package}.compression.compress is compress
+try:
+    {package}.compres
+except AttributeError as error:
+    assert "compress, " in str(error)
+else:
+    raise AssertionError("a name that does not exist was found")
+"""
+    run_code(code)
+
+
+def run_code(code):
+    """Run code in a fresh process, and expect that it ends well."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(
-        [sys.executable, "-c", STARTS[backend_name]], capture_output=True, text=True, env=environment, timeout=300
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -17,14 +17,11 @@ from mponet.compress.run import compress as compress_network
 from mponet.compress.run import plan as plan_network
 from mponet_torch.compression.healing import heal as heal
 from mponet_torch.compression.huggingface import describe as _describe
-from mponet_torch.compression.huggingface import register as _register
 from mponet_torch.compression.merging import merge as merge
 from mponet_torch.compression.network import NativeNetwork
 from mponet_torch.compression.saving import load_compressed as load_compressed
 from mponet_torch.compression.saving import save_compressed as save_compressed
 from mponet_torch.compression.streaming import LossFunction
-
-_register()
 
 
 def compress(
