@@ -41,6 +41,8 @@ def load():
         )
     folder = spec.submodule_search_locations[0]
     model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=WEIGHTS, dtype=torch.float32)
+    if (quantizer := getattr(model, "hf_quantizer", None)) is not None:
+        quantizer.remove_quantization_config(model)  # its weights are unpacked
     return model.eval(), AutoTokenizer.from_pretrained(folder, gguf_file=WEIGHTS)
 
 

@@ -17,7 +17,7 @@ import torch  # noqa: E402
 
 from backends.test_torch_transformers import MODELS, batch  # noqa: E402
 from mponet.compress import CompressConfig, HealConfig, Override  # noqa: E402
-from mponet.errors import CheckpointError  # noqa: E402
+from mponet.errors import CheckpointError, CompressionError  # noqa: E402
 from mponet_torch import compress, heal, merge  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of transformers itself
@@ -86,10 +86,31 @@ def test_every_parameter_comes_back(name, tmp_path):
         type(model).from_pretrained(tmp_path)
 
 
+class Unpacked(transformers.quantizers.HfQuantizer):
+    """A method that cannot be saved, as that of GGUF."""
+
+    is_trainable = True
+
+    def is_serializable(self):
+        return False
+
+
+def test_a_model_with_packed_weights_is_refused():
+    model, _, report = compressed("llama")
+    model.hf_quantizer = Unpacked(transformers.GPTQConfig(bits=4))
+    with pytest.raises(CompressionError, match=r"LlamaForCausalLM quantised by gptq.*dequantize\(\)"):
+        compress(model, report.plan)
+    model.hf_quantizer.packed_modules = {"model.layers.0.mlp.up_proj": None}
+    with pytest.raises(CompressionError, match="expected weights that are floats"):
+        compress(model, report.plan)
+
+
 def test_the_entry_of_another_method_is_replaced(tmp_path):
     """A model that was read from a GGUF file has one, which is not a mapping."""
     model, _, report = compressed("llama")
     model.config.quantization_config = object()
+    model.hf_quantizer = Unpacked.__new__(Unpacked)
+    model.hf_quantizer.packed_modules = {}
     small, _ = compress(model, report.plan)
     heal(small, model, [batch(small)], HealConfig(steps=1))
     small.save_pretrained(tmp_path)

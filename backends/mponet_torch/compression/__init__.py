@@ -16,6 +16,7 @@ from mponet.compress.run import calibrate as calibrate_network
 from mponet.compress.run import compress as compress_network
 from mponet.compress.run import plan as plan_network
 from mponet_torch.compression.healing import heal as heal
+from mponet_torch.compression.huggingface import check_unpacked as _check_unpacked
 from mponet_torch.compression.huggingface import describe as _describe
 from mponet_torch.compression.merging import merge as merge
 from mponet_torch.compression.network import NativeNetwork
@@ -62,7 +63,8 @@ def compress(
             not known.
 
     Raises:
-        CompressionError: patterns or budget do not fit the model.  It is unchanged then.
+        CompressionError: patterns or budget do not fit the model, or it is one of Hugging Face
+            whose weights are packed by quantisation.  It is unchanged then.
 
     Example:
         >>> import torch
@@ -73,6 +75,7 @@ def compress(
         >>> report.plan.keep <= 0.5, sum(p.numel() for p in small.parameters()) < 0.52 * 12448
         (True, True)
     """
+    _check_unpacked(model)
     network = NativeNetwork(model if in_place else deepcopy(model), loss, example, None if in_place else model)
     report = compress_network(
         network, config, calibration, measure=measure, upstream=upstream, folder=folder, progress=progress

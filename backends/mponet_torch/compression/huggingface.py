@@ -18,7 +18,7 @@ from mponet.compress.layer_plan import LayerPlan
 from mponet.compress.plan import CompressionPlan
 from mponet.compress.pretrained import VERSION, config_entry, is_entry, operator_entry
 from mponet.compress.structures import Layout
-from mponet.errors import CheckpointError
+from mponet.errors import CheckpointError, CompressionError
 from mponet.operators.mpo import MPO
 from mponet_torch.compression.modules import OPERATORS
 from mponet_torch.compression.network import NativeNetwork
@@ -28,13 +28,32 @@ from mponet_torch.nn.embedding import TiedHead
 REGISTRY = "transformers.quantizers.auto"
 
 
-# ---------------------------------------------------------------- after compression
+# ---------------------------------------------------------------- before and after compression
+
+
+def check_unpacked(model: nn.Module) -> None:
+    """Refuse models of Hugging Face whose weights are packed by a method of quantisation.
+
+    One that was read from a GGUF file and unpacked has ordinary weights, and is taken.
+
+    Raises:
+        CompressionError: there is such a model in a module.
+    """
+    for name, pretrained in _pretrained(model):
+        quantizer = getattr(pretrained, "hf_quantizer", None)
+        if quantizer is not None and getattr(quantizer, "packed_modules", True):
+            method = getattr(quantizer.quantization_config, "quant_method", "a method of its own")
+            kind = f"{type(pretrained).__name__} quantised by {getattr(method, 'value', method)}"
+            raise CompressionError(
+                f"{name or 'the model'} is a {kind}; expected weights that are floats; "
+                "call its dequantize() first, or load it without quantisation"
+            )
 
 
 def describe(model: nn.Module, plan: CompressionPlan) -> None:
     """Enter the operators of a plan into the configs of the Hugging Face models in a module.
 
-    Other modules are left alone.
+    Other modules are left alone.  The method that read a model from a GGUF file is forgotten.
 
     Args:
         model: a module whose layers were replaced.
@@ -53,6 +72,7 @@ def describe(model: nn.Module, plan: CompressionPlan) -> None:
         for name, layer in own.items():
             layers[name] = operator_entry(layer, _bonds(pretrained.get_submodule(name)), shared[name])
         pretrained.config.quantization_config = config_entry(layers)
+        vars(pretrained).pop("hf_quantizer", None)  # of GGUF: it would refuse to save the model
         retie(pretrained)
 
 
