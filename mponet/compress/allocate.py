@@ -16,6 +16,8 @@ from mponet.errors import CompressionError
 Array = NDArray[np.float64]
 #: Halvings of the range of prices.
 BISECTIONS = 100
+#: Share of a budget that may be left; exchanges of two layers are tried while more is, so often.
+SLACK, EXCHANGES = 0.001, 50
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,8 +59,9 @@ class Choice:
 def allocate(choices: Sequence[Choice], budget: float) -> list[int]:
     """The option of each layer that together lose least within a budget.
 
-    The price comes first; what it leaves of the budget is then spent on the steps that gain most
-    per cost.
+    The price comes first.  What it leaves of the budget is spent on the steps that gain most per
+    cost, and then on exchanges: one layer takes a cheaper option so that another can take a better
+    one, if both together lose less than before.
 
     Args:
         choices: the layers.
@@ -85,7 +88,15 @@ def allocate(choices: Sequence[Choice], budget: float) -> list[int]:
     slopes = [-np.diff(losses) / np.diff(costs) for costs, losses in points]
     taken = _bisect(points, slopes, budget)
     chosen = [h[k] for h, k in zip(hulls, taken, strict=True)]
-    return _spend(choices, chosen, budget)
+    fronts = [np.asarray(choice.frontier()) for choice in choices]
+    for _ in range(EXCHANGES):
+        chosen = _spend(choices, chosen, fronts, budget)
+        slack = budget - sum(float(c.costs[k]) for c, k in zip(choices, chosen, strict=True))
+        if slack <= SLACK * budget or not (exchange := _exchange(choices, chosen, fronts, slack)):
+            break
+        for layer, option in exchange:
+            chosen[layer] = option
+    return chosen
 
 
 def uniform(choices: Sequence[Choice], share: float, dense: Sequence[float]) -> list[int]:
@@ -126,10 +137,12 @@ def _bisect(points: Sequence[tuple[Array, Array]], slopes: Sequence[Array], budg
     return at(float(np.exp(high)))
 
 
-def _spend(choices: Sequence[Choice], chosen: list[int], budget: float) -> list[int]:
+def _spend(
+    choices: Sequence[Choice], chosen: Sequence[int], fronts: Sequence[NDArray[np.int64]], budget: float
+) -> list[int]:
     """Spend what is left of the budget on single steps up, the best gain per cost first."""
+    chosen = list(chosen)
     slack = budget - sum(float(c.costs[k]) for c, k in zip(choices, chosen, strict=True))
-    fronts = [np.asarray(choice.frontier()) for choice in choices]
     while True:
         steps = [
             step
@@ -154,3 +167,27 @@ def _best_step(
     rates = np.where(possible, gain / np.where(possible, rise, 1.0), -1.0)
     best = int(rates.argmax())
     return float(rates[best]), layer, int(front[best])
+
+
+def _exchange(
+    choices: Sequence[Choice], chosen: Sequence[int], fronts: Sequence[NDArray[np.int64]], slack: float
+) -> list[tuple[int, int]]:
+    """The exchange of two layers that lowers the loss most within the slack; empty if none does.
+
+    Along a frontier losses fall as costs rise, so the best step up is the dearest that is paid for.
+    """
+    moves = []  # of each layer: what its options cost and lose more than the present one
+    for choice, now, front in zip(choices, chosen, fronts, strict=True):
+        moves.append((choice.costs[front] - choice.costs[now], choice.losses[front] - choice.losses[now]))
+    best, found = 0.0, []
+    for down, (saved, lost) in enumerate(moves):
+        cheaper = np.flatnonzero(saved < 0.0)
+        for up, (rise, change) in enumerate(moves):
+            paid = np.searchsorted(rise, slack - saved[cheaper], side="right") - 1
+            usable = (paid >= 0) & (up != down)
+            total = np.where(usable, lost[cheaper] + change[paid], 0.0)
+            if total.size and float(total.min()) < best:
+                k = int(total.argmin())
+                best = float(total[k])
+                found = [(down, int(fronts[down][cheaper[k]])), (up, int(fronts[up][paid[k]]))]
+    return found

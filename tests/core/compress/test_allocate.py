@@ -1,6 +1,6 @@
 """The hull and the price: the best allocation of small problems by enumeration is the oracle."""
 
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -58,6 +58,43 @@ def test_the_price_is_as_good_as_enumeration_but_for_one_step(seed, share):
     )
     largest_step = max(float(np.diff(c.losses[c.hull()][::-1]).max(initial=0.0)) for c in choices)
     assert best - 1e-9 <= total("losses", taken) <= best + largest_step + 1e-9
+
+
+def total(choices, taken, of):
+    return sum(float(getattr(choice, of)[k]) for choice, k in zip(choices, taken, strict=True))
+
+
+def toy(seed, ranks):
+    """Ranks of four layers; a step of the largest is a hundredth of the whole or less."""
+    rng = np.random.default_rng(seed)
+    steps = rng.integers(90, 260, 4)
+    losses = [0.8 ** np.arange(ranks) * rng.uniform(0.5, 2.0) for _ in steps]
+    choices = choices_of(
+        [(np.arange(1, ranks + 1) * float(step), loss) for step, loss in zip(steps, losses, strict=True)]
+    )
+    return choices, ranks * float(steps.sum())
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.floats(0.3, 0.9))
+def test_no_exchange_of_two_layers_is_better(seed, share):
+    choices, whole = toy(seed, ranks=12)
+    taken = allocate(choices, share * whole)
+    assert total(choices, taken, "costs") <= share * whole
+    if total(choices, taken, "costs") >= 0.999 * share * whole:
+        return
+    for (a, b), i, j in product(combinations(range(4), 2), range(12), range(12)):
+        other = [i if k == a else j if k == b else now for k, now in enumerate(taken)]
+        if total(choices, other, "costs") <= share * whole:
+            assert total(choices, other, "losses") >= total(choices, taken, "losses") - 1e-12
+
+
+def test_exchanges_close_what_single_steps_leave_of_a_budget():
+    left = []
+    for seed in range(60):
+        choices, whole = toy(seed, ranks=40)
+        left.append(1.0 - total(choices, allocate(choices, 0.45 * whole), "costs") / (0.45 * whole))
+    assert np.mean(np.array(left) > 0.005) < 0.1  # 0.52 without exchanges
 
 
 def test_weighted_allocation_beats_uniform_on_a_planted_problem():
