@@ -11,7 +11,7 @@ Keras run compiled functions, as they are served; their compilers keep what they
 size of batch and every layer, and so what 20 000 sizes ask for are plans and 64 compiled sizes, and
 the 2 000 layers are called by one compiled function.  A dense layer of the framework goes the same
 way, as the control.  Exit status 1 if a result was wrong, a call raised, or memory grew by 20 MB
-more than the control's between the first quarter and the last.
+more than the control's between the first quarter and the last.  Rows that the file has are kept.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
@@ -211,13 +211,14 @@ def contenders(framework: str, how: Any) -> Iterator[tuple[str, Any, Any, Any]]:
         yield kind.name, lambda seed, kind=kind: kind.make(seed=seed), kind.reference, inputs_of
 
 
-def rows(framework: str, share: float, only: str) -> Iterator[dict[str, Any]]:
-    """One row of figures for every kind of layer."""
+def rows(framework: str, share: float, only: str, skip: Container[str]) -> Iterator[dict[str, Any]]:
+    """One row of figures for every kind of layer; the control's always."""
     how = HOW[framework]()
     calls, sizes, count = (max(int(share * number), 8) for number in (CALLS, SIZES, LAYERS))
     control: list[float] = []
     for name, make, reference, inputs in contenders(framework, how):
-        if only and not name.startswith(("dense", *only.split(","))):
+        control_row = name.startswith("dense")
+        if not control_row and (name in skip or (only and not name.startswith(tuple(only.split(","))))):
             continue
         layer = make(1)
         faults = called(how, layer, reference(layer), inputs, calls)
@@ -246,19 +247,24 @@ def main() -> None:
     parser.add_argument("--only", default="", help="Kinds of layers, by name and separated by commas; all by default.")
     parser.add_argument("--framework", choices=FRAMEWORKS, help="One framework, in this process.")
     parser.add_argument("--json", type=Path, help="Write the figures into this file, after each row.")
+    parser.add_argument("--skip", default="", help="Kinds of layers that are not called, separated by semicolons.")
     options = parser.parse_args()
     if options.framework:
-        for row in rows(options.framework, options.share, options.only):
+        for row in rows(options.framework, options.share, options.only, options.skip.split(";")):
             print(json.dumps(row), flush=True)
         return
     found: list[dict[str, Any]] = []
+    if options.json and options.json.exists():  # goes on where it stopped
+        found = json.loads(options.json.read_text(encoding="utf-8"))["rows"]
     for framework in FRAMEWORKS:
+        known = [row["layer"] for row in found if row["backend"] == framework]
         command = [sys.executable, __file__, "--framework", framework, "--share", str(options.share)]
-        process = subprocess.Popen([*command, "--only", options.only], stdout=subprocess.PIPE, text=True)
+        command += ["--only", options.only, "--skip", ";".join(known)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         for line in process.stdout or ():
-            if line.startswith("{"):
-                found.append(json.loads(line))
-                print(line_of(found[-1]), flush=True)
+            if line.startswith("{") and (row := json.loads(line))["layer"] not in known:
+                found.append(row)
+                print(line_of(row), flush=True)
                 if options.json:
                     options.json.write_text(json.dumps({"rows": found}, indent=1) + "\n", encoding="utf-8")
         if process.wait():
