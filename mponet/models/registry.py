@@ -8,6 +8,7 @@ and commands keep only the name.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mponet.errors import ModelError
 from mponet.models.densenet import densenet, first_width
@@ -173,7 +174,7 @@ def build(name: str, variant: str = "mpo", bond: int | None = None) -> Model:
     >>> model.name, model.variant, model.bond
     ('resnet20', 'mpo', 2)
     """
-    found, match = _read(name)
+    _read(name)
     if variant not in VARIANTS:
         raise ModelError(f"variant is {variant!r}; expected one of {', '.join(VARIANTS)}")
     if bond is not None and variant == "dense":
@@ -182,6 +183,13 @@ def build(name: str, variant: str = "mpo", bond: int | None = None) -> Model:
         )
     if bond is not None and bond < 1:
         raise ModelError(f"bond is {bond}; expected a whole number of at least 1")
+    return _made(name, variant, bond)
+
+
+@lru_cache(maxsize=64)
+def _made(name: str, variant: str, bond: int | None) -> Model:
+    """The network, which does not change: the settings of a suite's trainings share few of them."""
+    found, match = _read(name)
     if variant == "low-rank":
         return low_rank(found.make(match, "mpo", bond))
     return found.make(match, variant, bond)
