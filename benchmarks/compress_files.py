@@ -38,6 +38,10 @@ PROJECTIONS = r".*\.(q_proj|o_proj)"
 SHARDS, KILLS, MUTATIONS, KEEP = 8, 30, 10_000, 0.5
 
 
+#: Code for the peak memory of a process in MB; `ru_maxrss` of a child starts with that of its parent.
+PEAK = "int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) // 1000"
+
+
 def show(**row):
     """One line."""
     print(json.dumps(row), flush=True)
@@ -53,8 +57,7 @@ def measured(*arguments):
     code = (
         "import resource, runpy, sys; sys.argv = ['mponet', *sys.argv[1:]]\n"
         "try:\n    runpy.run_module('mponet', run_name='__main__')\n"
-        "finally:\n    kinds = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN\n"
-        "    print(*(resource.getrusage(kind).ru_maxrss // 1000 for kind in kinds), file=sys.stderr)"
+        f"finally:\n    print({PEAK}, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1000, file=sys.stderr)"
     )
     began = time.perf_counter()
     line = [sys.executable, "-c", code, *map(str, arguments)]
@@ -214,16 +217,16 @@ def sizes(folder, jobs):
         options = ("--keep", KEEP, "--structure", "low-rank", "--jobs", jobs, "--json")
         measured("compress", folder / "minilm", folder / "minilm-small", *options)
     code = (
-        "import resource, sys, time, torch, mponet_torch\n"
+        "import sys, time, torch, mponet_torch\n"
         "from transformers import AutoModel, AutoModelForCausalLM\n"
-        "base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"base = {PEAK}\n"
         "kind = AutoModelForCausalLM if 'smollm2' in sys.argv[1] else AutoModel\n"
         "began = time.perf_counter()\n"
         "model = kind.from_pretrained(sys.argv[1], dtype=torch.float32).eval()\n"
         "with torch.inference_mode(): model(torch.arange(128)[None])\n"
         "seconds = time.perf_counter() - began\n"
-        "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "print(seconds, base // 1000, peak // 1000, sum(p.numel() for p in model.parameters()))"
+        f"peak = {PEAK}\n"
+        "print(seconds, base, peak, sum(p.numel() for p in model.parameters()))"
     )
     for name in ("smollm2", "smollm2-small", "smollm2-small-calibrated", "minilm", "minilm-small"):
         if not (folder / name).exists():
