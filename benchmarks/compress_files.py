@@ -38,7 +38,7 @@ PROJECTIONS = r".*\.(q_proj|o_proj)"
 SHARDS, KILLS, MUTATIONS, KEEP = 8, 30, 10_000, 0.5
 
 
-#: Code for the peak memory of a process in MB; `ru_maxrss` of a child starts with that of its parent.
+#: Code for the peak memory of a process in MB; that of `getrusage` starts with the parent's.
 PEAK = "int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) // 1000"
 
 
