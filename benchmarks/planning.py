@@ -1,6 +1,7 @@
 """How long plans take to make, and what the first call of a layer takes, by number of sites.
 
     python benchmarks/planning.py --json docs/measured/planning.json
+    python benchmarks/planning.py --show docs/measured/planning.json
 
 A layer of ``n`` sites has factors of 2 on either side and a bond of 4; the batch has 64 rows.  For
 every framework, in a process of its own: the time to choose the plans of a layer when nothing is
@@ -16,7 +17,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from time import process_time
@@ -152,12 +153,31 @@ def rows(framework: str) -> list[dict[str, Any]]:
     return found
 
 
+def table(found: list[dict[str, Any]]) -> Iterator[str]:
+    """The lines of the table in docs/performance.md."""
+    yield "| sites | PyTorch: plans, again, first inference, step | JAX: the same | TensorFlow: the same |"
+    yield "| --- | --- | --- | --- |"
+    for sites in (*SITES, 0):
+        rows = {row["backend"]: row for row in found if row["sites"] == sites}
+        cells = (", ".join(milliseconds(rows[name].get(column)) for column in COLUMNS) for name in FRAMEWORKS)
+        yield f"| {sites or 'dense layer'} | {' | '.join(cells)} |"
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Three digits, and one after the point at most."""
+    return "-" if seconds is None else f"{1e3 * seconds:.1f}" if seconds < 0.0995 else f"{1e3 * seconds:.0f}"
+
+
 def main() -> None:
     """Run every framework in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="Write the figures into this file.")
     parser.add_argument("--framework", choices=FRAMEWORKS, help="One framework, in this process.")
+    parser.add_argument("--show", type=Path, help="Print the table of a file; nothing is measured.")
     options = parser.parse_args()
+    if options.show:
+        print("\n".join(table(json.loads(options.show.read_text(encoding="utf-8"))["rows"])))
+        return
     if options.framework:
         rows(options.framework)
         return
@@ -166,12 +186,7 @@ def main() -> None:
         command = [sys.executable, __file__, "--framework", framework]
         output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         found += [json.loads(line) for line in output.splitlines() if line.startswith("{")]
-    names = [*FRAMEWORKS]
-    print("| sites | " + " | ".join(f"{name}: {column}" for name in names for column in COLUMNS) + " |")
-    for sites in (*SITES, 0):
-        cells = [row.get(column) for name in names for row in found if (row["backend"], row["sites"]) == (name, sites)
-                 for column in COLUMNS]  # fmt: skip
-        print(f"| {sites or 'dense'} | " + " | ".join("" if s is None else f"{1e3 * s:.1f}" for s in cells) + " |")
+    print("\n".join(table(found)))
     if options.json:
         options.json.write_text(json.dumps({"rows": found}, indent=1) + "\n", encoding="utf-8")
 
