@@ -182,7 +182,7 @@ def smollm2(folder, jobs):
     calibration, held_out = texts(tokenizer)
     dense = folder / "smollm2"
     if not (dense / INDEX).exists():
-        model.save_pretrained(dense, max_shard_size="80MB")
+        model.save_pretrained(dense, max_shard_size="70MB")
         tokenizer.save_pretrained(dense)
     show(section="smollm2", shards=len(list(dense.glob("*.safetensors"))), bytes=on_disk(dense))
     values = {name: perplexity(model, tokens) for name, tokens in held_out.items()}
