@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 from torch.nn.utils import parametrize, prune
 
@@ -453,7 +454,24 @@ def exported(kind):
     close(program.module()(x), layer(x))
 
 
+def symbolic(kind):
+    """Recorded by `make_fx` at one size of batch, run at others."""
+    layer = kind.make()
+    state = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
+    state = {name: value.detach() for name, value in state.items()}
+
+    def call(values, x):
+        return torch.func.functional_call(layer, values, (x,))
+
+    # 13 rows: a size of the batch that is also a size of a core would be taken for the same
+    recorded = make_fx(call, tracing_mode="symbolic", _allow_non_fake_inputs=True)(state, kind.inputs(layer, 13))
+    for rows in (13, 7, 64):
+        x = kind.inputs(layer, rows)
+        all_close([recorded(state, x)], [call(state, x)], 1e-12)
+
+
 def traced(kind):
+    symbolic(kind)
     layer = kind.make()
     with quiet():  # torch.jit is deprecated, and still what exporters use
         again = torch.jit.trace(layer, kind.inputs(layer, 3))

@@ -38,7 +38,7 @@ USES = {
     "mixed_precision": "Mixed precision by the rules of the framework; float64 keeps its precision",
     "compiled": "Compiled training and inference, compiled before any other call, without graph breaks",
     "exported": "Export with an open batch",
-    "traced": "Older tracers: `torch.jit.trace`, `torch.fx.symbolic_trace`",
+    "traced": "Other tracers: `torch.jit.trace`, `torch.fx.symbolic_trace`, `make_fx`",
     "without_numbers": "Built without numbers (meta device, fake tensors, abstract shapes), initialised later",
     "saved": "Saved and loaded; a dense layer refuses the file",
     "copied": "Copied, pickled, shared with other processes",
