@@ -27,14 +27,15 @@ from mponet.training.launch import group_environments
 BATCH = 16
 WARM = 5  # steps before the time is taken
 RECIPE = Recipe("test", 50, BATCH, 0.05, momentum=0.9, weight_decay=1e-3, clip=1.0, average=0.9)
-NAMES = ("fc2", "densenet-small")  # plain; with batch norm and dropout
+NAMES = ("fc2", "vgg-small", "densenet-small")  # plain; with convolutions; with batch norm and dropout
 
 
-def models():
-    """Dense and MPO."""
+def models(options=()):
+    """Dense and MPO; with shares of the parameters, the first and the last."""
+    names = NAMES[:: 2 if {"shard", "change"} & {*options} else 1]
     for variant in ("dense", "mpo"):
         for model in networks(variant):
-            if model.name in NAMES:
+            if model.name in names:
                 yield f"{model.name}/{variant}", model
 
 
@@ -57,7 +58,7 @@ def resumed(backend, model, native, trainer, group):
 def trained(backend, group, steps, options):
     """Parameters, losses and logits of all models after some steps."""
     found = {}
-    for name, model in models():
+    for name, model in models(options):
         values = start(model, 0)
         native = backend.build(model, values, dtype="float64")
         trainer = backend.trainer(native, RECIPE, group)

@@ -37,12 +37,13 @@ def alone(request, tmp_path_factory):
     return request.param, folder, results(request.param, 1, folder)
 
 
-@pytest.mark.parametrize("options", [(), ("shard",), ("change",)], ids=["whole", "sharded", "resumed"])
-def test_parameters_losses_and_statistics_are_those_of_one_process(alone, options):
+@pytest.mark.parametrize(("count", "options"), [(4, ()), (2, ("shard",)), (2, ("change",))])
+def test_parameters_losses_and_statistics_are_those_of_one_process(alone, count, options):
     backend, folder, expected = alone
     if options and not load(backend).shards:
         pytest.skip(f"{backend} keeps all parameters in every process")
-    found = results(backend, 2, folder, *options)
+    found = results(backend, count, folder, *options)
+    expected = {name: value for name, value in expected.items() if not (options and name.startswith("vgg"))}
     assert found.keys() == expected.keys() and any("variance" in name for name in expected)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=0, atol=BOUND * max(np.abs(value).max(), 1.0), err_msg=name)
