@@ -9,7 +9,6 @@ costs elsewhere.  Run from the root of the repository::
     python benchmarks/compress_flax.py --weights /tmp/flax.safetensors
 """
 
-import argparse
 from importlib.util import find_spec
 from math import log
 from pathlib import Path
@@ -18,6 +17,7 @@ from time import perf_counter
 import jax.numpy as jnp
 import numpy as np
 import optax
+from cells import Cells, parser
 from flax import nnx
 from safetensors.flax import load_file, save_file
 
@@ -133,42 +133,43 @@ def bits(model, held_out):
     return means
 
 
+def measured(model, teacher, held_out, batches, steps):
+    """Bits per byte of a compressed model, and after healing."""
+    found = {"one_shot": bits(model, held_out)}
+    if steps:
+        began = perf_counter()
+        heal(model, teacher, batches, HealConfig(steps=steps, learning_rate=1e-3))
+        found |= {"healed": bits(model, held_out), "heal_seconds": perf_counter() - began}
+    return found
+
+
 def main():
-    """Print one line for each budget and structure."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=1200, help="of training")
-    parser.add_argument("--keep", type=float, nargs="+", default=[0.5, 0.25])
-    parser.add_argument("--structures", nargs="+", default=list(STRUCTURES), choices=list(STRUCTURES))
-    parser.add_argument("--heal", type=int, default=300, help="steps of healing; 0 for none")
-    parser.add_argument("--weights", type=Path, help="file of the trained model; read if it exists, else written")
-    options = parser.parse_args()
+    """Measure every budget and structure."""
+    made = parser(__doc__, "compress-flax")
+    made.add_argument("--steps", type=int, default=1200, help="of training")
+    made.add_argument("--keep", type=float, nargs="+", default=[0.5, 0.25])
+    made.add_argument("--heal", type=int, default=300, help="steps of healing; 0 for none")
+    made.add_argument("--weights", type=Path, help="file of the trained model; read if it exists, else written")
+    options = made.parse_args()
+    cells = Cells(options, {"benchmark": "compress-flax", "steps": options.steps, "heal_steps": options.heal})
+    names = {f"{keep} {name}": (keep, name) for keep in options.keep for name in STRUCTURES}
+    if not cells.wants("dense", *names):
+        return
     topics, every, held_out = texts()
     model = trained(every, options.steps, options.weights)
+    cells.measure("dense", lambda: bits(model, held_out))
     rng = np.random.default_rng(2)
     batches = [topics[rng.integers(0, len(topics), BATCH), :-1] for _ in range(64)]
-    config = CompressConfig(keep=0.5, min_weights=1, exclude=["places"])
-    began = perf_counter()
-    sums = calibrate(model, config, batches, loss=summed_loss)
-    print(f"calibrated on {len(batches) * BATCH * CONTEXT} bytes of topics in {perf_counter() - began:.0f} s")
-    dense = bits(model, held_out)
-    columns = "".join(f"{name + when:>16}" for when in ("", ", healed") for name in held_out)
-    print(f"\n{'operators':<14}{'keep':>7}{columns}{'seconds':>9}")
-    print(f"{'dense':<14}{1:>7}" + "".join(f"{value:>16.3f}" for value in dense.values()))
-    for keep in options.keep:
-        for name in options.structures:
-            config = CompressConfig(keep=keep, min_weights=1, exclude=["places"], structures=STRUCTURES[name])
-            began = perf_counter()
-            small, report = compress(model, config, sums)
-            values, seconds = list(bits(small, held_out).values()), perf_counter() - began
-            if options.heal:
-                heal(small, model, batches, HealConfig(steps=options.heal, learning_rate=1e-3))
-                values += bits(small, held_out).values()
-            print(
-                f"{name:<14}{report.plan.keep:>7.4f}"
-                + "".join(f"{value:>16.3f}" for value in values)
-                + f"{seconds:>9.0f}",
-                flush=True,
-            )
+    common = {"min_weights": 1, "exclude": ["places"]}
+    sums = calibrate(model, CompressConfig(keep=0.5, **common), batches, loss=summed_loss)
+
+    def cell(keep, name):
+        config = CompressConfig(keep=keep, structures=STRUCTURES[name], **common)
+        small, report = compress(model, config, sums)
+        return {"keep": report.plan.keep, **measured(small, model, held_out, batches, options.heal)}
+
+    for label, (keep, name) in names.items():
+        cells.measure(label, lambda keep=keep, name=name: cell(keep, name))
 
 
 if __name__ == "__main__":

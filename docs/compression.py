@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from compression_crossings import structures
+from compression_networks import edge_maps, images, sentence_encoder, sounds, transformer
 from compression_parts import Figures, accuracy, cells, item, percent, spread, table, written
 from compression_summary import SUMMARY
 
@@ -117,71 +118,21 @@ at keep {found["keep"]}. Relative error of the layer's outputs, median and large
         )
 
 
-def sentence_encoder(found: Figures) -> Iterator[str]:
-    """MiniLM."""
-    yield f"""## Sentence embeddings: MiniLM-L6
+def orders(found: Figures) -> Iterator[str]:
+    """What symmetries of a network give to balanced operators."""
+    yield f"""## The order of hidden units
 
-    python benchmarks/compress_minilm.py
+    python benchmarks/compress_orders.py
 
-The 36 encoder linears of all-MiniLM-L6-v2. Pearson's correlation with the human similarities of
-Lee's 50 documents, Spearman's with WordSim-353. Calibration and healing ({found["heal_steps"]}
-steps) see 300 other news documents.
+The hidden units of an MLP may stand in any order, and the values of a head in any basis, and the
+network computes the same; a chain of balanced sites does feel it. Relative error of TT-SVD over two
+sites, at keep {" and ".join(map(str, found["keeps"]))}, all matrices of a kind together. *Clustered* is average
+linkage of cosine distances, *singular basis* that of a head's value and output matrices.
 """
-    dense = found["cells"]["dense"]
-    yield from table("keep", "way", "Lee", "WordSim", "Lee, healed", "WordSim, healed")
-    yield cells("1", "dense", *(f"{dense[key]:.3f}" for key in ("lee", "wordsim")), "", "")
-    for name, row in found["cells"].items():
-        if name != "dense":
-            way, _, keep = name.rpartition(" ")
-            healed = row.get("healed")
-            yield cells(
-                keep,
-                way,
-                *(f"{row['one_shot'][key]:.3f}" for key in ("lee", "wordsim")),
-                *(f"{healed[key]:.3f}" if healed else "" for key in ("lee", "wordsim")),
-            )
-
-
-def images(found: Figures) -> Iterator[str]:
-    """EfficientNet-lite0."""
-    yield f"""## Images: EfficientNet-lite0
-
-    python benchmarks/compress_efficientnet.py
-
-The 1x1 convolutions and the head. Labels found of foolbox's 20 images of ImageNet, classes that
-agree with the dense network's, relative error of the logits. Calibration and healing
-({found["heal_steps"]} steps) see other photographs.
-"""
-    yield from table(
-        "keep", "way", "top 1", "top 5", "agrees", "error", "top 1, healed", "agrees, healed", "error, healed"
-    )
-    for name, row in found["cells"].items():
-        way, _, keep = name.rpartition(" ") if name != "dense" else ("dense", "", "1")
-        one = row.get("one_shot", row)
-        healed = row.get("healed")
-        yield cells(
-            keep,
-            way,
-            *(one[key] for key in ("top1", "top5", "agrees")),
-            f"{one['error']:.3f}",
-            *((healed["top1"], healed["agrees"], f"{healed['error']:.3f}") if healed else ("", "", "")),
-        )
-
-
-def sounds(found: Figures) -> Iterator[str]:
-    """CREPE."""
-    yield f"""## Pitch: CREPE
-
-    python benchmarks/compress_crepe.py
-
-All convolutions but the first, and the classifier. Share of {found["tones"]} synthetic tones whose
-pitch is found within 50 cents, and the median distance in cents. One shot, without data.
-"""
-    yield from table("keep", "way", "within 50 cents", "median distance")
-    for name, row in found["cells"].items():
-        way, _, keep = name.rpartition(" ") if name != "dense" else ("dense", "", "1")
-        one = row.get("one_shot", row)
-        yield cells(keep, way, percent(one["within_50_cents"]), f"{one['median_cents']:.1f}")
+    yield from table("network", "matrices", "order", *(f"keep {keep}" for keep in found["keeps"]))
+    for name, errors in found["cells"].items():
+        network, kind, order = name.split(" ", 2)
+        yield cells(network, kind, order, *(f"{error:.4f}" for error in errors))
 
 
 def language_model(found: Figures) -> Iterator[str]:
@@ -265,9 +216,12 @@ SECTIONS = {
     "compress-structures": structures,
     "heal-smollm2": language_model,
     "compress-balanced": balanced,
+    "compress-orders": orders,
     "compress-minilm": sentence_encoder,
     "compress-efficientnet": images,
     "compress-crepe": sounds,
+    "compress-hed": edge_maps,
+    "compress-flax": transformer,
     "compress-quantized": quantised,
     "compress-speed": speed,
 }
