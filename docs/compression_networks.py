@@ -1,4 +1,4 @@
-"""The sections of docs/compression.md on networks for sentences, images, sounds, edges and bytes."""
+"""Sections of docs/compression.md: networks for sentences, images, sounds, edges and bytes."""
 
 from collections.abc import Iterator
 
