@@ -4,8 +4,8 @@ The hidden units of an MLP may stand in any order, and the values of an attentio
 the layers before and after change together, and the network computes the same.  A genuine chain
 does feel the order, because neighbours share a site.  For every block of SmolLM2-135M and MiniLM-L6
 this script takes the hidden units as they are, at random, sorted by norm, sorted along the first
-singular vector, and clustered (average linkage of cosine distances, leaves in optimal order); and
-the values of every head as they are and in the singular basis of its value and output matrices.
+singular vector, and clustered (average linkage of cosine distances); and the values of every head
+as they are and in the singular basis of its value and output matrices.
 Figures are relative errors of TT-SVD over two balanced sites, all matrices of a kind together.
 Run from the root of the repository::
 
@@ -48,7 +48,7 @@ def order_of(units, order):
     if order == "singular vector":
         return np.argsort(np.linalg.svd(units, full_matrices=False)[0][:, 0])
     if order == "clustered":
-        return leaves_list(linkage(units, "average", metric="cosine", optimal_ordering=True))
+        return leaves_list(linkage(units, "average", metric="cosine"))
     return np.arange(len(units))
 
 
