@@ -19,7 +19,7 @@ HISTORY = (Path("CHANGELOG.md"),)
 #: Identifiers in the text that the packages do not define.
 FOREIGN = {"PIP_FIND_LINKS", "MPONET_BACKENDS", "TypeAdapter", "to_graphviz"} | {
     *("BlockTT", "FiniteMPO", "LinearLayerTT", "MatrixProductOperator", "TTMatrix"),
-    "permute_arrays",
+    *("make_fx", "permute_arrays"),
 }
 WIDTH = 100
 
