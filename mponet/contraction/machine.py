@@ -118,7 +118,9 @@ _COMPILED = replace(DEFAULT_COSTS, cache_bandwidth=4e10, training_memory_share=1
 #: in 16-bit numbers its matrix units multiply many times faster, and a call takes less than what
 #: Python needs to start it, since work is queued.  Memory is read at 4.3 TB/s in one piece, and at
 #: less than half of that as rows are laid out here.  A transposed state costs hardly more than it
-#: takes to read it in JAX, which would transpose it twice for a broadcast product.
+#: takes to read it in JAX, which would transpose it twice for a broadcast product.  States that are
+#: saved are moved once more in PyTorch; XLA copies them besides. TensorFlow finds equal products in
+#: a graph and takes them once, so that states are saved in a sweep without tiles in any case.
 DEFAULTS: Mapping[str, Machine] = {
     "torch": DEFAULT_COSTS,
     "torch-cuda": _GPU,
@@ -133,6 +135,7 @@ DEFAULTS: Mapping[str, Machine] = {
         cache_bytes=1 << 24,
         call_overhead=4e-5,
         transpose_bandwidth=1.6e11,
+        saved_moves=4.0,
     ),
     "tensorflow": replace(
         _COMPILED,

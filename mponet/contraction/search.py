@@ -37,7 +37,7 @@ LEFT_SWEEP_PENALTY = 1.03
 SMALL_MATRIX_BYTES = 1 << 22
 #: Part of the time in less memory up to which a training step takes more, as far as a dense layer
 #: and the last cache go: states are saved, or tiles are larger.
-WORTH = 0.875
+WORTH = 0.8
 #: Factor on the time of a plan over the memory limit; no time of a plan within is this much longer.
 _OVER = 1e60
 

@@ -333,7 +333,7 @@ class OperatorLayer(NotebookRepr):
 
         None for what ``MPONET_MEMORY`` says, else for a limit that suits the size of the layer.
         Setting it makes new plans: with more memory a training step saves its states where that is
-        faster, with less it computes them again.
+        faster, with less it computes them again.  Functions that were compiled before keep theirs.
 
         Raises:
             PlanError: it is set to something that is no whole number of bytes.
