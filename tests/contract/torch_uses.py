@@ -457,7 +457,7 @@ def exported(kind):
     close(program.module()(x), layer(x))
 
 
-def symbolic(kind):
+def _symbolic(kind):
     """Recorded by `make_fx` at one size of batch, run at others."""
     layer = kind.make()
     state = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
@@ -474,7 +474,7 @@ def symbolic(kind):
 
 
 def traced(kind):
-    symbolic(kind)
+    _symbolic(kind)
     layer = kind.make()
     with quiet():  # torch.jit is deprecated, and still what exporters use
         again = torch.jit.trace(layer, kind.inputs(layer, 3))
