@@ -15,10 +15,12 @@ test_jax_sharding.py).
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +33,7 @@ NETWORKS = ("fc2", "lenet5", "vgg16", "vgg19", "resnet20", "densenet40-12")
 BANDWIDTH = 10e9 / 8  # bytes a second, of a link of 10 Gbit/s
 WORKERS = (2, 8, 64)
 FLOAT32 = 4
+TITLES = {"torch": "PyTorch", "jax": "JAX", "tensorflow": "TensorFlow"}
 
 
 def results(backend: str, counts: list[int], steps: int) -> list[dict[str, object]]:
@@ -75,6 +78,25 @@ def exchanged() -> list[dict[str, object]]:
     return rows
 
 
+def tables(found: dict[str, Any]) -> Iterator[str]:
+    """The tables of docs/cluster.md."""
+    rows = found["results"]
+    names = list(rows[0]["pace"])
+    yield f"| framework | processes | largest difference | {' | '.join(names)} |"
+    yield f"| --- | --- | --- |{' --- |' * len(names)}"
+    for row in rows:
+        paces = (f"{row['pace'][name]:.2f}" for name in names)
+        difference = "" if row["processes"] == 1 else f"{row['difference']:.0e}"
+        yield f"| {TITLES[row['backend']]} | {row['processes']} | {difference} | {' | '.join(paces)} |"
+    yield ""
+    yield f"| network | dense | MPO | factor | {' | '.join(f'{n} processes, ms' for n in WORKERS)} |"
+    yield f"| --- | --- | --- | --- |{' --- |' * len(WORKERS)}"
+    for row in found["bytes"]:
+        times = (" / ".join(f"{1e3 * t:.2f}" for t in row["seconds"][str(n)]) for n in WORKERS)
+        sizes = f"{row['dense'] / 1e6:.2f} MB | {row['mpo'] / 1e6:.2f} MB | {row['factor']:.1f}"
+        yield f"| {row['network']} | {sizes} | {' | '.join(times)} |"
+
+
 def main() -> None:
     """Print the tables, and write them if asked."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
@@ -83,7 +105,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--bytes", action="store_true", help="only the bytes")
     parser.add_argument("--json", type=Path, help="write the figures")
+    parser.add_argument("--show", type=Path, help="print the tables of a file; nothing is measured")
     given = parser.parse_args()
+    if given.show:
+        print("\n".join(tables(json.loads(given.show.read_text(encoding="utf-8")))))
+        return
     counts = [int(count) for count in given.processes.split(",")]
     if counts[0] != 1 or any(a >= b for a, b in pairwise(counts)):
         parser.error(f"--processes is {given.processes}; expected rising numbers that begin with 1")

@@ -12,7 +12,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def script(name):
-    spec = spec_from_file_location(f"{name}_page", DOCS / f"{name}.py")
+    spec = spec_from_file_location(f"{Path(name).name}_page", (DOCS / name).with_suffix(".py"))
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -34,6 +34,17 @@ def test_the_page_of_a_gpu_says_what_was_measured():
 def test_the_page_of_measurements_says_what_was_measured():
     performance = script("performance")
     assert "\n".join(performance.page(performance.PUBLISHED)) + "\n" == made("measurements")
+
+
+@pytest.mark.parametrize(
+    ("name", "page", "lines"),
+    [("planning", "performance", lambda module, found: module.table(found["rows"])),
+     ("cluster", "cluster", lambda module, found: module.tables(found))],
+)  # fmt: skip
+def test_tables_in_written_pages_are_those_of_the_figures(name, page, lines):
+    found = json.loads((DOCS / "measured" / f"{name}.json").read_text(encoding="utf-8"))
+    module = script(DOCS.parent / "benchmarks" / name)
+    assert "\n".join(lines(module, found)) in made(page)
 
 
 def test_the_page_of_compression_says_what_was_measured(tmp_path, monkeypatch):
