@@ -49,7 +49,21 @@ def sentence_encoder(found: Figures) -> str:
     ratios = sorted(plain / fitted for plain, fitted in zip(lost["truncated"], lost["whitened"], strict=True))
     return (
         f"Fit operators to the layer's inputs: plain SVD of the weights loses {ratios[0]:.1f} to {ratios[1]:.1f} "
-        "times as much of MiniLM's correlations as SVD in the covariance of the inputs."
+        "times as much of MiniLM's correlations as SVD in the covariance of the inputs. "
+        f"{healed_encoder(rows)}"
+    )
+
+
+def healed_encoder(rows: Figures) -> str:
+    """MiniLM after healing; nothing if it was not healed."""
+    row, dense = rows.get("mponet 0.5", {}), rows["dense"]
+    if "healed" not in row:
+        return ""
+    healed = row["healed"]
+    return (
+        f"At half of the weights, healed for {row['heal_seconds'] / 60:.0f} minutes, its correlations with people are "
+        f"{healed['lee']:.3f} and {healed['wordsim']:.3f}; those of the dense network are {dense['lee']:.3f} and "
+        f"{dense['wordsim']:.3f}."
     )
 
 
