@@ -68,14 +68,28 @@ class Environment:
     def solve(self, metric: Metric, wanted: Array) -> Array:
         """The core's step that solves the normal equations in the metric for ``wanted``."""
         d, i, j, e = self.core_shape
-        if (d * e if metric.is_diagonal else d * i * e) > MAX_GRAM_SIZE:
+        all_here = self.left.shape[0] == self.right.shape[1] == 1
+        if (d * e if metric.is_diagonal or all_here else d * i * e) > MAX_GRAM_SIZE:
             return conjugate_gradients(self, metric, wanted)
+        if all_here and not metric.is_diagonal:
+            return self._solve_all_inputs(metric.covariance, wanted)
         if metric.is_diagonal:
             rows = self._solve_diagonal(metric.covariance, wanted.transpose(1, 0, 3, 2).reshape(i, d * e, j))
             return np.asarray(rows.reshape(i, d, e, j).transpose(1, 0, 3, 2), np.float64)
         right = wanted.transpose(0, 1, 3, 2).reshape(d * i * e, j)
         solution = _solve_positive(_damped(self._gram(metric.covariance)), right)
         return np.asarray(solution.reshape(d, i, e, j).transpose(0, 1, 3, 2), np.float64)
+
+    def _solve_all_inputs(self, covariance: Array, wanted: Array) -> Array:
+        """The solution where no other core has inputs.
+
+        The Gram matrix is then the Kronecker product of the covariance and of one of the bonds.
+        """
+        d, i, j, e = self.core_shape
+        rows = _solve_positive(_damped(covariance), wanted.transpose(1, 0, 3, 2).reshape(i, d * e * j))
+        bonds = _damped(self._diagonal_gram(np.ones((1, 1, 1))))[0]
+        columns = _solve_positive(bonds, rows.reshape(i, d * e, j).transpose(1, 0, 2).reshape(d * e, i * j))
+        return np.asarray(columns.reshape(d, e, i, j).transpose(0, 2, 3, 1), np.float64)
 
     def _gram(self, covariance: Array) -> Array:
         """``(D_{k-1} I_k D_k)^2``: the metric seen by the core.

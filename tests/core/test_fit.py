@@ -70,16 +70,20 @@ def test_sweeps_never_raise_the_error_and_report_it_truly(shape, diagonal):
     assert found.mpo.shape == shape
 
 
-def test_every_core_is_at_its_least_squares_optimum():
+@pytest.mark.parametrize(
+    ("input_dims", "output_dims", "bonds"),
+    [((3, 2, 2), (2, 2, 2), (3, 2)), ((12, 1), (2, 4), (2,)), ((1, 12, 1), (2, 2, 2), (2, 2))],
+    ids=str,
+)
+def test_every_core_is_at_its_least_squares_optimum(input_dims, output_dims, bonds):
     """The oracle knows nothing of environments.
 
     The matrix is linear in a core, so columns are built by basis cores.
     """
     rng = np.random.default_rng(2)
     x, weight = inputs(rng, 80, 12), rng.standard_normal((12, 8))
-    found = fit(
-        weight, MPOShape.from_factors((3, 2, 2), (2, 2, 2), (3, 2)), Metric.from_inputs(x), max_sweeps=300, min_gain=0.0
-    )
+    shape = MPOShape.from_factors(input_dims, output_dims, bonds)
+    found = fit(weight, shape, Metric.from_inputs(x), max_sweeps=300, min_gain=0.0)
     for k, core in enumerate(found.mpo.cores):
         columns = []
         for unit in np.eye(core.size):
