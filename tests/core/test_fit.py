@@ -72,7 +72,13 @@ def test_sweeps_never_raise_the_error_and_report_it_truly(shape, diagonal):
 
 @pytest.mark.parametrize(
     ("input_dims", "output_dims", "bonds"),
-    [((3, 2, 2), (2, 2, 2), (3, 2)), ((12, 1), (2, 4), (2,)), ((1, 12, 1), (2, 2, 2), (2, 2))],
+    [
+        ((3, 2, 2), (2, 2, 2), (3, 2)),
+        ((12, 1), (2, 4), (2,)),
+        ((1, 12, 1), (2, 2, 2), (2, 2)),
+        ((1, 3, 4), (2, 2, 2), (2, 3)),
+        ((4, 3, 1), (2, 2, 2), (3, 2)),
+    ],
     ids=str,
 )
 def test_every_core_is_at_its_least_squares_optimum(input_dims, output_dims, bonds):
