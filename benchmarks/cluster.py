@@ -45,8 +45,11 @@ def results(backend: str, counts: list[int], steps: int) -> list[dict[str, objec
             command = [str(Path(group_run.__file__)), backend, str(file), str(steps), "time"]
             running = group_run.processes(backend, count, command)
             said = [process.communicate()[0] for process in running]
-            if any(process.returncode for process in running):
-                raise SystemExit(f"{backend} with {count} processes failed:\n{said[0][-2000:]}")
+            for process, output in zip(running, said, strict=True):
+                if process.returncode:
+                    raise SystemExit(
+                        f"a process of {count} of {backend} ended with {process.returncode}:\n{output[-2000:]}"
+                    )
             found = dict(np.load(file))
             seconds = {name: value for name, value in found.items() if name.endswith(":seconds")}
             numbers = {name: value for name, value in found.items() if name not in seconds}
