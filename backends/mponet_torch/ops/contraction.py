@@ -46,7 +46,7 @@ def apply(
     if torch.compiler.is_compiling():
         # under `torch.func`, compilers have no rules for the derivatives of an autograd function
         if recorded and torch._C._functorch.peek_interpreter_stack() is None:
-            return _recorded(plans, *arrays)
+            return _recorded(plans, inputs, bias, *tensors)
         # an autograd function in a graph that records nothing breaks the graph of an exported model
         return execute.forward(plans.forward, tensors, inputs, OPS, bias)
     if forward_ad._current_level >= 0 or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
@@ -59,7 +59,7 @@ def apply(
         # vmap and grad of torch.func want the saving of tensors apart from the computing
         return _FunctionalContraction.apply(plans, *arrays)  # type: ignore[no-any-return, no-untyped-call]
     if recorded:
-        return _recorded(plans, *arrays)
+        return _recorded(plans, inputs, bias, *tensors)
     with torch.no_grad():  # no gradient is asked for: an autograd function costs more than a small layer
         if cache is not None and cache.keeps(tensors):
             weights = cache.weights(plans.inference, tensors, weights_of)

@@ -96,6 +96,11 @@ def _is_loss(error: Exception) -> bool:
 _losing = partial(losing, _is_loss)
 
 
+#: The last agreement.  A thread of Gloo frees an operation that nothing else holds, and takes the
+#: GIL for its tensor; if that happens while Python ends, the process is aborted.
+_last: list[Any] = []
+
+
 def _leave() -> None:
     """Leave the group before Python ends, which threads of FSDP2 would abort otherwise."""
     if dist.is_initialized():
@@ -106,5 +111,7 @@ def _agree(value: bool) -> bool:
     with _losing():
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"
         first = torch.tensor(value and dist.get_rank() == 0, dtype=torch.int32, device=device)
-        dist.all_reduce(first)
+        work: Any = dist.all_reduce(first, async_op=True)
+        _last[:] = [work]
+        work.wait()
         return bool(first)
