@@ -12,8 +12,6 @@ Run from the root of the repository::
     python benchmarks/compress_orders.py
 """
 
-from collections.abc import Iterator
-
 import compress_smollm2
 import numpy as np
 from cells import Cells, parser
@@ -108,7 +106,7 @@ def rotated(values, outputs, size):
     return values, outputs
 
 
-def relative(matrices) -> Iterator[float]:
+def relative(matrices):
     """Relative error at each of `KEEPS` of all matrices together."""
     lost, total = np.zeros(len(KEEPS)), 0.0
     for matrix in matrices:

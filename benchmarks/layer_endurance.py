@@ -8,12 +8,11 @@ eight threads call one layer 100 000 times with batches of six sizes in any orde
 is compared with the dense layer's.  Then one layer sees 20 000 sizes of batch, and 2 000 layers are
 made and called; the resident memory is taken after each quarter.  PyTorch runs eagerly.  JAX and
 Keras run compiled functions, as they are served; their compilers keep what they compiled for every
-size of batch and every layer, and so what 20 000 sizes ask for are plans and 64 compiled sizes, and
-the 2 000 layers are called by one compiled function.  A dense layer of the framework goes the same
-way, as the control.  Exit status 1 if a result was wrong, a call raised, or memory grew by 20 MB
-more than the control's between the first quarter and the last; over layers, more than the control's
-for as many parameters, since Keras keeps about 36 kB of every variable that was ever made (a
-`keras.Variable` alone shows it).  Rows that the file has are kept.
+size of batch, so 20 000 sizes ask for plans and 64 compiled sizes.  One compiled function calls the
+2 000 layers of JAX; those of Keras run eagerly.  A dense layer of the framework is the control.
+Exit status 1 if a result was wrong, a call raised, or memory grew by 20 MB more than the control's
+between the first quarter and the last; over layers, the control's for as many parameters, because
+Keras does not free about 36 kB of each `keras.Variable`.  Rows that the file has are kept.
 """
 
 import argparse

@@ -65,9 +65,9 @@ ENDURANCE = """`python benchmarks/layer_endurance.py` calls one layer of every k
 each result with the dense layer's, and takes the memory of the process between the first quarter
 and the last of 20 000 sizes of batch, and of 2 000 layers that are made, called and dropped.
 PyTorch runs eagerly, JAX and Keras run compiled functions. The dense layer of the framework goes
-the same way: what its memory grows by is the framework's own. Keras keeps about 36 kB of every
-`keras.Variable` that was ever made, layers or not; a layer with four of them leaves twice as much
-as one with two."""
+the same way: what its memory grows by is the framework's own. Keras does
+not free about 36 kB of each `keras.Variable`: a layer with four of them leaves twice as much as one
+with two."""
 
 TORCH = """## Notes for PyTorch
 

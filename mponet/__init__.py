@@ -6,13 +6,13 @@ numpy and needs no framework.  Packages of mponet are imported when they are fir
 """
 
 from importlib import import_module
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mponet._version import __version__ as __version__
 
 # Frameworks
 from mponet.backend import load as load
+from mponet.backend import on_first_use
 from mponet.display import provide_renderer
 
 # Errors
@@ -53,25 +53,15 @@ __all__ = [
 provide_renderer(lambda: import_module("mponet.draw"))
 
 
+def _hint(name: str) -> str:
+    """Where a name is that users look for here."""
+    if not name.startswith(("MPO", "Network")):
+        return ""
+    return (
+        f"layers are in the adapter of a framework: `from mponet_torch import {name}`, or from mponet_jax or "
+        "mponet_tensorflow; dir(mponet_torch) lists its layers"
+    )
+
+
 if not TYPE_CHECKING:  # or a checker would take every name for one of ours
-
-    def __getattr__(name: str) -> Any:
-        """A package of mponet, imported when it is first used; of other names, where they are.
-
-        Raises:
-            AttributeError: there is no such name here; the message names the import that has it.
-        """
-        if not name.startswith("_") and find_spec(f"mponet.{name}") is not None:
-            return import_module(f"mponet.{name}")
-        hint = f"expected one of {', '.join(__all__)}"
-        if name.startswith(("MPO", "Network")):
-            hint = (
-                f"layers are in the adapter of a framework: `from mponet_torch import {name}`, or from mponet_jax or "
-                "mponet_tensorflow; dir(mponet_torch) lists its layers"
-            )
-        raise AttributeError(f"module 'mponet' has no attribute {name!r}; {hint}", name=name)
-
-
-def __dir__() -> list[str]:
-    """The public names; packages that happen to be imported are left out."""
-    return __all__
+    __getattr__, __dir__ = on_first_use(__name__, __all__, hint=_hint)

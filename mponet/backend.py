@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mponet.contraction.planner import PlanningContext
-from mponet.errors import BackendError, CheckpointError
+from mponet.errors import BackendError
 from mponet.group import ALONE, Group
 from mponet.models.dropout import Masks
 from mponet.models.spec import Model
@@ -25,10 +25,6 @@ from mponet.recipe import Recipe
 Numbers = NDArray[np.floating[Any]]
 Parameters = Mapping[str, Numbers]
 VARIABLE = "MPONET_BACKEND"
-
-
-#: Beginnings of the names in `Trainer.state`; a parameter's name follows.
-VELOCITY, AVERAGE = "velocity/", "average/"
 
 
 class Trainer(Protocol):
@@ -68,36 +64,6 @@ class Trainer(Protocol):
 
     def restore(self, state: Parameters) -> None:
         """Take over what `state` gave, from any backend."""
-
-
-def state_shapes(shapes: Mapping[str, tuple[int, ...]], recipe: Recipe) -> dict[str, tuple[int, ...]]:
-    """Shapes of what a recipe's optimiser keeps between steps, by the names of `Trainer.state`.
-
-    Args:
-        shapes: of the parameters, by canonical name.
-        recipe: keeps velocities if it has momentum, averages if it averages.
-    """
-    kinds = [kind for kind, asked in ((VELOCITY, recipe.momentum), (AVERAGE, recipe.average)) if asked]
-    return {kind + name: shape for kind in kinds for name, shape in shapes.items()}
-
-
-def check_state(state: Parameters, shapes: Mapping[str, tuple[int, ...]], recipe: Recipe) -> None:
-    """Check that ``state`` is what a trainer of these parameters may take back.
-
-    An empty one starts anew.
-
-    Raises:
-        CheckpointError: it belongs to other parameters, or to another recipe.
-    """
-    expected = state_shapes(shapes, recipe)
-    if state and set(state) != set(expected):
-        raise CheckpointError(
-            f"optimiser state holds {sorted(state)}; expected velocities and averages as the recipe {recipe.name!r} "
-            f"keeps them: {sorted(expected)}"
-        )
-    for name, value in state.items():
-        if tuple(value.shape) != expected[name]:
-            raise CheckpointError(f"{name} has the shape {tuple(value.shape)}; expected {expected[name]}")
 
 
 class Backend(Protocol):
@@ -279,14 +245,17 @@ def package_of(name: str) -> str:
 
 
 def on_first_use(
-    package: str, names: Sequence[str], modules: Sequence[str]
+    package: str, names: Sequence[str], modules: Sequence[str] = (), hint: Callable[[str], str] = lambda name: ""
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """``__getattr__`` and ``__dir__`` of an adapter that imports some of its modules late.
+    """``__getattr__`` and ``__dir__`` of a package that imports modules when they are first used.
+
+    ``__getattr__`` raises AttributeError for a name that is neither exported nor a module.
 
     Args:
-        package: the adapter.
-        names: what it exports, in these modules or not.
-        modules: of the adapter, in the order in which they are searched for a name.
+        package: its name.
+        names: what it exports.
+        modules: those that are searched for a name of these, in this order.
+        hint: what a message says of a name that does not exist; the default lists ``names``.
     """
 
     def find(name: str) -> Any:
@@ -296,8 +265,8 @@ def on_first_use(
                 return value
         if not name.startswith("_") and find_spec(f"{package}.{name}") is not None:
             return import_module(f"{package}.{name}")
-        expected = ", ".join(names)
-        raise AttributeError(f"module {package!r} has no attribute {name!r}; expected one of {expected}", name=name)
+        expected = hint(name) or f"expected one of {', '.join(names)}"
+        raise AttributeError(f"module {package!r} has no attribute {name!r}; {expected}", name=name)
 
     return find, lambda: sorted(names)
 

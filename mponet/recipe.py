@@ -6,17 +6,23 @@ Eq. 7, coupled weight decay).  Momentum is ``v <- momentum v + g``, then ``w <- 
 that a change of the rate acts at once.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from math import ceil, cos, isfinite, pi
 from typing import Any, Literal
 
-from mponet.errors import RecipeError
+import numpy as np
+from numpy.typing import NDArray
+
+from mponet.errors import CheckpointError, RecipeError
 from mponet.models import family
 
 MAX_STEPS = 10**9  # of a training, and images of a batch
 SCHEDULES = ("exponential", "staircase", "cosine")
 NORMALIZATIONS = ("unit", "pixel")
 AUGMENTATIONS = ("none", "crop-flip")
+#: Beginnings of the names in the state of an optimiser; a parameter's name follows.
+VELOCITY, AVERAGE = "velocity/", "average/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,3 +270,35 @@ def preset(model: str, name: str, bond: int | None = None) -> Recipe:
         known = ", ".join(presets) or f"none for {model!r}"
         raise RecipeError(f"preset is {name!r}; expected one of: {known}")
     return presets[name]
+
+
+def state_shapes(shapes: Mapping[str, tuple[int, ...]], recipe: Recipe) -> dict[str, tuple[int, ...]]:
+    """Shapes of what a recipe's optimiser keeps between steps, by name (`mponet.backend.Trainer`).
+
+    Args:
+        shapes: of the parameters, by canonical name.
+        recipe: keeps velocities if it has momentum, averages if it averages.
+    """
+    kinds = [kind for kind, asked in ((VELOCITY, recipe.momentum), (AVERAGE, recipe.average)) if asked]
+    return {kind + name: shape for kind in kinds for name, shape in shapes.items()}
+
+
+def check_state(
+    state: Mapping[str, NDArray[np.floating[Any]]], shapes: Mapping[str, tuple[int, ...]], recipe: Recipe
+) -> None:
+    """Check that ``state`` is what a trainer of these parameters may take back.
+
+    An empty one starts anew.
+
+    Raises:
+        CheckpointError: it belongs to other parameters, or to another recipe.
+    """
+    expected = state_shapes(shapes, recipe)
+    if state and set(state) != set(expected):
+        raise CheckpointError(
+            f"optimiser state holds {sorted(state)}; expected velocities and averages as the recipe {recipe.name!r} "
+            f"keeps them: {sorted(expected)}"
+        )
+    for name, value in state.items():
+        if tuple(value.shape) != expected[name]:
+            raise CheckpointError(f"{name} has the shape {tuple(value.shape)}; expected {expected[name]}")

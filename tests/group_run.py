@@ -27,12 +27,13 @@ from mponet.training.launch import group_environments
 BATCH = 16
 WARM = 5  # steps before the time is taken
 RECIPE = Recipe("test", 50, BATCH, 0.05, momentum=0.9, weight_decay=1e-3, clip=1.0, average=0.9)
-NAMES = ("fc2", "vgg-small", "densenet-small")  # plain; with convolutions; with batch norm and dropout
+SHARDED = ("fc2", "densenet-small")  # plain; with batch norm and dropout
+NAMES = (*SHARDED, "vgg-small")
 
 
 def models(options=()):
-    """Dense and MPO; with shares of the parameters, the first and the last."""
-    names = NAMES[:: 2 if {"shard", "change"} & {*options} else 1]
+    """Dense and MPO."""
+    names = SHARDED if {"shard", "change"} & {*options} else NAMES
     for variant in ("dense", "mpo"):
         for model in networks(variant):
             if model.name in names:

@@ -12,10 +12,10 @@ import optax  # type: ignore[import-untyped]
 from flax import nnx
 from numpy.typing import NDArray
 
-from mponet.backend import AVERAGE, VELOCITY, Numbers, Parameters, check_state
+from mponet.backend import Numbers, Parameters
 from mponet.group import ALONE, Group
 from mponet.models.dropout import Masks
-from mponet.recipe import Recipe
+from mponet.recipe import AVERAGE, VELOCITY, Recipe, check_state
 from mponet_jax.lower import Slot, canonical, dropping, images, native_order, slots
 from mponet_jax.ops.arrays import Array, accumulator, from_numpy, to_numpy
 from mponet_jax.ops.group import batched, kept, placed, share

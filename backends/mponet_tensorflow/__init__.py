@@ -46,5 +46,5 @@ __all__ = [
     "unfreeze",
 ]
 
-# Imported when a name of theirs is first used: training and running a model need none of them.
-__getattr__, __dir__ = on_first_use(__name__, __all__, ("compression", "exporting", "freezing"))
+if not TYPE_CHECKING:  # training and running a model need none of these modules
+    __getattr__, __dir__ = on_first_use(__name__, __all__, ("compression", "exporting", "freezing"))

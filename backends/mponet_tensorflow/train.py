@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mponet.backend import AVERAGE, VELOCITY, Numbers, Parameters, check_state
+from mponet.backend import Numbers, Parameters
 from mponet.group import ALONE, Group
 from mponet.models.dropout import Masks
-from mponet.recipe import Recipe
+from mponet.recipe import AVERAGE, VELOCITY, Recipe, check_state
 from mponet_tensorflow.lower import Slot, canonical, dropping, full_precision, native_order, slots
 from mponet_tensorflow.ops.arrays import Array, from_numpy, keras, tf, to_numpy
 from mponet_tensorflow.ops.group import averaged, strategy

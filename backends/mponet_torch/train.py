@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from mponet.backend import AVERAGE, VELOCITY, Numbers, Parameters, check_state
+from mponet.backend import Numbers, Parameters
 from mponet.group import ALONE, Group
 from mponet.models.dropout import Masks
-from mponet.recipe import Recipe
+from mponet.recipe import AVERAGE, VELOCITY, Recipe, check_state
 from mponet_torch.lower import Slot, canonical, dropping, full_precision, images, native_order, slots
 from mponet_torch.nn.blocks import BatchNorm
 from mponet_torch.ops.arrays import Array, from_numpy, to_numpy

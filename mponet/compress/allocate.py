@@ -89,13 +89,14 @@ def allocate(choices: Sequence[Choice], budget: float) -> list[int]:
     taken = _bisect(points, slopes, budget)
     chosen = [h[k] for h, k in zip(hulls, taken, strict=True)]
     fronts = [np.asarray(choice.frontier()) for choice in choices]
+    chosen, slack = _spend(choices, chosen, fronts, budget)
     for _ in range(EXCHANGES):
-        chosen = _spend(choices, chosen, fronts, budget)
-        slack = budget - sum(float(c.costs[k]) for c, k in zip(choices, chosen, strict=True))
-        if slack <= SLACK * budget or not (exchange := _exchange(choices, chosen, fronts, slack)):
+        exchange = _exchange(choices, chosen, fronts, slack) if slack > SLACK * budget else []
+        if not exchange:
             break
         for layer, option in exchange:
             chosen[layer] = option
+        chosen, slack = _spend(choices, chosen, fronts, budget)
     return chosen
 
 
@@ -139,8 +140,11 @@ def _bisect(points: Sequence[tuple[Array, Array]], slopes: Sequence[Array], budg
 
 def _spend(
     choices: Sequence[Choice], chosen: Sequence[int], fronts: Sequence[NDArray[np.int64]], budget: float
-) -> list[int]:
-    """Spend what is left of the budget on single steps up, the best gain per cost first."""
+) -> tuple[list[int], float]:
+    """Spend what is left of the budget on single steps up, the best gain per cost first.
+
+    Also gives what is left then.
+    """
     chosen = list(chosen)
     slack = budget - sum(float(c.costs[k]) for c, k in zip(choices, chosen, strict=True))
     while True:
@@ -150,7 +154,7 @@ def _spend(
             if (step := _best_step(choice, now, front, slack, layer)) is not None
         ]
         if not steps:
-            return chosen
+            return chosen, slack
         _, layer, k = max(steps)
         slack -= float(choices[layer].costs[k] - choices[layer].costs[chosen[layer]])
         chosen[layer] = k

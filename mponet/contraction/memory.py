@@ -29,7 +29,7 @@ def memory_budget(memory: int | None = None) -> int | None:
     """The ``memory`` of a layer, else what ``MPONET_MEMORY`` says; None if neither is given.
 
     Raises:
-        PlanError: the variable is no whole number of bytes.
+        PlanError: the variable is not a whole number of bytes.
     """
     if memory is not None:
         return memory

@@ -109,7 +109,7 @@ def allows(question: Question, count: int, *, transposed: bool, saving: bool) ->
 
 
 def _kinds(shape: MPOShape, tiles: Sequence[int | None], question: Question) -> dict[int, StepScores]:
-    """The scores of steps by the kind of plan, as in `KINDS`; there are no tiles where it saves."""
+    """The scores of steps by the kind of plan, as in `KINDS`; plans that save have no tiles."""
     return {
         kind: step_scores(shape, (None,) if saving else tiles, question, transposed=transposed, saving=saving)
         for kind, (transposed, saving) in enumerate(KINDS)

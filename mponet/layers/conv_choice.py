@@ -176,7 +176,7 @@ def conv_plans(
 
     Raises:
         ShapeError: the window is larger than the padded maps.
-        PlanError: ``MPONET_MEMORY`` is no whole number of bytes.
+        PlanError: ``MPONET_MEMORY`` is not a whole number of bytes.
     """
     return _conv_plans(shape, window, batch, sizes, dtype, context, memory_budget(memory))
 

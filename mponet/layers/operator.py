@@ -336,7 +336,7 @@ class OperatorLayer(NotebookRepr):
         faster, with less it computes them again.  Functions that were compiled before keep theirs.
 
         Raises:
-            PlanError: it is set to something that is no whole number of bytes.
+            PlanError: it is set to a value that is not a whole number of bytes.
         """
         return self._memory
 

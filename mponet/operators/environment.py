@@ -71,8 +71,8 @@ class Environment:
         all_here = self.left.shape[0] == self.right.shape[1] == 1
         if (d * e if metric.is_diagonal or all_here else d * i * e) > MAX_GRAM_SIZE:
             return conjugate_gradients(self, metric, wanted)
-        if all_here and not metric.is_diagonal:
-            return self._solve_all_inputs(metric.covariance, wanted)
+        if all_here:
+            return self._solve_all_inputs(metric, wanted)
         if metric.is_diagonal:
             rows = self._solve_diagonal(metric.covariance, wanted.transpose(1, 0, 3, 2).reshape(i, d * e, j))
             return np.asarray(rows.reshape(i, d, e, j).transpose(1, 0, 3, 2), np.float64)
@@ -80,13 +80,17 @@ class Environment:
         solution = _solve_positive(_damped(self._gram(metric.covariance)), right)
         return np.asarray(solution.reshape(d, i, e, j).transpose(0, 1, 3, 2), np.float64)
 
-    def _solve_all_inputs(self, covariance: Array, wanted: Array) -> Array:
+    def _solve_all_inputs(self, metric: Metric, wanted: Array) -> Array:
         """The solution where no other core has inputs.
 
         The Gram matrix is then the Kronecker product of the covariance and of one of the bonds.
         """
         d, i, j, e = self.core_shape
-        rows = _solve_positive(_damped(covariance), wanted.transpose(1, 0, 3, 2).reshape(i, d * e * j))
+        rows = wanted.transpose(1, 0, 3, 2).reshape(i, d * e * j)
+        if metric.is_diagonal:
+            rows = rows / np.where(metric.covariance > 0.0, metric.covariance, 1.0)[:, None]
+        else:
+            rows = _solve_positive(_damped(metric.covariance), rows)
         bonds = _damped(self._diagonal_gram(np.ones((1, 1, 1))))[0]
         columns = _solve_positive(bonds, rows.reshape(i, d * e, j).transpose(1, 0, 2).reshape(d * e, i * j))
         return np.asarray(columns.reshape(d, e, i, j).transpose(0, 2, 3, 1), np.float64)
@@ -121,12 +125,7 @@ class Environment:
 
     def _solve_diagonal(self, diagonal: Array, wanted: Array) -> Array:
         """The solutions ``(I_k, D_{k-1} D_k, J_k)``, one system for each input index."""
-        d, i, j, e = self.core_shape
-        if self.left.shape[0] == self.right.shape[1] == 1:  # all inputs are here: one matrix, scaled for each
-            scales = np.where(diagonal > 0.0, diagonal, 1.0)
-            columns = (wanted / scales[:, None, None]).transpose(1, 0, 2).reshape(d * e, i * j)
-            gram = _damped(self._diagonal_gram(np.ones((1, 1, 1))))[0]
-            return _solve_positive(gram, columns).reshape(d * e, i, j).transpose(1, 0, 2)
+        d, i, _, e = self.core_shape
         legs = diagonal.reshape(self.left.shape[0], i, self.right.shape[1])
         solution, step = np.empty_like(wanted), max(MAX_GRAM_ENTRIES // (d * e) ** 2, 1)
         for first in range(0, i, step):

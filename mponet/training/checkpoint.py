@@ -19,14 +19,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from mponet._version import __version__
-from mponet.backend import Parameters, state_shapes
+from mponet.backend import Parameters
 from mponet.errors import CheckpointError, MPONetError
 from mponet.files import exists, parse_json, write_atomically, writing
 from mponet.models import build
 from mponet.models.init import check
 from mponet.models.shapes import parameter_shapes
 from mponet.models.spec import Model
-from mponet.recipe import Recipe
+from mponet.recipe import Recipe, state_shapes
 from mponet.training.schema import Count, Positive, convert_exactly
 
 FORMAT = "mponet-checkpoint"

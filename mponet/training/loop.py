@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mponet.backend import AVERAGE, Backend, Numbers, Parameters, Trainer
+from mponet.backend import Backend, Numbers, Parameters, Trainer
 from mponet.errors import DivergedError
 from mponet.group import ALONE, Group
 from mponet.models.dropout import Masks
 from mponet.models.spec import Model
-from mponet.recipe import Recipe, average_share, learning_rate
+from mponet.recipe import AVERAGE, Recipe, average_share, learning_rate
 from mponet.training.blocks import blocks
 from mponet.training.data import Arrays, batches, steps_per_epoch
 

@@ -18,7 +18,7 @@ import torch  # noqa: E402
 from backends.test_torch_transformers import MODELS, batch  # noqa: E402
 from mponet.compress import CompressConfig, HealConfig, Override  # noqa: E402
 from mponet.errors import CheckpointError, CompressionError  # noqa: E402
-from mponet_torch import compress, heal, merge  # noqa: E402
+from mponet_torch import calibrate, compress, heal, merge, plan  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of transformers itself
 TABLES = {r".*\.(wte|word_embeddings|embed_tokens)|shared": Override(keep=0.6)}
@@ -101,8 +101,13 @@ def test_a_model_with_packed_weights_is_refused():
     with pytest.raises(CompressionError, match=r"LlamaForCausalLM quantised by gptq.*dequantize\(\)"):
         compress(model, report.plan)
     model.hf_quantizer.packed_modules = {"model.layers.0.mlp.up_proj": None}
-    with pytest.raises(CompressionError, match="expected weights that are floats"):
-        compress(model, report.plan)
+    for call in (
+        lambda: compress(model, report.plan),
+        lambda: plan(model, CONFIG),
+        lambda: calibrate(model, CONFIG, [batch(model)]),
+    ):
+        with pytest.raises(CompressionError, match="expected weights that are floats"):
+            call()
 
 
 def test_the_entry_of_another_method_is_replaced(tmp_path):

@@ -13,8 +13,8 @@ from flax import nnx
 from jax import export
 
 import graphs
-from contract.uses import Kind, keeping, saving
-from mponet.errors import InputError, PlanError, ShapeError
+from contract.uses import Kind, check_budget, keeping, saving
+from mponet.errors import InputError, ShapeError
 from mponet_jax import MPOConv, MPOEmbed, MPOLinear, NetworkLinear, freeze, unfreeze
 
 ABSENT = {
@@ -338,13 +338,7 @@ def memory(kind):
             found.append(jax.grad(total)(layer, kind.inputs(layer)))
     close(*found, 1e-14)
     close(found[0], jax.grad(_through_weight(kind))(layer, kind.inputs(layer)))
-    holder = getattr(kind.make(memory=1000), "embed", None) or kind.make(memory=1000)
-    assert holder.memory == copy.deepcopy(holder).memory == 1000 and "memory=1000" in repr(holder)
-    assert "memory limit 0.00 MB" in holder.plans(5).explain("training")
-    holder.memory = 5_000_000
-    assert "memory limit 5.00 MB" in holder.plans(5).explain("training")
-    with pytest.raises(PlanError, match="memory is -1; expected a whole number of bytes"):
-        kind.make(memory=-1)
+    check_budget(kind, "embed", copy.deepcopy)
 
 
 def recomputed(kind):

@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 
 import graphs
-from contract.uses import Kind, keeping, saving
-from mponet.errors import InputError, MPONetError, PlanError, ShapeError
+from contract.uses import Kind, check_budget, keeping, saving
+from mponet.errors import InputError, MPONetError, ShapeError
 from mponet_tensorflow import MPOConv1D, MPOConv2D, MPODense, MPOEmbedding, NetworkDense, freeze, unfreeze
 
 ABSENT = {
@@ -333,13 +333,7 @@ def memory(kind):
             found.append(gradients(layer, x, leaves(layer, x)))
     assert all(np.array_equal(*pair) for pair in zip(*found, strict=True))
     all_close(found[0], gradients(kind.reference(layer), x, leaves(layer, x)))
-    holder = getattr(kind.make(memory=1000), "embedding", None) or kind.make(memory=1000)
-    assert holder.memory == type(holder).from_config(holder.get_config()).memory == 1000
-    assert "memory=1000" in repr(holder) and "memory limit 0.00 MB" in holder.plans(5).explain("training")
-    holder.memory = 5_000_000
-    assert "memory limit 5.00 MB" in holder.plans(5).explain("training")
-    with pytest.raises(PlanError, match="memory is -1; expected a whole number of bytes"):
-        kind.make(memory=-1)
+    check_budget(kind, "embedding", lambda layer: type(layer).from_config(layer.get_config()))
 
 
 def recomputed(kind):

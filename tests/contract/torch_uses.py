@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize, prune
 
 import graphs
-from contract.uses import Kind, keeping, saving
-from mponet.errors import InputError, PlanError, ShapeError
+from contract.uses import Kind, check_budget, keeping, saving
+from mponet.errors import InputError, ShapeError
 from mponet_torch import MPOConv1d, MPOConv2d, MPOEmbedding, MPOLinear, NetworkLinear, TiedHead, freeze, unfreeze
 
 DOUBLE = torch.float64
@@ -398,13 +398,7 @@ def memory(kind):
             compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
             all_close(found[-1], slopes(lambda compiled=compiled, x=x: compiled(x), leaves))
     assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
-    holder = getattr(kind.make(memory=1000), "embedding", None) or kind.make(memory=1000)
-    assert holder.memory == copy.deepcopy(holder).memory == 1000 and "memory=1000" in repr(holder)
-    assert "memory limit 0.00 MB" in holder.plans(5).explain("training")
-    holder.memory = 5_000_000
-    assert "memory limit 5.00 MB" in holder.plans(5).explain("training")
-    with pytest.raises(PlanError, match="memory is -1; expected a whole number of bytes"):
-        kind.make(memory=-1)
+    check_budget(kind, "embedding", copy.deepcopy)
 
 
 def recomputed(kind):

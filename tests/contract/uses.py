@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pytest
+
 from mponet.contraction import planner
+from mponet.errors import PlanError
 from mponet.layers import frozen
 
 FRAMEWORKS = {"torch": "PyTorch", "jax": "JAX", "tensorflow": "Keras"}
@@ -100,10 +103,30 @@ def saving(states: bool) -> Iterator[None]:
         sweep = next((plan for plan in options if len(plan.steps) > 1), options[0]).with_tile(None)
         return replace(original(cls, request, *rest), training=replace(sweep, saves_states=states))
 
-    with mock.patch.object(planner.PlanSet, "of", classmethod(of)):
+    try:
+        with mock.patch.object(planner.PlanSet, "of", classmethod(of)):
+            planner._plans_for.cache_clear()
+            yield
+    finally:
         planner._plans_for.cache_clear()
-        yield
-    planner._plans_for.cache_clear()
+
+
+def check_budget(kind: Kind, inner: str, copied: Callable[[Any], Any]) -> None:
+    """That ``memory=`` of a layer, or of what it holds, is checked, kept, shown and set.
+
+    Args:
+        kind: of the layer.
+        inner: attribute of the layer that has the operator, if there is one.
+        copied: another layer by the framework's own means.
+    """
+    layer = kind.make(memory=1000)
+    holder = getattr(layer, inner, None) or layer
+    assert holder.memory == copied(holder).memory == 1000 and "memory=1000" in repr(holder)
+    assert "memory limit 0.00 MB" in holder.plans(5).explain("training")
+    holder.memory = 5_000_000
+    assert "memory limit 5.00 MB" in holder.plans(5).explain("training")
+    with pytest.raises(PlanError, match="memory is -1; expected a whole number of bytes"):
+        kind.make(memory=-1)
 
 
 def constants(framework: str) -> tuple[set[str], dict[str, str], dict[str, dict[str, str]]]:

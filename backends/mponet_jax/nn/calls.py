@@ -30,7 +30,7 @@ def linear(layer: Any, inputs: Array) -> Array:
         return layer.frozen.product(rows, bias, layer.padding).reshape(*leading, layer.out_features)  # type: ignore[no-any-return]
     batch = rows.shape[0] if isinstance(rows.shape[0], int) else None
     # not by the method: nnx.tabulate compiles the methods that a forward pass calls, and a plan is
-    # no array
+    # not an array
     plans = plans_for(layer.shape, batch, rows.dtype.name, planner(), layer.memory)
     rows, bias = padded(rows, bias, layer.padding)
     outputs = apply(plans, rows, tensors, bias)

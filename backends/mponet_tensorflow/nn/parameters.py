@@ -46,7 +46,7 @@ class ParameterAccess(OperatorLayer):
         Raises:
             InputError: the layer computes in complex numbers, or ``kernel_initializer`` has no
                 variance.
-            PlanError: ``memory`` is no whole number of bytes.
+            PlanError: ``memory`` is not a whole number of bytes.
         """
         check_real(self.compute_dtype, "the layer")  # type: ignore[attr-defined]
         self.activation = keras.activations.get(activation)

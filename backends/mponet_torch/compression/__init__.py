@@ -108,8 +108,9 @@ def plan(
         progress: as in `compress`.
 
     Raises:
-        CompressionError: patterns or budget do not fit the model.
+        CompressionError: as `compress` raises it.
     """
+    _check_unpacked(model)
     network = NativeNetwork(model, loss, example)
     return plan_network(network, config, calibration, measure=measure, folder=folder, progress=progress)[0]
 
@@ -136,6 +137,8 @@ def calibrate(
         progress: as in `compress`.
 
     Raises:
-        CompressionError: a pattern does not fit the model, or values are not finite.
+        CompressionError: a pattern does not fit the model, its weights are packed by quantisation,
+            or values are not finite.
     """
+    _check_unpacked(model)
     return calibrate_network(NativeNetwork(model, loss), config, data, folder=folder, progress=progress)

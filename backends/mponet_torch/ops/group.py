@@ -1,6 +1,7 @@
 """The processes that train one model together, by `torch.distributed`."""
 
 import atexit
+import gc
 import os
 import warnings
 from functools import partial
@@ -96,14 +97,13 @@ def _is_loss(error: Exception) -> bool:
 _losing = partial(losing, _is_loss)
 
 
-#: The last agreement.  A thread of Gloo frees an operation that nothing else holds, and takes the
-#: GIL for its tensor; if that happens while Python ends, the process is aborted.
-_last: list[Any] = []
-
-
 def _leave() -> None:
-    """Leave the group before Python ends, which threads of FSDP2 would abort otherwise."""
+    """Leave the group before Python ends.
+
+    Threads of Gloo and FSDP2 that free a tensor while Python ends abort the process.
+    """
     if dist.is_initialized():
+        gc.collect()  # modules that were trained hold the group; without them its threads are joined
         dist.destroy_process_group()
 
 
@@ -111,7 +111,5 @@ def _agree(value: bool) -> bool:
     with _losing():
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"
         first = torch.tensor(value and dist.get_rank() == 0, dtype=torch.int32, device=device)
-        work: Any = dist.all_reduce(first, async_op=True)
-        _last[:] = [work]
-        work.wait()
+        dist.all_reduce(first)
         return bool(first)
