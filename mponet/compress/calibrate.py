@@ -18,12 +18,11 @@ from mponet.compress.target import Target
 from mponet.errors import CheckpointError, CompressionError, ShapeError
 from mponet.operators.metric import Metric
 from mponet.operators.output_metric import OutputMetric
+from mponet.operators.shrinkage import ENOUGH_ROWS, shrunk
 
 Array = NDArray[np.float64]
 #: Outputs up to which all gradient products are kept; of wider layers only the diagonal.
 MAX_PRODUCT_OUTPUTS = 8192
-#: Rows per input below which a covariance is called poor.
-MIN_ROWS_PER_INPUT = 4
 
 
 @dataclass(slots=True, eq=False)
@@ -116,6 +115,9 @@ class InputSums:
     def metric(self, kind: str = "covariance", *, centred: bool = False) -> Metric:
         """The metric of the inputs; of their differences from the mean if ``centred``.
 
+        Its covariance is shrunk towards the diagonal as far as rows are few
+        (`mponet.operators.shrinkage`).
+
         Args:
             kind: as ``CompressConfig.fit_metric``; ``kfac`` is ``covariance`` here.
             centred: whether a bias takes up the mean error.
@@ -131,7 +133,7 @@ class InputSums:
             products -= np.outer(self.total, mean)
             products = (products + products.T) / 2
             products[np.diag_indices(len(products))] = np.maximum(np.diagonal(products), 0.0)
-        return Metric(products)
+        return Metric(shrunk(products, self.count - centred))
 
 
 @dataclass(slots=True, eq=False)
@@ -243,13 +245,14 @@ class Calibration:
     def warnings(self) -> list[str]:
         """What a reader should know of the data: inputs with too few rows."""
         full = {key: s for key, s in self.sums.items() if not s.is_diagonal}
-        few = {key: s.count / len(s.total) for key, s in full.items() if s.count < MIN_ROWS_PER_INPUT * len(s.total)}
+        few = {key: s.count / len(s.total) for key, s in full.items() if s.count < ENOUGH_ROWS * len(s.total)}
         if not few:
             return []
         worst = min(few, key=lambda key: few[key])
         return [
-            f"{len(few)} of {len(self.sums)} inputs have fewer than {MIN_ROWS_PER_INPUT} rows per feature (fewest: "
-            f"{worst} with {few[worst]:.1f}); more calibration data would make the fit more reliable"
+            f"{len(few)} of {len(self.sums)} inputs have fewer than {ENOUGH_ROWS} rows per feature (fewest: "
+            f"{worst} with {few[worst]:.1f}), so their covariances are shrunk towards the diagonal; more calibration "
+            "data would make the fit better"
         ]
 
     def save(self, path: Path) -> None:

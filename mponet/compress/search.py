@@ -26,6 +26,8 @@ from mponet.operators.shape import MPOShape
 Array = NDArray[np.float64]
 #: Shares of the dense weights at which chains are fitted.
 LADDER = (0.01, 0.03, 0.07, 0.14, 0.25, 0.4, 0.6, 0.85)
+#: Shares at which a chain is tried first; one that loses more than low rank at all is not offered.
+PROBES = (0.07, 0.25)
 #: Where low rank is offered, a chain must have a smaller plain error than this times low rank's.
 SCREEN_MARGIN = 1.0
 #: Sweeps of least squares while layouts are compared; the chosen one gets more.
@@ -52,8 +54,11 @@ def search(uses: Uses, tied: Sequence[Target], layouts: Sequence[Layout], seed: 
     if rivals and rivals[0].structure not in CONVOLUTIONS:
         rivals = screened(uses.matrix, rivals, against_low_rank=bool(curves))
     for layout in rivals:
+        if uses.is_plain and len(layout.input_dims) == 2:
+            curves.append(split_curve(uses, tied, layout))
+            continue
         ladder = bond_ladder(uses.matrix, layout, LADDER)
-        if len(ladder):
+        if len(ladder) and (not products or is_promising(uses, layout, curves[0])):
             curves.append(fitted_curve(uses, tied, layout, ladder))
     return Options(dense_option(tied), tuple(curves))
 
@@ -86,6 +91,29 @@ def low_rank_curve(uses: Uses, tied: Sequence[Target], layout: Layout, spectrum:
     counts = float(_multiplications(tied, layout.shape((1,))))
     errors, losses = uses.low_rank_errors(spectrum)
     return Curve(layout, ranks[:, None], ranks * float(n + m), ranks * counts, errors[ranks], losses[ranks])
+
+
+def split_curve(uses: Uses, tied: Sequence[Target], layout: Layout) -> Curve:
+    """All bonds of two sites whose errors are those of truncated singular values."""
+    rows = layout.permutation()
+    squares = unfolding_spectra(uses.matrix if rows is None else uses.matrix[rows], layout)[0]
+    one = layout.shape((1,))
+    bonds = np.arange(1, min(len(squares), (uses.matrix.size - 1) // one.parameters) + 1)
+    steps = bonds.astype(np.float64)
+    tails = np.append(squares[::-1].cumsum()[::-1], 0.0) / (float(squares.sum()) or 1.0)
+    counts = np.minimum(steps * _multiplications(tied, one), sum(use.multiplications for use in tied))  # merged
+    return Curve(layout, bonds[:, None], steps * one.parameters, counts, tails[bonds], tails[bonds])
+
+
+def is_promising(uses: Uses, layout: Layout, low_rank: Curve) -> bool:
+    """Whether a fitted chain loses less than low rank with as many weights at one of `PROBES`."""
+    ordered = uses.permuted(layout.permutation())
+    for bonds in bond_ladder(uses.matrix, layout, PROBES):
+        shape = layout.shape(tuple(map(int, bonds)))
+        rival = np.append(1.0, low_rank.losses)[np.searchsorted(low_rank.weights, shape.parameters, side="right")]
+        if ordered.fit(shape, max_sweeps=SEARCH_SWEEPS).loss_error ** 2 < rival:
+            return True
+    return False
 
 
 def fitted_curve(uses: Uses, tied: Sequence[Target], layout: Layout, ladder: NDArray[np.int64]) -> Curve:
@@ -139,7 +167,7 @@ def bond_ladder(matrix: Array, layout: Layout, shares: Sequence[float]) -> NDArr
         bonds = _bonds_at(spectra, layout, share * dense)
         if bonds is not None:
             steps.setdefault(bonds)
-    return np.array(list(steps), dtype=np.int64).reshape(len(steps), -1)
+    return np.array(list(steps), dtype=np.int64).reshape(len(steps), len(layout.input_dims) - 1)
 
 
 def unfolding_spectra(matrix: Array, layout: Layout) -> list[Array]:

@@ -110,6 +110,11 @@ class Uses:
         """Predicted rise of the mean loss at a relative squared error of one; 0 if unknown."""
         return sum(use.scale * use.loss.energy(self.matrix) for use in self.uses)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether errors are those of the weight itself, with no weights of rows or columns."""
+        return len(self.uses) == 1 and self.norm.columns is None and self.norm.rows.is_uniform
+
     def permuted(self, order: Sequence[int] | None) -> "Uses":
         """The same with the rows of the matrix in another order; None changes nothing."""
         if order is None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from mponet.errors import InputError, ShapeError
 from mponet.operators.arrays import Array, as_float64
 from mponet.operators.metric import Metric
+from mponet.operators.shrinkage import shrunk
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +30,8 @@ class InputStatistics:
         cls, inputs: NDArray[Any] | None, covariance: NDArray[Any] | None, features: int, *, has_bias: bool
     ) -> Self | None:
         """The statistics of inputs or of a covariance; None if neither is given.
+
+        The covariance of inputs is shrunk as far as their rows are few; a given one is not.
 
         Args:
             inputs: ``(..., in)``, what the layer multiplies with.
@@ -54,7 +57,8 @@ class InputStatistics:
             return cls(Metric(values))
         rows = values.reshape(-1, features)
         mean = np.asarray(rows.mean(axis=0), np.float64) if has_bias else None
-        return cls(Metric.from_inputs(rows, centred=has_bias), mean)
+        exact = Metric.from_inputs(rows, centred=has_bias)
+        return cls(Metric(shrunk(exact.covariance, len(rows) - has_bias)), mean)
 
     def corrected(self, bias: NDArray[Any] | None, rest: Array) -> NDArray[Any] | None:
         """A bias that takes up the mean error of the outputs.

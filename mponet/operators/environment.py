@@ -68,6 +68,8 @@ class Environment:
     def solve(self, metric: Metric, wanted: Array) -> Array:
         """The core's step that solves the normal equations in the metric for ``wanted``."""
         d, i, j, e = self.core_shape
+        if metric.is_uniform:
+            return self._solve_uniform(metric, wanted)
         all_here = self.left.shape[0] == self.right.shape[1] == 1
         if (d * e if metric.is_diagonal or all_here else d * i * e) > MAX_GRAM_SIZE:
             return conjugate_gradients(self, metric, wanted)
@@ -79,6 +81,15 @@ class Environment:
         right = wanted.transpose(0, 1, 3, 2).reshape(d * i * e, j)
         solution = _solve_positive(_damped(self._gram(metric.covariance)), right)
         return np.asarray(solution.reshape(d, i, e, j).transpose(0, 1, 3, 2), np.float64)
+
+    def _solve_uniform(self, metric: Metric, wanted: Array) -> Array:
+        """The solution where all inputs count alike: the sides of the core are apart then."""
+        d, i, j, e = self.core_shape
+        left = self.left.reshape(-1, d)
+        right = self.right.reshape(e, -1)
+        rows = _solve_positive(_damped(left.T @ left), wanted.reshape(d, -1) / metric.covariance[0])
+        columns = _solve_positive(_damped(right @ right.T), rows.reshape(-1, e).T)
+        return np.asarray(columns.T.reshape(d, i, j, e), np.float64)
 
     def _solve_all_inputs(self, metric: Metric, wanted: Array) -> Array:
         """The solution where no other core has inputs.

@@ -97,6 +97,8 @@ def fit(
         return Fit(found, error, (error,))
     if start is None:
         start = from_matrix(weight, shape.input_dims, shape.output_dims, max_bond=shape.bond_dims[1:-1]).mpo
+        if shape.sites <= 2 and metric.is_uniform:  # nothing is nearer than a truncated SVD
+            max_sweeps = 0
     return _Sweeps(weight, metric, start).run(max_sweeps, min_gain)
 
 

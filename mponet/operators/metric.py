@@ -87,6 +87,11 @@ class Metric:
         return self.covariance.ndim == 1
 
     @property
+    def is_uniform(self) -> bool:
+        """Whether all inputs count alike, as without data."""
+        return self.is_diagonal and bool((self.covariance == self.covariance[:1]).all()) and self.covariance[0] > 0.0
+
+    @property
     def rank(self) -> int:
         """Number of eigenvalues above `RANK_TOLERANCE` times the largest."""
         return int(self.root.shape[1]) if not self.is_diagonal else int(np.count_nonzero(self._kept_diagonal()))

@@ -247,3 +247,25 @@ def test_a_long_vocabulary_needs_little_memory():
     tracemalloc.stop()
     assert found.error < found.history[0] and np.isfinite(found.error)
     assert peak < 20 * matrix.nbytes  # a Gram matrix for each word would take 39 times as much
+
+
+@pytest.mark.parametrize("sites", [2, 3, 4])
+def test_without_data_a_core_is_solved_from_its_sides(sites, monkeypatch):
+    """The short way of metrics that weigh all inputs alike gives what the general one gives."""
+    weight = np.random.default_rng(sites).standard_normal((24, 36))
+    factors = {2: ((4, 6), (6, 6)), 3: ((2, 3, 4), (6, 3, 2)), 4: ((2, 3, 2, 2), (3, 1, 4, 3))}[sites]
+    shape, metric = MPOShape.from_factors(*factors, 4), Metric(np.full(24, 3.0))
+    start = from_matrix(np.cos(weight), *factors, max_bond=4).mpo  # no optimum, so that sweeps gain
+    short = fit(weight, shape, metric, start=start, max_sweeps=4, min_gain=0.0)
+    monkeypatch.setattr(Metric, "is_uniform", False)
+    general = fit(weight, shape, metric, start=start, max_sweeps=4, min_gain=0.0)
+    np.testing.assert_allclose(short.history, general.history, rtol=1e-9)
+    assert short.history[0] > 1.01 * short.error
+
+
+def test_without_data_two_sites_are_the_plain_decomposition():
+    weight = np.random.default_rng(0).standard_normal((24, 36))
+    found = fit(weight, MPOShape.from_factors((4, 6), (6, 6), 5))
+    np.testing.assert_allclose(to_matrix(found.mpo), to_matrix(from_matrix(weight, (4, 6), (6, 6), max_bond=5).mpo))
+    swept = fit(weight, found.mpo.shape, Metric(np.eye(24)), max_sweeps=20)
+    assert found.error <= swept.error * (1 + 1e-9)

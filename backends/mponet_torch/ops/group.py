@@ -78,9 +78,7 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Array) -> Array:
-        total = values.clone()
-        dist.all_reduce(total)
-        return total
+        return _reduced(values.clone())
 
     @staticmethod
     def backward(ctx: Any, slope: Array) -> Array:
@@ -97,11 +95,21 @@ def _is_loss(error: Exception) -> bool:
 _losing = partial(losing, _is_loss)
 
 
-def _leave() -> None:
-    """Leave the group before Python ends.
+#: The last sum.  A thread of Gloo frees a sum that nothing else holds, and takes the GIL for its
+#: tensor; if that happens while Python ends, the process is aborted.
+_last: list[Any] = []
 
-    Threads of Gloo and FSDP2 that free a tensor while Python ends abort the process.
-    """
+
+def _reduced(values: Array) -> Array:
+    """The values, replaced by their sum over all processes."""
+    work: Any = dist.all_reduce(values, async_op=True)
+    _last[:] = [work]  # which frees the one before, here and now
+    work.wait()
+    return values
+
+
+def _leave() -> None:
+    """Leave the group before Python ends, which threads of FSDP2 would abort otherwise."""
     if dist.is_initialized():
         gc.collect()  # modules that were trained hold the group; without them its threads are joined
         dist.destroy_process_group()
@@ -111,5 +119,4 @@ def _agree(value: bool) -> bool:
     with _losing():
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"
         first = torch.tensor(value and dist.get_rank() == 0, dtype=torch.int32, device=device)
-        dist.all_reduce(first)
-        return bool(first)
+        return bool(_reduced(first))
