@@ -61,6 +61,17 @@ def test_the_student_comes_nearer_and_the_teacher_stays(lab, pair, objective, op
     assert (lab.modes(student), lab.modes(teacher)) == modes
 
 
+@pytest.mark.parametrize("dropout", [False, True])
+def test_batch_norms_take_statistics_of_batches_only_with_dropout(lab, pair, dropout):
+    student, teacher = pair
+    before = lab.arrays(student)
+    lab.heal(student, teacher, lab.batches(), replace(CONFIG, dropout=dropout))
+    moved = {name for name, value in lab.arrays(student).items() if (value != before[name]).any()}
+    statistics = {name for name in before if any(word in name.lower() for word in ("running", "moving", "norm.mean"))}
+    assert statistics
+    assert bool(moved & statistics) == dropout
+
+
 @pytest.mark.parametrize(
     "changes", [{}, {"dropout": True}, {"optimizer": "sgd", "weight_decay": 1e-3}, {"retruncate": {12: 0.7}}]
 )

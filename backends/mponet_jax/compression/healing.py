@@ -129,7 +129,7 @@ class NativeHealing:
         self.student, self.config = student, config
         self._inputs = inputs
         self._distillation = Distillation(student, teacher, config, loss)
-        self._teacher = nnx.split(_in_mode(self._distillation.observed(teacher), training=False))
+        self._teacher = nnx.split(_in_mode(self._distillation.observed(teacher)))
         self._optimizer = _optimizer(config)
         self._factors: Mapping[str, float] = {}
         self._moments: Any = None
@@ -170,8 +170,8 @@ class NativeHealing:
     def _prepare(self) -> None:
         """The student's structure, and a new optimiser of the parameters that move."""
         observed = self._distillation.observed(self.student)
-        self._training = nnx.graphdef(_in_mode(observed, training=True, dropout=self.config.dropout))
-        self._inference = nnx.graphdef(_in_mode(observed, training=False))
+        self._training = nnx.graphdef(_in_mode(observed, training=self.config.dropout))
+        self._inference = nnx.graphdef(_in_mode(observed))
         self._all, self._paths = self._variables(...), [path for path, _ in self._flat(...)]
         self._moments = jax.jit(self._optimizer.init)(self._numbers()[0])
         self._update = jax.jit(self._stepped, static_argnames="fixed", donate_argnames="moments")
@@ -335,11 +335,7 @@ def _optimizer(config: HealConfig) -> optax.GradientTransformation:
     )
 
 
-def _in_mode(model: nnx.Module, *, training: bool, dropout: bool = False) -> nnx.Module:
-    """The model in training or in inference mode; dropout is active only if it is asked for."""
-    if training:
-        model.train()
-        model.set_attributes(deterministic=not dropout, raise_if_not_found=False)
-    else:
-        model.eval()
+def _in_mode(model: nnx.Module, *, training: bool = False) -> nnx.Module:
+    """The model in training or in inference mode."""
+    model.train() if training else model.eval()
     return model

@@ -26,8 +26,6 @@ from mponet_tensorflow.ops.arrays import OPS, Array, from_numpy, keras, tf, to_n
 #: The moments that each optimiser keeps.
 SLOTS = {"adam": (FIRST, SECOND), "sgd": (FIRST,)}
 EPSILON = 1e-8  # of Adam
-#: Attributes by which layers of Keras say how much they drop.
-_DROPOUT = ("rate", "dropout", "recurrent_dropout")
 
 
 def heal(
@@ -120,7 +118,6 @@ class NativeHealing:
         self.student, self.teacher, self.config = student, teacher, config
         self._distillation = Distillation(student, teacher, config, inputs, loss)
         layers = list(named_layers(student).values())
-        self._dropout = [(x, name, vars(x)[name]) for x in layers for name in _DROPOUT if _drops(x, name)]
         generators = [seeds.state for layer in (student, *layers) for seeds in layer._seed_generators]
         self._seeds = [(state, to_numpy(state)) for state in generators]
         self._factors: Mapping[str, float] = {}
@@ -159,9 +156,6 @@ class NativeHealing:
     def start(self, factors: Mapping[str, float]) -> None:
         """Prepare training of some parameters, with factors of their learning rates."""
         self._factors = dict(factors)
-        if not self.config.dropout:
-            for layer, name, _ in self._dropout:
-                vars(layer)[name] = 0.0
         self._prepare()
 
     def _prepare(self) -> None:
@@ -188,7 +182,7 @@ class NativeHealing:
         values = [variable.value for variable in moving.values()]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
-            loss = self._distillation.loss_of(inputs, batch, training=True)
+            loss = self._distillation.loss_of(inputs, batch, training=self.config.dropout)
         found = tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         gradients = dict(zip(moving, map(tf.convert_to_tensor, found), strict=True))
         self._decay(gradients)
@@ -260,22 +254,14 @@ class NativeHealing:
         self._resized = True
 
     def close(self) -> None:
-        """Give dropout and its seeds back.
+        """Give the seeds of dropout back.
 
         A compiled student whose bonds changed is compiled anew.
         """
-        for layer, name, value in self._dropout:
-            vars(layer)[name] = value
         for state, value in self._seeds:
             state.assign(value)
         if self._resized:
             compile_as(self.student, self.student)
-
-
-def _drops(layer: Any, name: str) -> bool:
-    """Whether an attribute of a layer of Keras is a share that it drops."""
-    value = vars(layer).get(name)
-    return type(layer).__module__.startswith(("keras.", "mponet")) and isinstance(value, float) and value > 0
 
 
 def _as_tensor(value: Any) -> Any:

@@ -31,7 +31,6 @@ SLOTS = {
     "sgd": {FIRST: "momentum_buffer"},
 }
 EPSILON = 1e-8  # of Adam
-_DROPOUT = nn.modules.dropout._DropoutNd
 
 
 def heal(
@@ -175,7 +174,7 @@ class NativeHealing:
         """One optimiser step on a batch; the loss before it."""
         optimizer = self._optimizer
         assert optimizer is not None
-        self._train_mode()
+        self._enter_mode()
         torch.clear_autocast_cache()  # under the caller's autocast it holds weights from before the last step
         with _seeded(self.config.seed, step, active=self.config.dropout):
             loss = self._distillation.loss(batch)
@@ -199,13 +198,10 @@ class NativeHealing:
             values = [float(self._distillation.loss(batch)) for batch in batches]
         return float(np.mean(values))
 
-    def _train_mode(self) -> None:
-        if not self.student.training:  # `loss` came between; asking all modules takes time
-            self.student.train()
-            if not self.config.dropout:
-                for module in self.student.modules():
-                    if isinstance(module, _DROPOUT):
-                        module.eval()
+    def _enter_mode(self) -> None:
+        """Training mode only for dropout: statistics of small batches and other noise do harm."""
+        if self.student.training != self.config.dropout:  # asking all modules takes time
+            self.student.train(self.config.dropout)
 
     def _decay(self) -> None:
         """Add the gradient of the decay to the gradients of the cores."""

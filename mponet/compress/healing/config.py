@@ -49,7 +49,8 @@ class HealConfig:
             which does not depend on the gauge of its cores; other parameters do not decay.
         retruncate: operators become smaller at steps of the training: a whole number is the
             largest bond, a float the share of their weights that each operator keeps.
-        dropout: whether the student's dropout is active.
+        dropout: whether the student is in training mode: dropout and other noise are active, and
+            batch norms take the statistics of each batch.  Otherwise it is in inference mode.
         seed: seed of the order of batches and of dropout.
         log_every: steps between two entries of the loss curve.
 
