@@ -20,6 +20,7 @@ from mponet.compress import CompressConfig
 from mponet.training.data import load
 from mponet_torch.compression import calibrate, compress
 
+CALIBRATION = 384  # crops: 15 rows for each channel of the smallest maps, but few for the head
 WAYS = {
     "truncated SVD": (("low-rank",), "none", "uniform"),
     "whitened SVD": (("low-rank",), "covariance", "uniform"),
@@ -82,7 +83,7 @@ def main():
 
     def calibrated():
         if not sums:
-            sums.append(calibrate(model, CompressConfig(keep=0.5, include=names), crops(64, 0)))
+            sums.append(calibrate(model, CompressConfig(keep=0.5, include=names), crops(CALIBRATION, 0)))
         return sums[0]
 
     def measured(way, keep):
