@@ -142,28 +142,17 @@ def step_scores(
     """
     purpose, itemsize, machine = question.purpose, question.itemsize, question.machine
     table = step_table(shape.sites).steps
-    steps = _sizes(shape)
-    if transposed:
-        steps = steps._replace(prefix=steps.prefix * steps.suffix, suffix=np.ones_like(steps.suffix))
+    steps = _sizes(shape, transposed=transposed)
     batch = max(question.batch, 1)
     rows = np.array([min(batch, tile or batch) for tile in tiles], float)
     loops = np.ceil(batch / rows)
-    is_again = (table[:, 4] != SIDES.index("last")) & (not saving)
     joins = apart(steps.rows, steps.inner, steps.suffix)
     merging, weight = _merging(shape, steps.suffix == 1, question, MERGES_SAVING if saving else MERGES[purpose])
     seconds = np.repeat(merging[:, None], len(rows), 1)
-    gatherings: tuple[tuple[Gathering, NDArray[np.bool_]], ...] = (
-        ("plain", steps.suffix == 1),
-        ("apart", joins),
-        ("joined", ~joins & (steps.suffix > 1)),
-    )
-    for (gathering, mask), recomputed in product(gatherings, (True, False)):
-        chosen = np.flatnonzero(mask & (is_again == recomputed))
-        if len(chosen):
-            some = _Steps(*(sizes[chosen, None] for sizes in steps))
-            for sizes, times, moved in step_products(some, rows, purpose, gathering, recomputed=recomputed):
-                once = machine.multiplying(sizes, times, itemsize) + machine.moving(moved * itemsize)
-                seconds[chosen] += loops * (once + machine.call_overhead)
+    for gathering, recomputed, chosen, some in _kinds(shape, transposed=transposed, saving=saving):
+        for sizes, times, moved in step_products(some, rows, purpose, gathering, recomputed=recomputed):
+            once = machine.multiplying(sizes, times, itemsize) + machine.moving(moved * itemsize)
+            seconds[chosen] += loops * (once + machine.call_overhead)
     state = steps.prefix * steps.inner * steps.suffix
     if transposed:
         moved = 2 * rows * (steps.prefix * steps.inner)[:, None] * itemsize
@@ -178,9 +167,34 @@ def step_scores(
     return StepScores(seconds, steps.suffix > 1, state, weight, (each, once, sums), kept, first, saving)
 
 
-@lru_cache(maxsize=64)
-def _sizes(shape: MPOShape) -> _Steps:
-    """Sizes of every step; as in `mponet.contraction.plan.Plan.program`."""
+@lru_cache(maxsize=128)
+def _kinds(shape: MPOShape, *, transposed: bool, saving: bool) -> list[tuple[Gathering, bool, Integers, _Steps]]:
+    """The steps that run alike: how, whether again for gradients, which, and their sizes."""
+    steps = _sizes(shape, transposed=transposed)
+    joins = apart(steps.rows, steps.inner, steps.suffix)
+    is_again = (step_table(shape.sites).steps[:, 4] != SIDES.index("last")) & (not saving)
+    gatherings: tuple[tuple[Gathering, NDArray[np.bool_]], ...] = (
+        ("plain", steps.suffix == 1),
+        ("apart", joins),
+        ("joined", ~joins & (steps.suffix > 1)),
+    )
+    found = []
+    for (gathering, mask), recomputed in product(gatherings, (True, False)):
+        chosen = np.flatnonzero(mask & (is_again == recomputed))
+        if len(chosen):
+            found.append((gathering, recomputed, chosen, _Steps(*(sizes[chosen, None] for sizes in steps))))
+    return found
+
+
+@lru_cache(maxsize=128)
+def _sizes(shape: MPOShape, *, transposed: bool = False) -> _Steps:
+    """Sizes of every step; as in `mponet.contraction.plan.Plan.program`.
+
+    Transposed states have all rows behind the legs that a product sums over.
+    """
+    if transposed:
+        plain = _sizes(shape)
+        return plain._replace(prefix=plain.prefix * plain.suffix, suffix=np.ones_like(plain.suffix))
     left, right, first, end, side = step_table(shape.sites).steps.T
     inputs, outputs = (np.cumprod([1.0, *dims]) for dims in (shape.input_dims, shape.output_dims))
     bonds = np.array(shape.bond_dims, float)
