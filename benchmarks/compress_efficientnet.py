@@ -73,7 +73,7 @@ def main():
     """Measure every way at every budget."""
     options = parser(__doc__, "compress-efficientnet")
     options.add_argument("--keep", type=float, nargs="+", default=[0.7])
-    options.add_argument("--heal-steps", type=int, default=60)
+    options.add_argument("--heal-steps", type=int, default=300)
     options = options.parse_args()
     model = efficientnet()
     names = [name for name, module in model.named_modules() if included(name, module)]
@@ -96,8 +96,8 @@ def main():
             from mponet_torch import heal
 
             student = deepcopy(small)
-            config = HealConfig(steps=options.heal_steps, learning_rate=2e-4, objective="mse")
-            healing = heal(student, model, crops(320, 1, batch=8), config)
+            config = HealConfig(steps=options.heal_steps, learning_rate=1e-4, objective="mse")
+            healing = heal(student, model, crops(960, 1, batch=8), config)
             found |= {"healed": quality(student, model), "heal_seconds": healing.seconds}
         return found
 
