@@ -3,20 +3,22 @@
 What it adds to the matrix, and the best values for it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from mponet.operators.arrays import Array
 from mponet.operators.metric import Metric
+from mponet.operators.normal import conjugate_gradients, damped, kronecker_solver, solve_positive
 
 #: Unknowns of one core up to which its Gram matrix is formed; above, conjugate gradients.
 MAX_GRAM_SIZE = 4096
-GRADIENT_STEPS = 24
+#: Steps of conjugate gradients; the next sweep goes on where they end.
+GRADIENT_STEPS = 6
 #: Entries of Gram matrices that are held at once where every input index has one of its own.
 MAX_GRAM_ENTRIES = 2**24
-#: This share of the Gram matrix' mean diagonal holds a core where no input tells it from others.
-DAMPING = 1e-11
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,23 +74,47 @@ class Environment:
             return self._solve_uniform(metric, wanted)
         all_here = self.left.shape[0] == self.right.shape[1] == 1
         if (d * e if metric.is_diagonal or all_here else d * i * e) > MAX_GRAM_SIZE:
-            return conjugate_gradients(self, metric, wanted)
+            image = partial(self._image, metric)
+            return conjugate_gradients(image, self._preconditioner(metric), wanted, GRADIENT_STEPS)
         if all_here:
             return self._solve_all_inputs(metric, wanted)
         if metric.is_diagonal:
             rows = self._solve_diagonal(metric.covariance, wanted.transpose(1, 0, 3, 2).reshape(i, d * e, j))
             return np.asarray(rows.reshape(i, d, e, j).transpose(1, 0, 3, 2), np.float64)
         right = wanted.transpose(0, 1, 3, 2).reshape(d * i * e, j)
-        solution = _solve_positive(_damped(self._gram(metric.covariance)), right)
+        solution = solve_positive(damped(self._gram(metric.covariance)), right)
         return np.asarray(solution.reshape(d, i, e, j).transpose(0, 1, 3, 2), np.float64)
+
+    def _image(self, metric: Metric, core: Array) -> Array:
+        """The core's Gram matrix times a core."""
+        return self.project(metric.apply(self.expand(core)))
+
+    def _preconditioner(self, metric: Metric) -> Callable[[Array], Array]:
+        """The inverse of a Kronecker product near the core's Gram matrix, up to a factor.
+
+        The covariance is replaced by the product of its partial traces over the inputs left of the
+        core, at it, and right of it.
+        """
+        p, i, q = self.left.shape[0], self.core_shape[1], self.right.shape[1]
+        legs = metric.covariance.reshape((p, i, q) if metric.is_diagonal else (p, i, q) * 2)
+        left, own, right = (_partial_trace(legs, axis) for axis in range(3))
+        applied = [
+            weights[:, None, None] * side if weights.ndim == 1 else np.tensordot(weights, side, 1)
+            for weights, side in ((left, self.left), (right, self.right.transpose(1, 2, 0)))
+        ]
+        bonds = [
+            np.tensordot(side, image, ((0, 1), (0, 1)))
+            for side, image in zip((self.left, self.right.transpose(1, 2, 0)), applied, strict=True)
+        ]
+        return kronecker_solver([(0, bonds[0]), (1, own), (3, bonds[1])])
 
     def _solve_uniform(self, metric: Metric, wanted: Array) -> Array:
         """The solution where all inputs count alike: the sides of the core are apart then."""
         d, i, j, e = self.core_shape
         left = self.left.reshape(-1, d)
         right = self.right.reshape(e, -1)
-        rows = _solve_positive(_damped(left.T @ left), wanted.reshape(d, -1) / metric.covariance[0])
-        columns = _solve_positive(_damped(right @ right.T), rows.reshape(-1, e).T)
+        rows = solve_positive(damped(left.T @ left), wanted.reshape(d, -1) / metric.covariance[0])
+        columns = solve_positive(damped(right @ right.T), rows.reshape(-1, e).T)
         return np.asarray(columns.T.reshape(d, i, j, e), np.float64)
 
     def _solve_all_inputs(self, metric: Metric, wanted: Array) -> Array:
@@ -101,9 +127,9 @@ class Environment:
         if metric.is_diagonal:
             rows = rows / np.where(metric.covariance > 0.0, metric.covariance, 1.0)[:, None]
         else:
-            rows = _solve_positive(_damped(metric.covariance), rows)
-        bonds = _damped(self._diagonal_gram(np.ones((1, 1, 1))))[0]
-        columns = _solve_positive(bonds, rows.reshape(i, d * e, j).transpose(1, 0, 2).reshape(d * e, i * j))
+            rows = solve_positive(damped(metric.covariance), rows)
+        bonds = damped(self._diagonal_gram(np.ones((1, 1, 1))))[0]
+        columns = solve_positive(bonds, rows.reshape(i, d * e, j).transpose(1, 0, 2).reshape(d * e, i * j))
         return np.asarray(columns.reshape(d, e, i, j).transpose(0, 2, 3, 1), np.float64)
 
     def _gram(self, covariance: Array) -> Array:
@@ -141,7 +167,7 @@ class Environment:
         solution, step = np.empty_like(wanted), max(MAX_GRAM_ENTRIES // (d * e) ** 2, 1)
         for first in range(0, i, step):
             part = slice(first, first + step)
-            solution[part] = np.linalg.solve(_damped(self._diagonal_gram(legs[:, part])), wanted[part])
+            solution[part] = np.linalg.solve(damped(self._diagonal_gram(legs[:, part])), wanted[part])
         return solution
 
     def _diagonal_gram(self, diagonal: Array) -> Array:
@@ -161,6 +187,20 @@ class Environment:
         half = (diagonal.reshape(p * i, q) @ right).reshape(p, i * e * e)
         gram = (left.T @ half).reshape(d, d, i, e, e)
         return np.asarray(gram.transpose(2, 0, 3, 1, 4).reshape(i, d * e, d * e), np.float64)
+
+
+def _partial_trace(legs: Array, axis: int) -> Array:
+    """The covariance of one of three groups of inputs, the others summed over.
+
+    Args:
+        legs: the covariance, with the three groups twice, or once if it is diagonal.
+        axis: of the group that is left.
+    """
+    if legs.ndim == 3:
+        return np.asarray(legs.sum(tuple(k for k in range(3) if k != axis)), np.float64)
+    labels = ["abc", "abc"]
+    labels[1] = labels[1].replace("abc"[axis], "z")
+    return np.asarray(np.einsum(f"{''.join(labels)}->{'abc'[axis]}z", legs), np.float64)
 
 
 def _applied_is_less(side: tuple[int, int, int], inputs: int) -> bool:
@@ -201,23 +241,6 @@ def _weighted_gram(side: Array, weights: Array) -> Array:
     return np.stack([(side * w[:, None, None]).reshape(-1, bond).T @ rows for w in weights.T])
 
 
-def conjugate_gradients(environment: Environment, metric: Metric, wanted: Array, steps: int = GRADIENT_STEPS) -> Array:
-    """A step towards the best core by conjugate gradients, for Gram matrices too large to form."""
-    step, residual = np.zeros_like(wanted), wanted.copy()
-    direction, square = residual.copy(), float(np.vdot(residual, residual))
-    start = square
-    for _ in range(steps):
-        image = environment.project(metric.apply(environment.expand(direction)))
-        curvature = float(np.vdot(direction, image))
-        if curvature <= 0.0 or square <= 1e-28 * start:
-            break
-        step = step + (square / curvature) * direction
-        residual = residual - (square / curvature) * image
-        previous, square = square, float(np.vdot(residual, residual))
-        direction = residual + (square / previous) * direction
-    return step
-
-
 def _joined(left: Array, right: Array) -> Array:
     """Two neighbouring blocks ``(D, inputs, outputs, D')`` as one.
 
@@ -226,24 +249,3 @@ def _joined(left: Array, right: Array) -> Array:
     a, p, u, _ = left.shape
     _, q, v, b = right.shape
     return np.asarray(np.tensordot(left, right, 1).transpose(0, 1, 3, 2, 4, 5).reshape(a, p * q, u * v, b), np.float64)
-
-
-def _damped(gram: Array) -> Array:
-    """The Gram matrix, or a stack of them, with `DAMPING` on the diagonal."""
-    size = gram.shape[-1]
-    mean = np.trace(gram, axis1=-2, axis2=-1) / size
-    shift = np.maximum(DAMPING * mean, np.finfo(np.float64).tiny)
-    return np.asarray(gram + shift[..., None, None] * np.eye(size), np.float64)
-
-
-def _solve_positive(gram: Array, right: Array) -> Array:
-    """The solution of a positive definite system, by Cholesky.
-
-    By elimination where rounding made it indefinite.
-    """
-    from scipy.linalg import LinAlgError, cho_factor, cho_solve
-
-    try:
-        return np.asarray(cho_solve(cho_factor(gram, check_finite=False), right, check_finite=False), np.float64)
-    except LinAlgError:
-        return np.asarray(np.linalg.solve(gram, right), np.float64)

@@ -269,3 +269,19 @@ def test_without_data_two_sites_are_the_plain_decomposition():
     np.testing.assert_allclose(to_matrix(found.mpo), to_matrix(from_matrix(weight, (4, 6), (6, 6), max_bond=5).mpo))
     swept = fit(weight, found.mpo.shape, Metric(np.eye(24)), max_sweeps=20)
     assert found.error <= swept.error * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+@pytest.mark.parametrize("factors", [((12, 3), (1, 20)), ((3, 12), (4, 5)), ((3, 4, 3), (2, 2, 5))])
+def test_conjugate_gradients_gain_nearly_what_direct_solutions_gain(monkeypatch, factors, diagonal):
+    rng = np.random.default_rng(2)
+    x = inputs(rng, 300, 36)
+    metric = Metric((x**2).sum(0)) if diagonal else Metric.from_inputs(x)
+    shape = MPOShape.from_factors(*factors, 4)
+    weight = rng.standard_normal((36, 20))
+    options = {"max_sweeps": 6, "min_gain": 0.0}
+    direct = fit(weight, shape, metric, **options)
+    monkeypatch.setattr(environment, "MAX_GRAM_SIZE", 0)
+    found = fit(weight, shape, metric, **options)
+    assert found.error < 1.02 * direct.error
+    assert direct.error < 0.98 * direct.history[0]
