@@ -97,13 +97,14 @@ def agreement(found, wanted):
     return float(2 * both / max(np.sum(found > 0.5) + np.sum(wanted > 0.5), 1))
 
 
-def measured(model, keep, run):
+def measured(model, keep, run, folder):
     """One row: errors of the weights and of the edge maps."""
     calibration, held_out = photos()
     options = RUNS[run]
     config = CompressConfig(keep=keep, kinds=("convolution",), include=r"block\d\.\w+", **options)
     began = perf_counter()
-    small, report = compress(model, config, None if options.get("metric") == "none" else calibration, progress=show)
+    data = None if options.get("metric") == "none" else calibration
+    small, report = compress(model, config, data, folder=folder, progress=show)
     before, after = kernels(model), kernels(small)
     replaced = [layer.name for layer in report.plan.replaced]
     lost = sum(np.sum((before[name] - after[name]) ** 2) for name in replaced)
@@ -129,6 +130,7 @@ def main():
     """Measure every budget and run."""
     made = parser(__doc__, "compress-hed")
     made.add_argument("--keep", type=float, nargs="+", default=[0.25, 0.1])
+    made.add_argument("--folder", help="keeps searches and fits, for all budgets and the next start")
     options = made.parse_args()
     cells = Cells(options, {"benchmark": "compress-hed", "splits": SPLITS})
     names = {f"{keep} {run}": (keep, run) for keep in options.keep for run in RUNS}
@@ -137,7 +139,7 @@ def main():
     add_splits()
     model = load()
     for name, (keep, run) in names.items():
-        cells.measure(name, lambda keep=keep, run=run: measured(model, keep, run))
+        cells.measure(name, lambda keep=keep, run=run: measured(model, keep, run, options.folder))
 
 
 if __name__ == "__main__":

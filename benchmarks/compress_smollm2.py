@@ -9,9 +9,9 @@ other topics and the GNU GPL are held out.  Run from the root of the repository:
 
     python benchmarks/compress_smollm2.py --keep 0.8 0.6 --allocation loss uniform
     python benchmarks/compress_smollm2.py --keep 0.8 --tied
+    python benchmarks/compress_smollm2.py --keep 0.6 --correct
 """
 
-import argparse
 import resource
 import sys
 from importlib.util import find_spec
@@ -20,6 +20,7 @@ from pathlib import Path
 from time import perf_counter, process_time
 
 import torch
+from cells import Cells, parser
 
 from mponet.compress import Calibration, CompressConfig
 from mponet_torch.compression import calibrate, compress
@@ -87,39 +88,49 @@ def show(step, done, total):
         print(f"  {step} {done} of {total}, {process_time():.0f} s of processor", file=sys.stderr, flush=True)
 
 
+def measured(model, config, sums, held_out, correct):
+    """One cell: perplexities, and what the compression took."""
+    small, report = compress(model, config, sums, correct=correct, progress=show)
+    return {
+        "keep": report.plan.keep,
+        "network": report.plan.network_keep,
+        "perplexity": {name: perplexity(small, tokens) for name, tokens in held_out.items()},
+        "predicted": report.plan.loss,
+        "notes": list(report.plan.notes),
+        "seconds": report.seconds,
+        "gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+
+
 def main():
-    """Print one line for each budget and allocation."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--keep", type=float, nargs="+", default=[0.8, 0.6])
-    parser.add_argument("--allocation", nargs="+", default=["loss"])
-    parser.add_argument("--metric", default="auto")
-    parser.add_argument("--structures", nargs="+", default=["low-rank", "mpo"])
-    parser.add_argument("--floor", type=float, default=0.0)
-    parser.add_argument("--labels", action="store_true", help="gradients of the text's own tokens, not of drawn ones")
-    parser.add_argument("--tied", action="store_true", help="compress the embedding with its head, too")
-    parser.add_argument("--sums", type=Path, help="file of the calibration; read if it exists, else written")
-    parser.add_argument("--plan", action="store_true", help="print every plan")
-    options = parser.parse_args()
+    """Measure every budget and way of sharing it."""
+    made = parser(__doc__, "compress-smollm2")
+    made.add_argument("--keep", type=float, nargs="+", default=[0.8, 0.6])
+    made.add_argument("--allocation", nargs="+", default=["loss"])
+    made.add_argument("--metric", default="auto")
+    made.add_argument("--structures", nargs="+", default=["low-rank", "mpo"])
+    made.add_argument("--floor", type=float, default=0.0)
+    made.add_argument("--labels", action="store_true", help="gradients of the text's own tokens, not of drawn ones")
+    made.add_argument("--tied", action="store_true", help="compress the embedding with its head, too")
+    made.add_argument("--correct", action="store_true", help="correct the plan by losses on four windows")
+    made.add_argument("--sums", type=Path, help="file of the calibration; read if it exists, else written")
+    options = made.parse_args()
+    cells = Cells(options, {"benchmark": "compress-smollm2", "threads": torch.get_num_threads()})
     model, tokenizer = load()
-    calibration_tokens, held_out = texts(tokenizer)
-    batches = [
-        {"input_ids": window[None], "use_cache": False} for window in calibration_tokens.split(CALIBRATION_WINDOW)
-    ]
+    tokens, held_out = texts(tokenizer)
+    batches = [{"input_ids": window[None], "use_cache": False} for window in tokens.split(CALIBRATION_WINDOW)]
     tied = "share" if options.tied else "skip"
-    config = CompressConfig(keep=0.5, tied=tied)
     began = perf_counter()
     if options.sums and options.sums.exists():
-        sums = Calibration.load(options.sums)
+        sums, seconds = Calibration.load(options.sums), 0.0
     else:
+        config = CompressConfig(keep=0.5, tied=tied)
         sums = calibrate(model, config, batches, loss=next_token_loss if options.labels else None)
+        seconds = perf_counter() - began
         if options.sums:
             sums.save(options.sums)
-    print(f"{len(calibration_tokens)} calibration tokens, {perf_counter() - began:.0f} s")
-    dense = {name: perplexity(model, tokens) for name, tokens in held_out.items()}
-    dense_loss = {name: torch.tensor(value).log() for name, value in dense.items()}
-    columns = "".join(f"{name:>9}" for name in held_out)
-    print(f"{'keep':<8}{'network':<9}{'allocation':<12}{columns}   seconds  loss rise  GiB")
-    print(f"{'1':<8}{'1':<9}{'dense':<12}" + "".join(f"{value:>9.2f}" for value in dense.values()))
+    print(f"{len(tokens)} calibration tokens, {seconds:.0f} s", flush=True)
+    cells.measure("dense", lambda: {"perplexity": {name: perplexity(model, rows) for name, rows in held_out.items()}})
     for keep in options.keep:
         for allocation in options.allocation:
             config = CompressConfig(
@@ -130,19 +141,15 @@ def main():
                 floor=options.floor,
                 tied=tied,
             )
-            small, report = compress(model, config, sums, progress=show)
-            values = {name: perplexity(small, tokens) for name, tokens in held_out.items()}
-            rise = float(torch.tensor(values["pydoc"]).log() - dense_loss["pydoc"])
-            seconds = sum(report.seconds.values())
-            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-            print(
-                f"{report.plan.keep:<8.4f}{report.plan.network_keep:<9.4f}{allocation:<12}"
-                + "".join(f"{value:>9.2f}" for value in values.values())
-                + f"{seconds:>10.0f}  {report.plan.loss or 0:.2f}/{rise:.2f} {memory:>5.1f}",
-                flush=True,
+            flags = [name for name in ("labels", "tied", "correct") if getattr(options, name)]
+            changed = [str(config.metric)] * (config.metric != "auto") + flags
+            correct = batches[:4] if options.correct else None
+            cells.measure(
+                " ".join([str(keep), allocation, *changed]),
+                lambda config=config, correct=correct: (
+                    measured(model, config, sums, held_out, correct) | {"calibration_seconds": seconds}
+                ),
             )
-            if options.plan:
-                print(report)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ modules.  The steps, in order:
    same tensor (query, key and value) only one gathers sums; ``Calibration.inputs`` maps each
    target to the key of its sums, which is the name of the first target that reads them.
 3. `mponet.compress.pipeline.make_plan` gives a `CompressionPlan`.
-4. `mponet.compress.pipeline.fitted` gives the operators of the plan, one by one; the adapter puts
+4. `mponet.compress.execution.fitted` gives the operators of the plan, one by one; the adapter puts
    each in place by ``replace(...)``.
 
 Conventions that every adapter keeps:
@@ -49,7 +49,7 @@ Conventions that every adapter keeps:
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 from mponet.compress.calibrate import Calibration
 from mponet.compress.fitting import FittedLayer, unfitted
@@ -72,6 +72,10 @@ class Functions:
         speed_ratio: ``(module, operator, inputs)`` gives the time of a module over its operator's.
         build: ``(module, fitted)`` gives the operator that replaces a module.
         cross_stream: ``(dense, compressed, names, data)`` gives the sums of `cross_sums`.
+        copied: ``(model)`` gives a copy with parameters of its own.
+        loss_rise: ``(dense, compressed, data, loss)`` gives how much larger the loss of the
+            compressed model is, a mean over examples; without a loss, the divergence of its logits
+            from the dense model's, or half of the squared distance of its outputs.
     """
 
     stream: Callable[..., Calibration]
@@ -80,6 +84,8 @@ class Functions:
     speed_ratio: Callable[[Any, Any, Any], float]
     build: Callable[[Any, FittedLayer], Any]
     cross_stream: Callable[[Any, Any, Sequence[str], Iterable[Any]], Mapping[str, CrossSums]]
+    copied: Callable[[Any], Any]
+    loss_rise: Callable[[Any, Any, Iterable[Any], Any], float]
 
 
 class CompressAdapter(ABC):
@@ -184,6 +190,14 @@ class CompressAdapter(ABC):
             return None
         target = next(target for target in self.targets() if target.name == layer.name)
         return self.functions.speed_ratio(module, self.functions.build(module, unfitted(target, layer)), inputs)
+
+    def trial(self) -> Self:
+        """An adapter of a copy of the network, on which replacements can be tried."""
+        return type(self)(self.functions.copied(self.model), self._loss)
+
+    def loss_rise(self, dense: Any, data: Iterable[Any]) -> float:
+        """How much larger the network's loss is than that of a dense one, a mean over examples."""
+        return self.functions.loss_rise(dense, self.model, data, self._loss)
 
     def cross_sums(self, names: Sequence[str], data: Iterable[Any]) -> Mapping[str, CrossSums]:
         """Sums over the inputs of linear layers in the compressed and in the dense network.

@@ -1,4 +1,4 @@
-"""From targets and sums to a plan, and from a plan to fitted operators."""
+"""From targets and sums to a plan."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,6 @@ from mponet.compress.budget import allocated
 from mponet.compress.calibrate import Calibration
 from mponet.compress.config import CompressConfig
 from mponet.compress.edit import dense, follow, operator
-from mponet.compress.fitting import FittedLayer, unfitted
 from mponet.compress.gather import Progress
 from mponet.compress.hull import Option, Options
 from mponet.compress.layer_plan import LayerPlan
@@ -23,7 +22,6 @@ from mponet.compress.select import Selected, select
 from mponet.compress.speed_limit import Speeds, allocated_in_time
 from mponet.compress.structures import Layout, layouts
 from mponet.compress.target import Target, tied_groups
-from mponet.compress.upstream import CrossSums, fit_upstream, stages
 from mponet.compress.uses import Uses
 from mponet.compress.work_folder import WorkFolder
 from mponet.errors import CompressionError
@@ -37,6 +35,30 @@ Measure = Callable[[LayerPlan], float | None]
 DENSE_IS_BEST = "dense is best at this budget"
 MEASURED = "speeds are measured: medians of interleaved calls on inputs of the calibration's shapes"
 NOT_REACHED = "not reached by the calibration data"
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What the layers of a network may become, before any budget.
+
+    Attributes:
+        targets: all modules that hold a weight.
+        selected: what the config says of each.
+        groups: of the layers that may be replaced: the target and those that share its weight.
+        options: of each of these layers, in their order.
+        energies: of each.
+    """
+
+    targets: Sequence[Target]
+    selected: Sequence[Selected]
+    groups: Mapping[str, Sequence[Target]]
+    options: Sequence[Options]
+    energies: Sequence["Energies"]
+
+    @property
+    def matched(self) -> list[Selected]:
+        """The layers that may be replaced."""
+        return [entry for entry in self.selected if entry.target.name in self.groups]
 
 
 def make_plan(
@@ -67,6 +89,22 @@ def make_plan(
         CompressionError: a pattern matches no module, nothing may be replaced, or the budget cannot
             be met.
     """
+    found = search_layers(targets, config, calibration, folder=folder, progress=progress, each=each)
+    return decide(
+        found, config, calibration, other_weights=other_weights, folder=folder, measure=measure, progress=progress
+    )
+
+
+def search_layers(
+    targets: Sequence[Target],
+    config: CompressConfig,
+    calibration: Calibration | None = None,
+    *,
+    folder: WorkFolder | None = None,
+    progress: Progress | None = None,
+    each: Each = map,
+) -> Searched:
+    """The options of every layer; arguments and errors as of `make_plan`."""
     targets = [calibration.placed(target) if calibration else target for target in targets]
     selected = _reached(select(targets, config), calibration)
     groups = tied_groups([entry.target for entry in selected if not entry.reason])
@@ -82,15 +120,47 @@ def make_plan(
             progress("search", done, len(matched))
         options.append(found)
         energies.append(Energies(outputs, loss))
+    return Searched(targets, selected, groups, options, energies)
+
+
+def decide(
+    found: Searched,
+    config: CompressConfig,
+    calibration: Calibration | None = None,
+    *,
+    other_weights: int = 0,
+    folder: WorkFolder | None = None,
+    measure: Measure | None = None,
+    progress: Progress | None = None,
+    factors: Mapping[str, float] | None = None,
+) -> CompressionPlan:
+    """The options that the budget pays for; arguments and errors as of `make_plan`.
+
+    Args:
+        found: what `search_layers` gave for the same config and calibration.
+        config: what to compress, and to what budget.
+        calibration: sums over the inputs.
+        other_weights: weights of the network outside of the targets.
+        folder: keeps finished steps.
+        measure: measures the time of a layer over that of its operator.
+        progress: called with a step's name, how many are done and how many there are.
+        factors: of the predicted rise of the loss, by name of the layer; None takes 1.
+    """
+    matched, options, factors = found.matched, found.options, factors or {}
+    energies = [
+        Energies(energy.outputs, energy.loss * factors.get(entry.target.name, 1.0))
+        for entry, energy in zip(matched, found.energies, strict=True)
+    ]
     speeds = Speeds(measure)
-    share = partial(allocated, matched, options, _scales(energies, config, calibration), config, targets, other_weights)
+    scales = _scales(energies, config, calibration)
+    share = partial(allocated, matched, options, scales, config, found.targets, other_weights)
     indices = allocated_in_time(
         share, matched, options, config, lambda entry, option: speeds.is_slow(_row(entry.target, option, None))
     )
     predicted = bool(calibration and calibration.gradients)
     rows: dict[str, LayerPlan] = {}
     for entry, opts, index, energy in zip(matched, options, indices, energies, strict=True):
-        group, scale = groups[entry.target.name], energy.loss if predicted else None
+        group, scale = found.groups[entry.target.name], energy.loss if predicted else None
         row = _row(entry.target, opts.option(index), scale)
         if progress is not None and measure is not None:
             progress("measure", len(rows), len(matched))
@@ -98,83 +168,14 @@ def make_plan(
         rows |= own | {row.name: replace(own[row.name], measured=speeds.measured(own[row.name]))}
     return CompressionPlan(
         layers=tuple(
-            rows.get(entry.target.name) or _as_it_is(entry.target, entry.reason, matched=False) for entry in selected
+            rows.get(entry.target.name) or _as_it_is(entry.target, entry.reason, matched=False)
+            for entry in found.selected
         ),
         other_weights=other_weights,
         config=config.summary(),
         rows=max((s.count for s in calibration.sums.values()), default=0) if calibration else 0,
         notes=(*_notes(config, calibration), *([MEASURED] if measure else [])),
     )
-
-
-def fitted(
-    targets: Sequence[Target],
-    plan: CompressionPlan,
-    calibration: Calibration | None = None,
-    *,
-    cross_sums: Callable[[Sequence[str]], Mapping[str, CrossSums]] | None = None,
-    folder: WorkFolder | None = None,
-    progress: Progress | None = None,
-) -> Iterator[FittedLayer]:
-    """The operators of a plan, layer by layer, in the order of the network.
-
-    Everything is checked before the first one is fitted.
-
-    Args:
-        targets: all modules that hold a weight.
-        plan: what becomes of them.
-        calibration: sums over the inputs; None takes the plain metric.
-        cross_sums: gives sums over the inputs of some layers in the network as it is now, and in
-            the dense one; layers are then fitted block by block, to what they get from the blocks
-            before.  None fits every layer to the inputs that it has in the dense network.
-        folder: keeps fitted layers; None keeps none.
-        progress: called with ``fit``, how many layers are done and how many there are.
-
-    Raises:
-        CompressionError: the plan names a module that the network does not have, or one of another
-            size.
-    """
-    groups = _planned(targets, plan)
-    kind = str(plan.config.get("metric", "covariance"))
-    correct_bias = bool(plan.config.get("bias_correction", True))
-    done = 0
-    for stage in [plan.replaced] if cross_sums is None else stages(plan.replaced):
-        alone = [layer.name for layer in stage if layer.kind == "linear" and len(groups[layer.name]) == 1]
-        crossed = cross_sums(alone) if cross_sums is not None and alone else {}
-        for layer in stage:
-            if progress is not None:
-                progress("fit", done, len(plan.replaced))
-            done += 1
-            group = groups[layer.name]
-            if layer.name in crossed:
-                sums = crossed[layer.name]
-                yield fit_upstream(group[0], layer, sums, calibration, kind=kind, correct_bias=correct_bias)
-            else:
-                yield kept_fit(folder, group, layer, calibration, kind=kind, correct_bias=correct_bias)
-
-
-def unfitted_layers(targets: Sequence[Target], plan: CompressionPlan) -> list[FittedLayer]:
-    """The operators of a plan with all entries zero, to be overwritten by saved ones.
-
-    Raises:
-        CompressionError: as `fitted` does.
-    """
-    groups = _planned(targets, plan)
-    return [unfitted(groups[layer.name][0], layer, groups[layer.name][1:]) for layer in plan.replaced]
-
-
-def _planned(targets: Sequence[Target], plan: CompressionPlan) -> dict[str, list[Target]]:
-    """The groups of `tied_groups`, after a check that the plan is one of the network."""
-    known: Mapping[str, Target] = {target.name: target for target in targets}
-    for layer in plan.replaced:
-        if layer.name not in known or known[layer.name].weights != layer.dense_weights:
-            raise CompressionError(f"the plan's {layer.name} is not in this network, or of another size")
-        if owner := known[layer.name].tied_to:
-            raise CompressionError(
-                f"the plan replaces {layer.name}, whose weight is that of {owner} in this network; expected a plan of "
-                "a network that shares the same weights"
-            )
-    return tied_groups(targets)
 
 
 def _reached(selected: Sequence[Selected], calibration: Calibration | None) -> list[Selected]:

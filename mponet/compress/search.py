@@ -32,6 +32,9 @@ PROBES = (0.07, 0.25)
 SCREEN_MARGIN = 1.0
 #: Sweeps of least squares while layouts are compared; the chosen one gets more.
 SEARCH_SWEEPS = 3
+#: Multiplications of one product with a covariance from which a fit takes many seconds, and what is
+#: then made in the place of `LADDER` and `SEARCH_SWEEPS`.
+LARGE, LARGE_LADDER, LARGE_SWEEPS = 2**32, (0.03, 0.1, 0.25, 0.6), 1
 #: Smallest relative squared error whose logarithm is taken.
 TINY = 1e-30
 
@@ -57,7 +60,7 @@ def search(uses: Uses, tied: Sequence[Target], layouts: Sequence[Layout], seed: 
         if uses.is_plain and len(layout.input_dims) == 2:
             curves.append(split_curve(uses, tied, layout))
             continue
-        ladder = bond_ladder(uses.matrix, layout, LADDER)
+        ladder = bond_ladder(uses.matrix, layout, LARGE_LADDER if _is_large(uses) else LADDER)
         if len(ladder) and (not products or is_promising(uses, layout, curves[0])):
             curves.append(fitted_curve(uses, tied, layout, ladder))
     return Options(dense_option(tied), tuple(curves))
@@ -111,7 +114,7 @@ def is_promising(uses: Uses, layout: Layout, low_rank: Curve) -> bool:
     for bonds in bond_ladder(uses.matrix, layout, PROBES):
         shape = layout.shape(tuple(map(int, bonds)))
         rival = np.append(1.0, low_rank.losses)[np.searchsorted(low_rank.weights, shape.parameters, side="right")]
-        if ordered.fit(shape, max_sweeps=SEARCH_SWEEPS).loss_error ** 2 < rival:
+        if ordered.fit(shape, max_sweeps=_sweeps(uses)).loss_error ** 2 < rival:
             return True
     return False
 
@@ -120,7 +123,7 @@ def fitted_curve(uses: Uses, tied: Sequence[Target], layout: Layout, ladder: NDA
     """A chain fitted at each step of a ladder of bonds, and its errors interpolated in between."""
     ordered = uses.permuted(layout.permutation())
     fitted = [layout.shape(tuple(map(int, bonds))) for bonds in ladder]
-    found = [ordered.fit(shape, max_sweeps=SEARCH_SWEEPS) for shape in fitted]
+    found = [ordered.fit(shape, max_sweeps=_sweeps(uses)) for shape in fitted]
     steps = between(ladder)
     shapes = [layout.shape(tuple(map(int, bonds))) for bonds in steps]
     weights = np.array([float(shape.parameters) for shape in shapes])
@@ -131,6 +134,17 @@ def fitted_curve(uses: Uses, tied: Sequence[Target], layout: Layout, ladder: NDA
         for values in ([f.error for f in found], [f.loss_error for f in found])
     )
     return Curve(layout, steps, weights, counts, errors, losses)
+
+
+def _is_large(uses: Uses) -> bool:
+    """Whether fits of a chain take so long that fewer are made."""
+    n, m = uses.matrix.shape
+    return not uses.norm.rows.is_diagonal and n * n * m > LARGE
+
+
+def _sweeps(uses: Uses) -> int:
+    """Sweeps of a fit while layouts are compared."""
+    return LARGE_SWEEPS if _is_large(uses) else SEARCH_SWEEPS
 
 
 def _multiplications(tied: Sequence[Target], shape: MPOShape) -> int:

@@ -196,6 +196,47 @@ def test_sums_gathered_once_serve_several_budgets(lab, model, data):
         assert lab.package.plan(model, config, sums) == lab.package.plan(model, config, data, loss=lab.cubic_loss)
 
 
+def test_measured_losses_correct_what_the_plan_predicts(lab, model, data):
+    """The oracle: outputs of models in which one layer is compressed and the others are left."""
+    config = CompressConfig(keep=0.3, min_weights=1000, structures=("low-rank",))
+    first, before = lab.package.plan(model, config, data), lab.numbers(model)
+    plan = lab.package.plan(model, config, data, correct=data)
+    same(before, lab.numbers(model))
+    (note,) = (note for note in plan.notes if "corrected by measured losses" in note)
+    said = dict(entry.rsplit(" ", 1) for entry in note.partition(": ")[2].split(", "))
+    ratios = {}
+    for layer in first.replaced:
+        alone = first
+        for other in first.replaced:
+            alone = alone if other is layer else alone.replace(other.name, dense=True)
+        small, _ = lab.package.compress(model, alone, data)
+        moved = sum(np.sum((lab.run(small, batch) - lab.run(model, batch)) ** 2) / 2 for batch in data)
+        ratios[layer.name] = moved / sum(map(len, data)) / layer.loss
+    mean = np.exp(np.mean(np.log(list(ratios.values()))))
+    assert said.keys() == ratios.keys() and len(ratios) > 2
+    for name, ratio in ratios.items():
+        assert float(said[name]) == pytest.approx(np.clip(ratio / mean, 1 / 8, 8), rel=0.06)
+    assert abs(plan.keep - 0.3) < 0.01
+    small, report = lab.package.compress(model, config, data, correct=data)
+    assert report.plan == plan and replaced(lab, small)
+
+
+@pytest.mark.parametrize(
+    ("options", "batches", "text"),
+    [
+        ({"allocation": "output"}, 1, "allocation is 'output'"),
+        ({}, 0, "correct holds no batch"),
+    ],
+)
+def test_plans_that_cannot_be_corrected_are_refused(lab, model, data, options, batches, text):
+    config = CompressConfig(keep=0.3, min_weights=1000, structures=("low-rank",), **options)
+    with pytest.raises(CompressionError, match=text):
+        lab.package.plan(model, config, data, correct=data[:batches])
+    plan = lab.package.plan(model, CONFIG, data)
+    with pytest.raises(CompressionError, match="correct is set and a plan is given"):
+        lab.package.compress(model, plan, data, correct=data)
+
+
 def test_layers_that_make_other_rows_of_an_array_have_sums_of_their_own(lab):
     model, batch = lab.branches()
     sums = lab.package.calibrate(model, CompressConfig(keep=0.5, min_weights=1), [batch])

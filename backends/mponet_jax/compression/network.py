@@ -13,6 +13,7 @@ from mponet.compress.fitting import FittedLayer
 from mponet.compress.target import Target
 from mponet_jax.compression.describing import type_name, unsupported, weight_of
 from mponet_jax.compression.modules import OPERATORS, Head, ModuleKind, kind_of
+from mponet_jax.compression.rise import loss_rise
 from mponet_jax.compression.streaming import named_modules, rows_per_example, stream
 from mponet_jax.compression.timing import sample_inputs, speed_ratio
 from mponet_jax.compression.upstream import cross_stream
@@ -30,7 +31,9 @@ class NativeNetwork(CompressAdapter):
     """The two ends of compression for a module."""
 
     model: nnx.Module
-    functions = Functions(stream, rows_per_example, sample_inputs, speed_ratio, build, cross_stream)
+    functions = Functions(
+        stream, rows_per_example, sample_inputs, speed_ratio, build, cross_stream, nnx.clone, loss_rise
+    )
 
     def __init__(self, model: nnx.Module, *args: Any, **kwargs: Any) -> None:
         super().__init__(model, *args, **kwargs)

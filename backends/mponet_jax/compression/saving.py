@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from safetensors.flax import load_file, save_file
 
-from mponet.compress.pipeline import unfitted_layers
+from mponet.compress.execution import unfitted_layers
 from mponet.compress.plan import CompressionPlan
 from mponet.compress.saved import PLAN, matched, reading, save_folder
 from mponet_jax.compression.modules import OPERATORS

@@ -10,8 +10,10 @@ from mponet.compress.adapter import CompressAdapter, Functions
 from mponet.compress.fitting import FittedLayer
 from mponet.compress.target import Target
 from mponet.errors import CompressionError
+from mponet_tensorflow.compression.duplicate import copied
 from mponet_tensorflow.compression.graph import named_layers, own_variables, put
 from mponet_tensorflow.compression.modules import OPERATORS, REVERSE, ReverseUse, kind_of, layer_of, type_name
+from mponet_tensorflow.compression.rise import loss_rise
 from mponet_tensorflow.compression.streaming import rows_per_example, stream
 from mponet_tensorflow.compression.timing import sample_inputs, speed_ratio
 from mponet_tensorflow.compression.upstream import cross_stream
@@ -35,7 +37,7 @@ class NativeNetwork(CompressAdapter):
         CompressionError: the model has no weights yet.
     """
 
-    functions = Functions(stream, rows_per_example, sample_inputs, speed_ratio, build, cross_stream)
+    functions = Functions(stream, rows_per_example, sample_inputs, speed_ratio, build, cross_stream, copied, loss_rise)
 
     def __init__(self, model: Any, *args: Any, **kwargs: Any) -> None:
         if not model.built:

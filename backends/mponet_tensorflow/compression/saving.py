@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from mponet.compress.pipeline import unfitted_layers
+from mponet.compress.execution import unfitted_layers
 from mponet.compress.plan import CompressionPlan
 from mponet.compress.saved import PLAN, matched, reading, save_folder
 from mponet.compress.target import Target

@@ -115,7 +115,7 @@ def default_loss(outputs: Any, batch: Any) -> Array:
     are projected on random signs, so that squared gradients measure how far the outputs themselves
     move.
     """
-    logits = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
+    logits = logits_of(outputs)
     rng = np.random.default_rng(0)
     if logits is not None:
         rows = tf.cast(tf.reshape(logits, (-1, logits.shape[-1])), tf.float32)
@@ -125,6 +125,11 @@ def default_loss(outputs: Any, batch: Any) -> Array:
     value = first_tensor(outputs)
     signs = rng.integers(0, 2, size=tuple(value.shape)) * 2 - 1
     return tf.reduce_sum(value * tf.cast(signs, value.dtype))
+
+
+def logits_of(outputs: Any) -> Any:
+    """The logits that outputs name; None if they name none."""
+    return outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
 
 
 class _Watch:

@@ -1,6 +1,6 @@
 """Compress a trained `torch.nn.Module` by ``compress(model, config, data)``, or ``plan`` it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ def compress(
     loss: LossFunction | None = None,
     example: Any = None,
     measure: bool = False,
+    correct: Sequence[Any] | None = None,
     upstream: bool = False,
     folder: str | Path | None = None,
     progress: Progress | None = None,
@@ -56,6 +57,8 @@ def compress(
             shapes.
         upstream: whether each linear layer is fitted to the inputs that it gets after the blocks
             that are compressed already.  It reads the data once more for every block.
+        correct: batches on which the rise of the loss is measured, layer by layer or for groups of
+            layers, to correct what the plan predicts (`mponet.compress.correction`).
         folder: keeps finished steps, so that a call that was killed goes on when it is made again
             with the same model, data and loss, to the same bytes.  Several budgets may share it.
             None keeps none.
@@ -78,7 +81,14 @@ def compress(
     _check_unpacked(model)
     network = NativeNetwork(model if in_place else deepcopy(model), loss, example, None if in_place else model)
     report = compress_network(
-        network, config, calibration, measure=measure, upstream=upstream, folder=folder, progress=progress
+        network,
+        config,
+        calibration,
+        measure=measure,
+        correct=correct,
+        upstream=upstream,
+        folder=folder,
+        progress=progress,
     )
     _describe(network.model, report.plan)
     return network.model, report
@@ -92,6 +102,7 @@ def plan(
     loss: LossFunction | None = None,
     example: Any = None,
     measure: bool = False,
+    correct: Sequence[Any] | None = None,
     folder: str | Path | None = None,
     progress: Progress | None = None,
 ) -> CompressionPlan:
@@ -104,6 +115,7 @@ def plan(
         loss: as in `compress`.
         example: as in `compress`.
         measure: as in `compress`.
+        correct: as in `compress`.
         folder: as in `compress`.
         progress: as in `compress`.
 
@@ -112,7 +124,9 @@ def plan(
     """
     _check_unpacked(model)
     network = NativeNetwork(model, loss, example)
-    return plan_network(network, config, calibration, measure=measure, folder=folder, progress=progress)[0]
+    return plan_network(
+        network, config, calibration, measure=measure, correct=correct, folder=folder, progress=progress
+    )[0]
 
 
 def calibrate(

@@ -1,6 +1,7 @@
 """`NativeNetwork`: a `torch.nn.Module` as `mponet.compress` sees it."""
 
 from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import replace as replaced
 from typing import Any
 
@@ -11,6 +12,7 @@ from mponet.compress.adapter import CompressAdapter, Functions
 from mponet.compress.fitting import FittedLayer
 from mponet.compress.target import Target
 from mponet_torch.compression.modules import OPERATORS, ModuleKind, kind_of, type_name
+from mponet_torch.compression.rise import loss_rise
 from mponet_torch.compression.streaming import rows_per_example, stream
 from mponet_torch.compression.timing import sample_inputs, speed_ratio
 from mponet_torch.compression.upstream import cross_stream
@@ -29,7 +31,9 @@ class NativeNetwork(CompressAdapter):
     """The two ends of compression for a module."""
 
     model: nn.Module
-    functions = Functions(stream, rows_per_example, sample_inputs, speed_ratio, build, cross_stream)
+    functions = Functions(
+        stream, rows_per_example, sample_inputs, speed_ratio, build, cross_stream, deepcopy, loss_rise
+    )
 
     def module(self, name: str) -> nn.Module:
         """The module that a target names."""

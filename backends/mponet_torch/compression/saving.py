@@ -12,8 +12,8 @@ from typing import TypeVar
 from safetensors.torch import load_file, save_model
 from torch import nn
 
+from mponet.compress.execution import unfitted_layers
 from mponet.compress.names import is_besides
-from mponet.compress.pipeline import unfitted_layers
 from mponet.compress.plan import CompressionPlan
 from mponet.compress.saved import PLAN, matched, reading, save_folder
 from mponet_torch.compression import huggingface
