@@ -108,8 +108,9 @@ def relative_factors(predicted: Sequence[float], measured: Sequence[float]) -> l
     Examples:
         >>> relative_factors([1.0, 1.0], [0.2, 0.8])
         [0.5, 2.0]
-        >>> relative_factors([1.0, 1.0], [-0.1, 0.8])  # the first is below the noise
-        [0.125, 8.0]
+        >>> found = relative_factors([1.0, 1.0, 1.0], [-0.1, 0.8, 0.8])  # the first is noise
+        >>> [round(factor, 3) for factor in found]
+        [0.125, 4.0, 4.0]
     """
     tiny = float(np.finfo(np.float64).tiny)
     ratios = np.log(np.maximum(measured, tiny)) - np.log(np.maximum(predicted, tiny))

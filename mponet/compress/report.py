@@ -62,7 +62,8 @@ class Report(NotebookRepr):
 
     Attributes:
         plan: the plan that was carried out.
-        output_errors: relative output error of every operator on the calibration inputs, as fitted.
+        output_errors: relative output error of every operator, as fitted
+            (`mponet.compress.fitting.FittedLayer`).
         seconds: time of each step.
         measurements: figures before, after and healed.
         samples: outputs before, after and healed.

@@ -432,7 +432,7 @@ def test_a_convolution_of_one_axis_and_an_embedding():
         def forward(self, tokens):
             return self.conv(self.table(tokens).transpose(1, 2))
 
-    model, tokens = Words().double(), [torch.randint(0, 30, (4, 12)) for _ in range(6)]
+    model, tokens = Words().double(), [torch.randint(0, 30, (4, 12)) for _ in range(8)]
     options = {"min_weights": 1, "structures": ("low-rank", "window"), "bias_correction": False}
     config = CompressConfig(keep=0.6, overrides={"table": Override(keep=0.5)}, **options)
     small, report = compress(model, config, tokens)
