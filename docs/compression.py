@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from compression_crossings import structures
-from compression_networks import edge_maps, images, sentence_encoder, sounds, transformer
+from compression_networks import edge_maps, images, one_shot, sentence_encoder, sounds, transformer
 from compression_parts import Figures, accuracy, cells, item, percent, spread, table, written
 from compression_summary import SUMMARY
 
@@ -215,6 +215,7 @@ SECTIONS = {
     "compress-suite": other_way_round,
     "compress-structures": structures,
     "heal-smollm2": language_model,
+    "compress-smollm2": one_shot,
     "compress-balanced": balanced,
     "compress-orders": orders,
     "compress-minilm": sentence_encoder,

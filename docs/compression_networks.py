@@ -5,6 +5,36 @@ from collections.abc import Iterator
 from compression_parts import Figures, cells, percent, table
 
 
+def one_shot(found: Figures) -> Iterator[str]:
+    """SmolLM2 without healing: shares, the tied table, corrected plans."""
+    yield f"""## SmolLM2-135M, one shot
+
+    python benchmarks/compress_smollm2.py
+
+The same texts, without healing. *Tied* compresses the table of 49152 x 576, which is the embedding
+and the head, with the linear layers, at the same share of all of them; *corrected* measures the loss
+of groups of layers on 2048 of the calibration tokens and shares the budget again. *Network* is the
+share of all weights. Seconds to calibrate and to compress on {found["threads"]} threads, beside
+other work, and the process' largest memory.
+"""
+    dense = found["cells"]["dense"]["perplexity"]
+    yield from table("keep", "way", "network", *dense, "seconds", "GiB")
+    yield cells("1", "dense", "1", *(f"{value:.2f}" for value in dense.values()), "", "")
+    for name, row in found["cells"].items():
+        if name != "dense":
+            seconds = sum(row["seconds"].values()) + row["calibration_seconds"]
+            texts = (f"{value:.2f}" for value in row["perplexity"].values())
+            way = name.partition(" ")[2].replace("correct", "corrected")
+            yield cells(
+                f"{row['keep']:.3f}",
+                way,
+                f"{row['network']:.3f}",
+                *texts,
+                f"{seconds:.0f}",
+                f"{row['gigabytes']:.1f}",
+            )
+
+
 def sentence_encoder(found: Figures) -> Iterator[str]:
     """MiniLM."""
     yield f"""## Sentence embeddings: MiniLM-L6

@@ -23,8 +23,8 @@ class FittedLayer:
         plan: the layer's row in the plan; ``plan.layout`` says in which order the inputs are.
         mpo: the operator.
         bias: the new bias ``(out,)``; None if the module has none.
-        output_error: relative error of the module's outputs on the calibration inputs, or where they
-            are few, an estimate for others like them (`mponet.operators.shrinkage`); the largest
+        output_error: relative error of the module's outputs on the calibration inputs, or where
+            they are few, an estimate for others (`mponet.operators.shrinkage`); the largest
             if it is used in several ways.
         loss_error: the same with outputs weighted by the loss's gradient; equal without weights.
         tied: the other modules that the operator takes the place of.
