@@ -21,7 +21,8 @@ from mponet.compress.config import CompressConfig
 from mponet.compress.execution import fitted
 from mponet.compress.gather import Progress
 from mponet.compress.layer_plan import LayerPlan
-from mponet.compress.pipeline import Measure, decide, search_layers
+from mponet.compress.options import search_layers
+from mponet.compress.pipeline import Measure, decide
 from mponet.compress.plan import CompressionPlan
 from mponet.compress.work_folder import WorkFolder
 from mponet.errors import CompressionError

@@ -10,7 +10,7 @@ from mponet.compress.calibrate import Calibration
 from mponet.compress.config import CompressConfig, Override
 from mponet.compress.gather import Progress
 from mponet.compress.hull import frontier
-from mponet.compress.pipeline import layer_options
+from mponet.compress.options import layer_options
 from mponet.compress.search import unfolding_spectra
 from mponet.compress.select import Selected
 from mponet.compress.structures import STRUCTURES, Layout
