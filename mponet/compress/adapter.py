@@ -49,7 +49,7 @@ Conventions that every adapter keeps:
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from mponet.compress.calibrate import Calibration
 from mponet.compress.fitting import FittedLayer, unfitted
@@ -94,6 +94,7 @@ class CompressAdapter(ABC):
     Attributes:
         model: the network, changed by `replace`.
         functions: those of the framework.
+        kind: the class of the framework's networks.
 
     Args:
         model: the network.
@@ -103,13 +104,35 @@ class CompressAdapter(ABC):
         reference: the network as it was, for `cross_sums`; None if ``model`` is not a copy.
     """
 
-    functions: Functions
+    functions: ClassVar[Functions]
+    kind: ClassVar[type]
 
     def __init__(self, model: Any, loss: Any = None, example: Any = None, reference: Any = None) -> None:
+        self.check(model)
         self.model = model
         self._loss, self._example, self._reference = loss, example, reference
         self._targets: tuple[Target, ...] | None = None
         self._shapes: dict[str, tuple[int, ...]] = {}
+
+    @classmethod
+    def of(cls, model: Any, loss: Any = None, example: Any = None, *, in_place: bool) -> Self:
+        """The adapter of a network, or of a copy of it that is changed in its place."""
+        cls.check(model)
+        return cls(model if in_place else cls.functions.copied(model), loss, example, None if in_place else model)
+
+    @classmethod
+    def check(cls, model: Any) -> None:
+        """Check that a model is one of the framework.
+
+        Raises:
+            CompressionError: it is not.
+        """
+        if not isinstance(model, cls.kind):
+            raise CompressionError(
+                f"the model is a {type(model).__module__}.{type(model).__name__}; expected a {cls.kind.__module__}."
+                f"{cls.kind.__name__}; take the functions of the model's own framework; for a command set "
+                "MPONET_BACKEND"
+            )
 
     @abstractmethod
     def module(self, name: str) -> Any:

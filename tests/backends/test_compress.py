@@ -11,7 +11,7 @@ import pytest
 
 from contract import compression
 from contract.compression import BIASES, SHAPES, Network, planted, tokens, weights
-from mponet.compress import CompressConfig, CompressionPlan, Override, make_plan
+from mponet.compress import CompressConfig, CompressionPlan, HealConfig, Override, make_plan
 from mponet.errors import CheckpointError, CompressionError
 
 pytestmark = pytest.mark.usefixtures("double_precision")
@@ -332,6 +332,28 @@ def test_mistakes_leave_the_model_as_it_was(lab, model, data, config, batches, t
         lab.package.compress(model, config, data if batches is None else batches, in_place=True)
     same(before, lab.numbers(model))
     assert lab.trains(model)
+
+
+def test_models_of_other_frameworks_are_refused_in_one_line(lab, model, data, tmp_path):
+    small, report = lab.package.compress(model, CONFIG, data)
+    lab.package.save_compressed(small, report.plan, tmp_path / "small")
+
+    class Stranger:
+        """No network of any framework."""
+
+    other = Stranger()
+    doors = {
+        "compress": lambda: lab.package.compress(other, CONFIG, data),
+        "plan": lambda: lab.package.plan(other, CONFIG, data),
+        "calibrate": lambda: lab.package.calibrate(other, CONFIG, data),
+        "heal": lambda: lab.package.heal(other, model, data, HealConfig(steps=1)),
+        "heal from": lambda: lab.package.heal(small, other, data, HealConfig(steps=1)),
+        "load_compressed": lambda: lab.package.load_compressed(other, tmp_path / "small"),
+    }
+    for name, door in doors.items():
+        with pytest.raises(CompressionError, match=r"Stranger; expected a .*; take the functions of"):
+            door()
+            pytest.fail(name)
 
 
 def test_numbers_that_are_not_finite_are_refused(lab, numbers, data):

@@ -75,7 +75,7 @@ def compress(
         >>> report.plan.keep <= 0.5, report.plan.network_weights < 0.52 * 12448
         (True, True)
     """
-    network = NativeNetwork(model if in_place else nnx.clone(model), loss, example, None if in_place else model)
+    network = NativeNetwork.of(model, loss, example, in_place=in_place)
     report = compress_network(
         network,
         config,

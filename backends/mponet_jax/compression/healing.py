@@ -22,6 +22,7 @@ from mponet.operators.mpo import MPO
 from mponet.operators.shape import MPOShape
 from mponet_jax.compression.distillation import Distillation, LabelLoss
 from mponet_jax.compression.modules import OPERATORS
+from mponet_jax.compression.network import NativeNetwork
 from mponet_jax.compression.streaming import Fixed, apart, joined, named_modules
 from mponet_jax.nn.network import NetworkLinear
 from mponet_jax.nn.parameters import put
@@ -74,7 +75,8 @@ def heal(
         reporter: called with every entry of the loss curve.
 
     Raises:
-        CompressionError: the config does not fit the student, or there are no data.
+        CompressionError: the config does not fit the student, there are no data, or a model is not
+            one of this framework.
         CheckpointError: the folder holds the healing of another student or config.
         DivergedError: the loss is not finite.
 
@@ -89,6 +91,8 @@ def heal(
         >>> report.after < report.before / 2
         True
     """
+    for model in (student, teacher):
+        NativeNetwork.check(model)
     network = NativeHealing(student, teacher, config, inputs, loss)
     return heal_network(
         network,

@@ -31,6 +31,7 @@ class NativeNetwork(CompressAdapter):
     """The two ends of compression for a module."""
 
     model: nnx.Module
+    kind = nnx.Module
     functions = Functions(
         stream, rows_per_example, sample_inputs, speed_ratio, build, cross_stream, nnx.clone, loss_rise
     )

@@ -69,6 +69,7 @@ def load_compressed(model: Module, folder: str | Path) -> Module:
         >>> bool((again(inputs) == small(inputs)).all())
         True
     """
+    NativeNetwork.check(model)
     plan = CompressionPlan.load(Path(folder) / PLAN)
     with reading(Path(folder), type(model).__name__) as weights:
         expected = _variables(restructure(nnx.clone(model), plan))

@@ -12,7 +12,7 @@ from mponet.compress.report import Report
 from mponet.compress.run import calibrate as calibrate_network
 from mponet.compress.run import compress as compress_network
 from mponet.compress.run import plan as plan_network
-from mponet_tensorflow.compression.duplicate import compile_as, copied
+from mponet_tensorflow.compression.duplicate import compile_as
 from mponet_tensorflow.compression.healing import heal as heal
 from mponet_tensorflow.compression.merging import merge as merge
 from mponet_tensorflow.compression.network import NativeNetwork
@@ -78,7 +78,7 @@ def compress(
         >>> report.plan.keep <= 0.5, small.count_params() < 0.52 * model.count_params()
         (True, True)
     """
-    network = NativeNetwork(model if in_place else copied(model), loss, example, None if in_place else model)
+    network = NativeNetwork.of(model, loss, example, in_place=in_place)
     report = compress_network(
         network,
         config,

@@ -20,6 +20,7 @@ from mponet_tensorflow.compression.distillation import Distillation, LabelLoss
 from mponet_tensorflow.compression.duplicate import compile_as
 from mponet_tensorflow.compression.graph import named_layers, named_variables
 from mponet_tensorflow.compression.modules import OPERATORS
+from mponet_tensorflow.compression.network import NativeNetwork
 from mponet_tensorflow.nn.network import NetworkDense
 from mponet_tensorflow.ops.arrays import OPS, Array, from_numpy, keras, tf, to_numpy
 
@@ -64,7 +65,8 @@ def heal(
         reporter: called with every entry of the loss curve.
 
     Raises:
-        CompressionError: the config does not fit the student, or there are no data.
+        CompressionError: the config does not fit the student, there are no data, or a model is not
+            one of this framework.
         CheckpointError: the folder holds the healing of another student or config.
         DivergedError: the loss is not finite.
 
@@ -81,6 +83,8 @@ def heal(
         >>> report.after < report.before / 2
         True
     """
+    for model in (student, teacher):
+        NativeNetwork.check(model)
     network = NativeHealing(student, teacher, config, inputs, loss)
     return heal_network(
         network,

@@ -37,9 +37,11 @@ class NativeNetwork(CompressAdapter):
         CompressionError: the model has no weights yet.
     """
 
+    kind = keras.Model
     functions = Functions(stream, rows_per_example, sample_inputs, speed_ratio, build, cross_stream, copied, loss_rise)
 
     def __init__(self, model: Any, *args: Any, **kwargs: Any) -> None:
+        self.check(model)
         if not model.built:
             raise CompressionError(f"{model.name} has no weights yet; expected a built model; call it on a batch first")
         super().__init__(model, *args, **kwargs)

@@ -78,6 +78,7 @@ def load_compressed(model: Module, folder: str | Path) -> Module:
         >>> bool(keras.ops.all(again(inputs) == small(inputs)))
         True
     """
+    NativeNetwork.check(model)
     plan = CompressionPlan.load(Path(folder) / PLAN)
     trial = restructure(copied(model), plan)
     with reading(Path(folder), type(model).__name__) as weights:

@@ -1,7 +1,6 @@
 """Compress a trained `torch.nn.Module` by ``compress(model, config, data)``, or ``plan`` it."""
 
 from collections.abc import Iterable, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +77,8 @@ def compress(
         >>> report.plan.keep <= 0.5, sum(p.numel() for p in small.parameters()) < 0.52 * 12448
         (True, True)
     """
-    _check_unpacked(model)
-    network = NativeNetwork(model if in_place else deepcopy(model), loss, example, None if in_place else model)
+    _check(model)
+    network = NativeNetwork.of(model, loss, example, in_place=in_place)
     report = compress_network(
         network,
         config,
@@ -122,7 +121,7 @@ def plan(
     Raises:
         CompressionError: as `compress` raises it.
     """
-    _check_unpacked(model)
+    _check(model)
     network = NativeNetwork(model, loss, example)
     return plan_network(
         network, config, calibration, measure=measure, correct=correct, folder=folder, progress=progress
@@ -154,5 +153,10 @@ def calibrate(
         CompressionError: a pattern does not fit the model, its weights are packed by quantisation,
             or values are not finite.
     """
-    _check_unpacked(model)
+    _check(model)
     return calibrate_network(NativeNetwork(model, loss), config, data, folder=folder, progress=progress)
+
+
+def _check(model: nn.Module) -> None:
+    NativeNetwork.check(model)
+    _check_unpacked(model)

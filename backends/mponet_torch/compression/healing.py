@@ -21,7 +21,7 @@ from mponet.operators.mpo import MPO
 from mponet_torch.compression.distillation import Distillation, LabelLoss
 from mponet_torch.compression.huggingface import refresh
 from mponet_torch.compression.modules import share
-from mponet_torch.compression.network import owners, shares
+from mponet_torch.compression.network import NativeNetwork, owners, shares
 from mponet_torch.nn.network import NetworkLinear
 from mponet_torch.ops.arrays import OPS, Array, to_numpy
 
@@ -72,7 +72,8 @@ def heal(
         reporter: called with every entry of the loss curve.
 
     Raises:
-        CompressionError: the config does not fit the student, or there are no data.
+        CompressionError: the config does not fit the student, there are no data, or a model is not
+            one of this framework.
         CheckpointError: the folder holds the healing of another student or config.
         DivergedError: the loss is not finite.
 
@@ -88,6 +89,8 @@ def heal(
         >>> report.after < report.before / 2
         True
     """
+    for model in (student, teacher):
+        NativeNetwork.check(model)
     network = NativeHealing(student, teacher, config, inputs, loss)
     return heal_network(
         network,

@@ -31,6 +31,7 @@ class NativeNetwork(CompressAdapter):
     """The two ends of compression for a module."""
 
     model: nn.Module
+    kind = nn.Module
     functions = Functions(
         stream, rows_per_example, sample_inputs, speed_ratio, build, cross_stream, deepcopy, loss_rise
     )

@@ -66,6 +66,7 @@ def load_compressed(model: Module, folder: str | Path) -> Module:
         >>> bool((again(inputs) == small(inputs)).all())
         True
     """
+    NativeNetwork.check(model)
     plan = CompressionPlan.load(Path(folder) / PLAN)
     # a copy of the structure that shares all numbers
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
