@@ -24,7 +24,9 @@ from torch import nn
 
 from mponet.bench.rounds import interleave
 from mponet.bench.statistics import Summary
-from mponet_torch import MPOLinear, freeze
+from mponet.compress import CompressConfig
+from mponet.errors import CompressionError
+from mponet_torch import MPOLinear, compress, freeze
 
 KEEPS = (0.8, 0.5, 0.3)
 #: Tokens of the prompt, and of a sentence.
@@ -32,6 +34,8 @@ PROMPT, SENTENCE = 64, 32
 BATCHES = (1, 8)
 #: Rounds of two samples.
 ROUNDS = 8
+#: Shares of the multiplications that a budget of speed tries, the smallest first.
+SPEED_BUDGETS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 #: Cells that are compiled, which takes a minute for each network.
 COMPILED = {("smollm2", 0.5, "decode", 1), ("smollm2", 0.5, "prefill", 1)}
 BLOCKS = {"smollm2": r"model\.layers\..*", "minilm": r"encoder\..*"}
@@ -50,6 +54,35 @@ def compressed(model, keep, include):
         setattr(small.get_submodule(parent), own, built)
     small.eval()
     return small, freeze(small)[0]
+
+
+def compressed_for_speed(model, include, batch):
+    """A copy in which only layers that are no slower for a batch are low rank, and its budget.
+
+    Layers are timed on the batch's own sizes, and those that would be slower are left dense.
+    """
+    tokens = torch.arange(batch * SENTENCE).reshape(batch, SENTENCE) % 1000
+    data = [{"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}]
+    how = {"structures": ("low-rank",), "metric": "none", "allocation": "normalized"}
+    for share in SPEED_BUDGETS:
+        try:
+            config = CompressConfig(multiplications=share, include=include, **how)
+            small, report = compress(model, config, data, measure=True)
+        except CompressionError:
+            continue
+        return small.eval(), report.plan
+    return model, None
+
+
+def measure_for_speed(model, include, make, per_call, batch):
+    """As `measure`, after a budget of speed, with what it left dense."""
+    small, plan = compressed_for_speed(model, include, batch)
+    if plan is None:
+        return {"left_dense": True}
+    networks = {"dense": model, "compressed": small, "frozen": freeze(small)[0]}
+    left = len(plan.matched) - len(plan.replaced)
+    share = plan.multiplications[1] / plan.multiplications[0]
+    return {**measure(networks, make, per_call, batch, False), "budget": {"share": share, "left_dense": left}}
 
 
 def prefill(model, batch):
@@ -129,6 +162,11 @@ def main():
                 make, units = passes[which]
                 make = decode_without_cache if compiled and which == "decode" else make
                 cells.measure(name, partial(measure, networks, make, units, batch, compiled))
+    names = {f"minilm speed sentences {batch} eager": batch for batch in BATCHES}
+    if cells.wants(*names):
+        model = load["minilm"]()
+        for name, batch in names.items():
+            cells.measure(name, partial(measure_for_speed, model, BLOCKS["minilm"], sentences, 1, batch))
 
 
 if __name__ == "__main__":

@@ -195,7 +195,8 @@ random, since the speed depends on the sizes alone. Prompts have {found["prompt"
 {found["sentence"]}; float32, {found["threads"]} threads, PyTorch {found["torch"]}. Per second: tokens of SmolLM2-135M
 read (*prefill*) and written (*decode*, with a cache; compiled without one), sentences of MiniLM-L6.
 In brackets the speed over that of the dense network, medians of interleaved calls. *Frozen* is
-after `mponet_torch.freeze`.
+after `mponet_torch.freeze`.  Where *keep* is *speed* the budget is one of multiplications with
+measured times, which leaves a layer dense that would be slower.
 """
     yield from table("network", "keep", "pass", "batch", "mode", "dense", "compressed", "frozen", "spread")
     for name, row in found["cells"].items():
@@ -204,7 +205,10 @@ after `mponet_torch.freeze`.
             f"{row[kind]['per_second']:.1f} ({row[kind]['speedup']:.2f})" if kind in row else ""
             for kind in ("compressed", "frozen")
         )
-        spread = max(times["spread"] for times in row.values())
+        if "dense" not in row:
+            yield cells(network, keep, which, batch, mode, "all layers are left dense", "", "", "")
+            continue
+        spread = max(times["spread"] for times in row.values() if "spread" in times)
         yield cells(
             network, keep, which, batch, mode, f"{row['dense']['per_second']:.1f}", *values, f"{100 * spread:.0f} %"
         )
