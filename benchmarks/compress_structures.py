@@ -3,8 +3,8 @@
 Every network is compressed to the same share of its weights by each structure, fitted to the
 covariance of its inputs, every layer to the same share.  It is then distilled from the original for
 the same number of steps, and for as many steps as take the time of low rank's.  Step times are of
-the processor with one thread, so that other work on the machine does not count.  Run from the root
-of the repository, with ``MPONET_DATA`` naming the folder of MNIST::
+the processor with one thread, so that other work on the machine does not count.  ``plan`` is what
+a config with ``heal=True`` chooses, layer by layer.  Run from the root of the repository, with ``MPONET_DATA`` naming the folder of MNIST::
 
     python benchmarks/compress_structures.py --networks lenet5 transformer minilm fc2
 """
@@ -30,6 +30,7 @@ from mponet_torch.compression import calibrate, compress
 
 KEEPS = (0.5, 0.3, 0.1, 0.03)
 STRUCTURES = {"low-rank": None, "2 sites": 2, "3 sites": 3}
+PLAN = "plan"
 #: Steps that are timed.
 TIMED_STEPS = 6
 
@@ -193,6 +194,19 @@ def healed(student, network, steps):
     return {"steps": steps, "quality": network.quality(copy), "loss": report.after}
 
 
+def planned(network, keep):
+    """What a plan that knows of the healing reaches, and the structures that it chooses."""
+    config = CompressConfig(keep=keep, include=network.include, heal=True)
+    small, report = compress(network.model, config, network.data[:20])
+    chosen = [layer.layout.structure for layer in report.plan.replaced]
+    return {
+        "keep": report.plan.keep,
+        "one_shot": network.quality(small),
+        "steps": healed(small, network, network.steps),
+        "structures": {name: chosen.count(name) for name in sorted(set(chosen))},
+    }
+
+
 def main():
     """Measure every network, share and structure."""
     options = parser(__doc__, "compress-structures")
@@ -202,7 +216,7 @@ def main():
     torch.set_num_threads(1)
     cells = Cells(options, {"benchmark": "compress-structures"})
     for name in options.networks:
-        if not cells.wants(*(f"{name} {keep} {structure}" for keep in KEEPS for structure in STRUCTURES)):
+        if not cells.wants(*(f"{name} {keep} {structure}" for keep in KEEPS for structure in (*STRUCTURES, PLAN))):
             continue
         network = NETWORKS[name](options.folder)
         cells.measure(f"{name} dense", lambda n=network: {"quality": n.quality(n.model)})
@@ -229,6 +243,7 @@ def main():
                     return found
 
                 cells.measure(f"{name} {keep} {structure}", measured)
+            cells.measure(f"{name} {keep} {PLAN}", lambda network=network, keep=keep: planned(network, keep))
 
 
 if __name__ == "__main__":

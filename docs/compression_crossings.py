@@ -21,7 +21,9 @@ def structures(found: Figures) -> Iterator[str]:
 Each network is compressed to a share of the weights of its layers by low rank, and by balanced
 operators of two and three sites, all fitted to the covariance of their inputs, every layer to the
 same share. Then it is healed for the same number of steps (*steps*), or for as many as take the
-processor time of low rank's (*time*). Layers below 4096 weights stay dense.
+processor time of low rank's (*time*). Layers below 4096 weights stay dense. *Plan* is what a config
+with `heal=True` chooses and allocates; its rule was made on FC2 from scratch, so the other networks
+try it.
 """
     for network in networks:
         what, form = JUDGED[network]
@@ -34,13 +36,14 @@ processor time of low rank's (*time*). Layers below 4096 weights stay dense.
             timed = row.get("time") or (row["steps"] if structure == "low-rank" else None)
             yield cells(
                 keep,
-                structure,
+                structure if structure != "plan" else f"plan: {chosen(row)}",
                 form(row["one_shot"]),
                 form(row["steps"]["quality"]),
                 form(timed["quality"]) if timed else "",
                 timed["steps"] if timed else "",
             )
         yield ""
+    CHARTS.mkdir(exist_ok=True)
     chart.crossings(CHARTS / "crossings.svg", curves(measured, networks), "Loss after healing over that of low rank")
     yield "![Loss after healing by structure over that of low rank, by share of the weights](compression/crossings.svg)"
     yield RULE
@@ -49,6 +52,11 @@ processor time of low rank's (*time*). Layers below 4096 weights stay dense.
 RULE = """
 The chart shows the distillation loss after equal steps, divided by that of low rank: below 1 the
 operator is nearer to the original."""
+
+
+def chosen(row: Figures) -> str:
+    """How many layers a plan gave each structure."""
+    return ", ".join(f"{count} {name}" for name, count in row["structures"].items())
 
 
 def _share(value: float) -> str:
@@ -76,7 +84,7 @@ def curves(measured: Figures, networks: Iterable[str]) -> dict[str, dict[str, li
     found: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for network in networks:
         for name, row in measured.items():
-            if name.startswith(network + " ") and not name.endswith((" dense", " low-rank")):
+            if name.startswith(network + " ") and not name.endswith((" dense", " low-rank", " plan")):
                 _, keep, structure = name.split(" ", 2)
                 base = measured.get(f"{network} {keep} low-rank")
                 if base:
