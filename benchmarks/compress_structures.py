@@ -4,7 +4,8 @@ Every network is compressed to the same share of its weights by each structure, 
 covariance of its inputs, every layer to the same share.  It is then distilled from the original for
 the same number of steps, and for as many steps as take the time of low rank's.  Step times are of
 the processor with one thread, so that other work on the machine does not count.  ``plan`` is what
-a config with ``heal=True`` chooses, layer by layer.  Run from the root of the repository, with ``MPONET_DATA`` naming the folder of MNIST::
+a config with ``heal=True`` chooses, layer by layer.  Run from the root of the repository, with
+``MPONET_DATA`` naming the folder of MNIST::
 
     python benchmarks/compress_structures.py --networks lenet5 transformer minilm fc2
 """

@@ -95,7 +95,8 @@ def crossings(found: Figures) -> str:
                 ahead.append(keep)
         told.append(f"{name} at {', '.join(ahead) or 'none'}")
     return (
-        "Compressed and healed for equally many steps, operators of two or three sites are ahead of low rank at these shares of the weights: "
+        "Compressed and healed for equally many steps, operators of two or three sites are ahead of low rank at "
+        "these shares of the weights: "
         f"{'; '.join(told)} (of {', '.join(sorted(tried))} that were tried)."
     )
 
