@@ -162,6 +162,7 @@ def machine() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "load": load,
+        "wait_policy": os.environ.get("OMP_WAIT_POLICY"),
     }
 
 

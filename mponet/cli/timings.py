@@ -127,10 +127,11 @@ def crossover(backend: str, ratios: Mapping[tuple[int, int, int], float]) -> Non
 def machine(before: dict[str, Any], after: dict[str, Any]) -> None:
     """How quiet the machine was."""
     loads = " and ".join("unknown" if one["load"] is None else f"{one['load']:.2f}" for one in (before, after))
+    waits = f", OMP_WAIT_POLICY={before['wait_policy']}" if before["wait_policy"] else ""
     people().print(
-        f"\nPython {before['python']}, {before['processor']}, {before['cores']} cores; processes that wanted to run "
-        f"before and after: {loads}.  Spread: interquartile range over median; ?: noise decides, as medians and minima "
-        f"disagree, or the spread is above {verdict.NOISY:.0%}.",
+        f"\nPython {before['python']}, {before['processor']}, {before['cores']} cores{waits}; processes that wanted to "
+        f"run before and after: {loads}.  Spread: interquartile range over median; ?: noise decides, as medians and "
+        f"minima disagree, or the spread is above {verdict.NOISY:.0%}.",
         style="dim",
     )
 
