@@ -298,7 +298,7 @@ PUBLISHED = [
         "crossover.json",
         "plumbing.json",
         "parts.md",
-        *(f"other-layers-{backend}.json" for backend in BACKENDS),
+        "other-layers-torch.json",
     )
 ]
 #: The heading of files of another machine, whose names begin so.
@@ -307,10 +307,10 @@ OTHER, ELSEWHERE = (
     """
 ## On another processor
 
-    mponet bench layers --patience 6
+    mponet bench layers --backend torch --patience 6
 
-An AMD EPYC, on which a dense product takes up to twice as long.  These files are newer than the rest
-of the page: training steps may save states.""",
+An AMD EPYC, on which a dense product takes up to twice as long. It is newer than the rest of the
+page: training steps may save states.""",
 )
 PAGE = """# Measurements
 
@@ -341,7 +341,7 @@ def page(files: Iterable[str | Path]) -> Iterator[str]:
         if found["bench"] != last and not elsewhere:
             last = found["bench"]
             yield f"\n## {last.capitalize()}\n\n    mponet bench {last}\n\n{HEADS[last]}"
-        yield from PAGES[last](found)
+        yield from PAGES[found["bench"]](found)
 
 
 if __name__ == "__main__":
