@@ -45,7 +45,7 @@ try it.
         yield ""
     CHARTS.mkdir(exist_ok=True)
     chart.crossings(CHARTS / "crossings.svg", curves(measured, networks), "Loss after healing over that of low rank")
-    yield "![Loss after healing by structure over that of low rank, by share of the weights](compression/crossings.svg)"
+    yield "![Loss after healing over that of low rank, by share of the weights](compression/crossings.svg)"
     yield RULE
 
 

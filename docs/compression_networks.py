@@ -12,9 +12,9 @@ def one_shot(found: Figures) -> Iterator[str]:
     python benchmarks/compress_smollm2.py
 
 The same texts, without healing. *Tied* compresses the table of 49152 x 576, which is the embedding
-and the head, with the linear layers, at the same share of all of them; *corrected* measures the loss
-of groups of layers on 2048 of the calibration tokens and shares the budget again. *Network* is the
-share of all weights. Seconds to calibrate and to compress on {found["threads"]} threads, beside
+and the head, with the linear layers, at the same share of all of them; *corrected* measures the
+loss of groups of layers on 2048 of the calibration tokens and shares the budget again. *Network* is
+the share of all weights. Seconds to calibrate and to compress (threads: {found["threads"]}), beside
 other work, and the process' largest memory.
 """
     dense = found["cells"]["dense"]["perplexity"]
