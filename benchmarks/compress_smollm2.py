@@ -119,6 +119,7 @@ def main():
     model, tokenizer = load()
     tokens, held_out = texts(tokenizer)
     batches = [{"input_ids": window[None], "use_cache": False} for window in tokens.split(CALIBRATION_WINDOW)]
+    ways = {name: getattr(options, name) for name in ("metric", "structures", "floor")}
     tied = "share" if options.tied else "skip"
     began = perf_counter()
     if options.sums and options.sums.exists():
@@ -142,7 +143,8 @@ def main():
                 tied=tied,
             )
             flags = [name for name in ("labels", "tied", "correct") if getattr(options, name)]
-            changed = [str(config.metric)] * (config.metric != "auto") + flags
+            given = [value for name, value in ways.items() if value != made.get_default(name)]
+            changed = [str(value).strip("[]").replace("'", "") for value in given] + flags
             correct = batches[:4] if options.correct else None
             cells.measure(
                 " ".join([str(keep), allocation, *changed]),

@@ -56,8 +56,8 @@ def corrected_plan(
         progress: called with a step's name, how many are done and how many there are.
 
     Raises:
-        CompressionError: the config does not allocate by loss, there are no gradients or no data;
-            or as `mponet.compress.pipeline.make_plan` does.
+        CompressionError: the config does not allocate by loss, the calibration has no gradients, or
+            the data hold no batch; or as `mponet.compress.pipeline.make_plan` does.
     """
     if config.allocation != "loss" or sums is None or not sums.gradients:
         raise CompressionError(

@@ -190,7 +190,7 @@ def _kinds(shape: MPOShape, *, transposed: bool, saving: bool) -> list[tuple[Gat
 def _sizes(shape: MPOShape, *, transposed: bool = False) -> _Steps:
     """Sizes of every step; as in `mponet.contraction.plan.Plan.program`.
 
-    Transposed states have all rows behind the legs that a product sums over.
+    With ``transposed``, each product reads the state with the legs that it sums over last.
     """
     if transposed:
         plain = _sizes(shape)

@@ -70,14 +70,12 @@ class Environment:
     def solve(self, metric: Metric, wanted: Array) -> Array:
         """The core's step that solves the normal equations in the metric for ``wanted``."""
         d, i, j, e = self.core_shape
-        if metric.is_uniform:
-            return self._solve_uniform(metric, wanted)
         all_here = self.left.shape[0] == self.right.shape[1] == 1
-        if (d * e if metric.is_diagonal or all_here else d * i * e) > MAX_GRAM_SIZE:
+        if metric.is_uniform or all_here:
+            return self._kronecker_solver(metric)(wanted)
+        if (d * e if metric.is_diagonal else d * i * e) > MAX_GRAM_SIZE:
             image = partial(self._image, metric)
-            return conjugate_gradients(image, self._preconditioner(metric), wanted, GRADIENT_STEPS)
-        if all_here:
-            return self._solve_all_inputs(metric, wanted)
+            return conjugate_gradients(image, self._kronecker_solver(metric), wanted, GRADIENT_STEPS)
         if metric.is_diagonal:
             rows = self._solve_diagonal(metric.covariance, wanted.transpose(1, 0, 3, 2).reshape(i, d * e, j))
             return np.asarray(rows.reshape(i, d, e, j).transpose(1, 0, 3, 2), np.float64)
@@ -89,48 +87,24 @@ class Environment:
         """The core's Gram matrix times a core."""
         return self.project(metric.apply(self.expand(core)))
 
-    def _preconditioner(self, metric: Metric) -> Callable[[Array], Array]:
-        """The inverse of a Kronecker product near the core's Gram matrix, up to a factor.
+    def _kronecker_solver(self, metric: Metric) -> Callable[[Array], Array]:
+        """The inverse of a Kronecker product near the core's Gram matrix.
 
         The covariance is replaced by the product of its partial traces over the inputs left of the
-        core, at it, and right of it.
+        core, at it, and right of it, over the square of its trace.  That is exact where all inputs
+        count alike, and where no other core has any.
         """
         p, i, q = self.left.shape[0], self.core_shape[1], self.right.shape[1]
         legs = metric.covariance.reshape((p, i, q) if metric.is_diagonal else (p, i, q) * 2)
         left, own, right = (_partial_trace(legs, axis) for axis in range(3))
-        applied = [
-            weights[:, None, None] * side if weights.ndim == 1 else np.tensordot(weights, side, 1)
-            for weights, side in ((left, self.left), (right, self.right.transpose(1, 2, 0)))
-        ]
-        bonds = [
-            np.tensordot(side, image, ((0, 1), (0, 1)))
-            for side, image in zip((self.left, self.right.transpose(1, 2, 0)), applied, strict=True)
-        ]
+        trace = float(own.sum() if own.ndim == 1 else np.trace(own)) or 1.0
+        bonds = [_side_product(side, weights / trace) for side, weights in ((self.left, left), (self._mirrored, right))]
         return kronecker_solver([(0, bonds[0]), (1, own), (3, bonds[1])])
 
-    def _solve_uniform(self, metric: Metric, wanted: Array) -> Array:
-        """The solution where all inputs count alike: the sides of the core are apart then."""
-        d, i, j, e = self.core_shape
-        left = self.left.reshape(-1, d)
-        right = self.right.reshape(e, -1)
-        rows = solve_positive(damped(left.T @ left), wanted.reshape(d, -1) / metric.covariance[0])
-        columns = solve_positive(damped(right @ right.T), rows.reshape(-1, e).T)
-        return np.asarray(columns.T.reshape(d, i, j, e), np.float64)
-
-    def _solve_all_inputs(self, metric: Metric, wanted: Array) -> Array:
-        """The solution where no other core has inputs.
-
-        The Gram matrix is then the Kronecker product of the covariance and of one of the bonds.
-        """
-        d, i, j, e = self.core_shape
-        rows = wanted.transpose(1, 0, 3, 2).reshape(i, d * e * j)
-        if metric.is_diagonal:
-            rows = rows / np.where(metric.covariance > 0.0, metric.covariance, 1.0)[:, None]
-        else:
-            rows = solve_positive(damped(metric.covariance), rows)
-        bonds = damped(self._diagonal_gram(np.ones((1, 1, 1))))[0]
-        columns = solve_positive(bonds, rows.reshape(i, d * e, j).transpose(1, 0, 2).reshape(d * e, i * j))
-        return np.asarray(columns.reshape(d, e, i, j).transpose(0, 2, 3, 1), np.float64)
+    @property
+    def _mirrored(self) -> Array:
+        """The right side in the order of the left one, ``(inputs right, outputs right, D_k)``."""
+        return self.right.transpose(1, 2, 0)
 
     def _gram(self, covariance: Array) -> Array:
         """``(D_{k-1} I_k D_k)^2``: the metric seen by the core.
@@ -146,7 +120,7 @@ class Environment:
             return np.asarray(np.einsum("aibj,ef->aiebjf", gram, rest).reshape(d * i * e, -1), np.float64)
         if p == 1 and _applied_is_less((q, self.right.shape[2], e), i):
             legs = covariance.reshape(i, q, i, q).transpose(1, 0, 3, 2)
-            gram, rest = _side_gram(self.right.transpose(1, 2, 0), legs), self.left[0].T @ self.left[0]
+            gram, rest = _side_gram(self._mirrored, legs), self.left[0].T @ self.left[0]
             return np.asarray(np.einsum("eifj,ab->aiebjf", gram, rest).reshape(d * i * e, -1), np.float64)
         left = np.tensordot(self.left, self.left, (1, 1)).transpose(0, 2, 1, 3).reshape(p * p, d * d)
         right = np.tensordot(self.right, self.right, (2, 2)).transpose(1, 3, 0, 2).reshape(q * q, e * e)
@@ -176,7 +150,7 @@ class Environment:
         It is ``(inputs left, I_k, inputs right)``.
         """
         (p, _, d), (e, q, _), i = self.left.shape, self.right.shape, diagonal.shape[1]
-        right_side = self.right.transpose(1, 2, 0)
+        right_side = self._mirrored
         if q == 1 or p == 1:  # inputs on one side only: that side is summed first
             ones = np.ones((1, i))
             left = _weighted_gram(self.left, diagonal[:, :, 0] if q == 1 else ones)
@@ -198,9 +172,18 @@ def _partial_trace(legs: Array, axis: int) -> Array:
     """
     if legs.ndim == 3:
         return np.asarray(legs.sum(tuple(k for k in range(3) if k != axis)), np.float64)
-    labels = ["abc", "abc"]
-    labels[1] = labels[1].replace("abc"[axis], "z")
-    return np.asarray(np.einsum(f"{''.join(labels)}->{'abc'[axis]}z", legs), np.float64)
+    return np.asarray(np.einsum(("abczbc->az", "abcazc->bz", "abcabz->cz")[axis], legs), np.float64)
+
+
+def _side_product(side: Array, weights: Array) -> Array:
+    """``(D, D)``: the products of a side with itself, its inputs weighed.
+
+    Args:
+        side: ``(n, outputs, D)``.
+        weights: ``(n, n)``, or its diagonal ``(n,)``.
+    """
+    applied = weights[:, None, None] * side if weights.ndim == 1 else np.tensordot(weights, side, 1)
+    return np.asarray(np.tensordot(side, applied, ((0, 1), (0, 1))), np.float64)
 
 
 def _applied_is_less(side: tuple[int, int, int], inputs: int) -> bool:

@@ -75,8 +75,8 @@ def heal(
         reporter: called with every entry of the loss curve.
 
     Raises:
-        CompressionError: the config does not fit the student, there are no data, or a model is not
-            one of this framework.
+        CompressionError: the config does not fit the student, the data hold no batch, or a model
+            belongs to another framework.
         CheckpointError: the folder holds the healing of another student or config.
         DivergedError: the loss is not finite.
 
@@ -341,5 +341,8 @@ def _optimizer(config: HealConfig) -> optax.GradientTransformation:
 
 def _in_mode(model: nnx.Module, *, training: bool = False) -> nnx.Module:
     """The model in training or in inference mode."""
-    model.train() if training else model.eval()
+    if training:
+        model.train()
+    else:
+        model.eval()
     return model

@@ -65,8 +65,8 @@ def heal(
         reporter: called with every entry of the loss curve.
 
     Raises:
-        CompressionError: the config does not fit the student, there are no data, or a model is not
-            one of this framework.
+        CompressionError: the config does not fit the student, the data hold no batch, or a model
+            belongs to another framework.
         CheckpointError: the folder holds the healing of another student or config.
         DivergedError: the loss is not finite.
 
