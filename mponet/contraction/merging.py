@@ -10,8 +10,10 @@ twice.
 
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import accumulate
 from math import prod
-from typing import Literal, NamedTuple
+from operator import mul
+from typing import Literal
 
 from mponet.contraction.program import Axes, Unfolding, WeightProduct
 from mponet.operators.shape import MPOShape
@@ -30,37 +32,25 @@ PARTS = ((0,), (1, 3), (2, 4), (5,))
 IN_ORDER = (0, 1, 2, 3)
 
 
-class MergeOrder(NamedTuple):
-    """How neighbouring cores become one.
+@lru_cache(maxsize=256)
+def merge_splits(shape: MPOShape) -> Mapping[tuple[int, int], int]:
+    """The cheapest order to merge neighbouring cores.
 
-    Attributes:
-        multiplications: of all the products.
-        split: site before which the last product joins two parts.
+    For every span of two or more sites, ``(first, end)``, the shortest first, the site before which
+    the last product joins two parts; of equal ones the leftmost.
     """
-
-    multiplications: int
-    split: int
-
-
-@lru_cache(maxsize=4096)
-def merge_order(shape: MPOShape, first: int, end: int) -> MergeOrder:
-    """The cheapest order to merge the cores from ``first`` to before ``end``.
-
-    One core needs no product.
-    """
-    if end - first == 1:
-        return MergeOrder(0, first)
-    left, inputs, outputs, right = group_shape(shape, first, end)
-    outer = left * inputs * outputs * right
-    return min(
-        MergeOrder(
-            merge_order(shape, first, split).multiplications
-            + merge_order(shape, split, end).multiplications
-            + outer * shape.bond_dims[split],
-            split,
-        )
-        for split in range(first + 1, end)
-    )
+    sites, bonds = shape.sites, shape.bond_dims
+    sizes = [1, *accumulate((i * j for i, j in zip(shape.input_dims, shape.output_dims, strict=True)), mul)]
+    costs = [[0] * (sites + 1) for _ in range(sites + 1)]  # multiplications, [first][end]
+    found = {}
+    for length in range(2, sites + 1):
+        for first in range(sites - length + 1):
+            end = first + length
+            outer, own = bonds[first] * (sizes[end] // sizes[first]) * bonds[end], costs[first]
+            costs[first][end], found[first, end] = min(
+                (own[split] + costs[split][end] + outer * bonds[split], split) for split in range(first + 1, end)
+            )
+    return found
 
 
 def group_shape(shape: MPOShape, first: int, end: int) -> tuple[int, int, int, int]:
@@ -84,13 +74,23 @@ def lay_out(
             else ``(rows, inner)``.
         products: those of the groups before.
     """
-    rows, inner = LAYOUTS[side]
     sizes = group_shape(shape, *span)
-    shapes = [prod(sizes[axis] for axis in axes) for axes in (rows, inner)]
-    axes, weight = ((*inner, *rows), shapes[::-1]) if plain else ((*rows, *inner), shapes)
     if span[1] - span[0] == 1:
-        return span[0], Unfolding.of(sizes, axes, tuple(weight))
-    return _merge(shape, *span, axes, (weight[0], weight[1]), products, final=True), None
+        return span[0], unfold_core(sizes, side, plain)
+    return _merge(shape, *span, *_weight(sizes, side, plain), products, final=True), None
+
+
+@lru_cache(maxsize=4096)
+def unfold_core(sizes: tuple[int, int, int, int], side: Side, plain: bool) -> Unfolding:
+    """How a single core of these sizes becomes the weight of a step; see `lay_out`."""
+    return Unfolding.of(sizes, *_weight(sizes, side, plain))
+
+
+def _weight(sizes: tuple[int, int, int, int], side: Side, plain: bool) -> tuple[Axes, tuple[int, int]]:
+    """Axes of merged cores in the order of a step's weight, and its shape."""
+    rows, inner = LAYOUTS[side]
+    m, k = (prod(sizes[axis] for axis in axes) for axes in (rows, inner))
+    return ((*inner, *rows), (k, m)) if plain else ((*rows, *inner), (m, k))
 
 
 def _merge(
@@ -109,7 +109,7 @@ def _merge(
     """
     if end - first == 1:
         return first
-    split = merge_order(shape, first, end).split
+    split = merge_splits(shape)[first, end]
     left, right, bond = group_shape(shape, first, split), group_shape(shape, split, end), shape.bond_dims[split]
     outer, other = prod(left[:3]), prod(right[1:])
     numbers = (

@@ -9,7 +9,8 @@ dynamic programming.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,20 @@ from mponet.contraction.step_scores import Question, StepScores, step_scores
 from mponet.contraction.sweeps import SIDES, Floats, Integers, Sweeps, fastest, step_table, sweep_of, sweeps_of
 from mponet.operators.shape import MPOShape
 
-#: Kinds of sweeps: whether the states are transposed, and whether they are saved.
-KINDS = ((False, False), (True, False), (False, True), (True, True))
+
+class Kind(NamedTuple):
+    """A kind of sweep.
+
+    Attributes:
+        transposed: whether the state is transposed before each product.
+        saving: whether a training step saves the states.
+    """
+
+    transposed: bool
+    saving: bool
+
+
+KINDS = tuple(Kind(transposed, saving) for saving, transposed in product((False, True), repeat=2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +53,22 @@ class Scores:
     workspace: Floats
     saves: NDArray[np.bool_]
     plan: Callable[[int], Any]
+
+
+class _Block(NamedTuple):
+    """Sweeps of one kind.
+
+    Attributes:
+        kind: their kind.
+        sweeps: their steps.
+        seconds: ``(cuts, orders, tiles)``.
+        workspace: ``(cuts, orders, tiles)``.
+    """
+
+    kind: Kind
+    sweeps: Sweeps
+    seconds: Floats
+    workspace: Floats
 
 
 def score_each(plans: Sequence[BasePlan], question: Question) -> Scores:
@@ -62,88 +91,81 @@ def score_chain(shape: MPOShape, tiles: Sequence[int | None], counts: Sequence[i
         question: what they are for.
     """
     kinds = _kinds(shape, tiles, question)
-    blocks = []
-    for count in counts:
-        sweeps = sweeps_of(shape.sites, count)
-        # (cuts, orders, tiles, kinds) is the order of `mponet.contraction.search.candidates`
-        scored = np.full((2, len(sweeps.bounds), len(sweeps.orders), len(tiles), len(KINDS)), np.inf)
-        for kind, one in kinds.items():
-            transposed, saving = KINDS[kind]
-            if not allows(question, count, transposed=transposed, saving=saving):
-                continue
-            orders = slice(-1, None) if transposed else slice(None)  # the last one is that from the left
-            times = one.plans(sweeps.steps[:, orders], question)
-            scored[:, :, orders, : one.seconds.shape[1], kind] = times
-        if question.machine.kernel_flops:
-            _score_kernels(shape, sweeps, scored, question)
-        blocks.append((sweeps, scored[0], scored[1]))
+    # the order of `mponet.contraction.search.candidates`: counts, kinds, (cuts, orders, tiles)
+    blocks = [
+        _block(shape, kind, sweeps_of(shape.sites, count), one, question)
+        for count in counts
+        for kind, one in kinds.items()
+        if allows(question, count, kind)
+    ]
     if max(counts) < shape.sites:
         blocks += _fastest(shape.sites, max(counts), kinds, question)
-    ends = np.cumsum([0, *(times.size for _, times, _ in blocks)])
-    every = np.concatenate([times.ravel() for _, times, _ in blocks])
-    numbers = np.flatnonzero(np.isfinite(every))
+    ends = np.cumsum([0, *(block.seconds.size for block in blocks)])
 
     def plan(number: int) -> Plan:
-        place = int(numbers[number])
-        block = int(np.searchsorted(ends, place, "right")) - 1
-        sweeps, times, _ = blocks[block]
-        cut, order, tile, kind = np.unravel_index(place - ends[block], times.shape)
-        transposed, saving = KINDS[kind]
-        return Plan(shape, _groups(sweeps.bounds[cut]), sweeps.orders[order], tiles[tile], transposed, saving)
+        place = int(np.searchsorted(ends, number, "right")) - 1
+        kind, sweeps, times, _ = blocks[place]
+        cut, order, tile = np.unravel_index(number - ends[place], times.shape)
+        return Plan(shape, _groups(sweeps.bounds[cut]), sweeps.orders[order], tiles[tile], *kind)
 
-    sizes = np.concatenate([sizes.ravel() for _, _, sizes in blocks])
-    saves = np.array([saving for _, saving in KINDS])[numbers % len(KINDS)]  # the kind is the last axis
-    return Scores(every[numbers], sizes[numbers], saves, plan)
+    seconds, sizes = (np.concatenate([one.ravel() for one in every]) for every in list(zip(*blocks, strict=True))[2:])
+    saves = np.repeat([block.kind.saving for block in blocks], np.diff(ends))
+    return Scores(seconds, sizes, saves, plan)
 
 
-def allows(question: Question, count: int, *, transposed: bool, saving: bool) -> bool:
+def _block(shape: MPOShape, kind: Kind, sweeps: Sweeps, one: StepScores, question: Question) -> _Block:
+    """The scores of sweeps of one kind."""
+    if kind.transposed:  # from the left alone: the last of the orders
+        sweeps = Sweeps(sweeps.bounds, sweeps.orders[-1:], sweeps.steps[:, -1:])
+    block = _Block(kind, sweeps, *one.plans(sweeps.steps, question))
+    if question.machine.kernel_flops and kind == KINDS[0]:
+        _score_kernels(shape, block, question)
+    return block
+
+
+def allows(question: Question, count: int, kind: Kind) -> bool:
     """Whether sweeps of so many groups are of a kind.
 
     Training alone saves anything.  To save the one matrix of a plan that rebuilds it is to merge
     the cores once, on any machine.
     """
     machine = question.machine
-    if transposed and not (machine.transpose_bandwidth and count > 1):
+    if kind.transposed and not (machine.transpose_bandwidth and count > 1):
         return False
-    return not saving or (question.purpose == "training" and (count == 1 or machine.saved_moves > 0))
+    return not kind.saving or (question.purpose == "training" and (count == 1 or machine.saved_moves > 0))
 
 
-def _kinds(shape: MPOShape, tiles: Sequence[int | None], question: Question) -> dict[int, StepScores]:
-    """The scores of steps by the kind of plan, as in `KINDS`; plans that save have no tiles."""
+def _kinds(shape: MPOShape, tiles: Sequence[int | None], question: Question) -> dict[Kind, StepScores]:
+    """The scores of steps by the kind of plan; plans that save have no tiles."""
     return {
-        kind: step_scores(shape, (None,) if saving else tiles, question, transposed=transposed, saving=saving)
-        for kind, (transposed, saving) in enumerate(KINDS)
-        if any(allows(question, count, transposed=transposed, saving=saving) for count in (1, 2))
+        kind: step_scores(shape, (None,) if kind.saving else tiles, question, **kind._asdict())
+        for kind in KINDS
+        if any(allows(question, count, kind) for count in (1, 2))
     }
 
 
-def _fastest(
-    sites: int, count: int, kinds: Mapping[int, StepScores], question: Question
-) -> list[tuple[Sweeps, Floats, Floats]]:
+def _fastest(sites: int, count: int, kinds: Mapping[Kind, StepScores], question: Question) -> list[_Block]:
     """The fastest sweeps for each tile that have more than ``count`` groups, with every tile."""
     from_right = step_table(sites).steps[:, 4] == SIDES.index("right")
     found = []
     for kind, one in kinds.items():
-        transposed, saving = KINDS[kind]
-        if not allows(question, count + 1, transposed=transposed, saving=saving):
+        if not allows(question, count + 1, kind):
             continue
-        times = np.where(from_right[:, None], np.inf, one.seconds) if transposed else one.seconds
+        times = np.where(from_right[:, None], np.inf, one.seconds) if kind.transposed else one.seconds
         first = np.where(one.broadcast, question.penalty, 1.0)
         for steps in dict.fromkeys(fastest(sites, times, first)):
             if len(steps) > count:
                 sweeps = sweep_of(sites, steps)
-                scored = np.full((2, 1, 1, times.shape[1], len(KINDS)), np.inf)
-                scored[..., kind] = one.plans(sweeps.steps, question)
-                found.append((sweeps, scored[0], scored[1]))
+                found.append(_Block(kind, sweeps, *one.plans(sweeps.steps, question)))
     return found
 
 
-def _score_kernels(shape: MPOShape, sweeps: Sweeps, scored: Floats, question: Question) -> None:
+def _score_kernels(shape: MPOShape, block: _Block, question: Question) -> None:
     """Overwrite the scores of plans that one kernel runs: whole batches from the right."""
-    for cut, bounds in enumerate(sweeps.bounds):
-        plan = Plan(shape, _groups(bounds), sweeps.orders[0])
+    for cut, bounds in enumerate(block.sweeps.bounds):
+        plan = Plan(shape, _groups(bounds), block.sweeps.orders[0])
         if fusable(plan):
-            scored[:, cut, 0, 0, 0] = question.seconds(plan), question.workspace(plan)
+            block.seconds[cut, 0, 0], block.workspace[cut, 0, 0] = question.seconds(plan), question.workspace(plan)
 
 
 def _groups(bounds: Integers) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from mponet.contraction.graph_search import graph_candidates
 from mponet.contraction.machine import DEFAULT_COSTS, Machine
 from mponet.contraction.plan import Plan
 from mponet.contraction.program import DEFAULT_BATCH, BasePlan
-from mponet.contraction.scores import Scores, allows, score_chain, score_each
+from mponet.contraction.scores import KINDS, Kind, Scores, allows, score_chain, score_each
 from mponet.contraction.step_scores import Question
 from mponet.operators.shape import MPOShape
 from mponet.operators.topology import NetworkShape
@@ -59,15 +59,18 @@ def candidates(
             if saving and plan.tile is None:
                 yield plan.saving()
         return
-    sites = shape.sites
     for count in _group_counts(shape):
-        for cuts in combinations(range(1, sites), count - 1):
-            groups = tuple(b - a for a, b in pairwise((0, *cuts, sites)))
-            for order, tile in product(_orders(count), tiles):
-                turns = (False, True) if transposed and count > 1 and order == tuple(range(count)) else (False,)
-                yield from (Plan(shape, groups, order, tile, turn) for turn in turns)
-                if saving and tile is None:
-                    yield from (Plan(shape, groups, order, None, turn, saves_states=True) for turn in turns)
+        for kind in KINDS:
+            if ((transposed and count > 1) or not kind.transposed) and (saving or not kind.saving):
+                yield from _sweeps(shape, count, tiles[:1] if kind.saving else tiles, kind)
+
+
+def _sweeps(shape: MPOShape, count: int, tiles: tuple[int | None, ...], kind: Kind) -> Iterator[Plan]:
+    """Every sweep of a chain in ``count`` groups that is of a kind."""
+    orders = [tuple(range(count))] if kind.transposed else _orders(count)
+    for cuts in combinations(range(1, shape.sites), count - 1):
+        groups = tuple(b - a for a, b in pairwise((0, *cuts, shape.sites)))
+        yield from (Plan(shape, groups, order, tile, *kind) for order, tile in product(orders, tiles))
 
 
 @overload
@@ -227,9 +230,8 @@ def _scores(shape: Shape, batch: int | None, purpose: Purpose, itemsize: int, ma
     if isinstance(shape, MPOShape):
         scores = score_chain(shape, _tiles(batch), _group_counts(shape), question)
     else:
-        plans = candidates(shape, batch, saving=True)
-        kinds = ((plan, {"transposed": False, "saving": plan.saves_states}) for plan in plans)
-        scores = score_each([plan for plan, kind in kinds if allows(question, len(plan.steps), **kind)], question)
+        plans = ((plan, Kind(False, plan.saves_states)) for plan in candidates(shape, batch, saving=True))
+        scores = score_each([plan for plan, kind in plans if allows(question, len(plan.steps), kind)], question)
     if batch is None:  # what is taken is not known
         scores.workspace[:] = np.where(scores.saves, inf, 0.0)
     return scores

@@ -25,7 +25,7 @@ from mponet.contraction.cost import (
     workspace,
 )
 from mponet.contraction.machine import Machine
-from mponet.contraction.merging import group_shape, lay_out, merge_order
+from mponet.contraction.merging import group_shape, merge_splits, unfold_core
 from mponet.contraction.program import BasePlan
 from mponet.contraction.sweeps import SIDES, Floats, Integers, step_table
 from mponet.operators.shape import MPOShape
@@ -254,14 +254,13 @@ def _spans(shape: MPOShape) -> _Spans:
     for span, size in sizes.items():
         elements[span] = prod(size)
     splits, products = [], []
-    for first, end in sorted(sizes, key=lambda span: span[1] - span[0])[shape.sites :]:
-        split = merge_order(shape, first, end).split
+    for (first, end), split in merge_splits(shape).items():
         left, right = sizes[first, split], sizes[split, end]
         splits.append((first, end, split))
         products.append((prod(left[:3]), left[3], prod(right[1:])))
     copied = np.zeros((shape.sites, len(SIDES), 2), np.bool_)
     for site, side, plain in product(sites, range(len(SIDES)), (False, True)):
-        _, unfolding = lay_out(shape, (site, site + 1), SIDES[side], plain, [])
-        copied[site, side, int(plain)] = unfolding is not None and unfolding.axes is not None
+        unfolding = unfold_core(sizes[site, site + 1], SIDES[side], plain)
+        copied[site, side, int(plain)] = unfolding.axes is not None
     m, k, n = np.array(products, float).reshape(-1, 3).T
     return _Spans(elements, splits, (m, k, n), copied)
