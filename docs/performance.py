@@ -121,8 +121,8 @@ def models(found: dict[str, Any]) -> Iterator[str]:
             "network", "batch", "pass", "dense ms", "mpo ms", "mpo / dense", "of minima", "target", "spread"
         )
         for row in rows:
-            for which in ("step", "inference"):
-                one, target = row[which], row["targets"][which]
+            for which, target in row["targets"].items():
+                one = row[which]
                 yield cells_of(
                     f"`{row['network']}`",
                     row["batch"],
@@ -272,7 +272,9 @@ the frozen layer holds in addition to its cores. The goal is 1.05 in a jitted or
 *Spread* is the largest interquartile range over the median: where it is large, other processes
 disturbed the row.""",
     "memory": "Megabytes at the peak of a training step, with inputs, gradients and parameters.",
-    "models": "A training step, and logits in inference mode: the mpo variant of a network over its dense variant.",
+    "models": """A training step, and logits in inference mode: the mpo variant of a network over its dense variant.
+`compiled step` is under `torch.compile` (JAX and TensorFlow always compile), `frozen inference`
+after `freeze`.""",
     "growth": """Exponents: how the time grows with the size, from the smallest to the largest, and how the number
 of multiplications grows.""",
     "crossover": """Ours over the dense layer in a training step. Above 1 the dense layer is faster.

@@ -267,7 +267,8 @@ def _slopes(
 
 
 def _forward(native: Any, batch: Array, masks: Any) -> Array:
-    dtype = jax.tree.leaves(nnx.state(native, nnx.Param))[0].dtype
+    floats = (leaf.dtype for leaf in jax.tree.leaves(nnx.state(native)) if jnp.issubdtype(leaf.dtype, jnp.floating))
+    dtype = next(floats)  # of a frozen model, too, which has no parameters that are trained
     with dropping(native, masks):
         return native(images(batch.astype(dtype)))  # type: ignore[no-any-return]
 

@@ -42,6 +42,12 @@ class Bench(Protocol):
     def step_memory(self, passes: Any) -> int:
         """Bytes that a step uses at its peak, in addition to the parameters and the inputs."""
 
+    def compiled(self, native: Any) -> Any:
+        """A network whose training steps are compiled; None where they always are."""
+
+    def frozen(self, native: Any) -> Any:
+        """A network after ``freeze``, in inference mode."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:

@@ -91,7 +91,7 @@ def networks(backend: str, rows: Sequence[dict[str, Any]]) -> None:
             f"{row[which]['spread']:.0%}",
         ]
         for row in rows
-        for which in ("step", "inference")
+        for which in row["targets"]
     ]
     print_grid(console, headings, cells, words=WORDS, keys=2, group=True)
 

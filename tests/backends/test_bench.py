@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from mponet.bench.layers import CLOSE, bench_of, expected, prepare, problem
+from mponet.bench.networks import RECIPE
 from mponet.bench.process import run
 from mponet.bench.rows import Row
 from mponet.bench.worker import task_of
+from mponet.models import build
+from mponet.models.init import start
 from mponet.operators.shape import MPOShape
 
 ROW = Row("small", MPOShape.from_factors((4, 4, 4), (3, 3, 3), 2), 6)
@@ -70,6 +73,23 @@ def test_the_peak_of_a_step_holds_the_outputs_and_every_gradient(backend_name, n
     if name == "dense":
         blocks = 2 if backend_name == "tensorflow" else 1
         assert found["step"] <= blocks * (least + activations)
+
+
+def test_a_frozen_and_a_compiled_network_compute_the_same(backend, bench):
+    model = build("fc2", "mpo", 2)
+    rng = np.random.default_rng(0)
+    images, labels = rng.normal(size=(6, *model.input_shape)).astype("float32"), rng.integers(10, size=6)
+    native, frozen, compiled = (backend.build(model, start(model, 0)) for _ in range(3))
+    expected = backend.predict(native, images)
+    assert backend.predict(bench.frozen(frozen), images) == pytest.approx(expected, abs=1e-5)
+    compiled = bench.compiled(compiled)
+    if compiled is None:  # the framework always compiles
+        assert backend.name in ("jax", "tensorflow")
+        return
+    trainers = [backend.trainer(one, RECIPE) for one in (native, compiled)]
+    losses = [[float(trainer.step(images, labels, 0.1)) for _ in range(3)] for trainer in trainers]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+    assert losses[0][0] > losses[0][2]
 
 
 def test_settings_say_threads_and_device(bench):

@@ -9,6 +9,7 @@ from mponet.bench.implementation import DENSE, OURS, Implementation, Numbers
 from mponet.contraction.machine import cores
 from mponet.operators.mpo import MPO
 from mponet_jax.bench.peers import PEERS
+from mponet_jax.freezing import freeze
 from mponet_jax.nn.linear import MPOLinear
 from mponet_jax.ops.arrays import Array, to_numpy
 
@@ -69,6 +70,16 @@ def step_memory(passes: Passes) -> int:
     """
     found = passes.compiled().memory_analysis()
     return int(found.temp_size_in_bytes + found.output_size_in_bytes)
+
+
+def compiled(native: nnx.Module) -> None:
+    """Nothing: training steps always run under `jax.jit`."""
+    del native
+
+
+def frozen(native: nnx.Module) -> nnx.Module:
+    """A network after `freeze`."""
+    return freeze(native)[0]
 
 
 def ours(mpo: MPO, bias: Numbers) -> nnx.Module:

@@ -9,6 +9,7 @@ from mponet.contraction.machine import cores
 from mponet.errors import BackendError
 from mponet.operators.mpo import MPO
 from mponet_tensorflow.bench.peers import PEERS
+from mponet_tensorflow.freezing import freeze
 from mponet_tensorflow.nn.linear import MPODense
 from mponet_tensorflow.ops.arrays import Array, keras, tf, to_numpy
 
@@ -84,6 +85,16 @@ def step_memory(passes: Passes) -> int:
     peak = account.get_memory_info(device)["peak"]
     del kept
     return int(peak - before)
+
+
+def compiled(native: Any) -> None:
+    """Nothing: training steps always run under `tf.function`."""
+    del native
+
+
+def frozen(native: Any) -> Any:
+    """A network after `freeze`."""
+    return freeze(native)[0]
 
 
 def ours(mpo: MPO, bias: Numbers) -> keras.layers.Layer:

@@ -8,6 +8,7 @@ from torch import nn
 from mponet.bench.implementation import DENSE, OURS, Implementation, Numbers
 from mponet.operators.mpo import MPO
 from mponet_torch.bench.peers import PEERS
+from mponet_torch.freezing import freeze
 from mponet_torch.nn.linear import MPOLinear
 from mponet_torch.ops.arrays import Array, device_of, from_numpy, to_numpy
 
@@ -64,6 +65,19 @@ def step_memory(passes: Passes) -> int:
         passes.step()
         return int(torch.cuda.max_memory_allocated() - before)
     return _peak_of_profile(passes)
+
+
+def compiled(native: nn.Module) -> nn.Module:
+    """A network whose forward and backward passes `torch.compile` makes."""
+    forward = native.forward
+    # in a function of ours: torch does not trace the forward pass of a bare `nn.Sequential` as one
+    native.forward = torch.compile(lambda inputs: forward(inputs), dynamic=False)  # type: ignore[method-assign]
+    return native
+
+
+def frozen(native: nn.Module) -> nn.Module:
+    """A network after `freeze`."""
+    return freeze(native.eval())[0]
 
 
 def ours(mpo: MPO, bias: Numbers) -> nn.Module:
