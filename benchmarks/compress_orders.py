@@ -6,6 +6,11 @@ does feel the order, because neighbours share a site.  For every block of SmolLM
 this script takes the hidden units as they are, at random, sorted by norm, sorted along the first
 singular vector, and clustered (average linkage of cosine distances); and the values of every head
 as they are and in the singular basis of its value and output matrices.
+
+The factors of a matrix have an order, too: the first site may take the fast factor of the inputs
+instead of the slow one (*crossed*).  That changes no neighbour; the layer reads its inputs in
+another order.
+
 Figures are relative errors of TT-SVD over two balanced sites, all matrices of a kind together.
 Run from the root of the repository::
 
@@ -21,16 +26,20 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from mponet.operators.factors import factorize
 
 KEEPS = (0.5, 0.25)
+LEGS = {"as it is": ("as it is",), "crossed": ("crossed",), "better of both": ("as it is", "crossed")}
 ORDERS = ("as it is", "random", "norm", "singular vector", "clustered")
 
 
-def truncation_errors(matrix):
+def truncation_errors(matrix, *, crossed=False):
     """Squared errors of two balanced sites at `KEEPS`, and the squared norm.
 
     One singular value decomposition of the matrix whose rows are the first site's legs.
     """
     (a, b), (c, d) = (factorize(size, 2) for size in matrix.shape)
-    unfolded = matrix.reshape(a, b, c, d).transpose(0, 2, 1, 3).reshape(a * c, b * d)
+    legs = matrix.reshape(a, b, c, d)
+    if crossed:
+        legs, c, d = legs.swapaxes(2, 3), d, c
+    unfolded = legs.transpose(0, 2, 1, 3).reshape(a * c, b * d)
     gram = unfolded @ unfolded.T if a * c <= b * d else unfolded.T @ unfolded
     squares = np.maximum(np.linalg.eigvalsh(gram)[::-1], 0.0)
     bonds = [int(keep * matrix.size / (a * c + b * d)) for keep in KEEPS]
@@ -106,12 +115,12 @@ def rotated(values, outputs, size):
     return values, outputs
 
 
-def relative(matrices):
-    """Relative error at each of `KEEPS` of all matrices together."""
+def relative(matrices, legs=("as it is",)):
+    """Relative error of all matrices together at each of `KEEPS`, each in its best order."""
     lost, total = np.zeros(len(KEEPS)), 0.0
     for matrix in matrices:
-        squares, norm = truncation_errors(matrix)
-        lost, total = lost + squares, total + norm
+        options = [truncation_errors(matrix, crossed=order == "crossed") for order in legs]
+        lost, total = lost + np.min([squares for squares, _ in options], axis=0), total + options[0][1]
     return [float(error) for error in np.sqrt(lost / total)]
 
 
@@ -129,7 +138,7 @@ def main():
     """Print the errors of every order, network by network."""
     cells = Cells(parser(__doc__, "compress-orders").parse_args(), {"benchmark": "compress-orders", "keeps": KEEPS})
     for name, blocks in {"SmolLM2-135M": smollm2, "MiniLM-L6": encoder}.items():
-        if not cells.wants(f"{name} mlp {ORDERS[-1]}", f"{name} heads singular basis"):
+        if not cells.wants(f"{name} mlp {ORDERS[-1]}", f"{name} heads singular basis", f"{name} legs better of both"):
             continue
         found = list(blocks())
         for order in ORDERS:
@@ -145,6 +154,9 @@ def main():
         cells.measure(
             f"{name} heads singular basis", lambda pairs=pairs: relative(m for pair in pairs for m in rotated(*pair))
         )
+        for order, legs in LEGS.items():
+            matrices = [m for before, after, pair in found for m in (*before, after, *pair[:2])]
+            cells.measure(f"{name} legs {order}", lambda matrices=matrices, legs=legs: relative(matrices, legs))
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ def _transposition(wiring: NetworkShape, edges: Sequence[str], wanted: Sequence[
     axes = tuple(edges.index(edge) for edge in wanted)
     sizes = _sizes(wiring, edges)
     moved = [axis for axis in axes if sizes[axis] > 1]
-    return None if moved == sorted(moved) else Transposition(1, sizes, axes)
+    return None if moved == sorted(moved) else Transposition.of(1, sizes, axes)
 
 
 def _sizes(wiring: NetworkShape, edges: Sequence[str]) -> Axes:

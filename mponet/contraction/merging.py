@@ -18,14 +18,19 @@ from typing import Literal
 from mponet.contraction.program import Axes, Unfolding, WeightProduct
 from mponet.operators.shape import MPOShape
 
-Side = Literal["left", "right", "last"]
+Side = Literal["left", "right", "last", "left turned", "last turned"]
 #: Axes of merged cores ``(left, input, output, right)`` in the weight of each side: what the step
 #: leaves, what it consumes.
 LAYOUTS: Mapping[Side, tuple[Axes, Axes]] = {
     "left": ((2, 3), (0, 1)),  # (J D_right) x (D_left I)
     "right": ((0, 2), (1, 3)),  # (D_left J) x (I D_right)
     "last": ((2,), (0, 1, 3)),  # J x (D_left I D_right)
+    # the bond last, as in the state that they read: turning a state then moves rows of a bond
+    "left turned": ((2, 3), (1, 0)),  # (J D_right) x (I D_left)
+    "last turned": ((2,), (1, 0, 3)),  # J x (I D_left D_right)
 }
+#: The sides of a plan that transposes its states.
+TURNED: Mapping[Side, Side] = {"left": "left turned", "last": "last turned"}
 #: Axes of ``(left, input, output, right)`` among those of a product, ``(left, i1, j1, i2, j2,
 #: right)``.
 PARTS = ((0,), (1, 3), (2, 4), (5,))

@@ -14,8 +14,8 @@ weights are.  One group is "rebuild ``W``, then one matrix product".
 
 Some compilers transpose what a broadcast product takes and gives.  For those a sweep from the left
 can be *transposed*: the batch is transposed before each product, ``(batch * J_1..J_{l-1}, I_{l+1},
-I_{l+2} .. I_m, J_l, D_l)`` to ``(batch * J_1..J_l, I_{l+2} .. I_m, D_l, I_{l+1})``, and every
-product is a plain one.
+I_{l+2} .. I_m, J_l, D_l)`` to ``(batch * J_1..J_l, I_{l+2} .. I_m, I_{l+1}, D_l)``, and every
+product is a plain one.  The bond stays last, so that whole rows of it move.
 
 *Tiles* sweep a few rows of the batch at a time, so that what lies between two steps stays in the
 cache.
@@ -30,7 +30,7 @@ from functools import cached_property, lru_cache
 from itertools import accumulate, pairwise
 from math import prod
 
-from mponet.contraction.merging import Side, group_shape, lay_out
+from mponet.contraction.merging import TURNED, Side, group_shape, lay_out
 from mponet.contraction.program import BasePlan, Program, Step, Transposition, WeightProduct
 from mponet.errors import PlanError
 from mponet.operators.shape import MPOShape
@@ -127,9 +127,10 @@ class Plan(BasePlan):
             transposition = None
             if self.transposed:
                 previous = outputs[group - 1] if group else 1
-                # (batch * J_1 .., I, rest, J, D) to (batch * J_1 .., J, rest, D, I)
-                transposition = Transposition(prefix // previous, (i, suffix, previous, d_left), (2, 1, 3, 0))
+                # (batch * J_1 .., I, rest, J, D) to (batch * J_1 .., J, rest, I, D)
+                transposition = Transposition.of(prefix // previous, (i, suffix, previous, d_left), (2, 1, 0, 3))
                 prefix, suffix = prefix * suffix, 1
+                side = TURNED[side]
             weight, unfolding = lay_out(shape, self.spans[group], side, suffix == 1, products)
             steps.append(Step(weight, unfolding, prefix, rows, inner, suffix, transposition))
         return Program(shape.in_features, shape.out_features, shape.core_shapes, tuple(products), tuple(steps))

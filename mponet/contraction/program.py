@@ -108,6 +108,23 @@ class Transposition:
     def __post_init__(self) -> None:
         _order(self, self.axes)
 
+    @classmethod
+    def of(cls, lead: int, sizes: Axes, axes: Axes) -> Self:
+        """The same without axes of length 1, neighbours that stay neighbours as one axis.
+
+        A compiler may copy once more for each axis.
+        """
+        runs: list[list[int]] = []
+        for axis in (axis for axis in axes if sizes[axis] > 1):
+            if runs and all(sizes[between] == 1 for between in range(runs[-1][-1] + 1, axis)) and axis > runs[-1][-1]:
+                runs[-1].append(axis)
+            else:
+                runs.append([axis])
+        before = sorted(runs)
+        return cls(
+            lead, tuple(prod(sizes[axis] for axis in run) for run in before), tuple(before.index(run) for run in runs)
+        )
+
     @property
     def elements(self) -> int:
         """Elements moved for each row of the batch."""

@@ -25,10 +25,15 @@ from mponet.contraction.cost import (
     workspace,
 )
 from mponet.contraction.machine import Machine
-from mponet.contraction.merging import group_shape, merge_splits, unfold_core
+from mponet.contraction.merging import TURNED, group_shape, merge_splits, unfold_core
 from mponet.contraction.program import BasePlan
 from mponet.contraction.sweeps import SIDES, Floats, Integers, step_table
 from mponet.operators.shape import MPOShape
+
+#: Forms of weights: of broadcast products, of plain ones, and of plain ones with states that are
+#: transposed; each with whether the product is plain.
+FORMS = (False, True, True)
+TURNED_FORM = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +152,8 @@ def step_scores(
     rows = np.array([min(batch, tile or batch) for tile in tiles], float)
     loops = np.ceil(batch / rows)
     joins = apart(steps.rows, steps.inner, steps.suffix)
-    merging, weight = _merging(shape, steps.suffix == 1, question, MERGES_SAVING if saving else MERGES[purpose])
+    forms = np.full(len(table), TURNED_FORM) if transposed else (steps.suffix == 1).astype(np.intp)
+    merging, weight = _merging(shape, forms, question, MERGES_SAVING if saving else MERGES[purpose])
     seconds = np.repeat(merging[:, None], len(rows), 1)
     for gathering, recomputed, chosen, some in _kinds(shape, transposed=transposed, saving=saving):
         for sizes, times, moved in step_products(some, rows, purpose, gathering, recomputed=recomputed):
@@ -210,8 +216,8 @@ def _sizes(shape: MPOShape, *, transposed: bool = False) -> _Steps:
     )
 
 
-def _merging(shape: MPOShape, plain: NDArray[np.bool_], question: Question, merges: Merges) -> tuple[Floats, Floats]:
-    """Of every step.
+def _merging(shape: MPOShape, forms: Integers, question: Question, merges: Merges) -> tuple[Floats, Floats]:
+    """Of every step, by the form of its weight.
 
     Seconds to merge its group and lay it out, and elements of its weight, 0 for a view.
     """
@@ -223,7 +229,7 @@ def _merging(shape: MPOShape, plain: NDArray[np.bool_], question: Question, merg
         for (first, end, split), time in zip(spans.splits, own.tolist(), strict=True):  # the shortest first
             seconds[first, end] = seconds[first, split] + seconds[split, end] + time
     _, _, first, end, side = step_table(shape.sites).steps.T
-    is_copy = spans.copied[first, side, plain.astype(int)]
+    is_copy = spans.copied[first, side, forms]
     is_view = (end - first == 1) & ~is_copy
     weight = spans.elements[first, end]
     copies = np.where(is_copy & (end - first == 1), layout_seconds(weight, *options), 0.0)
@@ -237,7 +243,7 @@ class _Spans(NamedTuple):
         elements: of the cores from ``first`` to ``end``, ``[first, end]``.
         splits: ``(first, end, split)`` of their last products, the shortest first.
         products: sizes ``(m, k, n)`` of those products, an array of each.
-        copied: whether the weight of a step with a single core is a copy, ``[site, side, plain]``.
+        copied: whether the weight of a step with a single core is a copy, ``[site, side, form]``.
     """
 
     elements: Floats
@@ -258,9 +264,10 @@ def _spans(shape: MPOShape) -> _Spans:
         left, right = sizes[first, split], sizes[split, end]
         splits.append((first, end, split))
         products.append((prod(left[:3]), left[3], prod(right[1:])))
-    copied = np.zeros((shape.sites, len(SIDES), 2), np.bool_)
-    for site, side, plain in product(sites, range(len(SIDES)), (False, True)):
-        unfolding = unfold_core(sizes[site, site + 1], SIDES[side], plain)
-        copied[site, side, int(plain)] = unfolding.axes is not None
+    copied = np.zeros((shape.sites, len(SIDES), len(FORMS)), np.bool_)
+    for site, side, (form, plain) in product(sites, SIDES, enumerate(FORMS)):
+        which = TURNED.get(side, side) if form == TURNED_FORM else side
+        unfolding = unfold_core(sizes[site, site + 1], which, plain)
+        copied[site, SIDES.index(side), form] = unfolding.axes is not None
     m, k, n = np.array(products, float).reshape(-1, 3).T
     return _Spans(elements, splits, (m, k, n), copied)

@@ -8,6 +8,7 @@ which the sweep is predicted to be clearly faster than the dense layer, and the 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from math import inf
 from typing import Any
 
 from mponet.contraction.cost import dense, predict
@@ -36,7 +37,8 @@ SLACK = 1.1
 #: Candidates of the cost model that are looked at.
 CANDIDATES = 12
 #: Weights that are only read come this much faster from the last cache than states that are
-#: written and read, which the constants of a machine are about.
+#: written and read, which the constants of a machine are about.  It decides between a sweep and the
+#: matrix.
 READING = 3.0
 #: Numbers of maps for which the plan of a convolution is chosen.
 MAPS = (1, 8, 64)
@@ -84,8 +86,7 @@ def kept_plans(shape: Shape, whole: BasePlan, dtype: str, context: PlanningConte
 
 @lru_cache(maxsize=1024)
 def _kept_plans(shape: Shape, whole: BasePlan, dtype: str, context: PlanningContext, how: str) -> KeptPlans:
-    machine = context.machine(dtype)
-    machine = replace(machine, kernel_flops=0.0, llc_bandwidth=READING * machine.llc_bandwidth)
+    machine = replace(context.machine(dtype), kernel_flops=0.0)
     forms: list[AnyPlan | None] = []
     choices = []
     for rows in ROWS:
@@ -164,11 +165,14 @@ class FreezeReport:
 
 def _predicted(request: PlanRequest) -> dict[AnyPlan | None, float]:
     """Predicted seconds of sweeps, and those of the matrix with the margin."""
-    options: dict[str, Any] = {"purpose": "inference", "itemsize": request.itemsize, "machine": request.machine}
+    machine = replace(request.machine, llc_bandwidth=READING * request.machine.llc_bandwidth)
+    options: dict[str, Any] = {"purpose": "inference", "itemsize": request.itemsize, "machine": machine}
     margin = MARGIN * (MANY_MARGIN if request.rows >= MANY_ROWS else 1.0)
     times: dict[AnyPlan | None, float] = {None: margin * dense(request.shape, request.rows, **options).seconds}
+    first: dict[Any, AnyPlan] = {}  # of equal weights: tiles are about states, which come at the usual speed
     for plan in _sweeps(request):
-        times[plan] = predict(plan, request.rows, **options)
+        best = first.setdefault(plan.weights_key, plan)
+        times[best] = min(times.get(best, inf), predict(plan, request.rows, **options))
     return times
 
 
@@ -184,7 +188,7 @@ def _measured(
 def _sweeps(request: PlanRequest) -> list[AnyPlan]:
     """The best plans of several steps.
 
-    Those that transpose the batch are left out: with weights at hand they lose to the others.
+    Those that transpose the batch are left out: with weights at hand they gain nothing.
     """
     return [
         plan

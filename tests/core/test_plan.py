@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import accumulate, pairwise
 from math import isfinite, prod
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from core.strategies import shapes
 from mponet.contraction.cost import cost, dense, predict, workspace
 from mponet.contraction.machine import DEFAULT_COSTS, Machine
 from mponet.contraction.plan import Plan
+from mponet.contraction.program import Transposition
 from mponet.contraction.search import (
     LEFT_SWEEP_PENALTY,
     MAX_GROUPS,
@@ -26,6 +28,7 @@ from mponet.contraction.search import (
 )
 from mponet.errors import PlanError
 from mponet.operators.shape import MPOShape
+from mponet_numpy.ops.arrays import OPS
 
 PURPOSES = ("inference", "forward", "training")
 SHAPE = MPOShape.from_factors((4, 7, 7, 4), (4, 4, 4, 4), 8)
@@ -298,10 +301,25 @@ def test_what_is_turned_multiplies_the_same_without_broadcasting(shape):
             other = replace(plan, transposed=False)
             assert [step.multiplications for step in plan.steps] == [step.multiplications for step in other.steps]
             assert {step.suffix for step in plan.steps} == {1}
-            for step in plan.steps:
-                i, _, _, d_left = step.transposition.sizes
+            for step, (d_left, i, _, _) in zip(plan.steps, plan.group_shapes, strict=True):
                 assert step.inner == i * d_left
                 assert step.transposition.elements == step.prefix * step.inner
+
+
+@given(
+    st.lists(st.integers(1, 3), min_size=1, max_size=5).flatmap(
+        lambda s: st.tuples(st.just(s), st.permutations(range(len(s))))
+    )
+)
+def test_a_transposition_moves_few_axes_to_the_same_places(order):
+    sizes, axes = order
+    state = np.arange(2 * 3 * prod(sizes), dtype=float)
+    turn = Transposition.of(3, tuple(sizes), tuple(axes))
+    expected = state.reshape(6, *sizes).transpose(0, *(axis + 1 for axis in axes))
+    assert np.array_equal(turn.apply(state, 2, OPS).ravel(), expected.ravel())
+    assert np.array_equal(turn.undo(expected, 2, OPS).ravel(), state)
+    assert 1 not in turn.sizes
+    assert not any(b == a + 1 for a, b in pairwise(turn.axes))
 
 
 @pytest.mark.parametrize("purpose", PURPOSES)
@@ -328,8 +346,9 @@ def test_a_turn_reads_and_writes_the_state_of_every_step(purpose, turns):
     )
     states = batch * sum(step.prefix * step.inner for step in plan.steps)
     assert slow.moving - fast.moving == pytest.approx(turns * 2 * 4 * states * (1e-6 - 0.5e-6), rel=1e-9)
-    assert all(step.unfolding.axes is None for step in plan.steps)  # the weights are views of the cores
-    assert workspace(plan, batch) == states
+    first, last = plan.steps  # the bond goes last, so that the second core is copied and the first is a view
+    assert first.unfolding.axes is None and last.unfolding.axes is not None
+    assert workspace(plan, batch) == states + last.rows * last.inner
 
 
 def test_saved_states_and_tiles_exclude_one_another():
