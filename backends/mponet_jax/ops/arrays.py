@@ -22,6 +22,8 @@ DTYPES: dict[str, Any] = {
 }
 #: JAX rounds float32 products to TF32 (or bfloat16 on a TPU) unless told not to.
 PRECISION = lax.Precision.HIGHEST
+#: Columns of a gradient that are few for XLA's products on a CPU.
+FEW_COLUMNS = 128
 
 
 class Ops:
@@ -37,9 +39,13 @@ class Ops:
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """``(m, k) @ (k, n)`` or ``(m, k) @ (p, k, n)``, in the narrower dtype of the two."""
+        a, b = _alike(a, b)
+        if _has_slow_gradient(a, b):
+            turned = lax.optimization_barrier(b.T)  # or XLA would turn it back
+            return lax.dot_general(a, turned, (((1,), (1,)), ((), ())), precision=PRECISION)
         # dot_general and einsum compile to the same or slower; an expanded batch copies the small
         # factor p times
-        return jnp.matmul(*_alike(a, b), precision=PRECISION)
+        return jnp.matmul(a, b, precision=PRECISION)
 
     def linear(self, a: Array, b: Array, bias: Array | None) -> Array:
         """``(m, k) @ (k, n) + (n)``."""
@@ -103,6 +109,18 @@ def _by_device(block: Callable[[Array], Array], inputs: Array, tile: int) -> Arr
     done: Array = lax.map(block, blocks.reshape(count, devices * size, width))
     done = done.reshape(count, devices, size, -1).swapaxes(0, 1).reshape(devices, count * size, -1)
     return done[:, :own].reshape(devices * own, -1)[:rows]
+
+
+def _has_slow_gradient(a: Array, b: Array) -> bool:
+    """Whether the gradient of ``b`` is computed much faster transposed.
+
+    XLA's products on a CPU take two to three times as long where the result has few columns and
+    many rows.  For few rows of ``a`` the copy of ``b`` would cost more than that.
+    """
+    if a.ndim != 2 or b.ndim != 2 or not isinstance(a.shape[0], int) or jax.default_backend() != "cpu":
+        return False
+    inner, columns = b.shape
+    return columns < inner <= a.shape[0] and columns <= FEW_COLUMNS
 
 
 def _alike(a: Array, b: Array) -> tuple[Array, Array]:
