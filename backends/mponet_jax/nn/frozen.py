@@ -48,13 +48,17 @@ class FrozenWeights(nnx.Module):
         is_table: bool = False,
     ) -> None:
         self.plans, self.trained, self._is_table = plans, tuple(trained), is_table
-        self._forms = nnx.List([nnx.List([Kept(array) for array in of]) for of in weights])
-        self._rows = nnx.List([Kept(array) for array in rows])
+        # attributes and no lists: nnx walks through every node of a model in every call
+        self._forms = tuple(tuple(f"weight{form}_{k}" for k in range(len(of))) for form, of in enumerate(weights))
+        self._rows = tuple(f"rows{k}" for k in range(len(rows)))
+        arrays = [*(array for of in weights for array in of), *rows]
+        for name, array in zip(self._names, arrays, strict=True):
+            setattr(self, name, Kept(array))
 
     @property
     def nbytes(self) -> int:
         """Bytes of all that is kept."""
-        return sum(kept[...].nbytes for kept in (*self._rows, *(one for of in self._forms for one in of)))
+        return sum(self._array(name).nbytes for name in self._names)
 
     def product(self, inputs: Array, bias: Array | None, padding: tuple[int, int] = (0, 0)) -> Array:
         """``inputs @ W + bias``, ``(batch, in_features)`` to ``(batch, out_features)``.
@@ -75,17 +79,26 @@ class FrozenWeights(nnx.Module):
 
     def weights(self, form: int, dtype: Any) -> list[Array]:
         """The weights of a form in the dtype of the computation."""
-        return [kept[...].astype(dtype) for kept in self._forms[form]]
+        return [self._array(name).astype(dtype) for name in self._forms[form]]
 
     def rows(self) -> list[Array]:
         """The cores of an embedding as a lookup reads them."""
-        return [kept[...] for kept in self._rows]
+        return [self._array(name) for name in self._rows]
 
     @property
     def table(self) -> Array | None:
         """The table of an embedding, where it is kept: it is the matrix of the output head."""
         whole = self._is_table and isinstance(self.plans, KeptPlans) and None in self.plans.forms
-        return self._forms[self.plans.forms.index(None)][0][...] if whole else None  # type: ignore[union-attr]
+        return self._array(f"weight{self.plans.forms.index(None)}_0") if whole else None  # type: ignore[union-attr]
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """The names of all that is kept."""
+        return *(name for of in self._forms for name in of), *self._rows
+
+    def _array(self, name: str) -> Array:
+        array: Array = getattr(self, name)[...]
+        return array
 
 
 def padded(inputs: Array, bias: Array | None, padding: tuple[int, int]) -> tuple[Array, Array | None]:
