@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations, product
-from math import prod
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +24,7 @@ from mponet.contraction.cost import (
     workspace,
 )
 from mponet.contraction.machine import Machine
-from mponet.contraction.merging import TURNED, group_shape, merge_splits, unfold_core
+from mponet.contraction.merging import TURNED, merge_splits, unfold_core
 from mponet.contraction.program import BasePlan
 from mponet.contraction.sweeps import SIDES, Floats, Integers, step_table
 from mponet.operators.shape import MPOShape
@@ -255,19 +254,17 @@ class _Spans(NamedTuple):
 @lru_cache(maxsize=64)
 def _spans(shape: MPOShape) -> _Spans:
     sites = range(shape.sites)
-    sizes = {span: group_shape(shape, *span) for span in combinations(range(shape.sites + 1), 2)}
-    elements = np.zeros((shape.sites + 1,) * 2)
-    for span, size in sizes.items():
-        elements[span] = prod(size)
-    splits, products = [], []
-    for (first, end), split in merge_splits(shape).items():
-        left, right = sizes[first, split], sizes[split, end]
-        splits.append((first, end, split))
-        products.append((prod(left[:3]), left[3], prod(right[1:])))
+    bonds = np.array(shape.bond_dims, float)
+    upto = np.cumprod([1.0, *(i * j for i, j in zip(shape.input_dims, shape.output_dims, strict=True))])
+    elements = np.triu(bonds[:, None] * upto / upto[:, None] * bonds, 1)
+    found = merge_splits(shape)
+    first, end = np.array(list(found), np.intp).reshape(-1, 2).T
+    split = np.array(list(found.values()), np.intp)
+    products = elements[first, split] / bonds[split], bonds[split], elements[split, end] / bonds[split]
+    splits = [(*span, between) for span, between in found.items()]
     copied = np.zeros((shape.sites, len(SIDES), len(FORMS)), np.bool_)
     for site, side, (form, plain) in product(sites, SIDES, enumerate(FORMS)):
         which = TURNED.get(side, side) if form == TURNED_FORM else side
-        unfolding = unfold_core(sizes[site, site + 1], which, plain)
+        unfolding = unfold_core(shape.core_shapes[site], which, plain)
         copied[site, SIDES.index(side), form] = unfolding.axes is not None
-    m, k, n = np.array(products, float).reshape(-1, 3).T
-    return _Spans(elements, splits, (m, k, n), copied)
+    return _Spans(elements, splits, products, copied)

@@ -50,16 +50,21 @@ class Sweeps(NamedTuple):
 @lru_cache(maxsize=32)
 def step_table(sites: int) -> StepTable:
     """The steps of any sweep of so many sites."""
-    steps: list[tuple[int, int, int, int, int]] = []
+    lefts, rights = np.triu_indices(sites + 1, 1)
+    inner = rights - lefts - 1  # sites at which an interval is split
+    ends = np.cumsum(2 * inner + 1)  # of each interval two steps for every split, then the last one
+    pair = np.repeat(np.arange(len(lefts)), inner)
+    offset = np.arange(len(pair)) - np.repeat(np.cumsum(inner) - inner, inner)
+    l, r = lefts[pair], rights[pair]  # noqa: E741 - as in the formulas
+    m, number = l + 1 + offset, (ends - 2 * inner - 1)[pair] + 2 * offset
+    steps = np.empty((int(ends[-1]), 5), np.intp)
+    steps[number] = np.stack([l, r, l, m, np.full_like(l, 0)], 1)
+    steps[number + 1] = np.stack([l, r, m, r, np.full_like(l, 1)], 1)
+    steps[ends - 1] = np.stack([lefts, rights, lefts, rights, np.full_like(lefts, 2)], 1)
     left, right = (np.zeros((sites + 1,) * 3, np.intp) for _ in range(2))
     last = np.zeros((sites + 1,) * 2, np.intp)
-    for l, r in combinations(range(sites + 1), 2):  # noqa: E741 - as in the formulas
-        for m in range(l + 1, r):
-            left[l, r, m], right[l, r, m] = len(steps), len(steps) + 1
-            steps += (l, r, l, m, 0), (l, r, m, r, 1)
-        last[l, r] = len(steps)
-        steps.append((l, r, l, r, 2))
-    return StepTable(np.array(steps), left, right, last)
+    left[l, r, m], right[l, r, m], last[lefts, rights] = number, number + 1, ends - 1
+    return StepTable(steps, left, right, last)
 
 
 @lru_cache(maxsize=128)
