@@ -285,9 +285,9 @@ DENSE_NETWORKS = """A training step of a dense network as mponet lowers it, over
 `benchmarks/plain_*.py`. The dropout masks, which a training draws ahead of time, are part of the
 lowered step. Memory is what training adds to the process."""
 BACKENDS = ("torch", "jax", "tensorflow")
-#: What docs/performance.sh measures, in the order of the page.
 #: Time of a frozen layer over that of the dense one, at most (docs/performance.md).
 INFERENCE_GOAL = 1.05
+#: What docs/performance.sh measures, in the order of the page.
 PUBLISHED = [
     Path(__file__).parent / "measured" / name
     for name in (
@@ -300,20 +300,8 @@ PUBLISHED = [
         "crossover.json",
         "plumbing.json",
         "parts.md",
-        "other-layers-torch.json",
     )
 ]
-#: The heading of files of another machine, whose names begin so.
-OTHER, ELSEWHERE = (
-    "other-",
-    """
-## On another processor
-
-    mponet bench layers --backend torch --patience 6
-
-An AMD EPYC, on which a dense product takes up to twice as long. It is newer than the rest of the
-page: training steps may save states.""",
-)
 PAGE = """# Measurements
 
 `docs/performance.sh` makes this page on two cores without an accelerator.
@@ -325,10 +313,6 @@ def page(files: Iterable[str | Path]) -> Iterator[str]:
     yield PAGE
     last = ""
     for file in files:
-        elsewhere = Path(file).name.startswith(OTHER)
-        if elsewhere and last != OTHER:
-            last = OTHER
-            yield ELSEWHERE
         text = Path(file).read_text(encoding="utf-8")
         if Path(file).suffix == ".md":
             yield f"\n{text.strip()}"
@@ -340,7 +324,7 @@ def page(files: Iterable[str | Path]) -> Iterator[str]:
             continue
         if not isinstance(found, dict) or found.get("bench") not in PAGES:
             sys.exit(f"{file} was not written by mponet bench; expected a file written with --json")
-        if found["bench"] != last and not elsewhere:
+        if found["bench"] != last:
             last = found["bench"]
             yield f"\n## {last.capitalize()}\n\n    mponet bench {last}\n\n{HEADS[last]}"
         yield from PAGES[found["bench"]](found)
