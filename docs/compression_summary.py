@@ -35,7 +35,8 @@ def balanced(found: Figures) -> str:
     return (
         f"On a language model, at a quarter of the weights and without healing, low rank is nearer in {nearer} of "
         f"{len(rows)} layers. It is an MPO with factors of one, so `compress` offers both and takes what is nearest; "
-        "with `heal=True` it offers balanced operators where low rank would keep fewer than 16 ranks."
+        "with `heal=True` it offers balanced operators where low rank would keep fewer than 16 ranks, "
+        "and splits at the window for convolutions."
     )
 
 

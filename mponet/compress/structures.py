@@ -78,7 +78,7 @@ def _low_rank(target: Target) -> Iterator[Layout]:
 
 
 def _balanced(target: Target) -> Iterator[Layout]:
-    if not _is_matrix(target):
+    if not is_matrix(target):
         return
     for sites in sorted({2, default_sites(target.in_features, target.out_features)}):
         inputs, outputs = factorize(target.in_features, sites), factorize(target.out_features, sites)
@@ -92,7 +92,7 @@ def _mpo(target: Target) -> Iterator[Layout]:
     The two sites have any pair of small factors at either end, or all inputs or all outputs at one
     site.
     """
-    if not _is_matrix(target):
+    if not is_matrix(target):
         return
     n, m = target.in_features, target.out_features
     for layout in _balanced(target):
@@ -123,7 +123,7 @@ def _window(target: Target) -> Iterator[Layout]:
         yield Layout("spatial", (size, *inner), (1, *outer))
 
 
-def _is_matrix(target: Target) -> bool:
+def is_matrix(target: Target) -> bool:
     """Whether a target is a plain matrix.
 
     A linear layer, a table, or a convolution whose window is one entry.

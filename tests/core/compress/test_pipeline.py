@@ -12,6 +12,7 @@ import pytest
 from core.compress.planted import calibrated, correlated, linear, network
 from mponet.compress import CompressConfig, CompressionPlan, LayerPlan, Override, fitted, make_plan
 from mponet.compress.after_healing import LEAST_RANK, offered_after_healing
+from mponet.compress.target import Target
 from mponet.errors import CheckpointError, CompressionError, ShapeError
 
 TARGETS, INPUTS, GRADIENTS = network()
@@ -279,6 +280,18 @@ def test_where_healing_follows_layers_of_small_rank_become_balanced_operators():
     wide, narrow = (plan.replaced[-1].layout for plan in plans)
     assert wide.structure != "balanced" and narrow.structure == "balanced"
     assert plans[0].replaced[0].layout == plans[1].replaced[0].layout
+
+
+def test_where_healing_follows_convolutions_of_small_rank_are_split_at_their_window():
+    sizes = {"kind": "convolution", "type_name": "Conv2d", "in_features": 9 * 64, "out_features": 64}
+    plain, pointwise = (
+        Target(name="conv", input_dims=dims, load=lambda: None, **sizes) for dims in ((3, 3, 64), (1, 1, 576))
+    )
+    families = ("low-rank", "mpo", "window")
+    assert offered_after_healing(plain, families, 0.9) == families
+    assert offered_after_healing(plain, families, 0.05) == ("mpo", "window")
+    assert offered_after_healing(plain, ("low-rank", "mpo"), 0.05) == ("low-rank", "mpo")
+    assert offered_after_healing(pointwise, families, 0.05) == ("balanced",)
 
 
 def test_what_the_user_names_is_offered_whether_healing_follows_or_not():
