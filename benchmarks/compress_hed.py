@@ -77,9 +77,7 @@ def photos():
     from sklearn.datasets import load_sample_images
 
     other = image.imread(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
-    *images, other = (
-        one[None, :, :, ::-1].astype(np.float32) - MEAN for one in [*load_sample_images().images, other]
-    )
+    *images, other = (one[None, :, :, ::-1].astype(np.float32) - MEAN for one in [*load_sample_images().images, other])
     middle = images[0].shape[2] // 2
     return [one[:, :, :middle] for one in images], [one[:, :, middle:] for one in images], [other]
 
