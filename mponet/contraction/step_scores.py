@@ -101,7 +101,8 @@ class StepScores(NamedTuple):
     def plans(self, steps: Integers, question: Question) -> tuple[Floats, Floats]:
         """Times and elements kept, ``(cuts, orders, tiles)``, of plans of these steps."""
         penalty = np.where(self.broadcast[steps[..., 0]], question.penalty, 1.0)
-        seconds = _sum_over(self.seconds, steps) * penalty[..., None]
+        seconds = _sum_over(self.seconds, steps)
+        seconds *= penalty[..., None]
         once = _sum_over(self.weight, steps)
         states = steps[..., self.first :]
         if self.saving:
@@ -112,7 +113,9 @@ class StepScores(NamedTuple):
             once = once + _sum_over(self.sums[1], steps)
         else:
             each = np.sort(self.state[states], -1)[..., -2:].sum(-1)
-        return seconds, once[..., None] + each[..., None] * self.rows
+        kept = each[..., None] * self.rows
+        kept += once[..., None]
+        return seconds, kept
 
     def _saved(self, steps: Integers) -> Floats:
         """Elements for a row of the batch, as in `mponet.contraction.cost.workspace`."""
@@ -126,9 +129,12 @@ class StepScores(NamedTuple):
 
 def _sum_over(values: Floats, steps: Integers) -> Floats:
     """The values of the steps, added up over the last axis of ``steps``."""
-    total = np.zeros(steps.shape[:-1] + values.shape[1:])
-    for place in range(steps.shape[-1]):  # faster than to take all and add up then
-        total += values.take(steps[..., place], 0)
+    if not steps.shape[-1]:
+        return np.zeros(steps.shape[:-1] + values.shape[1:])
+    total = values.take(steps[..., 0], 0)
+    more = np.empty_like(total)  # the same memory for all: the system gives large arrays page by page
+    for place in range(1, steps.shape[-1]):
+        total += values.take(steps[..., place], 0, out=more, mode="clip")
     return total
 
 
