@@ -23,7 +23,7 @@ DTYPES: dict[str, Any] = {
 #: JAX rounds float32 products to TF32 (or bfloat16 on a TPU) unless told not to.
 PRECISION = lax.Precision.HIGHEST
 #: Columns of a gradient that are few for XLA's products on a CPU.
-FEW_COLUMNS = 128
+_FEW_COLUMNS = 128
 
 
 class Ops:
@@ -120,7 +120,7 @@ def _has_slow_gradient(a: Array, b: Array) -> bool:
     if a.ndim != 2 or b.ndim != 2 or not isinstance(a.shape[0], int) or jax.default_backend() != "cpu":
         return False
     inner, columns = b.shape
-    return columns < inner <= a.shape[0] and columns <= FEW_COLUMNS
+    return columns < inner <= a.shape[0] and columns <= _FEW_COLUMNS
 
 
 def _alike(a: Array, b: Array) -> tuple[Array, Array]:
