@@ -267,8 +267,9 @@ def _slopes(
 
 
 def _forward(native: Any, batch: Array, masks: Any) -> Array:
-    floats = (leaf.dtype for leaf in jax.tree.leaves(nnx.state(native)) if jnp.issubdtype(leaf.dtype, jnp.floating))
-    dtype = next(floats)  # of a frozen model, too, which has no parameters that are trained
+    # a frozen model may have no parameters; statistics may be wider than parameters
+    leaves = jax.tree.leaves(nnx.state(native, nnx.Param)) or jax.tree.leaves(nnx.state(native))
+    dtype = next(leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating))
     with dropping(native, masks):
         return native(images(batch.astype(dtype)))  # type: ignore[no-any-return]
 

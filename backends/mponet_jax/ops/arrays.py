@@ -114,8 +114,8 @@ def _by_device(block: Callable[[Array], Array], inputs: Array, tile: int) -> Arr
 def _has_slow_gradient(a: Array, b: Array) -> bool:
     """Whether the gradient of ``b`` is computed much faster transposed.
 
-    XLA's products on a CPU take two to three times as long where the result has few columns and
-    many rows.  For few rows of ``a`` the copy of ``b`` would cost more than that.
+    XLA's products on a CPU are slow where the result has few columns and many rows.  For few rows
+    of ``a`` the copy of ``b`` would cost more than that.
     """
     if a.ndim != 2 or b.ndim != 2 or not isinstance(a.shape[0], int) or jax.default_backend() != "cpu":
         return False
