@@ -22,7 +22,8 @@ def freeze(model: Module, *, in_place: bool = False) -> tuple[Module, FreezeRepo
 
     The parameters of frozen layers are not trained.  ``train()``, `unfreeze`, loading a state dict
     and a recorded pass of parameters that require gradients end the freezing.  Numbers that are
-    written to a parameter in other ways are not seen.
+    written to a parameter in other ways are not seen by layers that keep weights.  A layer of low
+    rank keeps none: it multiplies by its cores as they are.
 
     Args:
         model: a module that holds layers of mponet, or such a layer.
@@ -50,7 +51,9 @@ def freeze(model: Module, *, in_place: bool = False) -> tuple[Module, FreezeRepo
         freeze_layer(layer, head=layer in heads)
         kept = layer.frozen
         words = "rows of its cores" if kept.plans is None else str(kept.plans)
-        found[name] = FrozenLayer(words, kept.nbytes, layer.shape.dense_parameters * layer.tensors[0].element_size())
+        found[name] = FrozenLayer(
+            words, kept.nbytes_beside(layer.tensors), layer.shape.dense_parameters * layer.tensors[0].element_size()
+        )
     return model, FreezeReport(found)
 
 

@@ -110,7 +110,9 @@ def cost(
     # a plan that is asked for by hand has a cost on every machine
     bandwidth = machine.transpose_bandwidth or machine.memory_bandwidth
     for number, step in enumerate(program.steps):
-        for sizes, times, moved in step_products(step, rows, purpose, gathering(step), recomputed=number < last):
+        for sizes, times, moved in step_products(
+            step, rows, purpose, gathering(step, machine), recomputed=number < last
+        ):
             products += tiles * machine.multiplying(sizes, times, itemsize)
             moving += tiles * machine.moving(moved * itemsize)
             calls += tiles
@@ -165,17 +167,13 @@ def workspace(plan: BasePlan, batch: int, *, purpose: Purpose = "forward", machi
     if plan.saves_states:
         made = [0] * (len(program.steps) - len(states)) + states  # 0 where the state is the inputs
         apart_sums = [
-            step.rows * step.inner * rows * step.prefix if apart(step.rows, step.inner, step.suffix) else 0
-            for step in program.steps
+            step.rows * step.inner * rows * step.prefix if apart(step, machine) else 0 for step in program.steps
         ]
         later = [*made[1:], 0]
         beside = max(after + max(own, total) for after, own, total in zip(later, made, apart_sums, strict=True))
         sums = sum(step.rows * step.inner for step in program.steps)
         return weights + sum(states) + beside + sums + 2 * reordered
-    sums = sum(
-        step.rows * step.inner * (rows * step.prefix if apart(step.rows, step.inner, step.suffix) else 1)
-        for step in program.steps
-    )
+    sums = sum(step.rows * step.inner * (rows * step.prefix if apart(step, machine) else 1) for step in program.steps)
     return weights + sum(states) + sums + 2 * reordered
 
 
@@ -224,16 +222,24 @@ def _fused(plan: Plan, batch: int, purpose: Purpose, itemsize: int, machine: Mac
     return Cost(merging, products, kernels * machine.moving(size), calls * machine.call_overhead)
 
 
-def apart(rows: Any, inner: Any, suffix: Any) -> Any:
-    """Whether sums over a broadcast product are cheaper for each product than with copies."""
-    return (suffix > 1) & (rows * inner <= 8 * suffix * (rows + inner))
+def apart(step: StepSizes, machine: Machine) -> Any:
+    """Whether sums over a broadcast product are cheaper for each product than with copies.
+
+    Of each step, for arrays of sizes.
+    """
+    return is_apart(step.rows, step.inner, step.suffix, machine.apart_limit)
 
 
-def gathering(step: Step) -> Gathering:
+def is_apart(rows: Any, inner: Any, suffix: Any, limit: float) -> Any:
+    """`apart` by the sizes of a step and the limit of a machine."""
+    return (suffix > 1) & (rows * inner <= limit * suffix * (rows + inner))
+
+
+def gathering(step: Step, machine: Machine) -> Gathering:
     """How the gradient of a step's weight adds up."""
     if step.suffix == 1:
         return "plain"
-    return "apart" if apart(step.rows, step.inner, step.suffix) else "joined"
+    return "apart" if apart(step, machine) else "joined"
 
 
 def step_products(

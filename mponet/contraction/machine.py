@@ -52,6 +52,9 @@ class Machine:
             (`mponet.contraction.plan`); 0 where broadcast products are fast, and none has to be.
         saved_moves: how often a state that is saved for the backward pass is moved in addition to
             what products read and write; 0 where sweeps save none.
+        apart_limit: the sum over a broadcast product for the gradient of its weight is taken for
+            each product apart while that makes at most this many times the numbers of the state and
+            its gradient; beyond, both are copied into the order of one product.
     """
 
     flops: float = 1.7e11
@@ -68,6 +71,7 @@ class Machine:
     kernel_flops: float = 0.0
     transpose_bandwidth: float = 0.0
     saved_moves: float = 1.0
+    apart_limit: float = 8.0
 
     @overload
     def moving(self, size: float) -> float: ...
@@ -120,7 +124,8 @@ _COMPILED = replace(DEFAULT_COSTS, cache_bandwidth=4e10, training_memory_share=1
 #: less than half of that as rows are laid out here.  A transposed state costs hardly more than it
 #: takes to read it in JAX, which would transpose it twice for a broadcast product.  States that are
 #: saved are moved once more in PyTorch; XLA copies them besides. TensorFlow finds equal products in
-#: a graph and takes them once, so that states are saved in a sweep without tiles in any case.
+#: a graph and takes them once, so that states are saved in a sweep without tiles in any case.  It
+#: takes fresh memory for every result, so that sums apart are worth little.
 DEFAULTS: Mapping[str, Machine] = {
     "torch": DEFAULT_COSTS,
     "torch-cuda": _GPU,
@@ -144,11 +149,12 @@ DEFAULTS: Mapping[str, Machine] = {
         cache_bytes=1 << 23,
         call_overhead=1.6e-4,
         saved_moves=2.0,
+        apart_limit=0.75,
     ),
 }
-#: What is taken from `DEFAULTS` however the rest is measured: kernels, turns and saved states,
-#: which the samples of a fit have not.
-_UNMEASURED = ("kernel_flops", "transpose_bandwidth", "saved_moves")
+#: What is taken from `DEFAULTS` however the rest is measured: kernels, turns, saved states and
+#: how gradients add up, which the samples of a fit have not.
+_UNMEASURED = ("kernel_flops", "transpose_bandwidth", "saved_moves", "apart_limit")
 VARIABLE = "MPONET_CACHE"
 #: No machine has constants beyond these: seconds, bytes, and either per second.
 LEAST, MOST = 1e-12, 1e20

@@ -186,6 +186,8 @@ class Program:
         steps: the products with the batch, in order.
         input_order: of a row of the inputs before the first step; None where it is in order.
         output_order: of a row after the last step; None where it is in order.
+        merges_nothing: whether each weight is a tensor as it lies in memory, neither multiplied nor
+            copied, as those of low rank are.
     """
 
     in_features: int
@@ -195,6 +197,11 @@ class Program:
     steps: tuple[Step, ...]
     input_order: Transposition | None = None
     output_order: Transposition | None = None
+    merges_nothing: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        in_place = all(step.unfolding is None or step.unfolding.axes is None for step in self.steps)
+        object.__setattr__(self, "merges_nothing", not self.products and in_place)  # asked for at every call
 
     @property
     def orders(self) -> tuple[Transposition, ...]:

@@ -17,6 +17,7 @@ from mponet.contraction.cost import (
     Purpose,
     apart,
     count_transpositions,
+    is_apart,
     layout_seconds,
     predict,
     product_seconds,
@@ -156,11 +157,11 @@ def step_scores(
     batch = max(question.batch, 1)
     rows = np.array([min(batch, tile or batch) for tile in tiles], float)
     loops = np.ceil(batch / rows)
-    joins = apart(steps.rows, steps.inner, steps.suffix)
+    joins = apart(steps, machine)
     forms = np.full(len(table), TURNED_FORM) if transposed else (steps.suffix == 1).astype(np.intp)
     merging, weight = _merging(shape, forms, question, MERGES_SAVING if saving else MERGES[purpose])
     seconds = np.repeat(merging[:, None], len(rows), 1)
-    for gathering, recomputed, chosen, some in _kinds(shape, transposed=transposed, saving=saving):
+    for gathering, recomputed, chosen, some in _kinds(shape, machine.apart_limit, transposed=transposed, saving=saving):
         for sizes, times, moved in step_products(some, rows, purpose, gathering, recomputed=recomputed):
             once = machine.multiplying(sizes, times, itemsize) + machine.moving(moved * itemsize)
             seconds[chosen] += loops * (once + machine.call_overhead)
@@ -179,10 +180,12 @@ def step_scores(
 
 
 @lru_cache(maxsize=128)
-def _kinds(shape: MPOShape, *, transposed: bool, saving: bool) -> list[tuple[Gathering, bool, Integers, _Steps]]:
+def _kinds(
+    shape: MPOShape, limit: float, *, transposed: bool, saving: bool
+) -> list[tuple[Gathering, bool, Integers, _Steps]]:
     """The steps that run alike: how, whether again for gradients, which, and their sizes."""
     steps = _sizes(shape, transposed=transposed)
-    joins = apart(steps.rows, steps.inner, steps.suffix)
+    joins = is_apart(steps.rows, steps.inner, steps.suffix, limit)
     is_again = (step_table(shape.sites).steps[:, 4] != SIDES.index("last")) & (not saving)
     gatherings: tuple[tuple[Gathering, NDArray[np.bool_]], ...] = (
         ("plain", steps.suffix == 1),

@@ -12,6 +12,7 @@ from math import inf
 from typing import Any
 
 from mponet.contraction.cost import dense, predict
+from mponet.contraction.machine import Machine
 from mponet.contraction.planner import FINALISTS, ITEMSIZE, PlanningContext, PlanRequest, mode, timed
 from mponet.contraction.program import BasePlan
 from mponet.contraction.search import AnyPlan, Shape
@@ -34,6 +35,11 @@ MARGIN = 0.8
 MANY_ROWS, MANY_MARGIN = 512, 0.875
 #: A sweep that is kept anyway is used where it takes up to this much longer than the best sweep.
 SLACK = 1.1
+#: An operator that is nothing but plain products with its tensors as they are, as low rank is, runs
+#: them on a processor for every size of batch, if they have at most this share of the matrix's
+#: multiplications and the matrix has so many entries.  Nothing is kept then.  Measured in PyTorch:
+#: at 0.8 never more than 1.02 times `torch.nn.Linear`, at 0.9 up to 1.13 times.
+PLAIN_SHARE, PLAIN_WEIGHTS = 0.85, 1 << 16
 #: Candidates of the cost model that are looked at.
 CANDIDATES = 12
 #: Weights that are only read come this much faster from the last cache than states that are
@@ -87,6 +93,8 @@ def kept_plans(shape: Shape, whole: BasePlan, dtype: str, context: PlanningConte
 @lru_cache(maxsize=1024)
 def _kept_plans(shape: Shape, whole: BasePlan, dtype: str, context: PlanningContext, how: str) -> KeptPlans:
     machine = replace(context.machine(dtype), kernel_flops=0.0)
+    if how == "model" and not context.device and (plain := _plain(shape, machine)) is not None:
+        return KeptPlans((plain,), ((0, plain),) * len(ROWS))
     forms: list[AnyPlan | None] = []
     choices = []
     for rows in ROWS:
@@ -161,6 +169,19 @@ class FreezeReport:
             f"{count} layer{'' if count == 1 else 's'} frozen, {whole} with {'its' if whole == 1 else 'their'} matrix; "
             f"{self.nbytes / 1e6:.1f} MB kept, dense weights have {dense_bytes / 1e6:.1f} MB"
         )
+
+
+def _plain(shape: Shape, machine: Machine) -> AnyPlan | None:
+    """The plan of an operator that has few plain products with its tensors; None of any other."""
+    if shape.dense_parameters < PLAIN_WEIGHTS:
+        return None
+    for plan in PlanRequest(shape, UNKNOWN, machine=machine).ranked("inference", CANDIDATES):
+        steps = plan.steps
+        plain = all(step.prefix == step.suffix == 1 and step.transposition is None for step in steps)
+        if plain and plan.program.merges_nothing and not plan.program.orders:
+            few = plan.sweep_multiplications <= PLAIN_SHARE * shape.dense_parameters
+            return plan.with_tile(None) if few else None
+    return None
 
 
 def _predicted(request: PlanRequest) -> dict[AnyPlan | None, float]:

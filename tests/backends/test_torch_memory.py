@@ -121,6 +121,9 @@ def test_weights_kept_of_any_plan_share_no_memory_with_scratch_or_tensors(shape,
                 )
             used = {value.untyped_storage().data_ptr() for value in vars(arrays._local).values()}
             used |= {core.untyped_storage().data_ptr() for core in cores}
+            if plan.program.merges_nothing:
+                assert cache._kept is None
+                continue
             for _, weights in cache._kept.weights:
                 assert not used & {weight.untyped_storage().data_ptr() for weight in weights}
 
@@ -195,6 +198,19 @@ def test_alternating_batches_keep_the_weights_of_a_few_plans(monkeypatch):
     cores[0].mul_(2.0)
     cache.weights(plans[0], cores, merge)
     assert len(cache) == 1
+
+
+@pytest.mark.parametrize("rows", [1, 6, 700])
+def test_where_nothing_is_merged_nothing_is_kept(rows):
+    torch.manual_seed(0)
+    layer, inputs = MPOLinear((64, 1), (1, 48), 4, dtype=DOUBLE).eval(), torch.randn(rows, 64, dtype=DOUBLE)
+    with torch.no_grad():
+        assert layer.plans(rows).forward.program.merges_nothing
+        for _ in range(2):
+            expected = inputs @ (layer.core1.reshape(64, 4) @ layer.core2.reshape(4, 48)) + layer.bias
+            torch.testing.assert_close(layer(inputs), expected, rtol=1e-12, atol=1e-12)
+            layer.core1.data.mul_(2.0)  # no version of a tensor counts this write
+    assert len(layer._kept) == 0
 
 
 def test_what_is_kept_stays_with_the_layer():

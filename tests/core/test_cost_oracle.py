@@ -150,7 +150,7 @@ def test_a_step_is_run_as_often_as_its_purpose_asks(mpo, purpose, recomputed):
     times = {"inference": 1, "forward": 1, "training": 4 if recomputed else 3}[purpose]
     for plan in candidates(mpo.shape):
         for step in plan.steps:
-            found = list(step_products(step, 7, purpose, gathering(step), recomputed=recomputed))
+            found = list(step_products(step, 7, purpose, gathering(step, ARITHMETIC), recomputed=recomputed))
             assert Counter(count * prod(sizes) for sizes, count, _ in found) == {7 * step.multiplications: times}
 
 

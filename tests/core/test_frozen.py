@@ -93,3 +93,24 @@ def test_a_convolution_keeps_its_dense_kernel_unless_steps_are_faster_for_every_
     assert len(kept_conv_plan(small, window, "float32", CONTEXT).steps) == 1
     large = ConvShape.from_sizes(512, 512, (3, 3), 16, structure="kernel")
     assert len(kept_conv_plan(large, window, "float32", CONTEXT).steps) > 1
+
+
+@pytest.mark.parametrize("rank", [1, 100, 350])
+def test_plain_products_with_the_tensors_themselves_serve_every_batch(rank):
+    shape = MPOShape.from_factors((576, 1), (1, 1536), rank)
+    plans = kept(shape)
+    (plan,) = plans.forms
+    assert plan.program.merges_nothing and plan.sweep_multiplications <= frozen.PLAIN_SHARE * shape.dense_parameters
+    assert {plans.choose(rows) for rows in (1, 64, 10**6, None)} == {(0, plan)}
+
+
+@pytest.mark.parametrize(("factors", "rank"), [(((576, 1), (1, 1536)), 400), (((128, 1), (1, 128)), 16)])
+def test_too_many_or_too_small_plain_products_are_compared_with_the_matrix(factors, rank):
+    assert frozen._plain(MPOShape.from_factors(*factors, rank), CONTEXT.machine("float32")) is None
+
+
+def test_a_device_compares_plain_products_with_the_matrix():
+    shape = MPOShape.from_factors((576, 1), (1, 576), 230)
+    there = PlanningContext("torch", dict, timed, device="cuda")
+    assert str(kept(shape)) == "sweep cores 1 > 2"
+    assert None in kept_plans(shape, rebuilt(shape), "float32", there).forms

@@ -67,13 +67,14 @@ def test_every_constant_matters_to_some_sample(name):
     assert min(move.max() for move in moves) > 0.05
 
 
-def test_all_constants_but_sizes_of_caches_the_room_kernels_turns_and_saved_states_are_fitted():
+def test_all_constants_but_sizes_of_caches_the_room_kernels_turns_saved_states_and_sums_are_fitted():
     assert {field.name for field in fields(Machine)} - set(CONSTANTS) == {
         "cache_bytes",
         "llc_bytes",
         "training_memory_share",
         "forward_memory_share",
         "saved_moves",
+        "apart_limit",
         "kernel_flops",
         "transpose_bandwidth",
     }
@@ -96,9 +97,8 @@ def test_off_is_the_factor(factor):
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda m: f"{m.flops:.0e} {m.call_overhead:.0e}")
 def test_constants_are_found_again(machine):
-    found = fit(
-        SAMPLES, times(machine), replace(DEFAULT_COSTS, cache_bytes=machine.cache_bytes, llc_bytes=machine.llc_bytes)
-    )
+    usual = {name: getattr(machine, name) for name in ("cache_bytes", "llc_bytes", "apart_limit")}
+    found = fit(SAMPLES, times(machine), replace(DEFAULT_COSTS, **usual))
     for name in CONSTANTS:
         assert getattr(found, name) == pytest.approx(getattr(machine, name), rel=0.03), name
     assert (found.cache_bytes, found.llc_bytes) == (machine.cache_bytes, machine.llc_bytes)

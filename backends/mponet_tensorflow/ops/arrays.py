@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mponet.contraction.cost import apart
+from mponet.contraction.cost import is_apart
+from mponet.contraction.machine import DEFAULTS
 from mponet.contraction.ops import Body
 from mponet.errors import BackendError
 
@@ -58,6 +59,8 @@ DTYPES = {
     "bfloat16": tf.bfloat16,
     "float16": tf.float16,
 }
+#: Sums over broadcast products are taken apart up to here, as plans reckon with.
+APART_LIMIT = DEFAULTS["tensorflow"].apart_limit
 
 
 class Ops:
@@ -91,11 +94,12 @@ class Ops:
         """``total`` plus ``a.T @ b``, or for three axes ``sum_p a[p] @ b[p].T``."""
         if len(a.shape) == 2:
             product = tf.matmul(a, b, transpose_a=True)
-        elif a.dtype.size >= 4 and apart(a.shape[1], b.shape[1], a.shape[2]):
+        elif a.dtype.size >= 4 and is_apart(a.shape[1], b.shape[1], a.shape[2], APART_LIMIT):
             product = tf.reduce_sum(tf.matmul(a, b, transpose_b=True), 0)  # wants no copies of ``a`` and ``b``
         else:
-            across, down = (tf.reshape(tf.transpose(x, (1, 0, 2)), (x.shape[1], -1)) for x in (a, b))
-            product = tf.matmul(across, down, transpose_b=True)
+            # rows of a and b side by side: twice as fast as their columns
+            across, down = (tf.reshape(tf.transpose(x, (0, 2, 1)), (-1, x.shape[1])) for x in (a, b))
+            product = tf.matmul(across, down, transpose_a=True)
         return product if total is None else total + product
 
     def finalize(self, total: Array, like: Array) -> Array:

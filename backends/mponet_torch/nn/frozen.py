@@ -35,7 +35,8 @@ class FrozenWeights(nn.Module):
         weights: of each form that the plans name.
         rows: the cores of an embedding as a lookup reads them.
         trained: which parameters of the layer were trained before.
-        in_line: whether the weights are those of linear layers one after another, ``(out, in)``.
+        in_line: whether the weights are those of linear layers one after another, ``(out, in)``,
+            whose numbers lie as ``(in, out)``: for one row that is up to twice as fast.
     """
 
     def __init__(
@@ -56,10 +57,10 @@ class FrozenWeights(nn.Module):
         for name, array in arrays.items():
             self.register_buffer(name, array, persistent=False)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all that is kept."""
-        return sum(array.nbytes for array in self.buffers())
+    def nbytes_beside(self, tensors: Sequence[Array]) -> int:
+        """Bytes of what is kept and does not lie in the memory of these tensors."""
+        own = {tensor.untyped_storage().data_ptr() for tensor in tensors}
+        return sum(array.nbytes for array in self.buffers() if array.untyped_storage().data_ptr() not in own)
 
     def product(self, inputs: Array, bias: Array | None, padding: tuple[int, int] = (0, 0)) -> Array:
         """``inputs @ W + bias``, ``(batch, in_features)`` to ``(batch, out_features)``.
@@ -159,16 +160,31 @@ def _frozen(layer: Any, head: bool, trained: Sequence[str]) -> FrozenWeights:
         if None in plans.forms:  # the table is there, and its rows need no products
             rows = []
     weights = [
-        [layer._dense_weight().contiguous()]
-        if plan is None
-        else [weight.clone(memory_format=torch.contiguous_format) for weight in execute.weights_of(plan, tensors, OPS)]
+        [_matrix(layer, head)] if plan is None else _contiguous(execute.weights_of(plan, tensors, OPS), tensors)
         for plan in plans.forms
     ]
     padded_operator = head or any(getattr(layer, "padding", ()))
     in_line = _is_in_line(plans, padded_operator)
     if in_line and plans.forms != (None,):
-        weights = [[weight.T.contiguous() for weight in weights[0]]]
+        weights = [[weight.T for weight in weights[0]]]
     return FrozenWeights(plans, weights, rows, trained, in_line)
+
+
+def _matrix(layer: Any, head: bool) -> Array:
+    """The dense weight ``(out, in)``, the rows of a head's table in one piece for lookups."""
+    weight: Array = layer._dense_weight()
+    return weight.contiguous() if head else weight.T.contiguous().T
+
+
+def _contiguous(weights: Sequence[Array], tensors: Sequence[Array]) -> list[Array]:
+    """Weights in one piece each: views of the tensors where nothing is merged, else copies."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in tensors}
+    return [
+        weight.contiguous()
+        if weight.untyped_storage().data_ptr() in own
+        else weight.clone(memory_format=torch.contiguous_format)
+        for weight in weights
+    ]
 
 
 def _is_in_line(plans: KeptPlans, padded: bool) -> bool:

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch._C import _functorch
 
-from mponet.contraction.cost import apart
+from mponet.contraction.cost import is_apart
+from mponet.contraction.machine import DEFAULTS
 from mponet.contraction.ops import Body
 from mponet.errors import BackendError
 
@@ -21,6 +22,8 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+#: Sums over broadcast products are taken apart up to here, as plans reckon with.
+APART_LIMIT = DEFAULTS["torch"].apart_limit
 
 
 class Ops:
@@ -89,6 +92,10 @@ class Ops:
 class InPlace(Ops):
     """The same, written in place: for numbers that nothing differentiates, traces or maps."""
 
+    def reshape(self, array: Array, shape: tuple[int, ...]) -> Array:
+        """The array with another shape; itself where it has that shape, to save a view."""
+        return array if array.shape == shape else array.reshape(shape)
+
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """``(m, k) @ (k, n)`` or ``(m, k) @ (p, k, n)``."""
         if b.ndim == 2:
@@ -108,7 +115,7 @@ class InPlace(Ops):
             return super().accumulate_gradient(total, a, b)
         if a.ndim == 2:
             return torch.mm(a.T, b) if total is None else total.addmm_(a.T, b)
-        if not apart(a.shape[1], b.shape[1], a.shape[2]):
+        if not is_apart(a.shape[1], b.shape[1], a.shape[2], APART_LIMIT):
             return _across(a, b) if total is None else total.add_(_across(a, b))
         if total is None:
             return torch.bmm(a, b.mT)

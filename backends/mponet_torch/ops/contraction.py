@@ -61,7 +61,9 @@ def apply(
     if recorded:
         return _recorded(plans, inputs, bias, *tensors)
     with torch.no_grad():  # no gradient is asked for: an autograd function costs more than a small layer
-        if cache is not None and cache.keeps(tensors):
+        # where nothing is merged, to compare the tensors with those of the last call would take
+        # longer than to use them
+        if cache is not None and not plans.forward.program.merges_nothing and cache.keeps(tensors):
             weights = cache.weights(plans.inference, tensors, weights_of)
             return sweep(plans.inference, weights, inputs, bias)
         return sweep(plans.forward, weights_of(plans.forward, tensors), inputs, bias)
