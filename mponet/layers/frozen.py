@@ -37,8 +37,8 @@ MANY_ROWS, MANY_MARGIN = 512, 0.875
 SLACK = 1.1
 #: An operator that is nothing but plain products with its tensors as they are, as low rank is, runs
 #: them on a processor for every size of batch, if they have at most this share of the matrix's
-#: multiplications and the matrix has so many entries.  PyTorch keeps nothing then.  Measured there:
-#: at 0.8 never more than 1.02 times `torch.nn.Linear`, at 0.9 up to 1.13 times.
+#: multiplications, and the matrix so many entries: then they are no slower than the dense layer
+#: (`benchmarks/compress_speed.py` at keep 0.8).  PyTorch keeps nothing for them.
 PLAIN_SHARE, PLAIN_WEIGHTS = 0.85, 1 << 16
 #: Candidates of the cost model that are looked at.
 CANDIDATES = 12

@@ -64,7 +64,7 @@ def test_every_parameter_comes_back(name, tmp_path):
     assert same(small, loaded)
     inputs = batch(small)
     with torch.no_grad():
-        # equal parameters that lie at other places of a cache line, as a file gives them, move the last bit
+        # parameters of a file lie at other places of a cache line, which moves the last bit
         torch.testing.assert_close(loaded(**inputs).logits, small(**inputs).logits, rtol=1e-5, atol=1e-6)
     loaded.save_pretrained(tmp_path / "again")
     assert same(small, type(model).from_pretrained(tmp_path / "again"))

@@ -35,8 +35,7 @@ class FrozenWeights(nn.Module):
         weights: of each form that the plans name.
         rows: the cores of an embedding as a lookup reads them.
         trained: which parameters of the layer were trained before.
-        in_line: whether the weights are those of linear layers one after another, ``(out, in)``,
-            whose numbers lie as ``(in, out)``: for one row that is up to twice as fast.
+        in_line: whether the weights are those of linear layers one after another, ``(out, in)``.
     """
 
     def __init__(
@@ -160,20 +159,17 @@ def _frozen(layer: Any, head: bool, trained: Sequence[str]) -> FrozenWeights:
         if None in plans.forms:  # the table is there, and its rows need no products
             rows = []
     weights = [
-        [_matrix(layer, head)] if plan is None else _contiguous(execute.weights_of(plan, tensors, OPS), tensors)
+        [layer._dense_weight().contiguous()]
+        if plan is None
+        else _contiguous(execute.weights_of(plan, tensors, OPS), tensors)
         for plan in plans.forms
     ]
     padded_operator = head or any(getattr(layer, "padding", ()))
     in_line = _is_in_line(plans, padded_operator)
     if in_line and plans.forms != (None,):
+        # views of what lies as (in, out), as cores do; for one row that is faster than (out, in)
         weights = [[weight.T for weight in weights[0]]]
     return FrozenWeights(plans, weights, rows, trained, in_line)
-
-
-def _matrix(layer: Any, head: bool) -> Array:
-    """The dense weight ``(out, in)``, the rows of a head's table in one piece for lookups."""
-    weight: Array = layer._dense_weight()
-    return weight.contiguous() if head else weight.T.contiguous().T
 
 
 def _contiguous(weights: Sequence[Array], tensors: Sequence[Array]) -> list[Array]:
