@@ -15,14 +15,14 @@ The same texts, without healing. *Tied* compresses the table of 49152 x 576, whi
 and the head, with the linear layers, at the same share of all of them; *corrected* measures the
 loss of groups of layers on 2048 of the calibration tokens and shares the budget again. *Network* is
 the share of all weights. Seconds to calibrate and to compress (threads: {found["threads"]}), beside
-other work, and the process' largest memory.
+other work, none for a run that was paused, and the process' largest memory.
 """
     dense = found["cells"]["dense"]["perplexity"]
     yield from table("keep", "way", "network", *dense, "seconds", "GiB")
     yield cells("1", "dense", "1", *(f"{value:.2f}" for value in dense.values()), "", "")
     for name, row in found["cells"].items():
         if name != "dense":
-            seconds = sum(row["seconds"].values()) + row["calibration_seconds"]
+            seconds = sum(row["seconds"].values()) + row["calibration_seconds"] if "seconds" in row else None
             texts = (f"{value:.2f}" for value in row["perplexity"].values())
             way = name.partition(" ")[2].replace("correct", "corrected")
             yield cells(
@@ -30,7 +30,7 @@ other work, and the process' largest memory.
                 way,
                 f"{row['network']:.3f}",
                 *texts,
-                f"{seconds:.0f}",
+                "" if seconds is None else f"{seconds:.0f}",
                 f"{row['gigabytes']:.1f}",
             )
 

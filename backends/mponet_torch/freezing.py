@@ -51,9 +51,7 @@ def freeze(model: Module, *, in_place: bool = False) -> tuple[Module, FreezeRepo
         freeze_layer(layer, head=layer in heads)
         kept = layer.frozen
         words = "rows of its cores" if kept.plans is None else str(kept.plans)
-        found[name] = FrozenLayer(
-            words, kept.nbytes_beside(layer.tensors), layer.shape.dense_parameters * layer.tensors[0].element_size()
-        )
+        found[name] = FrozenLayer(words, kept.nbytes, layer.shape.dense_parameters * layer.tensors[0].element_size())
     return model, FreezeReport(found)
 
 

@@ -24,7 +24,7 @@ from mponet.contraction.graph_search import path
 from mponet.contraction.planner import PlanSet
 from mponet.contraction.search import candidates
 from mponet.operators.shape import MPOShape
-from mponet_torch import MPOLinear, NetworkLinear
+from mponet_torch import MPOLinear, NetworkLinear, freeze
 from mponet_torch.ops import arrays
 from mponet_torch.ops.contraction import apply, records_as_much
 from mponet_torch.ops.kept import WeightCache
@@ -211,6 +211,18 @@ def test_where_nothing_is_merged_nothing_is_kept(rows):
             torch.testing.assert_close(layer(inputs), expected, rtol=1e-12, atol=1e-12)
             layer.core1.data.mul_(2.0)  # no version of a tensor counts this write
     assert len(layer._kept) == 0
+
+
+def test_a_frozen_layer_of_low_rank_keeps_its_cores_alone():
+    layer = MPOLinear((576, 1), (1, 576), 100, dtype=DOUBLE)
+    model, report = freeze(torch.nn.Sequential(layer))
+    assert report.nbytes == 0 and "0.0 MB kept" in str(report)
+    held = {core.untyped_storage().data_ptr() for core in model[0].cores}
+    assert {weight.untyped_storage().data_ptr() for weight in model[0].frozen.buffers()} == held
+    inputs = torch.randn(3, 576, dtype=DOUBLE)
+    torch.testing.assert_close(model(inputs), layer(inputs).detach(), rtol=1e-12, atol=1e-12)
+    half = model.to(torch.float32)  # parameters and buffers are cast apart
+    torch.testing.assert_close(half(inputs.float()), layer(inputs).detach().float(), rtol=1e-4, atol=1e-4)
 
 
 def test_what_is_kept_stays_with_the_layer():

@@ -60,7 +60,7 @@ DTYPES = {
     "float16": tf.float16,
 }
 #: Sums over broadcast products are taken apart up to here, as plans reckon with.
-APART_LIMIT = DEFAULTS["tensorflow"].apart_limit
+_APART_LIMIT = DEFAULTS["tensorflow"].apart_limit
 
 
 class Ops:
@@ -94,7 +94,7 @@ class Ops:
         """``total`` plus ``a.T @ b``, or for three axes ``sum_p a[p] @ b[p].T``."""
         if len(a.shape) == 2:
             product = tf.matmul(a, b, transpose_a=True)
-        elif a.dtype.size >= 4 and is_apart(a.shape[1], b.shape[1], a.shape[2], APART_LIMIT):
+        elif a.dtype.size >= 4 and is_apart(a.shape[1], b.shape[1], a.shape[2], _APART_LIMIT):
             product = tf.reduce_sum(tf.matmul(a, b, transpose_b=True), 0)  # wants no copies of ``a`` and ``b``
         else:
             # rows of a and b side by side: twice as fast as their columns

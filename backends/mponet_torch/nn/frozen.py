@@ -36,6 +36,7 @@ class FrozenWeights(nn.Module):
         rows: the cores of an embedding as a lookup reads them.
         trained: which parameters of the layer were trained before.
         in_line: whether the weights are those of linear layers one after another, ``(out, in)``.
+        tensors: of the layer; weights that lie in their memory are not counted as kept.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class FrozenWeights(nn.Module):
         rows: Sequence[Array] = (),
         trained: Sequence[str] = (),
         in_line: bool = False,
+        tensors: Sequence[Array] = (),
     ) -> None:
         super().__init__()
         self.plans, self.trained, self.in_line = plans, tuple(trained), in_line
@@ -53,13 +55,15 @@ class FrozenWeights(nn.Module):
         arrays = dict(zip(self._rows, rows, strict=True))
         for names, of in zip(self._forms, weights, strict=True):
             arrays |= dict(zip(names, of, strict=True))
+        own = _memory(tensors)
+        self._borrowed = {name for name, array in arrays.items() if array.untyped_storage().data_ptr() in own}
         for name, array in arrays.items():
             self.register_buffer(name, array, persistent=False)
 
-    def nbytes_beside(self, tensors: Sequence[Array]) -> int:
-        """Bytes of what is kept and does not lie in the memory of these tensors."""
-        own = {tensor.untyped_storage().data_ptr() for tensor in tensors}
-        return sum(array.nbytes for array in self.buffers() if array.untyped_storage().data_ptr() not in own)
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all that is kept beside the layer's tensors."""
+        return sum(array.nbytes for name, array in self.named_buffers() if name not in self._borrowed)
 
     def product(self, inputs: Array, bias: Array | None, padding: tuple[int, int] = (0, 0)) -> Array:
         """``inputs @ W + bias``, ``(batch, in_features)`` to ``(batch, out_features)``.
@@ -169,18 +173,23 @@ def _frozen(layer: Any, head: bool, trained: Sequence[str]) -> FrozenWeights:
     if in_line and plans.forms != (None,):
         # views of what lies as (in, out), as cores do; for one row that is faster than (out, in)
         weights = [[weight.T for weight in weights[0]]]
-    return FrozenWeights(plans, weights, rows, trained, in_line)
+    return FrozenWeights(plans, weights, rows, trained, in_line, tensors)
 
 
 def _contiguous(weights: Sequence[Array], tensors: Sequence[Array]) -> list[Array]:
     """Weights in one piece each: views of the tensors where nothing is merged, else copies."""
-    own = {tensor.untyped_storage().data_ptr() for tensor in tensors}
+    own = _memory(tensors)
     return [
         weight.contiguous()
         if weight.untyped_storage().data_ptr() in own
         else weight.clone(memory_format=torch.contiguous_format)
         for weight in weights
     ]
+
+
+def _memory(tensors: Sequence[Array]) -> set[int]:
+    """Where tensors lie."""
+    return {tensor.untyped_storage().data_ptr() for tensor in tensors}
 
 
 def _is_in_line(plans: KeptPlans, padded: bool) -> bool:

@@ -23,7 +23,7 @@ DTYPES = {
     "float16": torch.float16,
 }
 #: Sums over broadcast products are taken apart up to here, as plans reckon with.
-APART_LIMIT = DEFAULTS["torch"].apart_limit
+_APART_LIMIT = DEFAULTS["torch"].apart_limit
 
 
 class Ops:
@@ -115,7 +115,7 @@ class InPlace(Ops):
             return super().accumulate_gradient(total, a, b)
         if a.ndim == 2:
             return torch.mm(a.T, b) if total is None else total.addmm_(a.T, b)
-        if not is_apart(a.shape[1], b.shape[1], a.shape[2], APART_LIMIT):
+        if not is_apart(a.shape[1], b.shape[1], a.shape[2], _APART_LIMIT):
             return _across(a, b) if total is None else total.add_(_across(a, b))
         if total is None:
             return torch.bmm(a, b.mT)
