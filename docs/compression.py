@@ -150,7 +150,9 @@ def language_model(found: Figures) -> Iterator[str]:
 All 210 linear layers. The calibration is 8192 tokens of every other topic of `pydoc_data.topics`;
 healing sees all tokens of those topics. Perplexity on the other topics, which are the healed
 domain, and on the GNU GPL, another one. The learning rates were chosen by shorter runs on the same
-texts: 6e-5 for keep 0.8, 1e-4 for keep 0.6.
+texts: 6e-5 for keep 0.8, 1e-4 for keep 0.6. At keep 0.8 the calibration has the gradients of the
+text's own tokens (`--sums` with the file of `compress_smollm2.py --labels --sums`), at 0.6 those of
+drawn ones.
 """
     yield from table("keep", "state", *texts, "seconds of healing", "tokens")
     yield cells("1", "dense", *(f"{dense['perplexity'][text]:.2f}" for text in texts), "", "")

@@ -13,9 +13,10 @@ def one_shot(found: Figures) -> Iterator[str]:
 
 The same texts, without healing. *Tied* compresses the table of 49152 x 576, which is the embedding
 and the head, with the linear layers, at the same share of all of them; *corrected* measures the
-loss of groups of layers on 2048 of the calibration tokens and shares the budget again. *Network* is
-the share of all weights. Seconds to calibrate and to compress (threads: {found["threads"]}), beside
-other work, none for a run that was paused, and the process' largest memory.
+loss of groups of layers on 2048 of the calibration tokens and shares the budget again. *Labels*
+takes the gradients of the text's own tokens as the next ones; by default they are drawn from what
+the network predicts. *Network* is the share of all weights. Seconds to calibrate and to compress
+(threads: {found["threads"]}), beside other work, none for a run that was paused, and the process' largest memory.
 """
     dense = found["cells"]["dense"]["perplexity"]
     yield from table("keep", "way", "network", *dense, "seconds", "GiB")
