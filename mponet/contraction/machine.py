@@ -149,7 +149,7 @@ DEFAULTS: Mapping[str, Machine] = {
         cache_bytes=1 << 23,
         call_overhead=1.6e-4,
         saved_moves=2.0,
-        apart_limit=0.75,
+        apart_limit=1.0,
     ),
 }
 #: What is taken from `DEFAULTS` however the rest is measured: kernels, turns, saved states and
