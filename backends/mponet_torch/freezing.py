@@ -23,7 +23,7 @@ def freeze(model: Module, *, in_place: bool = False) -> tuple[Module, FreezeRepo
     The parameters of frozen layers are not trained.  ``train()``, `unfreeze`, loading a state dict
     and a recorded pass of parameters that require gradients end the freezing.  Numbers that are
     written to a parameter in other ways are not seen by layers that keep weights.  A layer of low
-    rank keeps none: it multiplies by its cores as they are.
+    rank may keep none: it multiplies by its cores as they are.
 
     Args:
         model: a module that holds layers of mponet, or such a layer.

@@ -35,10 +35,10 @@ MARGIN = 0.8
 MANY_ROWS, MANY_MARGIN = 512, 0.875
 #: A sweep that is kept anyway is used where it takes up to this much longer than the best sweep.
 SLACK = 1.1
-#: An operator that is nothing but plain products with its tensors as they are, as low rank is, runs
-#: them on a processor for every size of batch, if they have at most this share of the matrix's
-#: multiplications, and the matrix so many entries: then they are no slower than the dense layer
-#: (`benchmarks/compress_speed.py` at keep 0.8).  PyTorch keeps nothing for them.
+#: Low rank is two plain products with the cores as they are.  On a CPU a frozen layer runs such
+#: products for every size of batch.  Two conditions: they have at most this share of the matrix's
+#: multiplications, and the matrix has at least this many entries.  Then the dense layer is not
+#: faster (`benchmarks/compress_speed.py` at keep 0.8).
 PLAIN_SHARE, PLAIN_WEIGHTS = 0.85, 1 << 16
 #: Candidates of the cost model that are looked at.
 CANDIDATES = 12

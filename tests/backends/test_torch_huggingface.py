@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -64,8 +65,8 @@ def test_every_parameter_comes_back(name, tmp_path):
     assert same(small, loaded)
     inputs = batch(small)
     with torch.no_grad():
-        # parameters of a file lie at other places of a cache line, which moves the last bit
-        torch.testing.assert_close(loaded(**inputs).logits, small(**inputs).logits, rtol=1e-5, atol=1e-6)
+        # a copy: parameters of a file lie at other places of a cache line, which moves the last bit
+        torch.testing.assert_close(deepcopy(loaded)(**inputs).logits, small(**inputs).logits, rtol=0, atol=0)
     loaded.save_pretrained(tmp_path / "again")
     assert same(small, type(model).from_pretrained(tmp_path / "again"))
     dense, merged = merge(loaded)

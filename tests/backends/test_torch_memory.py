@@ -225,6 +225,33 @@ def test_a_frozen_layer_of_low_rank_keeps_its_cores_alone():
     torch.testing.assert_close(half(inputs.float()), layer(inputs).detach().float(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        MPOLinear((576, 1), (1, 576), 100, dtype=DOUBLE),  # runs its cores
+        MPOLinear((576, 1), (1, 576), 280, dtype=DOUBLE),  # too many multiplications for that
+        MPOLinear((64, 1), (1, 48), 4, dtype=DOUBLE),
+        MPOLinear((512, 1, 1), (1, 8, 64), (64, 16), dtype=DOUBLE),  # one core as it is, two merged
+        MPOLinear((16, 16), (16, 16), 4, dtype=DOUBLE),
+    ],
+    ids=str,
+)
+def test_a_write_to_a_core_of_a_frozen_layer_is_seen_in_every_batch_or_in_none(layer):
+    layer = copy.deepcopy(layer)
+    with torch.no_grad():
+        layer.bias.zero_()
+    model, _ = freeze(layer)
+    inputs = [torch.randn(rows, layer.in_features, dtype=DOUBLE) for rows in (1, 8, 64, 512, 4096)]
+    before = [model(one) for one in inputs]
+    factors = set()
+    for core in model.cores:
+        core.data.mul_(2.0)
+        ratios = {round(float((model(one) / old).mean()), 6) for one, old in zip(inputs, before, strict=True)}
+        assert len(ratios) == 1
+        factors |= ratios
+    assert factors in ({1.0}, {2.0**k for k in range(1, len(model.cores) + 1)})
+
+
 def test_what_is_kept_stays_with_the_layer():
     layer, inputs = served(), torch.randn(6, 16, dtype=DOUBLE)
     with torch.no_grad():

@@ -56,7 +56,7 @@ class FrozenWeights(nn.Module):
         for names, of in zip(self._forms, weights, strict=True):
             arrays |= dict(zip(names, of, strict=True))
         own = _memory(tensors)
-        self._borrowed = {name for name, array in arrays.items() if array.untyped_storage().data_ptr() in own}
+        self._borrowed = {name for name, array in arrays.items() if _lie_in(array, own)}
         for name, array in arrays.items():
             self.register_buffer(name, array, persistent=False)
 
@@ -163,11 +163,13 @@ def _frozen(layer: Any, head: bool, trained: Sequence[str]) -> FrozenWeights:
         if None in plans.forms:  # the table is there, and its rows need no products
             rows = []
     weights = [
-        [layer._dense_weight().contiguous()]
-        if plan is None
-        else _contiguous(execute.weights_of(plan, tensors, OPS), tensors)
+        [layer._dense_weight().contiguous()] if plan is None else execute.weights_of(plan, tensors, OPS)
         for plan in plans.forms
     ]
+    own, runs_tensors = _memory(tensors), all(plan and plan.program.merges_nothing for plan in plans.forms)
+    # views of the tensors are kept for all weights or for none, or a write would be seen in part
+    if not runs_tensors or not all(_lie_in(one, own) for of in weights for one in of):
+        weights = [[one.clone(memory_format=torch.contiguous_format) for one in of] for of in weights]
     padded_operator = head or any(getattr(layer, "padding", ()))
     in_line = _is_in_line(plans, padded_operator)
     if in_line and plans.forms != (None,):
@@ -176,20 +178,13 @@ def _frozen(layer: Any, head: bool, trained: Sequence[str]) -> FrozenWeights:
     return FrozenWeights(plans, weights, rows, trained, in_line, tensors)
 
 
-def _contiguous(weights: Sequence[Array], tensors: Sequence[Array]) -> list[Array]:
-    """Weights in one piece each: views of the tensors where nothing is merged, else copies."""
-    own = _memory(tensors)
-    return [
-        weight.contiguous()
-        if weight.untyped_storage().data_ptr() in own
-        else weight.clone(memory_format=torch.contiguous_format)
-        for weight in weights
-    ]
-
-
 def _memory(tensors: Sequence[Array]) -> set[int]:
     """Where tensors lie."""
     return {tensor.untyped_storage().data_ptr() for tensor in tensors}
+
+
+def _lie_in(array: Array, memory: set[int]) -> bool:
+    return array.untyped_storage().data_ptr() in memory
 
 
 def _is_in_line(plans: KeptPlans, padded: bool) -> bool:
